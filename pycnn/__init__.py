@@ -1,0 +1,3 @@
+"""pycnn: a compiled-kernel convolution engine for Python."""
+
+__version__ = "0.1.0"
