@@ -1,0 +1,116 @@
+"""Where compiled kernels and downloaded data are kept.
+
+Numba's own cache forgets that a kernel calls helpers from other files, so an edited helper goes
+unnoticed (numba issue 1833). Here the folder itself is named after the version of Numba, the SIMD
+width and a hash of every source file of the engine: any edit begins an empty folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache, NullCache, _CacheLocator
+from numba.misc.appdirs import AppDirs
+
+_SOURCE_FOLDER = Path(__file__).parent
+
+
+def user_cache_dir() -> Path:
+    """The folder for everything that pycnn can make again: compiled kernels and downloaded data.
+
+    ``$PYCNN_CACHE_DIR`` when that is set, otherwise the platform's folder for caches.
+
+    >>> user_cache_dir().name == "pycnn" or "PYCNN_CACHE_DIR" in os.environ
+    True
+    """
+    chosen = os.environ.get("PYCNN_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(AppDirs(appname="pycnn", appauthor=False).user_cache_dir)
+
+
+@functools.cache
+def source_hash() -> str:
+    """Twelve hexadecimal digits over the text of every source file of the engine."""
+    digest = hashlib.sha256()
+    for path in sorted(_SOURCE_FOLDER.rglob("*.py")):
+        digest.update(path.relative_to(_SOURCE_FOLDER).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def kernel_cache_dir(isa: str) -> Path:
+    """The folder of the kernels compiled for the instruction set ``isa``, for example ``avx512``."""
+    return user_cache_dir() / "kernels" / f"{source_hash()}-numba{numba.__version__}-{isa}"
+
+
+def kernel_cache(function: Any, isa: str) -> FunctionCache | NullCache:
+    """A Numba cache for one kernel function, in :func:`kernel_cache_dir`.
+
+    A folder that cannot be written gives a warning, and kernels are compiled again in each process.
+    """
+    folder = kernel_cache_dir(isa)
+
+    class Locator(_CacheLocator):
+        def get_cache_path(self) -> str:
+            return str(folder)
+
+        def get_source_stamp(self) -> str:
+            return source_hash()
+
+        def get_disambiguator(self) -> str:
+            return str(function.__code__.co_firstlineno)
+
+        @classmethod
+        def from_function(cls, py_func: Any, py_file: str) -> _CacheLocator:
+            locator = cls()
+            locator.ensure_cache_path()
+            return locator
+
+    class Implementation(FunctionCache._impl_class):  # type: ignore[misc]
+        _locator_classes = (Locator,)
+
+    class KernelCache(FunctionCache):
+        _impl_class = Implementation
+
+        def load_overload(self, signature: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(signature, target_context)
+            except Exception as error:  # a damaged file must cost a compilation, not the program
+                warnings.warn(
+                    f"the cached kernel {function.__name__} in {folder} cannot be read "
+                    f"({type(error).__name__}: {error}); it is compiled again",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                return None
+
+        def save_overload(self, signature: Any, data: Any) -> None:
+            try:
+                super().save_overload(signature, data)
+            except OSError as error:
+                _warn_uncached(folder, error)
+
+    try:
+        return KernelCache(function)
+    except OSError as error:
+        _warn_uncached(folder, error)
+        return NullCache()
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _warn_uncached(folder: Path, error: OSError) -> None:
+    _warn_once(
+        f"compiled kernels cannot be kept in {folder} ({error.strerror or error}); they are compiled again in "
+        "each process. Set PYCNN_CACHE_DIR to a folder that can be written."
+    )

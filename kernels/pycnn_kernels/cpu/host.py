@@ -1,0 +1,61 @@
+"""What the host's processor offers, and the tile shapes that follow from it."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import llvmlite.binding
+
+
+class Simd(NamedTuple):
+    """An instruction set as the register tile sees it."""
+
+    name: str
+    vector_bytes: int
+    #: Rows of the forward tile: rows x 2 accumulators, two vectors of weights and one broadcast must fit the registers.
+    tile_rows: int
+    #: Rows of the weight gradient's tile, a power of two because channel counts are multiples of powers of two.
+    gradient_tile_rows: int
+
+
+#: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
+INSTRUCTION_SETS = (
+    Simd("avx512", 64, tile_rows=12, gradient_tile_rows=8),
+    Simd("avx2", 32, tile_rows=6, gradient_tile_rows=4),
+    Simd("neon", 16, tile_rows=8, gradient_tile_rows=8),
+    Simd("portable", 16, tile_rows=6, gradient_tile_rows=4),
+)
+
+_REQUIRED_FEATURES = {"avx512": ("avx512f", "fma"), "avx2": ("avx2", "fma"), "neon": ("neon",), "portable": ()}
+
+
+def supported() -> list[str]:
+    """Names of the instruction sets that this processor runs, widest first."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return [
+        simd.name
+        for simd in INSTRUCTION_SETS
+        if all(features.get(feature, False) for feature in _REQUIRED_FEATURES[simd.name])
+    ]
+
+
+def choose() -> Simd:
+    """The widest instruction set of this processor, or the one that ``$PYCNN_SIMD`` names.
+
+    Raises:
+        ValueError: ``$PYCNN_SIMD`` names an instruction set that is unknown or that this processor lacks.
+    """
+    available = supported()
+    wanted = os.environ.get("PYCNN_SIMD", available[0])
+    if wanted not in available:
+        raise ValueError(f"PYCNN_SIMD must be one of {', '.join(available)} on this processor; received {wanted!r}")
+    return next(simd for simd in INSTRUCTION_SETS if simd.name == wanted)
+
+
+SIMD = choose()
+
+
+def lanes(dtype: str) -> int:
+    """Elements of ``dtype`` ("float32" or "float64") in one vector register."""
+    return SIMD.vector_bytes // (4 if dtype == "float32" else 8)

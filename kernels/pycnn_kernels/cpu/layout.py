@@ -1,0 +1,95 @@
+"""Copies that bring arrays into the layout that a kernel reads: transposition and zero padding."""
+
+from __future__ import annotations
+
+from pycnn_kernels.cpu.launch import kernel, launch
+
+#: Columns of one piece of work, and the side of the squares in which the cache lines of both sides meet.
+_COLUMNS, _SQUARE = 256, 16
+
+
+@kernel(
+    src="array", dst="array", batch="int", rows="int", columns="int",
+    src_batch="int", src_row="int", dst_batch="int", dst_row="int", pieces="int",
+)  # fmt: skip
+def transpose_kernel(a, item, worker):
+    """``dst[b, j, i] = src[b, i, j]`` for a batch of matrices with any distances between batches and rows.
+
+    src: element (b, i, j) at ``b * src_batch + i * src_row + j``, i < rows, j < columns.
+    dst: element (b, j, i) at ``b * dst_batch + j * dst_row + i``. Distances may be negative.
+    """
+    b = item // a.pieces
+    first = (item - b * a.pieces) * _COLUMNS
+    last = min(first + _COLUMNS, a.columns)
+    src, dst = a.src, a.dst
+    for i0 in range(0, a.rows, _SQUARE):
+        i1 = min(i0 + _SQUARE, a.rows)
+        for j0 in range(first, last, _SQUARE):
+            for j in range(j0, min(j0 + _SQUARE, last)):
+                to = b * a.dst_batch + j * a.dst_row
+                source = b * a.src_batch + j
+                for i in range(i0, i1):
+                    dst[to + i] = src[source + i * a.src_row]
+
+
+def transpose(
+    dtype: str,
+    src: int,
+    dst: int,
+    shape: tuple[int, int, int],
+    src_strides: tuple[int, int],
+    dst_strides: tuple[int, int],
+) -> None:
+    """Transpose each of a batch of matrices; see :func:`transpose_kernel`.
+
+    Args:
+        dtype: of the elements.
+        src, dst: addresses of the first elements.
+        shape: (batch, rows, columns) of src.
+        src_strides, dst_strides: elements from one matrix to the next, and from one row to the next.
+    """
+    batch, rows, columns = shape
+    pieces = -(-columns // _COLUMNS)
+    block = transpose_kernel.block(
+        src=src, dst=dst, batch=batch, rows=rows, columns=columns, pieces=pieces,
+        src_batch=src_strides[0], src_row=src_strides[1], dst_batch=dst_strides[0], dst_row=dst_strides[1],
+    )  # fmt: skip
+    elements = batch * rows * columns
+    launch(transpose_kernel.entry(dtype), block, batch * pieces, parallel=elements > 1 << 15)
+
+
+def to_channels_last(dtype: str, src: int, dst: int, N: int, C: int, pixels: int) -> None:
+    """(N, C, pixels) to (N, pixels, C)."""
+    transpose(dtype, src, dst, (N, C, pixels), (C * pixels, pixels), (C * pixels, C))
+
+
+def to_channels_first(dtype: str, src: int, dst: int, N: int, C: int, pixels: int) -> None:
+    """(N, pixels, C) to (N, C, pixels)."""
+    transpose(dtype, src, dst, (N, pixels, C), (C * pixels, C), (C * pixels, pixels))
+
+
+@kernel(
+    src="array", dst="array", C="int",
+    D="int", H="int", W="int", PD="int", PH="int", PW="int",
+    front="int", top="int", left="int",
+)  # fmt: skip
+def pad_kernel(a, item, worker):
+    """Copy x (N, D, H, W, C) into the middle of (N, PD, PH, PW, C), zeros around it; a piece is one row of PW."""
+    to = item * a.PW * a.C
+    h = item % a.PH - a.top
+    d = item // a.PH % a.PD - a.front
+    n = item // (a.PH * a.PD)
+    dst, src = a.dst, a.src
+    if 0 <= d < a.D and 0 <= h < a.H:
+        before = a.left * a.C
+        length = a.W * a.C
+        source = ((n * a.D + d) * a.H + h) * length
+        for i in range(before):
+            dst[to + i] = 0
+        for i in range(length):
+            dst[to + before + i] = src[source + i]
+        for i in range(before + length, a.PW * a.C):
+            dst[to + i] = 0
+    else:
+        for i in range(a.PW * a.C):
+            dst[to + i] = 0

@@ -1,0 +1,286 @@
+"""The register tile: a Numba type that turns a plain loop nest into a microkernel.
+
+A tile is ``rows`` x ``vectors`` SIMD accumulators that live in registers from :func:`tile_zeros` to
+:func:`tile_store`. The one operation in between is the outer product of the microkernels of Goto and van de
+Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008): each row's scalar times each vector of
+``b``, added to the accumulators. LLVM keeps the whole value in registers because it is never addressed.
+
+Every array argument is a typed pointer and an index in elements. Index arguments:
+
+- ``rows``: pointer to int64, the element offset of each tile row in its array, so the rows may lie anywhere;
+  or None: row ``m`` lies ``m`` elements after the first.
+- ``lanes``: how many columns of the tile exist, where it hangs over the edge of the array: columns beyond are
+  neither read nor written. Or None: all of them.
+
+Intrinsics are module-level names on purpose: one that is captured in a closure gets a new identity in every
+process, and Numba's cache would never hit.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+from pycnn_kernels.cpu.host import SIMD
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+class TileType(types.Type):
+    """``rows`` x ``vectors`` accumulators of ``lanes`` elements of ``dtype``."""
+
+    def __init__(self, dtype: types.Float, rows: int, vectors: int):
+        self.dtype, self.rows, self.vectors = dtype, rows, vectors
+        self.lanes = SIMD.vector_bytes * 8 // dtype.bitwidth
+        super().__init__(f"Tile({dtype}, {rows} x {vectors} x {self.lanes})")
+
+    @property
+    def element(self) -> ir.Type:
+        return ir.FloatType() if self.dtype.bitwidth == 32 else ir.DoubleType()
+
+    @property
+    def vector(self) -> ir.VectorType:
+        return ir.VectorType(self.element, self.lanes)
+
+    def zeros(self) -> ir.Constant:
+        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        count = self.rows * self.vectors
+        return ir.Constant(ir.ArrayType(self.vector, count), [zero] * count)
+
+
+@register_model(TileType)
+class TileModel(models.PrimitiveModel):
+    def __init__(self, manager, tile):
+        super().__init__(manager, tile, ir.ArrayType(tile.vector, tile.rows * tile.vectors))
+
+
+class _Emitter:
+    """Writes the LLVM instructions of one tile operation."""
+
+    def __init__(self, builder, tile: TileType):
+        self.builder, self.tile = builder, tile
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: list[ir.Type]):
+        tile = self.tile
+        suffix = f"v{tile.lanes}f{tile.dtype.bitwidth}"
+        return cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(result, arguments), f"llvm.{name}.{suffix}"
+        )
+
+    def masks(self, lanes):
+        """One <lanes x i1> per vector, true where the column exists; None without an edge."""
+        if isinstance(lanes, types.NoneType) or lanes is None:
+            return [None] * self.tile.vectors
+        builder, width = self.builder, self.tile.lanes
+        spread = self.broadcast(lanes, ir.VectorType(INT64, width))
+        found = []
+        for j in range(self.tile.vectors):
+            columns = ir.Constant(ir.VectorType(INT64, width), [j * width + i for i in range(width)])
+            found.append(builder.icmp_signed("<", columns, spread))
+        return found
+
+    def broadcast(self, scalar, vector_type: ir.VectorType):
+        undefined = ir.Constant(vector_type, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+        zeros = ir.Constant(ir.VectorType(INT32, vector_type.count), [0] * vector_type.count)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def load_vectors(self, pointer, masks):
+        """The tile's vectors at ``pointer``, zero where a mask is false."""
+        tile, builder = self.tile, self.builder
+        align = tile.dtype.bitwidth // 8
+        loaded = []
+        for j, mask in enumerate(masks):
+            address = builder.bitcast(builder.gep(pointer, [ir.Constant(INT64, j * tile.lanes)]), tile.vector.as_pointer())
+            if mask is None:
+                value = builder.load(address)
+                value.align = align
+            else:
+                zero = ir.Constant(tile.vector, [0.0] * tile.lanes)
+                load = self.masked("load", tile.vector, [address.type, INT32, mask.type, tile.vector])
+                value = builder.call(load, [address, ir.Constant(INT32, align), mask, zero])
+            loaded.append(value)
+        return loaded
+
+    def store_vectors(self, values, pointer, masks):
+        tile, builder = self.tile, self.builder
+        align = tile.dtype.bitwidth // 8
+        for j, (value, mask) in enumerate(zip(values, masks)):
+            address = builder.bitcast(builder.gep(pointer, [ir.Constant(INT64, j * tile.lanes)]), tile.vector.as_pointer())
+            if mask is None:
+                builder.store(value, address).align = align
+            else:
+                store = self.masked("store", ir.VoidType(), [tile.vector, address.type, INT32, mask.type])
+                builder.call(store, [value, address, ir.Constant(INT32, align), mask])
+
+    def masked(self, name: str, result: ir.Type, arguments: list[ir.Type]):
+        tile = self.tile
+        full_name = f"llvm.masked.{name}.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), full_name)
+
+    def get(self, accumulators, row: int, vector: int):
+        return self.builder.extract_value(accumulators, row * self.tile.vectors + vector)
+
+    def set(self, accumulators, value, row: int, vector: int):
+        return self.builder.insert_value(accumulators, value, row * self.tile.vectors + vector)
+
+    def row_pointer(self, pointer, index, rows, row: int):
+        """Address of tile row ``row`` of an array: ``pointer + index + rows[row]``, or ``+ row`` without a table."""
+        builder = self.builder
+        if rows is None:
+            return builder.gep(pointer, [builder.add(index, ir.Constant(INT64, row))])
+        offset = builder.load(builder.gep(rows, [ir.Constant(INT64, row)]))
+        return builder.gep(builder.gep(pointer, [index]), [offset])
+
+
+def _none_or(value, numba_type):
+    return None if isinstance(numba_type, types.NoneType) else value
+
+
+@intrinsic(prefer_literal=True)
+def tile_zeros(typing_context, like, rows, vectors):
+    """A tile of zeros for arrays like the pointer ``like``; ``rows`` and ``vectors`` are literal integers."""
+    tile = TileType(like.dtype, rows.literal_value, vectors.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return tile.zeros()
+
+    return tile(like, rows, vectors), generate
+
+
+@intrinsic(prefer_literal=True)
+def tile_zeros_like(typing_context, other, rows):
+    """A tile of zeros with as many vectors as the tile ``other``, and ``rows`` (literal) rows."""
+    tile = TileType(other.dtype, rows.literal_value, other.vectors)
+
+    def generate(context, builder, signature, arguments):
+        return tile.zeros()
+
+    return tile(other, rows), generate
+
+
+@intrinsic
+def tile_fill_rows(typing_context, tile, b, index, lanes):
+    """A tile whose every row is ``b[index:]``: the bias of each output channel."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        vectors = emit.load_vectors(builder.gep(pointer, [start]), masks)
+        for m in range(tile.rows):
+            for j, vector in enumerate(vectors):
+                accumulators = emit.set(accumulators, vector, m, j)
+        return accumulators
+
+    return tile(tile, b, index, lanes), generate
+
+
+@intrinsic
+def tile_load(typing_context, tile, array, index, row_stride, lanes):
+    """A tile read from a matrix: row ``m`` is ``array[index + m * row_stride:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, stride, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        for m in range(tile.rows):
+            row = builder.gep(pointer, [builder.add(start, builder.mul(stride, ir.Constant(INT64, m)))])
+            for j, vector in enumerate(emit.load_vectors(row, masks)):
+                accumulators = emit.set(accumulators, vector, m, j)
+        return accumulators
+
+    return tile(tile, array, index, row_stride, lanes), generate
+
+
+@intrinsic
+def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes):
+    """Add an outer product: ``tile[m, :] += a[a_index + rows[m]] * b[b_index:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, a_pointer, a_start, table, b_pointer, b_start, edge = arguments
+        emit = _Emitter(builder, tile)
+        # fmuladd, not fma: on a processor without fused multiply-add the latter becomes a library call.
+        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        masks = emit.masks(_none_or(edge, lanes))
+        vectors = emit.load_vectors(builder.gep(b_pointer, [b_start]), masks)
+        for m in range(tile.rows):
+            scalar = builder.load(emit.row_pointer(a_pointer, a_start, _none_or(table, rows), m))
+            scalar.align = tile.dtype.bitwidth // 8
+            spread = emit.broadcast(scalar, tile.vector)
+            for j, vector in enumerate(vectors):
+                total = builder.call(fma, [spread, vector, emit.get(accumulators, m, j)])
+                accumulators = emit.set(accumulators, total, m, j)
+        return accumulators
+
+    return tile(tile, a, a_index, rows, b, b_index, lanes), generate
+
+
+@intrinsic
+def tile_relu(typing_context, tile):
+    """Negative accumulators become 0; NaN stays NaN."""
+
+    def generate(context, builder, signature, arguments):
+        (accumulators,) = arguments
+        emit = _Emitter(builder, tile)
+        zero = ir.Constant(tile.vector, [0.0] * tile.lanes)
+        for m in range(tile.rows):
+            for j in range(tile.vectors):
+                value = emit.get(accumulators, m, j)
+                negative = builder.fcmp_ordered("<", value, zero)
+                accumulators = emit.set(accumulators, builder.select(negative, zero, value), m, j)
+        return accumulators
+
+    return tile(tile), generate
+
+
+@intrinsic
+def tile_store(typing_context, tile, array, index, row_stride, lanes):
+    """Write a tile to a matrix: row ``m`` to ``array[index + m * row_stride:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, stride, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        for m in range(tile.rows):
+            row = builder.gep(pointer, [builder.add(start, builder.mul(stride, ir.Constant(INT64, m)))])
+            emit.store_vectors([emit.get(accumulators, m, j) for j in range(tile.vectors)], row, masks)
+        return context.get_dummy_value()
+
+    return types.void(tile, array, index, row_stride, lanes), generate
+
+
+@intrinsic
+def tile_store_rows(typing_context, tile, array, index, rows, count, lanes):
+    """Write the first ``count`` rows of a tile, row ``m`` to ``array[index + rows[m]:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, table, existing, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        for m in range(tile.rows):
+            with builder.if_then(builder.icmp_signed("<", ir.Constant(INT64, m), existing), likely=True):
+                row = emit.row_pointer(pointer, start, table, m)
+                emit.store_vectors([emit.get(accumulators, m, j) for j in range(tile.vectors)], row, masks)
+        return context.get_dummy_value()
+
+    return types.void(tile, array, index, rows, count, lanes), generate
+
+
+@intrinsic
+def lanes_of(typing_context, pointer):
+    """Elements of a pointer's dtype in one vector register."""
+    lanes = SIMD.vector_bytes * 8 // pointer.dtype.bitwidth
+    return types.int64(pointer), lambda context, builder, signature, arguments: ir.Constant(INT64, lanes)
+
+
+@intrinsic(prefer_literal=True)
+def local_table(typing_context, size):
+    """A table of ``size`` (literal) int64 on the stack of the calling function: a pointer to its first."""
+    table = ir.ArrayType(INT64, size.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(cgutils.alloca_once(builder, table), INT64.as_pointer())
+
+    return types.CPointer(types.int64)(size), generate

@@ -1,0 +1,192 @@
+"""Descriptions of work, and all shape arithmetic.
+
+A problem is one immutable, hashable value that says everything about a piece of work except the numbers in
+the arrays. It is the key of the plan cache. Sizes follow the convention of the project: ``N C D H W`` in,
+``K`` output channels, ``G`` groups, ``KD KH KW`` kernel, ``OD OH OW`` out. One and two dimensions are three
+with missing axes of size 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+Triple = tuple[int, int, int]
+#: (before, after) for each of the three spatial axes.
+PaddingTriple = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+Layout = Literal["channels_last", "channels_first"]
+WeightLayout = Literal["HWIO", "OIHW"]
+
+
+def effective_kernel(kernel: int, dilation: int = 1) -> int:
+    """The extent of a dilated kernel along one axis: ``dilation * (kernel - 1) + 1``.
+
+    >>> effective_kernel(3, dilation=2)
+    5
+    """
+    return dilation * (kernel - 1) + 1
+
+
+def output_size(
+    size: int,
+    kernel: int,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> int:
+    """The output size along one axis: ``(W - F + 2P) / S + 1``, rounded down.
+
+    Args:
+        size: input size W.
+        kernel: kernel size F before dilation.
+        stride: step S.
+        padding: elements before and after, together 2P.
+        dilation: distance between kernel elements.
+        ceil_mode: round up instead, for pooling; a last window that would begin in the padding after the
+            input is dropped, as in PyTorch.
+
+    Returns:
+        The size, 0 or less when the kernel does not fit.
+
+    >>> output_size(32, 5)
+    28
+    >>> output_size(224, 7, stride=2, padding=(3, 3))
+    112
+    """
+    room = size + padding[0] + padding[1] - effective_kernel(kernel, dilation)
+    if not ceil_mode:
+        return room // stride + 1
+    out = -(-room // stride) + 1
+    if (out - 1) * stride >= size + padding[0]:
+        out -= 1
+    return out
+
+
+def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """The padding of TensorFlow's "same": ``ceil(size / stride)`` outputs, an odd element goes after.
+
+    Source: TensorFlow, "tf.nn: Notes on padding", https://www.tensorflow.org/api_docs/python/tf/nn
+
+    >>> same_padding(5, 3)
+    (1, 1)
+    >>> same_padding(6, 3, stride=2)
+    (0, 1)
+    """
+    out = -(-size // stride)
+    total = max((out - 1) * stride + effective_kernel(kernel, dilation) - size, 0)
+    return total // 2, total - total // 2
+
+
+class ConvProblem(NamedTuple):
+    """A convolution: ``y[n, o, k] = b[k] + sum over taps t and channels c of x[n, o * S + t * D - P, c] w[t, c, k]``.
+
+    The arrays are x (N, D, H, W, C), w (KD, KH, KW, C / G, K) and y (N, OD, OH, OW, K) in the layouts
+    "channels_last" and "HWIO"; x and y (N, C, D, H, W) in "channels_first"; w (K, C / G, KD, KH, KW) in "OIHW".
+    Forward, input gradient and weight gradient of one layer share one problem.
+    """
+
+    dtype: str
+    layout: Layout
+    weight_layout: WeightLayout
+    N: int
+    C: int
+    size: Triple
+    K: int
+    kernel: Triple
+    stride: Triple
+    padding: PaddingTriple
+    dilation: Triple
+    G: int = 1
+    bias: bool = False
+    activation: str | None = None
+    #: Spatial axes of the arrays; axes beyond are of size 1 in the problem and missing in the arrays.
+    rank: int = 2
+
+    @property
+    def output(self) -> Triple:
+        """(OD, OH, OW)."""
+        d, h, w = (
+            output_size(*axis) for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
+        )
+        return d, h, w
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return _array_shape(self.layout, self.rank, self.N, self.C, self.size)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return _array_shape(self.layout, self.rank, self.N, self.K, self.output)
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        kernel = self.kernel[3 - self.rank :]
+        if self.weight_layout == "HWIO":
+            return (*kernel, self.C // self.G, self.K)
+        return (self.K, self.C // self.G, *kernel)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications of the direct algorithm."""
+        pixels = self.N * math.prod(self.output)
+        return pixels * self.K * (self.C // self.G) * math.prod(self.kernel)
+
+
+class PoolProblem(NamedTuple):
+    """A pooling of windows, "max" or "average", over x (N, D, H, W, C) or (N, C, D, H, W).
+
+    ``count_padding`` says whether an average counts the padding; ``divisor`` replaces the count when not 0.
+    """
+
+    kind: Literal["max", "average"]
+    dtype: str
+    layout: Layout
+    N: int
+    C: int
+    size: Triple
+    kernel: Triple
+    stride: Triple
+    padding: PaddingTriple
+    dilation: Triple = (1, 1, 1)
+    ceil_mode: bool = False
+    count_padding: bool = True
+    divisor: int = 0
+    rank: int = 2
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return _array_shape(self.layout, self.rank, self.N, self.C, self.size)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return _array_shape(self.layout, self.rank, self.N, self.C, self.output)
+
+    @property
+    def output(self) -> Triple:
+        """(OD, OH, OW)."""
+        d, h, w = (
+            output_size(*axis, self.ceil_mode)
+            for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
+        )
+        return d, h, w
+
+
+class RowsProblem(NamedTuple):
+    """Work on a matrix of ``rows`` x ``columns``, row by row: softmax, its cross-entropy, sums of columns."""
+
+    dtype: str
+    rows: int
+    columns: int
+
+
+class UpdateProblem(NamedTuple):
+    """An optimizer's step over the ``size`` elements of one parameter."""
+
+    dtype: str
+    size: int
+
+
+def _array_shape(layout: Layout, rank: int, N: int, channels: int, size: Triple) -> tuple[int, ...]:
+    spatial = size[3 - rank :]
+    return (N, *spatial, channels) if layout == "channels_last" else (N, channels, *spatial)
