@@ -107,7 +107,8 @@ class ConvProblem(NamedTuple):
     def output(self) -> Triple:
         """(OD, OH, OW)."""
         d, h, w = (
-            output_size(*axis) for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
+            output_size(*axis)
+            for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
         )
         return d, h, w
 

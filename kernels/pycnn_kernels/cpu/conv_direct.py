@@ -1,21 +1,21 @@
 """Direct convolution on the register tile, channels last: no im2col buffer, weights unpacked.
 
-Forward and input gradient are one kernel, :func:`gather_kernel`: each pixel of the target gathers, over a
-list of taps, rows of channels of the source times a matrix of weights. The forward has one list. The input
-gradient of a convolution with stride S has one list for each of the S x S classes of target pixels that meet
-the same taps (its "phases"), so no product with an inserted zero is ever formed.
+Forward and input gradient are one kernel, :func:`gather_kernel`: each pixel of the target gathers, over taps,
+rows of channels of the source times a matrix of weights. Target pixels are divided into phases, all of whose
+pixels meet the same taps. Padding divides them, because a tap that lies outside the source is left out; and
+in the input gradient of a convolution with stride S, so do the S x S classes of pixels that meet different
+elements of the kernel. So no product with a padded or inserted zero is ever formed.
 
-The tile's rows are consecutive target pixels, wherever they lie: a table holds the offset of each row's
+The tile's rows are consecutive pixels of a phase, wherever they lie: a table holds the offset of each row's
 source pixel, as in the indirect convolution of Dukhan ("The Indirect Convolution Algorithm", 2019), but one
-table serves all taps of a tile, and only tiles that touch the padding get a table per tap, in which rows
-outside the source point at zeros. So a 4x4 map fills the tile as well as a 224x224 map.
+table serves all taps. So the 16 pixels of a 4x4 map fill the tile as well as those of a 224x224 map.
 
 The weight gradient is :func:`weight_gradient_kernel`: the tile is a block of dw, accumulated over pixels.
 """
 
 from __future__ import annotations
 
-import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,10 +24,11 @@ from numba import njit
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import kernel, launch
-from pycnn_kernels.cpu.layout import pad_kernel, to_channels_first, to_channels_last, transpose
+from pycnn_kernels.cpu.layout import pad, to_channels_first, to_channels_last, transpose
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
+    shift,
     tile_fill_rows,
     tile_load,
     tile_multiply_add,
@@ -38,139 +39,158 @@ from pycnn_kernels.cpu.tile import (
     tile_zeros_like,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
-from pycnn_kernels.problem import ConvProblem, Triple
+from pycnn_kernels.problem import ConvProblem
 
 ROWS = SIMD.tile_rows
+#: Rows of the small tile that takes what the last full tile leaves.
+FEW_ROWS = 4
 GRADIENT_ROWS = SIMD.gradient_tile_rows
+#: Pixels of one piece of work at most; their tables of offsets lie on the stack.
+PIXELS = 384
+TABLE = PIXELS + ROWS
 
-# A phase in the table of phases: its first piece of work; its grid (d, h, w) of target pixels and their first
-# coordinates; its first tap and their number; its first segment and their number; the least and greatest
-# offset of its taps along d, h and w.
-PHASE_FIELDS = 17
-# A tap: its offset along d, h, w; the same as source elements; the offset of its weights.
-TAP_FIELDS = 5
-# A segment: its offset in source elements; its length; the offset of its weights.
-SEGMENT_FIELDS = 3
+#: Fields of an axis class, see :class:`AxisClass`.
+CLASS_FIELDS = 6
 
 
 @kernel(
-    src="array", w="array", bias="array", dst="array", phases="table", taps="table", segments="table",
-    phase_count="int", zeros="int", has_bias="int", relu="int",
+    src="array", w="array", bias="array", dst="array",
+    starts="table", d_classes="table", h_classes="table", w_classes="table",
+    phases="int", h_count="int", w_count="int", has_bias="int", relu="int",
     N="int", SD="int", SH="int", SW="int", SC="int", R="int",
     TD="int", TH="int", TW="int", TC="int", L="int", G="int",
     source_step_d="int", source_step_h="int", source_step_w="int",
     target_step_d="int", target_step_h="int", target_step_w="int",
-    w_row="int", w_group="int", blocks="int", chunk="int",
+    tap_step_d="int", tap_step_h="int", tap_step_w="int",
+    w_row="int", w_group="int",
+    join="int", blocks="int", chunk="int",
 )  # fmt: skip
 def gather_kernel(a, item, worker):
-    """``dst[p, l] = bias[l] + sum over taps t, channels r of src[p * source_step + offset(t), r] * w[t, r, l]``.
+    """``dst[p, l] = bias[l] + sum over taps t and channels r of src[p * source_step + t * tap_step, r] * w[t, r, l]``.
 
     src (N, SD, SH, SW, SC) and dst (N, TD, TH, TW, TC), channels last; group g reads R channels of the source
     from g * R and writes L channels from g * L. A row of weights is ``w_row`` elements long, a group's weights
-    begin ``w_group`` elements after the last one's. ``zeros`` is the offset, from src, of R zeros. Pieces of
-    work: phase, chunk of pixels, group, block of two vectors of columns. Bits repeat: a target element is
-    summed by one piece, in the order of the taps.
+    begin ``w_group`` elements after the last one's. ``join``: the taps along w follow each other in src and in
+    w, so that they are one long row.
+
+    A phase is a class of pixels along each axis. Pieces of work: phase, chunk of pixels, group, block of two
+    vectors of columns. Bits repeat: a target element is summed by one piece, in the order of the taps.
     """
-    phase = 0
-    while phase + 1 < a.phase_count and item >= a.phases[(phase + 1) * PHASE_FIELDS]:
-        phase += 1
-    item -= a.phases[phase * PHASE_FIELDS]
+    phase = _phase_of(a, item)
+    item -= a.starts[phase]
     block = item % a.blocks
     group = item // a.blocks % a.G
     first = item // (a.blocks * a.G) * a.chunk
+    d_class = shift(a.d_classes, phase // (a.h_count * a.w_count) * CLASS_FIELDS)
+    h_class = shift(a.h_classes, phase // a.w_count % a.h_count * CLASS_FIELDS)
+    w_class = shift(a.w_classes, phase % a.w_count * CLASS_FIELDS)
+    rows, outs = local_table(TABLE), local_table(TABLE)
+    count = _list_targets(a, first, group, d_class, h_class, w_class, rows, outs)
     lane_count = lanes_of(a.src)
     column = block * 2 * lane_count
     width = min(2 * lane_count, a.L - column)
     if width == 2 * lane_count:
-        _gather_tiles(a, phase, first, group, column, tile_zeros(a.src, ROWS, 2), None)
+        _gather_tiles(
+            a, rows, outs, count, group, column, d_class, h_class, w_class, tile_zeros(a.src, 1, 2), None
+        )
     else:
-        _gather_tiles(a, phase, first, group, column, tile_zeros(a.src, ROWS, 1), width)
+        one = tile_zeros(a.src, 1, 1)
+        _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one, width)
         if width > lane_count:
+            rest = width - lane_count
             column += lane_count
-            _gather_tiles(a, phase, first, group, column, tile_zeros(a.src, ROWS, 1), width - lane_count)
+            _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one, rest)
 
 
 @njit(error_model="numpy")
-def _gather_tiles(a, phase, first, group, column, blank, edge):
-    """The tiles of one chunk of pixels and one block of columns, which ``edge`` cuts off unless it is None."""
-    rows, masked = local_table(ROWS), local_table(ROWS)
-    outs = local_table(ROWS)
-    ds, hs, ws = local_table(ROWS), local_table(ROWS), local_table(ROWS)
-    ph = phase * PHASE_FIELDS
-    GD, GH, GW = a.phases[ph + 1], a.phases[ph + 2], a.phases[ph + 3]
-    d0, h0, w0 = a.phases[ph + 4], a.phases[ph + 5], a.phases[ph + 6]
-    d_least, d_greatest = a.phases[ph + 11], a.phases[ph + 12]
-    h_least, h_greatest = a.phases[ph + 13], a.phases[ph + 14]
-    w_least, w_greatest = a.phases[ph + 15], a.phases[ph + 16]
+def _phase_of(a, item):
+    """The last phase that starts at ``item`` or before, by bisection."""
+    low, high = 0, a.phases
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a.starts[middle] <= item:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit(error_model="numpy")
+def _list_targets(a, first, group, d_class, h_class, w_class, rows, outs):
+    """Offsets in src and dst of the pixels of one chunk, the last one repeated to fill a tile; their number."""
+    GD, GH, GW = d_class[1], h_class[1], w_class[1]
     last = min(first + a.chunk, a.N * GD * GH * GW)
-    weights = group * a.w_group + column
-    # Coordinates of the next pixel in the phase's grid, stepped instead of divided.
-    n, rest = first // (GD * GH * GW), first % (GD * GH * GW)
-    d, rest = rest // (GH * GW), rest % (GH * GW)
-    h, w = rest // GW, rest % GW
-    for tile_start in range(first, last, ROWS):
-        count = min(ROWS, last - tile_start)
-        inside = True
-        for m in range(ROWS):
-            if m < count:
-                sd, sh, sw = d * a.source_step_d, h * a.source_step_h, w * a.source_step_w
-                ds[m], hs[m], ws[m] = sd, sh, sw
-                rows[m] = (((n * a.SD + sd) * a.SH + sh) * a.SW + sw) * a.SC + group * a.R
-                td, th, tw = d0 + d * a.target_step_d, h0 + h * a.target_step_h, w0 + w * a.target_step_w
-                outs[m] = (((n * a.TD + td) * a.TH + th) * a.TW + tw) * a.TC + group * a.L + column
-                inside &= sd + d_least >= 0 and sd + d_greatest < a.SD
-                inside &= sh + h_least >= 0 and sh + h_greatest < a.SH
-                inside &= sw + w_least >= 0 and sw + w_greatest < a.SW
-                w += 1
-                if w == GW:
-                    w = 0
-                    h += 1
-                    if h == GH:
-                        h = 0
-                        d += 1
-                        if d == GD:
-                            d = 0
-                            n += 1
-            else:  # rows beyond the last pixel repeat it; they are not stored
-                ds[m], hs[m], ws[m] = ds[m - 1], hs[m - 1], ws[m - 1]
-                rows[m] = rows[m - 1]
-        acc = blank
-        if a.has_bias:
-            acc = tile_fill_rows(acc, a.bias, group * a.L + column, edge)
-        if inside:
-            for s in range(a.phases[ph + 9], a.phases[ph + 9] + a.phases[ph + 10]):
-                offset = a.segments[s * SEGMENT_FIELDS]
-                b = weights + a.segments[s * SEGMENT_FIELDS + 2]
-                for r in range(offset, offset + a.segments[s * SEGMENT_FIELDS + 1]):
+    source_step, target_step = a.source_step_w * a.SC, a.target_step_w * a.TC
+    count = 0
+    while first + count < last:
+        line, w = (first + count) // GW, (first + count) % GW
+        length = min(GW - w, last - first - count)
+        n = line // (GH * GD)
+        d = line // GH % GD
+        h = line % GH
+        sd, td = d_class[2] + d * a.source_step_d, d_class[0] + d * a.target_step_d
+        sh, th = h_class[2] + h * a.source_step_h, h_class[0] + h * a.target_step_h
+        sw, tw = w_class[2] + w * a.source_step_w, w_class[0] + w * a.target_step_w
+        source = (((n * a.SD + sd) * a.SH + sh) * a.SW + sw) * a.SC + group * a.R
+        target = (((n * a.TD + td) * a.TH + th) * a.TW + tw) * a.TC + group * a.L
+        for i in range(length):
+            rows[count + i] = source + i * source_step
+            outs[count + i] = target + i * target_step
+        count += length
+    for i in range(count, count + ROWS):
+        rows[i] = rows[count - 1]
+    return count
+
+
+@njit(error_model="numpy")
+def _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one_row, edge):
+    """All tiles of one chunk of pixels and one block of columns, which ``edge`` cuts off unless it is None."""
+    i = 0
+    while count - i > 2 * FEW_ROWS:
+        blank = tile_zeros_like(one_row, ROWS)
+        existing = min(ROWS, count - i)
+        _gather_tile(
+            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, blank, edge
+        )
+        i += ROWS
+    while i < count:
+        blank = tile_zeros_like(one_row, FEW_ROWS)
+        existing = min(FEW_ROWS, count - i)
+        _gather_tile(
+            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, blank, edge
+        )
+        i += FEW_ROWS
+
+
+@njit(error_model="numpy")
+def _gather_tile(a, rows, outs, count, group, column, d_class, h_class, w_class, blank, edge):
+    """One tile: the bias, the taps that its phase meets, the activation; its first ``count`` rows are stored."""
+    acc = blank
+    if a.has_bias:
+        acc = tile_fill_rows(acc, a.bias, group * a.L + column, edge)
+    weights = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4]
+    runs, length = (1, w_class[3] * a.R) if a.join else (w_class[3], a.R)
+    for kd in range(d_class[3]):
+        for kh in range(h_class[3]):
+            for kw in range(runs):
+                tap = ((kd * a.tap_step_d * a.SH + kh * a.tap_step_h) * a.SW + kw * a.tap_step_w) * a.SC
+                b = weights + kd * d_class[5] + kh * h_class[5] + kw * w_class[5]
+                for r in range(tap, tap + length):
                     acc = tile_multiply_add(acc, a.src, r, rows, a.w, b, edge)
                     b += a.w_row
-        else:
-            for t in range(a.phases[ph + 7], a.phases[ph + 7] + a.phases[ph + 8]):
-                dd, dh, dw = a.taps[t * TAP_FIELDS], a.taps[t * TAP_FIELDS + 1], a.taps[t * TAP_FIELDS + 2]
-                offset = a.taps[t * TAP_FIELDS + 3]
-                touched = False
-                for m in range(ROWS):
-                    exists = 0 <= ds[m] + dd < a.SD and 0 <= hs[m] + dh < a.SH and 0 <= ws[m] + dw < a.SW
-                    masked[m] = rows[m] + offset if exists else a.zeros
-                    touched |= exists
-                if touched:
-                    b = weights + a.taps[t * TAP_FIELDS + 4]
-                    for r in range(a.R):
-                        acc = tile_multiply_add(acc, a.src, r, masked, a.w, b, edge)
-                        b += a.w_row
-        if a.relu:
-            acc = tile_relu(acc)
-        tile_store_rows(acc, a.dst, 0, outs, count, edge)
+    if a.relu:
+        acc = tile_relu(acc)
+    tile_store_rows(acc, a.dst, column, outs, count, edge)
 
 
-#: Pixels whose rows of x and dy stay in the first-level cache while the tiles of a block pass over them.
-PIXELS = 256
-# A segment of dw: the offset of its taps along d, h and w; the rows of dw that it has; its offset in dw.
-GRADIENT_SEGMENT_FIELDS = 5
+#: Pixels whose rows of x and dy stay in the caches while the tiles of a block pass over them.
+GRADIENT_PIXELS = 256
+# A segment of dw: the offset of its tap along d, h and w; its first row of dw; how many rows.
+SEGMENT_FIELDS = 5
 
 
 @kernel(
-    x="array", dy="array", dw="array", segments="table", segment_count="int",
+    x="array", dy="array", dw="array", segments="table", row_offsets="table", segment_count="int",
     N="int", D="int", H="int", W="int", C="int", R="int",
     OD="int", OH="int", OW="int", K="int", L="int", G="int",
     stride_d="int", stride_h="int", stride_w="int",
@@ -179,8 +199,9 @@ GRADIENT_SEGMENT_FIELDS = 5
 def weight_gradient_kernel(a, item, worker):
     """``dw[t, r, l] = sum over pixels p of x[p * stride + offset(t), r] * dy[p, l]``.
 
-    x (N, D, H, W, C) and dy (N, OD, OH, OW, K), channels last; dw (T, R, K), R = C / G. A segment is one tap,
-    or all taps of a row of the kernel, whose channels are neighbours in x. Pieces of work: split of the
+    x (N, D, H, W, C) and dy (N, OD, OH, OW, K), channels last; dw (T, R, K), R = C / G. A segment is a range of
+    the T * R rows of dw, all of one tap, or of any taps where x has no padding; ``row_offsets`` says where in x
+    each row's channel lies, seen from the pixel of the segment's tap. Pieces of work: split of the
     pixels, segment, group, block of two vectors of columns; split s writes its sum to ``dw[s * part:]``, for
     :func:`sum_parts` to add in order. Bits repeat: the splits depend on the problem alone.
     """
@@ -191,29 +212,32 @@ def weight_gradient_kernel(a, item, worker):
     lane_count = lanes_of(a.x)
     column = block * 2 * lane_count
     width = min(2 * lane_count, a.L - column)
-    xs, dys = local_table(PIXELS), local_table(PIXELS)
+    xs, dys = local_table(GRADIENT_PIXELS), local_table(GRADIENT_PIXELS)
     first = split * a.split_pixels
     last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
     fresh = True
-    for chunk in range(first, max(last, first + 1), PIXELS):
-        count = _list_pixels(a, chunk, min(chunk + PIXELS, last), segment, group, xs, dys)
-        to = split * a.part + a.segments[segment * GRADIENT_SEGMENT_FIELDS + 4] + group * a.L + column
-        height = a.segments[segment * GRADIENT_SEGMENT_FIELDS + 3]
+    for chunk in range(first, max(last, first + 1), GRADIENT_PIXELS):
+        count = _list_pixels(a, chunk, min(chunk + GRADIENT_PIXELS, last), segment, group, xs, dys)
+        row, height = a.segments[segment * SEGMENT_FIELDS + 3], a.segments[segment * SEGMENT_FIELDS + 4]
+        offsets = shift(a.row_offsets, row)
+        to = split * a.part + row * a.K + group * a.L + column
         if width == 2 * lane_count:
-            _add_block(a, xs, dys, count, column, height, to, fresh, tile_zeros(a.x, 1, 2), None)
+            _add_block(a, xs, dys, offsets, count, column, height, to, fresh, tile_zeros(a.x, 1, 2), None)
         else:
             one = tile_zeros(a.x, 1, 1)
-            _add_block(a, xs, dys, count, column, height, to, fresh, one, width)
+            _add_block(a, xs, dys, offsets, count, column, height, to, fresh, one, width)
             if width > lane_count:
                 rest = width - lane_count
-                _add_block(a, xs, dys, count, column + lane_count, height, to + lane_count, fresh, one, rest)
+                _add_block(
+                    a, xs, dys, offsets, count, column + lane_count, height, to + lane_count, fresh, one, rest
+                )
         fresh = False
 
 
 @njit(error_model="numpy")
 def _list_pixels(a, first, last, segment, group, xs, dys):
     """Offsets in x and dy of the pixels from first to last for which the segment lies inside x; their number."""
-    s = segment * GRADIENT_SEGMENT_FIELDS
+    s = segment * SEGMENT_FIELDS
     dd, dh, dw = a.segments[s], a.segments[s + 1], a.segments[s + 2]
     count = 0
     pixel = first
@@ -239,31 +263,33 @@ def _list_pixels(a, first, last, segment, group, xs, dys):
 
 
 @njit(error_model="numpy")
-def _add_block(a, xs, dys, count, column, height, to, fresh, one_row, edge):
+def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, one_row, edge):
     """Add ``count`` pixels to ``height`` rows of dw: in tiles of GRADIENT_ROWS rows, the rest in 4, 2 and 1."""
     r = 0
     while height - r >= GRADIENT_ROWS:
         blank = tile_zeros_like(one_row, GRADIENT_ROWS)
-        _add_tile(a, xs, dys, count, column, r, to + r * a.K, fresh, blank, edge)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, blank, edge)
         r += GRADIENT_ROWS
     if GRADIENT_ROWS > 4 and height - r >= 4:
-        _add_tile(a, xs, dys, count, column, r, to + r * a.K, fresh, tile_zeros_like(one_row, 4), edge)
+        blank = tile_zeros_like(one_row, 4)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, blank, edge)
         r += 4
     if height - r >= 2:
-        _add_tile(a, xs, dys, count, column, r, to + r * a.K, fresh, tile_zeros_like(one_row, 2), edge)
+        blank = tile_zeros_like(one_row, 2)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, blank, edge)
         r += 2
     if height > r:
-        _add_tile(a, xs, dys, count, column, r, to + r * a.K, fresh, one_row, edge)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, one_row, edge)
 
 
 @njit(error_model="numpy")
-def _add_tile(a, xs, dys, count, column, r, to, fresh, blank, edge):
-    """``dw[to + m * K:] += sum over i of x[xs[i] + r + m] * dy[dys[i] + column:]`` for the rows m of one tile."""
+def _add_tile(a, xs, dys, offsets, count, column, to, fresh, blank, edge):
+    """``dw[to + m * K:] += sum over i of x[xs[i] + offsets[m]] * dy[dys[i] + column:]`` for the rows m of a tile."""
     acc = blank
     if not fresh:
         acc = tile_load(acc, a.dw, to, a.K, edge)
     for i in range(count):
-        acc = tile_multiply_add(acc, a.x, xs[i] + r, None, a.dy, dys[i] + column, edge)
+        acc = tile_multiply_add(acc, a.x, xs[i], offsets, a.dy, dys[i] + column, edge)
     tile_store(acc, a.dw, to, a.K, edge)
 
 
@@ -272,182 +298,194 @@ def column_blocks(columns: int, dtype: str) -> int:
     return -(-columns // (2 * lanes(dtype)))
 
 
-@functools.lru_cache(maxsize=8)
-def _zeros(dtype: str, size: int) -> np.ndarray:
-    return np.zeros(size, dtype)
+class AxisClass(NamedTuple):
+    """Target coordinates along one axis that meet the same taps: ``start, start + step, ...``, ``size`` of them.
 
-
-def _zero_row(dtype: str, size: int) -> int:
-    """The address of ``size`` zeros that live as long as the process and are never written."""
-    return _zeros(dtype, 1 << max(size - 1, 4095).bit_length()).ctypes.data
-
-
-class Tap(NamedTuple):
-    """One element of the kernel, as a target pixel sees it: where its source pixel lies, and its weights."""
-
-    d: int
-    h: int
-    w: int
-    weights: int
-
-
-class Phase(NamedTuple):
-    """Target pixels that meet the same taps: a grid of ``size`` pixels that begins at ``start``."""
-
-    start: Triple
-    size: Triple
-    taps: list[Tap]
-
-
-def _segments(taps: list[Tap], rows: int, width: int, fuse: bool) -> list[tuple[Tap, int]]:
-    """Join taps that follow each other along w: their channels and their weights follow each other in memory.
-
-    Args:
-        taps: in the order of their weights.
-        rows: channels of one tap.
-        width: elements of weights in one row of channels.
-        fuse: False keeps each tap alone.
-
-    Returns:
-        The first tap and the number of taps of each segment.
+    The first of them meets the source coordinate ``source`` through its first tap, the element ``first_tap`` of
+    the axis' list of taps, and meets ``taps`` of them.
     """
-    joined: list[tuple[Tap, int]] = []
-    for tap in taps:
-        if fuse and joined:
-            first, count = joined[-1]
-            follows = Tap(first.d, first.h, first.w + count, first.weights + count * rows * width)
-            if tap == follows:
-                joined[-1] = (first, count + 1)
-                continue
-        joined.append((tap, 1))
-    return joined
+
+    start: int
+    size: int
+    source: int
+    first_tap: int
+    taps: int
+
+
+def _axis_classes(
+    count: int,
+    start: int,
+    target_step: int,
+    source_step: int,
+    origin: int,
+    taps: int,
+    tap_step: int,
+    source_size: int,
+) -> list[AxisClass]:
+    """Divide one axis of the target by the taps that lie inside the source.
+
+    Target j, j < count, is the coordinate ``start + j * target_step`` and meets, through tap t, the source
+    coordinate ``j * source_step + origin + t * tap_step``, which exists when it is at least 0 and less than
+    ``source_size``.
+    """
+    nearest = np.arange(count) * source_step + origin
+    first = np.clip(-(nearest // tap_step), 0, taps)
+    last = np.clip((source_size - 1 - nearest) // tap_step + 1, first, taps)
+    edges = np.flatnonzero(np.diff(first) | np.diff(last)) + 1
+    classes = []
+    for begin, end in zip([0, *edges], [*edges, count]):
+        t = int(first[begin])
+        source = int(nearest[begin]) + t * tap_step
+        classes.append(
+            AxisClass(start + int(begin) * target_step, int(end - begin), source, t, int(last[begin]) - t)
+        )
+    return classes
+
+
+class Axis(NamedTuple):
+    """One axis of a gather: its classes, how coordinates and taps step, and how the weights' taps are ordered."""
+
+    classes: list[AxisClass]
+    source_step: int
+    target_step: int
+    tap_step: int
+    #: Position in the packed weights of each class' first tap, and the step from tap to tap.
+    weights: list[int]
+    weight_step: int
+
+
+def _forward_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int) -> Axis:
+    """Pixel o of y meets pixel ``o * S - P + k * D`` of x through the kernel's element k."""
+    classes = _axis_classes(out, 0, 1, S, -padding[0], kernel, D, size)
+    return Axis(classes, S, 1, D, [c.first_tap for c in classes], 1)
+
+
+def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int) -> Axis:
+    """Pixel i of x meets pixel ``o = (i + P - k * D) / S`` of y where that division leaves no rest.
+
+    The pixels ``i = r, r + S, ...`` meet the same elements k, every ``S / gcd(S, D)``-th. The packed weights
+    hold the elements in reverse, so that o rises with the position.
+    """
+    every = S // math.gcd(S, D)
+    classes, weights = [], []
+    tap_step = every * D // S
+    for r in range(min(S, size)):
+        meets = [k for k in reversed(range(kernel)) if (r + padding[0] - k * D) % S == 0]
+        origin = (r + padding[0] - meets[0] * D) // S if meets else 0
+        here = _axis_classes(-(-(size - r) // S), r, S, 1, origin, len(meets), tap_step, out)
+        classes += here
+        weights += [kernel - 1 - meets[0] + c.first_tap * every if meets else 0 for c in here]
+    return Axis(classes, 1, S, tap_step, weights, every)
 
 
 class _Gather:
     """The tables and the argument block of one use of :func:`gather_kernel`."""
 
-    def __init__(
-        self,
-        problem: ConvProblem,
-        source: Triple,
-        target: Triple,
-        source_step: Triple,
-        target_step: Triple,
-        phases: list[Phase],
-        forward: bool,
-    ):
-        C, K, G = problem.C, problem.K, problem.G
-        SC, TC = (C, K) if forward else (K, C)
-        R, L = SC // G, TC // G
-        row = K if forward else L
-        self.dtype = problem.dtype
-        self.itemsize = 4 if problem.dtype == "float32" else 8
-        self.zeros = _zero_row(problem.dtype, R)
-        blocks = column_blocks(L, problem.dtype)
-
-        def offset(tap: Tap) -> int:
-            return ((tap.d * source[1] + tap.h) * source[2] + tap.w) * SC
-
-        # As many pieces as make 64 of them, so that threads share the work evenly, but 4 to 32 tiles in each:
-        # fewer would read the weights too often, more would leave the cache.
-        tiles = sum(-(-problem.N * int(np.prod(phase.size)) // ROWS) for phase in phases)
-        chunk = min(max(tiles * blocks * G // 64, 4), 32) * ROWS
-        phase_table, tap_table, segment_table = [], [], []
-        self.items = 0
-        for phase in phases:
-            pixels = problem.N * int(np.prod(phase.size))
-            segments = _segments(phase.taps, R, row, fuse=G == 1)
-            extents = [f([getattr(tap, axis) for tap in phase.taps] or [0]) for axis in "dhw" for f in (min, max)]
-            phase_table.append(
-                [self.items, *phase.size, *phase.start, len(tap_table), len(phase.taps)]
-                + [len(segment_table), len(segments), *extents]
-            )
-            tap_table += [[tap.d, tap.h, tap.w, offset(tap), tap.weights] for tap in phase.taps]
-            segment_table += [[offset(tap), count * R, tap.weights] for tap, count in segments]
-            self.items += -(-pixels // chunk) * G * blocks
+    def __init__(self, p: ConvProblem, forward: bool):
+        make_axis = _forward_axis if forward else _input_gradient_axis
+        axes = [make_axis(*a) for a in zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)]
+        source, target = (p.size, p.output) if forward else (p.output, p.size)
+        SC, TC = (p.C, p.K) if forward else (p.K, p.C)
+        R, L = SC // p.G, TC // p.G
+        w_row = p.K if forward else L
+        blocks = column_blocks(L, p.dtype)
+        _, KH, KW = p.kernel
+        tap_elements = (p.C // p.G) * p.K
+        chunk = _chunk_pixels(
+            p.N * math.prod(target) * blocks * p.G, R * math.prod(p.kernel) // math.prod(p.stride)
+        )
+        starts = [0]
+        for d in axes[0].classes:
+            for h in axes[1].classes:
+                for w in axes[2].classes:
+                    starts.append(starts[-1] + -(-p.N * d.size * h.size * w.size // chunk) * p.G * blocks)
+        self.items = starts.pop()
         # The block holds the addresses of the tables; keeping the arrays here keeps them alive.
-        self._tables = [np.array(t or [[0]], np.int64) for t in (phase_table, tap_table, segment_table)]
-        phases_at, taps_at, segments_at = (table.ctypes.data for table in self._tables)
+        self._tables = [np.array(starts, np.int64)]
+        for axis, elements in zip(axes, (KH * KW * tap_elements, KW * tap_elements, tap_elements)):
+            rows = [
+                [c.start, c.size, c.source, c.taps, first * elements, axis.weight_step * elements]
+                for c, first in zip(axis.classes, axis.weights)
+            ]
+            self._tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
+        starts_at, d_at, h_at, w_at = (table.ctypes.data for table in self._tables)
+        self.dtype = p.dtype
+        self.itemsize = 4 if p.dtype == "float32" else 8
         self.template = gather_kernel.block(
-            phases=phases_at, taps=taps_at, segments=segments_at, phase_count=len(phases),
-            has_bias=int(forward and problem.bias), relu=int(forward and problem.activation == "relu"),
-            N=problem.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
-            TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=G,
-            source_step_d=source_step[0], source_step_h=source_step[1], source_step_w=source_step[2],
-            target_step_d=target_step[0], target_step_h=target_step[1], target_step_w=target_step[2],
-            w_row=row, w_group=L if forward else R * L, blocks=blocks, chunk=chunk,
+            starts=starts_at, d_classes=d_at, h_classes=h_at, w_classes=w_at, phases=len(starts),
+            h_count=len(axes[1].classes), w_count=len(axes[2].classes),
+            has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
+            N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
+            TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=p.G,
+            source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
+            target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
+            tap_step_d=axes[0].tap_step, tap_step_h=axes[1].tap_step, tap_step_w=axes[2].tap_step,
+            w_row=w_row, w_group=L if forward else R * L,
+            join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1), blocks=blocks, chunk=chunk,
         )  # fmt: skip
-        self.parallel = problem.multiply_adds > _SMALL
+        self.parallel = p.multiply_adds > _SMALL
 
     def launch(self, src: int, w: int, bias: int, dst: int) -> None:
         block = self.template.copy()
         block[_SRC], block[_W], block[_BIAS], block[_DST] = src, w, bias, dst
-        block[_ZEROS] = (self.zeros - src) // self.itemsize
         launch(gather_kernel.entry(self.dtype), block, self.items, parallel=self.parallel)
 
 
-_SRC, _W, _BIAS, _DST, _ZEROS = (gather_kernel.slot(name) for name in ("src", "w", "bias", "dst", "zeros"))
+def _chunk_pixels(pixel_blocks: int, terms: int) -> int:
+    """Pixels of one piece of work, from the pieces' total of pixels and the terms of one element's sum.
+
+    About 64 pieces let threads share the work evenly; the pieces depend on the problem alone. Eight tiles reuse
+    the weights enough and leave the second-level cache to them; short sums take more tiles in a piece.
+    """
+    most = 8 * ROWS if terms >= 256 else PIXELS // ROWS * ROWS
+    wanted = -(-pixel_blocks // 64)
+    return min(max(-(-wanted // ROWS), 2) * ROWS, most)
+
+
+_SRC, _W, _BIAS, _DST = (gather_kernel.slot(name) for name in ("src", "w", "bias", "dst"))
 _X, _DY, _DW = (weight_gradient_kernel.slot(name) for name in ("x", "dy", "dw"))
 
 #: Multiply-adds below which waking a second thread (3 us) costs more than it saves.
 _SMALL = 200_000
 
-
-def _taps(kernel: Triple) -> list[tuple[int, int, int]]:
-    return [(kd, kh, kw) for kd in range(kernel[0]) for kh in range(kernel[1]) for kw in range(kernel[2])]
-
-
-def _forward_phase(p: ConvProblem) -> Phase:
-    """The one phase of a forward convolution; weights in HWIO."""
-    taps = []
-    for t, place in enumerate(_taps(p.kernel)):
-        d, h, w = (k * D - before for k, D, (before, _) in zip(place, p.dilation, p.padding))
-        taps.append(Tap(d, h, w, t * (p.C // p.G) * p.K))
-    return Phase((0, 0, 0), p.output, taps)
-
-
-def _input_gradient_phases(p: ConvProblem) -> list[Phase]:
-    """The phases of an input gradient.
-
-    Pixel i of x meets pixel ``o = (i + P - k * D) / S`` of y through the kernel's element k, where that
-    division leaves no rest. The pixels ``i = start, start + S, ...`` meet the same elements k. Weights are
-    packed in the reverse order of their elements, (reversed T, K, C / G), so that o rises with their offset.
-    """
-    axes = []
-    for size, kernel, S, (before, _), D in zip(p.size, p.kernel, p.stride, p.padding, p.dilation):
-        classes = []
-        for start in range(min(S, size)):
-            meets = [(k, (start + before - k * D) // S) for k in reversed(range(kernel))]
-            meets = [(k, o) for k, o in meets if (start + before - k * D) % S == 0]
-            classes.append((start, -(-(size - start) // S), meets))
-        axes.append(classes)
-    KD, KH, KW = p.kernel
-    elements = p.K * (p.C // p.G)
-    phases = []
-    for d_start, d_size, d_meets in axes[0]:
-        for h_start, h_size, h_meets in axes[1]:
-            for w_start, w_size, w_meets in axes[2]:
-                taps = [
-                    Tap(od, oh, ow, (KD * KH * KW - 1 - ((kd * KH + kh) * KW + kw)) * elements)
-                    for kd, od in d_meets
-                    for kh, oh in h_meets
-                    for kw, ow in w_meets
-                ]
-                phases.append(Phase((d_start, h_start, w_start), (d_size, h_size, w_size), taps))
-    return phases
+#: Rows of dw in one segment, where segments are free: 12 tiles share the list of their pixels.
+_SEGMENT_ROWS = 96
 
 
 def _padded(p: ConvProblem) -> ConvProblem | None:
-    """The problem on a zero-padded copy of x, where that copy is worth making.
+    """The problem of the weight gradient on a zero-padded copy of x, where that copy is worth making.
 
-    With few channels a tap alone is too short a sum for the tile; without padding the taps of a row of the
-    kernel join into one segment. The copy costs little just because the channels are few.
+    Padding keeps the rows of different taps apart, and the few rows of a tap with few channels leave the tile
+    empty. The copy costs little just because the channels are few.
     """
-    few_channels = p.C < 8 and p.G == 1 and p.kernel[2] > 1 and p.dilation[2] == 1
+    few_channels = p.C < 8 and p.G == 1 and math.prod(p.kernel) > 1
     if not few_channels or not any(map(any, p.padding)):
         return None
     d, h, w = (size + before + after for size, (before, after) in zip(p.size, p.padding))
     return p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)))
+
+
+def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
+    """The segments of dw and the offset in x of each of its rows; see :func:`weight_gradient_kernel`."""
+    R = p.C // p.G
+    _, H, W = p.size
+    padded = any(map(any, p.padding))
+    segments, offsets = [], []
+    for kd, kh, kw in np.ndindex(*p.kernel):
+        d, h, w = (k * D for k, D in zip((kd, kh, kw), p.dilation))
+        if padded:
+            (front, _), (top, _), (left, _) = p.padding
+            for first in range(0, R, _SEGMENT_ROWS):
+                rows = min(_SEGMENT_ROWS, R - first)
+                segments.append([d - front, h - top, w - left, len(offsets), rows])
+                offsets += range(first, first + rows)
+        else:
+            tap = ((d * H + h) * W + w) * p.C
+            offsets += range(tap, tap + R)
+    if not padded:
+        for first in range(0, len(offsets), _SEGMENT_ROWS):
+            segments.append([0, 0, 0, first, min(_SEGMENT_ROWS, len(offsets) - first)])
+    return segments, offsets
 
 
 class _Scratch:
@@ -463,55 +501,28 @@ class _Scratch:
         return offset
 
 
-class _ChannelsLastInput:
-    """Brings x into channels last, and into its padded copy where the problem wants one."""
-
-    def __init__(self, p: ConvProblem, scratch: _Scratch):
-        self.problem = p
-        self.padded = _padded(p)
-        self.pixels = int(np.prod(p.size))
-        self.transposed_at = scratch.reserve(p.N * p.C * self.pixels) if p.layout == "channels_first" else None
-        if self.padded is not None:
-            self.padded_at = scratch.reserve(p.N * p.C * int(np.prod(self.padded.size)))
-
-    def prepare(self, x: int, base: int) -> int:
-        """The address of the prepared x."""
-        p = self.problem
-        if self.transposed_at is not None:
-            to_channels_last(p.dtype, x, base + self.transposed_at, p.N, p.C, self.pixels)
-            x = base + self.transposed_at
-        if self.padded is not None:
-            (D, H, W), (PD, PH, PW) = p.size, self.padded.size
-            (front, _), (top, _), (left, _) = p.padding
-            to = base + self.padded_at
-            block = pad_kernel.block(
-                src=x, dst=to, C=p.C, D=D, H=H, W=W, PD=PD, PH=PH, PW=PW, front=front, top=top, left=left
-            )
-            launch(pad_kernel.entry(p.dtype), block, p.N * PD * PH)
-            x = to
-        return x
-
-
 class DirectForward:
     """``y = activation(x * w + b)``."""
 
     def __init__(self, p: ConvProblem):
         self.problem = p
         scratch = _Scratch(p.dtype)
-        self.input = _ChannelsLastInput(p, scratch)
-        q = self.input.padded or p
-        self.gather = _Gather(q, q.size, q.output, q.stride, (1, 1, 1), [_forward_phase(q)], forward=True)
-        self.out_pixels = int(np.prod(p.output))
-        self.w_at = scratch.reserve(int(np.prod(p.w_shape))) if p.weight_layout == "OIHW" else None
-        self.y_at = scratch.reserve(p.N * p.K * self.out_pixels) if p.layout == "channels_first" else None
+        first = p.layout == "channels_first"
+        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
+        self.x_at = scratch.reserve(p.N * p.C * self.pixels) if first else None
+        self.y_at = scratch.reserve(p.N * p.K * self.out_pixels) if first else None
+        self.w_at = scratch.reserve(math.prod(p.w_shape)) if p.weight_layout == "OIHW" else None
+        self.gather = _Gather(p, forward=True)
         self.workspace_bytes = scratch.size
 
     def run(self, x: int, w: int, b: int, y: int) -> None:
         p = self.problem
         base = workspace(self.workspace_bytes)
-        x = self.input.prepare(x, base)
+        if self.x_at is not None:
+            to_channels_last(p.dtype, x, base + self.x_at, p.N, p.C, self.pixels)
+            x = base + self.x_at
         if self.w_at is not None:
-            R, T = p.C // p.G, int(np.prod(p.kernel))
+            R, T = p.C // p.G, math.prod(p.kernel)
             transpose(p.dtype, w, base + self.w_at, (R, p.K, T), (T, R * T), (p.K, R * p.K))
             w = base + self.w_at
         if self.y_at is None:
@@ -527,9 +538,9 @@ class DirectInputGradient:
     def __init__(self, p: ConvProblem):
         self.problem = p
         scratch = _Scratch(p.dtype)
-        self.gather = _Gather(p, p.output, p.size, (1, 1, 1), p.stride, _input_gradient_phases(p), forward=False)
-        self.w_at = scratch.reserve(int(np.prod(p.w_shape)))
-        self.pixels, self.out_pixels = int(np.prod(p.size)), int(np.prod(p.output))
+        self.gather = _Gather(p, forward=False)
+        self.w_at = scratch.reserve(math.prod(p.w_shape))
+        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
         first = p.layout == "channels_first"
         self.dy_at = scratch.reserve(p.N * p.K * self.out_pixels) if first else 0
         self.dx_at = scratch.reserve(p.N * p.C * self.pixels) if first else 0
@@ -539,7 +550,7 @@ class DirectInputGradient:
         p = self.problem
         base = workspace(self.workspace_bytes)
         packed = base + self.w_at
-        R, K, T = p.C // p.G, p.K, int(np.prod(p.kernel))
+        R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
         last_tap = packed + (T - 1) * K * R * self.gather.itemsize
         if p.weight_layout == "HWIO":
             transpose(p.dtype, w, last_tap, (T, R, K), (R * K, K), (-K * R, R))
@@ -559,32 +570,32 @@ class DirectWeightGradient:
     def __init__(self, p: ConvProblem):
         self.problem = p
         scratch = _Scratch(p.dtype)
-        self.input = _ChannelsLastInput(p, scratch)
-        q = self.input.padded or p
-        R, L = q.C // q.G, q.K // q.G
-        phase = _forward_phase(q)
-        # Taps join only without padding along w, where all of them lie inside x for every pixel.
-        segments = _segments(phase.taps, R, q.K, fuse=q.G == 1 and q.padding[2] == (0, 0))
-        table = [[tap.d, tap.h, tap.w, count * R, tap.weights] for tap, count in segments]
-        self._segment_table = np.array(table, np.int64)
+        self.padded = _padded(p)
+        q = self.padded or p
+        first = p.layout == "channels_first"
+        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
+        self.x_at = scratch.reserve(p.N * p.C * self.pixels) if first else None
+        self.padded_at = scratch.reserve(p.N * p.C * math.prod(q.size)) if self.padded else None
+        L = q.K // q.G
+        segments, offsets = _gradient_segments(q)
+        self._tables = [np.array(segments, np.int64), np.array(offsets, np.int64)]
         blocks = column_blocks(L, q.dtype)
-        pixels = q.N * int(np.prod(q.output))
-        self.size = int(np.prod(q.w_shape))
-        chunks = -(-pixels // PIXELS)
+        pixels = q.N * math.prod(q.output)
+        self.size = math.prod(q.w_shape)
+        chunks = -(-pixels // GRADIENT_PIXELS)
         # Few blocks of dw: split the pixels until there are 32 pieces, whatever the number of threads.
         splits = max(1, min(chunks, -(-32 // (len(segments) * q.G * blocks))))
-        split_pixels = -(-chunks // splits) * PIXELS
+        split_pixels = -(-chunks // splits) * GRADIENT_PIXELS
         self.splits = max(1, -(-pixels // max(split_pixels, 1)))
         self.items = self.splits * len(segments) * q.G * blocks
         self.template = weight_gradient_kernel.block(
-            segments=self._segment_table.ctypes.data, segment_count=len(segments),
-            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=R,
+            segments=self._tables[0].ctypes.data, row_offsets=self._tables[1].ctypes.data, segment_count=len(segments),
+            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=q.C // q.G,
             OD=q.output[0], OH=q.output[1], OW=q.output[2], K=q.K, L=L, G=q.G,
             stride_d=q.stride[0], stride_h=q.stride[1], stride_w=q.stride[2],
             blocks=blocks, split_pixels=split_pixels, part=self.size,
         )  # fmt: skip
-        self.out_pixels = int(np.prod(p.output))
-        self.dy_at = scratch.reserve(p.N * p.K * self.out_pixels) if p.layout == "channels_first" else None
+        self.dy_at = scratch.reserve(p.N * p.K * self.out_pixels) if first else None
         self.parts_at = scratch.reserve(self.splits * self.size) if self.splits > 1 else None
         self.dw_at = scratch.reserve(self.size) if p.weight_layout == "OIHW" else None
         self.workspace_bytes = scratch.size
@@ -592,10 +603,14 @@ class DirectWeightGradient:
     def run(self, x: int, dy: int, dw: int) -> None:
         p = self.problem
         base = workspace(self.workspace_bytes)
-        x = self.input.prepare(x, base)
-        if self.dy_at is not None:
+        if self.x_at is not None and self.dy_at is not None:
+            to_channels_last(p.dtype, x, base + self.x_at, p.N, p.C, self.pixels)
+            x = base + self.x_at
             to_channels_last(p.dtype, dy, base + self.dy_at, p.N, p.K, self.out_pixels)
             dy = base + self.dy_at
+        if self.padded is not None:
+            pad(p, self.padded.size, x, base + self.padded_at)
+            x = base + self.padded_at
         result = dw if self.dw_at is None else base + self.dw_at
         parts = result if self.parts_at is None else base + self.parts_at
         block = self.template.copy()
@@ -604,5 +619,5 @@ class DirectWeightGradient:
         if self.parts_at is not None:
             sum_parts(p.dtype, parts, result, self.splits, self.size)
         if self.dw_at is not None:
-            R, T = p.C // p.G, int(np.prod(p.kernel))
+            R, T = p.C // p.G, math.prod(p.kernel)
             transpose(p.dtype, result, dw, (R, T, p.K), (p.K, R * p.K), (T, R * T))

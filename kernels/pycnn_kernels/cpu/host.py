@@ -27,7 +27,12 @@ INSTRUCTION_SETS = (
     Simd("portable", 16, tile_rows=6, gradient_tile_rows=4),
 )
 
-_REQUIRED_FEATURES = {"avx512": ("avx512f", "fma"), "avx2": ("avx2", "fma"), "neon": ("neon",), "portable": ()}
+_REQUIRED_FEATURES = {
+    "avx512": ("avx512f", "fma"),
+    "avx2": ("avx2", "fma"),
+    "neon": ("neon",),
+    "portable": (),
+}
 
 
 def supported() -> list[str]:
@@ -49,7 +54,9 @@ def choose() -> Simd:
     available = supported()
     wanted = os.environ.get("PYCNN_SIMD", available[0])
     if wanted not in available:
-        raise ValueError(f"PYCNN_SIMD must be one of {', '.join(available)} on this processor; received {wanted!r}")
+        raise ValueError(
+            f"PYCNN_SIMD must be one of {', '.join(available)} on this processor; received {wanted!r}"
+        )
     return next(simd for simd in INSTRUCTION_SETS if simd.name == wanted)
 
 

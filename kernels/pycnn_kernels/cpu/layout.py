@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.tile import lanes_of, shift, transpose_square
+from pycnn_kernels.problem import ConvProblem, Triple
 
-#: Columns of one piece of work, and the side of the squares in which the cache lines of both sides meet.
-_COLUMNS, _SQUARE = 256, 16
+#: Columns of one piece of work: a few squares of the largest vector.
+_COLUMNS = 64
 
 
 @kernel(
@@ -17,19 +19,21 @@ def transpose_kernel(a, item, worker):
 
     src: element (b, i, j) at ``b * src_batch + i * src_row + j``, i < rows, j < columns.
     dst: element (b, j, i) at ``b * dst_batch + j * dst_row + i``. Distances may be negative.
+    Squares of a vector's length go through registers, the edges element by element.
     """
     b = item // a.pieces
     first = (item - b * a.pieces) * _COLUMNS
     last = min(first + _COLUMNS, a.columns)
-    src, dst = a.src, a.dst
-    for i0 in range(0, a.rows, _SQUARE):
-        i1 = min(i0 + _SQUARE, a.rows)
-        for j0 in range(first, last, _SQUARE):
-            for j in range(j0, min(j0 + _SQUARE, last)):
-                to = b * a.dst_batch + j * a.dst_row
-                source = b * a.src_batch + j
-                for i in range(i0, i1):
-                    dst[to + i] = src[source + i * a.src_row]
+    side = lanes_of(a.src)
+    src, dst = shift(a.src, b * a.src_batch), shift(a.dst, b * a.dst_batch)
+    whole_rows = a.rows - a.rows % side
+    whole_columns = last - (last - first) % side
+    for i in range(0, whole_rows, side):
+        for j in range(first, whole_columns, side):
+            transpose_square(src, i * a.src_row + j, a.src_row, dst, j * a.dst_row + i, a.dst_row)
+    for j in range(first, last):
+        for i in range(whole_rows if j < whole_columns else 0, a.rows):
+            dst[j * a.dst_row + i] = src[i * a.src_row + j]
 
 
 def transpose(
@@ -93,3 +97,13 @@ def pad_kernel(a, item, worker):
     else:
         for i in range(a.PW * a.C):
             dst[to + i] = 0
+
+
+def pad(problem: ConvProblem, padded_size: Triple, x: int, dst: int) -> None:
+    """Copy the x of a channels-last problem, at the address ``x``, into a zero-padded array of ``padded_size``."""
+    (D, H, W), (PD, PH, PW) = problem.size, padded_size
+    (front, _), (top, _), (left, _) = problem.padding
+    block = pad_kernel.block(
+        src=x, dst=dst, C=problem.C, D=D, H=H, W=W, PD=PD, PH=PH, PW=PW, front=front, top=top, left=left
+    )
+    launch(pad_kernel.entry(problem.dtype), block, problem.N * PD * PH)

@@ -86,13 +86,19 @@ class _Emitter:
         zeros = ir.Constant(ir.VectorType(INT32, vector_type.count), [0] * vector_type.count)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
+    def shuffle(self, first, second, order: list[int]):
+        indices = ir.Constant(ir.VectorType(INT32, len(order)), order)
+        return self.builder.shuffle_vector(first, second, indices)
+
     def load_vectors(self, pointer, masks):
         """The tile's vectors at ``pointer``, zero where a mask is false."""
         tile, builder = self.tile, self.builder
         align = tile.dtype.bitwidth // 8
         loaded = []
         for j, mask in enumerate(masks):
-            address = builder.bitcast(builder.gep(pointer, [ir.Constant(INT64, j * tile.lanes)]), tile.vector.as_pointer())
+            address = builder.bitcast(
+                builder.gep(pointer, [ir.Constant(INT64, j * tile.lanes)]), tile.vector.as_pointer()
+            )
             if mask is None:
                 value = builder.load(address)
                 value.align = align
@@ -107,7 +113,9 @@ class _Emitter:
         tile, builder = self.tile, self.builder
         align = tile.dtype.bitwidth // 8
         for j, (value, mask) in enumerate(zip(values, masks)):
-            address = builder.bitcast(builder.gep(pointer, [ir.Constant(INT64, j * tile.lanes)]), tile.vector.as_pointer())
+            address = builder.bitcast(
+                builder.gep(pointer, [ir.Constant(INT64, j * tile.lanes)]), tile.vector.as_pointer()
+            )
             if mask is None:
                 builder.store(value, address).align = align
             else:
@@ -117,7 +125,9 @@ class _Emitter:
     def masked(self, name: str, result: ir.Type, arguments: list[ir.Type]):
         tile = self.tile
         full_name = f"llvm.masked.{name}.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), full_name)
+        return cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(result, arguments), full_name
+        )
 
     def get(self, accumulators, row: int, vector: int):
         return self.builder.extract_value(accumulators, row * self.tile.vectors + vector)
@@ -273,6 +283,59 @@ def lanes_of(typing_context, pointer):
     """Elements of a pointer's dtype in one vector register."""
     lanes = SIMD.vector_bytes * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, arguments: ir.Constant(INT64, lanes)
+
+
+@intrinsic
+def shift(typing_context, pointer, elements):
+    """The pointer ``elements`` elements further on."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, elements), generate
+
+
+@intrinsic
+def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, dst_row):
+    """Transpose one square of a vector's length: ``dst[dst_index + j * dst_row + i] = src[src_index + i * src_row + j]``.
+
+    In registers, by log2(lanes) rounds of interleaving: after the round with distance s, vectors i and i + s
+    have exchanged the halves of each group of 2 s elements.
+    """
+    tile = TileType(src.dtype, 1, 1)
+
+    def generate(context, builder, signature, arguments):
+        src_pointer, src_start, src_stride, dst_pointer, dst_start, dst_stride = arguments
+        emit = _Emitter(builder, tile)
+        n = tile.lanes
+        rows = []
+        for i in range(n):
+            row = builder.gep(
+                src_pointer, [builder.add(src_start, builder.mul(src_stride, ir.Constant(INT64, i)))]
+            )
+            rows.extend(emit.load_vectors(row, [None]))
+        distance = 1
+        while distance < n:
+            low, high = [], []
+            for i in range(n):
+                swapped = i & distance
+                low.append(i if not swapped else n + i - distance)
+                high.append(i + distance if not swapped else n + i)
+            exchanged = list(rows)
+            for i in range(n):
+                if not i & distance:
+                    first, second = rows[i], rows[i + distance]
+                    exchanged[i] = emit.shuffle(first, second, low)
+                    exchanged[i + distance] = emit.shuffle(first, second, high)
+            rows, distance = exchanged, distance * 2
+        for j, vector in enumerate(rows):
+            row = builder.gep(
+                dst_pointer, [builder.add(dst_start, builder.mul(dst_stride, ir.Constant(INT64, j)))]
+            )
+            emit.store_vectors([vector], row, [None])
+        return context.get_dummy_value()
+
+    return types.void(src, src_index, src_row, dst, dst_index, dst_row), generate
 
 
 @intrinsic(prefer_literal=True)
