@@ -33,10 +33,12 @@ from pycnn_kernels.cpu.tile import (
     tile_load,
     tile_multiply_add,
     tile_relu,
+    tile_rows,
+    tile_shape,
     tile_store,
     tile_store_rows,
     tile_zeros,
-    tile_zeros_like,
+    with_rows,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ConvProblem
@@ -91,10 +93,10 @@ def gather_kernel(a, item, worker):
     width = min(2 * lane_count, a.L - column)
     if width == 2 * lane_count:
         _gather_tiles(
-            a, rows, outs, count, group, column, d_class, h_class, w_class, tile_zeros(a.src, 1, 2), None
+            a, rows, outs, count, group, column, d_class, h_class, w_class, tile_shape(a.src, 1, 2), None
         )
     else:
-        one = tile_zeros(a.src, 1, 1)
+        one = tile_shape(a.src, 1, 1)
         _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one, width)
         if width > lane_count:
             rest = width - lane_count
@@ -143,29 +145,29 @@ def _list_targets(a, first, group, d_class, h_class, w_class, rows, outs):
 
 
 @njit(error_model="numpy")
-def _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one_row, edge):
+def _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, shape, edge):
     """All tiles of one chunk of pixels and one block of columns, which ``edge`` cuts off unless it is None."""
     i = 0
     while count - i > 2 * FEW_ROWS:
-        blank = tile_zeros_like(one_row, ROWS)
+        tile = with_rows(shape, ROWS)
         existing = min(ROWS, count - i)
         _gather_tile(
-            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, blank, edge
+            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge
         )
         i += ROWS
     while i < count:
-        blank = tile_zeros_like(one_row, FEW_ROWS)
+        tile = with_rows(shape, FEW_ROWS)
         existing = min(FEW_ROWS, count - i)
         _gather_tile(
-            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, blank, edge
+            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge
         )
         i += FEW_ROWS
 
 
 @njit(error_model="numpy")
-def _gather_tile(a, rows, outs, count, group, column, d_class, h_class, w_class, blank, edge):
+def _gather_tile(a, rows, outs, count, group, column, d_class, h_class, w_class, shape, edge):
     """One tile: the bias, the taps that its phase meets, the activation; its first ``count`` rows are stored."""
-    acc = blank
+    acc = tile_zeros(shape)
     if a.has_bias:
         acc = tile_fill_rows(acc, a.bias, group * a.L + column, edge)
     weights = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4]
@@ -222,9 +224,9 @@ def weight_gradient_kernel(a, item, worker):
         offsets = shift(a.row_offsets, row)
         to = split * a.part + row * a.K + group * a.L + column
         if width == 2 * lane_count:
-            _add_block(a, xs, dys, offsets, count, column, height, to, fresh, tile_zeros(a.x, 1, 2), None)
+            _add_block(a, xs, dys, offsets, count, column, height, to, fresh, tile_shape(a.x, 1, 2), None)
         else:
-            one = tile_zeros(a.x, 1, 1)
+            one = tile_shape(a.x, 1, 1)
             _add_block(a, xs, dys, offsets, count, column, height, to, fresh, one, width)
             if width > lane_count:
                 rest = width - lane_count
@@ -263,33 +265,37 @@ def _list_pixels(a, first, last, segment, group, xs, dys):
 
 
 @njit(error_model="numpy")
-def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, one_row, edge):
+def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edge):
     """Add ``count`` pixels to ``height`` rows of dw: in tiles of GRADIENT_ROWS rows, the rest in 4, 2 and 1."""
     r = 0
     while height - r >= GRADIENT_ROWS:
-        blank = tile_zeros_like(one_row, GRADIENT_ROWS)
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, blank, edge)
+        tile = with_rows(shape, GRADIENT_ROWS)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, tile, edge)
         r += GRADIENT_ROWS
     if GRADIENT_ROWS > 4 and height - r >= 4:
-        blank = tile_zeros_like(one_row, 4)
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, blank, edge)
+        tile = with_rows(shape, 4)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, tile, edge)
         r += 4
     if height - r >= 2:
-        blank = tile_zeros_like(one_row, 2)
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, blank, edge)
+        tile = with_rows(shape, 2)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, tile, edge)
         r += 2
     if height > r:
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, one_row, edge)
+        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, shape, edge)
 
 
 @njit(error_model="numpy")
-def _add_tile(a, xs, dys, offsets, count, column, to, fresh, blank, edge):
+def _add_tile(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
     """``dw[to + m * K:] += sum over i of x[xs[i] + offsets[m]] * dy[dys[i] + column:]`` for the rows m of a tile."""
-    acc = blank
+    acc = tile_zeros(shape)
     if not fresh:
         acc = tile_load(acc, a.dw, to, a.K, edge)
-    for i in range(count):
-        acc = tile_multiply_add(acc, a.x, xs[i], offsets, a.dy, dys[i] + column, edge)
+    if offsets[tile_rows(shape) - 1] == offsets[0] + tile_rows(shape) - 1:  # neighbours need no table
+        for i in range(count):
+            acc = tile_multiply_add(acc, a.x, xs[i] + offsets[0], None, a.dy, dys[i] + column, edge)
+    else:
+        for i in range(count):
+            acc = tile_multiply_add(acc, a.x, xs[i], offsets, a.dy, dys[i] + column, edge)
     tile_store(acc, a.dw, to, a.K, edge)
 
 

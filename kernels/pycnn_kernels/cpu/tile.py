@@ -55,6 +55,22 @@ class TileModel(models.PrimitiveModel):
         super().__init__(manager, tile, ir.ArrayType(tile.vector, tile.rows * tile.vectors))
 
 
+class TileShape(types.Type):
+    """The shape of a tile without its contents: what a function passes to another that makes the tile.
+
+    A tile itself as an argument would go through memory, all its registers at each call.
+    """
+
+    def __init__(self, tile: TileType):
+        self.tile = tile
+        super().__init__(f"Shape({tile})")
+
+
+@register_model(TileShape)
+class TileShapeModel(models.OpaqueModel):
+    pass
+
+
 class _Emitter:
     """Writes the LLVM instructions of one tile operation."""
 
@@ -149,25 +165,30 @@ def _none_or(value, numba_type):
 
 
 @intrinsic(prefer_literal=True)
-def tile_zeros(typing_context, like, rows, vectors):
-    """A tile of zeros for arrays like the pointer ``like``; ``rows`` and ``vectors`` are literal integers."""
-    tile = TileType(like.dtype, rows.literal_value, vectors.literal_value)
-
-    def generate(context, builder, signature, arguments):
-        return tile.zeros()
-
-    return tile(like, rows, vectors), generate
+def tile_shape(typing_context, like, rows, vectors):
+    """The shape ``rows`` x ``vectors`` (literal integers) for arrays like the pointer ``like``."""
+    shape = TileShape(TileType(like.dtype, rows.literal_value, vectors.literal_value))
+    return shape(like, rows, vectors), lambda context, *_: context.get_dummy_value()
 
 
 @intrinsic(prefer_literal=True)
-def tile_zeros_like(typing_context, other, rows):
-    """A tile of zeros with as many vectors as the tile ``other``, and ``rows`` (literal) rows."""
-    tile = TileType(other.dtype, rows.literal_value, other.vectors)
+def with_rows(typing_context, shape, rows):
+    """The same shape with another (literal) number of rows."""
+    other = TileShape(TileType(shape.tile.dtype, rows.literal_value, shape.tile.vectors))
+    return other(shape, rows), lambda context, *_: context.get_dummy_value()
 
-    def generate(context, builder, signature, arguments):
-        return tile.zeros()
 
-    return tile(other, rows), generate
+@intrinsic
+def tile_rows(typing_context, shape):
+    """The number of rows of a shape."""
+    rows = ir.Constant(INT64, shape.tile.rows)
+    return types.int64(shape), lambda *_: rows
+
+
+@intrinsic
+def tile_zeros(typing_context, shape):
+    """A tile of zeros."""
+    return shape.tile(shape), lambda *_: shape.tile.zeros()
 
 
 @intrinsic
