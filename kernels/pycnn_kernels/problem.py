@@ -173,6 +173,15 @@ class PoolProblem(NamedTuple):
         return d, h, w
 
 
+class ChannelsProblem(NamedTuple):
+    """Work on an array of ``pixels`` x ``channels`` x ``inner``: inner is 1 in channels last."""
+
+    dtype: str
+    pixels: int
+    channels: int
+    inner: int = 1
+
+
 class RowsProblem(NamedTuple):
     """Work on a matrix of ``rows`` x ``columns``, row by row: softmax, its cross-entropy, sums of columns."""
 

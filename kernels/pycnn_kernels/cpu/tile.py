@@ -317,6 +317,16 @@ def shift(typing_context, pointer, elements):
 
 
 @intrinsic
+def scalar(typing_context, like, value):
+    """The float64 ``value`` rounded to the dtype of the pointer ``like``, so that a loop stays in that dtype."""
+
+    def generate(context, builder, signature, arguments):
+        return context.cast(builder, arguments[1], types.float64, like.dtype)
+
+    return like.dtype(like, value), generate
+
+
+@intrinsic
 def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, dst_row):
     """Transpose one square of a vector's length: ``dst[dst_index + j * dst_row + i] = src[src_index + i * src_row + j]``.
 

@@ -1,0 +1,290 @@
+"""Max and average pooling, forward and backward, channels last and channels first.
+
+Both directions gather: each element of the result is computed by one piece of work, in a fixed order, so that
+no two threads write the same element and bits repeat. The forward of max pooling keeps the position of each
+maximum in its window, two bytes an element, and the backward compares instead of searching again.
+
+Inner loops run over neighbours in memory: over channels in channels last, along a row in channels first. There
+an image's channels are images of their own, so the kernels see (N, D, H, W, C) with C = 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.tile import shift
+from pycnn_kernels.problem import PoolProblem
+
+#: The fields that all pooling kernels share. ``pad_after`` bounds the windows that count the padding.
+_GEOMETRY = {
+    name: "int"
+    for name in (
+        "N D H W C OD OH OW KD KH KW stride_d stride_h stride_w pad_d pad_h pad_w pad_after_d pad_after_h "
+        "pad_after_w dilation_d dilation_h dilation_w keep_index count_padding divisor"
+    ).split()
+}
+
+#: More positions than a window may have: the index of a maximum takes two bytes.
+MOST_POSITIONS = 1 << 16
+
+
+@njit(error_model="numpy")
+def _first_output(coordinate, stride):
+    """The first o >= 0 with ``o * stride >= coordinate``."""
+    return max(0, -(-coordinate // stride))
+
+
+@njit(error_model="numpy")
+def _outputs_end(coordinate, stride, outputs):
+    """One after the last o < outputs with ``o * stride <= coordinate``."""
+    return min(outputs, coordinate // stride + 1)
+
+
+@kernel(x="array", y="array", index="index", **_GEOMETRY)
+def max_pool_kernel(a, item, worker):
+    """``y[n, o, c]`` = the greatest ``x[n, o * S + k * D - P, c]`` over k, and its position k in ``index``.
+
+    x (N, D, H, W, C); y and index (N, OD, OH, OW, C); a piece of work is one row of y. Padding never wins, NaN
+    always does, and of equal values the first. ``keep_index`` 0 leaves index alone.
+    """
+    oh, od, n = item % a.OH, item // a.OH % a.OD, item // (a.OH * a.OD)
+    y = shift(a.y, item * a.OW * a.C)
+    index = shift(a.index, item * a.OW * a.C if a.keep_index else 0)
+    d0, h0 = od * a.stride_d - a.pad_d, oh * a.stride_h - a.pad_h
+    for i in range(a.OW * a.C):
+        y[i] = -math.inf
+    if a.keep_index:
+        position = _first_position(a, d0, h0)
+        for ow in range(a.OW):
+            first = position + _first_tap(ow * a.stride_w - a.pad_w, a.dilation_w)
+            for c in range(a.C):
+                index[ow * a.C + c] = first
+    for kd in range(a.KD):
+        d = d0 + kd * a.dilation_d
+        for kh in range(a.KH):
+            h = h0 + kh * a.dilation_h
+            if 0 <= d < a.D and 0 <= h < a.H:
+                row = shift(a.x, ((n * a.D + d) * a.H + h) * a.W * a.C)
+                for kw in range(a.KW):
+                    _max_tap(a, row, y, index, kw, (kd * a.KH + kh) * a.KW + kw)
+
+
+@njit(error_model="numpy")
+def _first_tap(coordinate, dilation):
+    """The first k with ``coordinate + k * dilation >= 0``."""
+    return max(0, -(coordinate // dilation))
+
+
+@njit(error_model="numpy")
+def _first_position(a, d0, h0):
+    """The position of a window's first element inside x, along d and h: the maximum where all are -inf."""
+    return (_first_tap(d0, a.dilation_d) * a.KH + _first_tap(h0, a.dilation_h)) * a.KW
+
+
+@njit(error_model="numpy")
+def _max_tap(a, row, y, index, kw, position):
+    """Compare one row of y with the elements of a row of x that it meets through the tap kw."""
+    offset = kw * a.dilation_w - a.pad_w
+    first = _first_output(-offset, a.stride_w)
+    end = _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)
+    if a.C == 1:
+        for ow in range(first, end):
+            value = row[ow * a.stride_w + offset]
+            greater = value > y[ow] or value != value
+            y[ow] = value if greater else y[ow]
+            if a.keep_index and greater:
+                index[ow] = position
+        return
+    for ow in range(first, end):
+        x = shift(row, (ow * a.stride_w + offset) * a.C)
+        to = shift(y, ow * a.C)
+        if a.keep_index:
+            found = shift(index, ow * a.C)
+            for c in range(a.C):
+                greater = x[c] > to[c] or x[c] != x[c]
+                found[c] = position if greater else found[c]
+                to[c] = x[c] if greater else to[c]
+        else:
+            for c in range(a.C):
+                to[c] = x[c] if x[c] > to[c] or x[c] != x[c] else to[c]
+
+
+@kernel(dy="array", index="index", dx="array", **_GEOMETRY)
+def max_pool_gradient_kernel(a, item, worker):
+    """``dx`` = the sum of the ``dy`` of the windows whose maximum each element is; a piece is one row of dx."""
+    h, d, n = item % a.H, item // a.H % a.D, item // (a.H * a.D)
+    dx = shift(a.dx, item * a.W * a.C)
+    for i in range(a.W * a.C):
+        dx[i] = 0
+    for kd in range(a.KD):
+        od = d + a.pad_d - kd * a.dilation_d
+        for kh in range(a.KH):
+            oh = h + a.pad_h - kh * a.dilation_h
+            if od % a.stride_d == 0 and oh % a.stride_h == 0:
+                od_, oh_ = od // a.stride_d, oh // a.stride_h
+                if 0 <= od_ < a.OD and 0 <= oh_ < a.OH:
+                    row = ((n * a.OD + od_) * a.OH + oh_) * a.OW * a.C
+                    for kw in range(a.KW):
+                        _max_gradient_tap(
+                            a, shift(a.dy, row), shift(a.index, row), dx, kw, (kd * a.KH + kh) * a.KW + kw
+                        )
+
+
+@njit(error_model="numpy")
+def _max_gradient_tap(a, dy, index, dx, kw, position):
+    """Add, to one row of dx, the row of dy that it meets through the tap kw, where that tap was the maximum."""
+    offset = kw * a.dilation_w - a.pad_w
+    first = _first_output(-offset, a.stride_w)
+    end = _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)
+    if a.C == 1:
+        for ow in range(first, end):
+            if index[ow] == position:
+                dx[ow * a.stride_w + offset] += dy[ow]
+        return
+    for ow in range(first, end):
+        to = shift(dx, (ow * a.stride_w + offset) * a.C)
+        dy_, index_ = shift(dy, ow * a.C), shift(index, ow * a.C)
+        for c in range(a.C):
+            to[c] += dy_[c] if index_[c] == position else 0
+
+
+@njit(error_model="numpy")
+def _window_count(o, kernel, stride, pad, pad_after, size, count_padding):
+    """Elements of window o along one axis that an average counts."""
+    start = o * stride - pad
+    if count_padding:
+        return min(start + kernel, size + pad_after) - start
+    return min(start + kernel, size) - max(start, 0)
+
+
+@njit(error_model="numpy")
+def _plane_divisor(a, od, oh):
+    """The divisor of the windows of one row of y without its factor along w."""
+    counted_d = _window_count(od, a.KD, a.stride_d, a.pad_d, a.pad_after_d, a.D, a.count_padding)
+    return counted_d * _window_count(oh, a.KH, a.stride_h, a.pad_h, a.pad_after_h, a.H, a.count_padding)
+
+
+@njit(error_model="numpy")
+def _divisor(a, plane, ow):
+    if a.divisor:
+        return a.divisor
+    return plane * _window_count(ow, a.KW, a.stride_w, a.pad_w, a.pad_after_w, a.W, a.count_padding)
+
+
+@kernel(x="array", y="array", **_GEOMETRY)
+def average_pool_kernel(a, item, worker):
+    """``y[n, o, c]`` = the sum of ``x[n, o * S + k - P, c]`` over k, divided by the elements counted.
+
+    x (N, D, H, W, C); y (N, OD, OH, OW, C); a piece of work is one row of y. Dilation is 1.
+    """
+    oh, od, n = item % a.OH, item // a.OH % a.OD, item // (a.OH * a.OD)
+    y = shift(a.y, item * a.OW * a.C)
+    for i in range(a.OW * a.C):
+        y[i] = 0
+    for kd in range(a.KD):
+        d = od * a.stride_d - a.pad_d + kd
+        for kh in range(a.KH):
+            h = oh * a.stride_h - a.pad_h + kh
+            if 0 <= d < a.D and 0 <= h < a.H:
+                row = shift(a.x, ((n * a.D + d) * a.H + h) * a.W * a.C)
+                for kw in range(a.KW):
+                    offset = kw - a.pad_w
+                    first = _first_output(-offset, a.stride_w)
+                    for ow in range(first, _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)):
+                        x, to = shift(row, (ow * a.stride_w + offset) * a.C), shift(y, ow * a.C)
+                        for c in range(a.C):
+                            to[c] += x[c]
+    plane = _plane_divisor(a, od, oh)
+    for ow in range(a.OW):
+        divisor = _divisor(a, plane, ow)
+        for i in range(ow * a.C, (ow + 1) * a.C):
+            y[i] /= divisor
+
+
+@kernel(dy="array", dx="array", **_GEOMETRY)
+def average_pool_gradient_kernel(a, item, worker):
+    """``dx`` = the sum over the windows that hold each element of ``dy / divisor``; a piece is one row of dx."""
+    h, d, n = item % a.H, item // a.H % a.D, item // (a.H * a.D)
+    dx = shift(a.dx, item * a.W * a.C)
+    for i in range(a.W * a.C):
+        dx[i] = 0
+    for kd in range(a.KD):
+        od = d + a.pad_d - kd
+        for kh in range(a.KH):
+            oh = h + a.pad_h - kh
+            if od % a.stride_d == 0 and oh % a.stride_h == 0:
+                od_, oh_ = od // a.stride_d, oh // a.stride_h
+                if 0 <= od_ < a.OD and 0 <= oh_ < a.OH:
+                    row = shift(a.dy, ((n * a.OD + od_) * a.OH + oh_) * a.OW * a.C)
+                    plane = _plane_divisor(a, od_, oh_)
+                    for kw in range(a.KW):
+                        offset = kw - a.pad_w
+                        first = _first_output(-offset, a.stride_w)
+                        for ow in range(first, _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)):
+                            divisor = _divisor(a, plane, ow)
+                            dy, to = shift(row, ow * a.C), shift(dx, (ow * a.stride_w + offset) * a.C)
+                            for c in range(a.C):
+                                to[c] += dy[c] / divisor
+
+
+def _geometry(p: PoolProblem) -> dict[str, int]:
+    """The fields of :data:`_GEOMETRY`; in channels first each channel is an image of one channel."""
+    N, C = (p.N, p.C) if p.layout == "channels_last" else (p.N * p.C, 1)
+    fields = {"N": N, "C": C, "count_padding": int(p.count_padding), "divisor": p.divisor}
+    for axis, (size, out, kernel_size, stride, (before, after), dilation) in zip(
+        "DHW", zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)
+    ):
+        low = axis.lower()
+        fields |= {axis: size, f"O{axis}": out, f"K{axis}": kernel_size, f"stride_{low}": stride}
+        fields |= {f"pad_{low}": before, f"pad_after_{low}": after, f"dilation_{low}": dilation}
+    return fields
+
+
+class _Pool:
+    """What the four pooling operations share: the geometry, and rows of a result as pieces of work."""
+
+    workspace_bytes = 0
+
+    def __init__(self, p: PoolProblem):
+        self.dtype = p.dtype
+        self.fields = _geometry(p)
+        f = self.fields
+        self.output_rows = f["N"] * f["OD"] * f["OH"] if f["OW"] * f["C"] else 0
+        self.input_rows = f["N"] * f["D"] * f["H"] if f["W"] * f["C"] else 0
+        self.parallel = f["N"] * math.prod(p.size) * f["C"] > 1 << 14
+
+
+class MaxPool(_Pool):
+    """``y, index`` from ``x``; see :func:`max_pool_kernel`."""
+
+    def run(self, x: int, y: int, index: int) -> None:
+        """``index`` is an address, or 0 when the positions are not wanted."""
+        block = max_pool_kernel.block(x=x, y=y, index=index, keep_index=int(index != 0), **self.fields)
+        launch(max_pool_kernel.entry(self.dtype), block, self.output_rows, parallel=self.parallel)
+
+
+class MaxPoolGradient(_Pool):
+    """``dx`` from ``dy`` and the forward's ``index``."""
+
+    def run(self, dy: int, index: int, dx: int) -> None:
+        block = max_pool_gradient_kernel.block(dy=dy, index=index, dx=dx, **self.fields)
+        launch(max_pool_gradient_kernel.entry(self.dtype), block, self.input_rows, parallel=self.parallel)
+
+
+class AveragePool(_Pool):
+    """``y`` from ``x``; see :func:`average_pool_kernel`."""
+
+    def run(self, x: int, y: int) -> None:
+        block = average_pool_kernel.block(x=x, y=y, **self.fields)
+        launch(average_pool_kernel.entry(self.dtype), block, self.output_rows, parallel=self.parallel)
+
+
+class AveragePoolGradient(_Pool):
+    """``dx`` from ``dy``."""
+
+    def run(self, dy: int, dx: int) -> None:
+        block = average_pool_gradient_kernel.block(dy=dy, dx=dx, **self.fields)
+        launch(average_pool_gradient_kernel.entry(self.dtype), block, self.input_rows, parallel=self.parallel)

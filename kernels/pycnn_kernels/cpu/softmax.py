@@ -1,0 +1,102 @@
+"""Softmax and its cross-entropy, row by row, in one pass over memory each."""
+
+from __future__ import annotations
+
+import math
+
+from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.tile import shift
+from pycnn_kernels.problem import RowsProblem
+
+
+@kernel(x="array", p="array", rows="int", columns="int", chunk="int", logarithm="int")
+def softmax_kernel(a, item, worker):
+    """``p[r, c] = exp(x[r, c] - m) / sum``, m the greatest of the row; or its logarithm. A piece: ``chunk`` rows."""
+    for row in range(item * a.chunk, min((item + 1) * a.chunk, a.rows)):
+        x, p = shift(a.x, row * a.columns), shift(a.p, row * a.columns)
+        most = x[0]
+        for c in range(1, a.columns):
+            most = x[c] if x[c] > most or x[c] != x[c] else most
+        total = 0.0
+        for c in range(a.columns):
+            p[c] = math.exp(x[c] - most)
+            total += p[c]
+        if a.logarithm:
+            shifted = most + math.log(total)
+            for c in range(a.columns):
+                p[c] = x[c] - shifted
+        else:
+            for c in range(a.columns):
+                p[c] /= total
+
+
+@kernel(
+    x="array", labels="table", losses="array", p="array", rows="int", columns="int", chunk="int", ignore="int",
+    smoothing="float",
+)  # fmt: skip
+def cross_entropy_kernel(a, item, worker):
+    """``losses[r] = -sum over c of t[c] * log softmax(x[r])[c]`` and the softmax p, for labels; ``chunk`` rows a piece.
+
+    The target t is ``1 - smoothing`` at the label plus ``smoothing / columns`` everywhere. A row whose label is
+    ``ignore`` has the loss 0.
+    """
+    for row in range(item * a.chunk, min((item + 1) * a.chunk, a.rows)):
+        x, p = shift(a.x, row * a.columns), shift(a.p, row * a.columns)
+        most = x[0]
+        for c in range(1, a.columns):
+            most = x[c] if x[c] > most or x[c] != x[c] else most
+        total = 0.0
+        sum_of_x = 0.0
+        for c in range(a.columns):
+            p[c] = math.exp(x[c] - most)
+            total += p[c]
+            sum_of_x += x[c] - most
+        for c in range(a.columns):
+            p[c] /= total
+        label = a.labels[row]
+        log_total = math.log(total)
+        if label == a.ignore:
+            a.losses[row] = 0
+        else:
+            loss = (1 - a.smoothing) * (log_total - (x[label] - most))
+            if a.smoothing > 0:  # 0 * inf would turn a finite loss into NaN
+                loss += a.smoothing * (log_total - sum_of_x / a.columns)
+            a.losses[row] = loss
+
+
+class Softmax:
+    """``p`` from ``x``, or its logarithm."""
+
+    workspace_bytes = 0
+    logarithm = 0
+
+    def __init__(self, p: RowsProblem):
+        self.problem = p
+        self.chunk = max(1, min(-(-p.rows // 16), 4096 // max(p.columns, 1)))
+        self.items = -(-p.rows // self.chunk) if p.columns else 0
+        self.parallel = p.rows * p.columns > 1 << 12
+
+    def run(self, x: int, y: int) -> None:
+        p = self.problem
+        block = softmax_kernel.block(
+            x=x, p=y, rows=p.rows, columns=p.columns, chunk=self.chunk, logarithm=self.logarithm
+        )
+        launch(softmax_kernel.entry(p.dtype), block, self.items, parallel=self.parallel)
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of ``p``, from ``x``."""
+
+    logarithm = 1
+
+
+class CrossEntropy(Softmax):
+    """``losses`` and ``p`` from ``x`` and int64 ``labels``; see :func:`cross_entropy_kernel`."""
+
+    def run(self, x: int, labels: int, losses: int, y: int, ignore: int, smoothing: float) -> None:  # type: ignore[override]
+        p = self.problem
+        block = cross_entropy_kernel.block(
+            x=x, labels=labels, losses=losses, p=y, rows=p.rows, columns=p.columns, chunk=self.chunk,
+            ignore=ignore, smoothing=smoothing,
+        )  # fmt: skip
+        launch(cross_entropy_kernel.entry(p.dtype), block, self.items, parallel=self.parallel)
