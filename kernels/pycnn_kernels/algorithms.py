@@ -1,0 +1,84 @@
+"""The registry: for each backend and operation ONE ordered list of algorithms.
+
+``auto`` takes the first of a list that supports the problem, so the order of a list is the rule of choice. The
+last entry of a list accepts every valid problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from pycnn_kernels.cpu import conv_direct, elementwise, optimizer, pool, softmax
+
+
+class Prepared(Protocol):
+    """An algorithm made ready for one problem: tables, tuning, and the amount of workspace it needs."""
+
+    workspace_bytes: int
+
+    def run(self, *arguments: Any) -> None:
+        """Compute. Arrays are given as addresses of contiguous, aligned memory that the plan has checked."""
+
+
+def _everything(problem: Any) -> None:
+    return None
+
+
+class Algorithm(NamedTuple):
+    """One way to do an operation.
+
+    Attributes:
+        name: what ``algorithm=`` calls it.
+        prepare: makes it ready for a problem.
+        supports: None for a problem that it can do, otherwise the reason why not.
+        summary: one line on what it does and when it wins.
+    """
+
+    name: str
+    prepare: Callable[[Any], Prepared]
+    summary: str
+    supports: Callable[[Any], str | None] = _everything
+
+
+def _positions_fit(problem: Any) -> str | None:
+    KD, KH, KW = problem.kernel
+    if KD * KH * KW > pool.MOST_POSITIONS:
+        return f"windows of at most {pool.MOST_POSITIONS} elements; received {KD} x {KH} x {KW}"
+    return None
+
+
+_DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
+
+ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
+    ("cpu", "conv_forward"): [Algorithm("direct", conv_direct.DirectForward, _DIRECT)],
+    ("cpu", "conv_input_gradient"): [Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT)],
+    ("cpu", "conv_weight_gradient"): [Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT)],
+    ("cpu", "bias_activation_gradient"): [
+        Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")
+    ],
+    ("cpu", "max_pool"): [Algorithm("gather", pool.MaxPool, "one row of y a piece", _positions_fit)],
+    ("cpu", "max_pool_gradient"): [
+        Algorithm("gather", pool.MaxPoolGradient, "compares kept positions, no atomics", _positions_fit)
+    ],
+    ("cpu", "average_pool"): [Algorithm("gather", pool.AveragePool, "one row of y a piece")],
+    ("cpu", "average_pool_gradient"): [Algorithm("gather", pool.AveragePoolGradient, "one row of dx a piece")],
+    ("cpu", "softmax"): [Algorithm("rows", softmax.Softmax, "a row stays in the cache")],
+    ("cpu", "log_softmax"): [Algorithm("rows", softmax.LogSoftmax, "a row stays in the cache")],
+    ("cpu", "cross_entropy"): [Algorithm("rows", softmax.CrossEntropy, "loss and softmax in one pass")],
+    ("cpu", "adam"): [Algorithm("one_pass", optimizer.AdamStep, "parameter and state in one pass")],
+    ("cpu", "sgd"): [Algorithm("one_pass", optimizer.SgdStep, "parameter and state in one pass")],
+}
+
+
+def algorithms_for(backend: str, operation: str) -> list[Algorithm]:
+    """The ordered list of algorithms of an operation.
+
+    Raises:
+        ValueError: the backend has no such operation.
+    """
+    found = ALGORITHMS.get((backend, operation))
+    if found is None:
+        known = ", ".join(sorted(name for place, name in ALGORITHMS if place == backend)) or "no operations"
+        raise ValueError(f"backend {backend!r} has {known}; received {operation!r}")
+    return found

@@ -1,0 +1,242 @@
+"""Problem -> chosen algorithm, made ready once and kept.
+
+``plan_for(operation, problem)`` is a dictionary hit after the first call. ``plan.run(...)`` checks the arrays
+against the problem and hands their addresses to the algorithm: raw pointers are reached by no other road.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pycnn_kernels.algorithms import Algorithm, Prepared, algorithms_for
+from pycnn_kernels.cpu.workspace import ALIGNMENT
+
+Shape = tuple[int, ...]
+
+
+class Spec(NamedTuple):
+    """What an array of an operation must be."""
+
+    name: str
+    shape: Shape
+    dtype: str
+    optional: bool = False
+
+
+def _conv_arrays(p: Any) -> dict[str, Spec]:
+    return {
+        "x": Spec("x", p.x_shape, p.dtype),
+        "w": Spec("w", p.w_shape, p.dtype),
+        "b": Spec("b", (p.K,), p.dtype, optional=not p.bias),
+        "y": Spec("y", p.y_shape, p.dtype),
+        "dx": Spec("dx", p.x_shape, p.dtype),
+        "dw": Spec("dw", p.w_shape, p.dtype),
+        "dy": Spec("dy", p.y_shape, p.dtype),
+    }
+
+
+def _pool_arrays(p: Any) -> dict[str, Spec]:
+    return {
+        "x": Spec("x", p.x_shape, p.dtype),
+        "y": Spec("y", p.y_shape, p.dtype),
+        "dx": Spec("dx", p.x_shape, p.dtype),
+        "dy": Spec("dy", p.y_shape, p.dtype),
+        "index": Spec("index", p.y_shape, "uint16", optional=True),
+    }
+
+
+def _rows_arrays(p: Any) -> dict[str, Spec]:
+    return {
+        "x": Spec("x", (p.rows, p.columns), p.dtype),
+        "y": Spec("y", (p.rows, p.columns), p.dtype),
+        "labels": Spec("labels", (p.rows,), "int64"),
+        "losses": Spec("losses", (p.rows,), p.dtype),
+    }
+
+
+def _channels_arrays(p: Any) -> dict[str, Spec]:
+    shape = (p.pixels, p.channels, p.inner)
+    return {
+        "dy": Spec("dy", shape, p.dtype),
+        "y": Spec("y", shape, p.dtype, optional=True),
+        "dz": Spec("dz", shape, p.dtype, optional=True),
+        "db": Spec("db", (p.channels,), p.dtype, optional=True),
+    }
+
+
+def _update_arrays(p: Any) -> dict[str, Spec]:
+    return {
+        "w": Spec("w", (p.size,), p.dtype),
+        "g": Spec("g", (p.size,), p.dtype),
+        "m": Spec("m", (p.size,), p.dtype),
+        "v": Spec("v", (p.size,), p.dtype, optional=True),
+    }
+
+
+#: For each operation: its arrays, and which of them are inputs, updated in place, and outputs.
+_OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
+    "conv_forward": (_conv_arrays, "x w b", "", "y"),
+    "conv_input_gradient": (_conv_arrays, "dy w", "", "dx"),
+    "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
+    "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
+    "max_pool": (_pool_arrays, "x", "", "y index"),
+    "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
+    "average_pool": (_pool_arrays, "x", "", "y"),
+    "average_pool_gradient": (_pool_arrays, "dy", "", "dx"),
+    "softmax": (_rows_arrays, "x", "", "y"),
+    "log_softmax": (_rows_arrays, "x", "", "y"),
+    "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
+    "adam": (_update_arrays, "", "w g m v", ""),
+    "sgd": (_update_arrays, "", "w g v", ""),
+}
+
+
+class Plan:
+    """One operation on one problem, ready to run.
+
+    Attributes:
+        operation: for example "conv_forward".
+        problem: what it was made for.
+        algorithm: the chosen one.
+        workspace_bytes: scratch memory that a run takes, shared by all runs of a thread.
+    """
+
+    def __init__(self, backend: str, operation: str, problem: Any, algorithm: Algorithm):
+        describe, inputs, updated, outputs = _OPERATIONS[operation]
+        arrays = describe(problem)
+        self.backend, self.operation, self.problem, self.algorithm = backend, operation, problem, algorithm
+        self.inputs: list[Spec] = [arrays[name] for name in inputs.split()]
+        self.updated: list[Spec] = [arrays[name] for name in updated.split()]
+        self.outputs: list[Spec] = [arrays[name] for name in outputs.split()]
+        self._prepared: Prepared = algorithm.prepare(problem)
+        self.workspace_bytes = self._prepared.workspace_bytes
+
+    def run(
+        self,
+        *inputs: np.ndarray | None,
+        updated: tuple[np.ndarray | None, ...] = (),
+        skip: tuple[str, ...] = (),
+        scalars: tuple[float, ...] = (),
+    ) -> tuple[Any, ...]:
+        """Compute the operation.
+
+        Args:
+            inputs: arrays of the plan's shapes and dtypes; others than contiguous and aligned ones are copied.
+                None for an optional one.
+            updated: arrays that change in place, contiguous, aligned and writable.
+            skip: names of optional outputs that are not wanted.
+            scalars: numbers that the operation takes beside its arrays.
+
+        Returns:
+            The outputs, None for those that were skipped.
+
+        Raises:
+            ValueError: an array has another shape than the problem says, or cannot be changed in place.
+            TypeError: an array has another dtype than the problem says, or is no array.
+        """
+        ready = [_ready(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
+        for spec, array in zip(self.updated, updated, strict=True):
+            ready.append(_ready_in_place(spec, array))
+        outputs = [None if spec.name in skip else aligned_empty(spec.shape, spec.dtype) for spec in self.outputs]
+        self._prepared.run(*map(_address, ready), *map(_address, outputs), *scalars)
+        return tuple(outputs)
+
+
+def _address(array: np.ndarray | None) -> int:
+    return 0 if array is None else array.ctypes.data
+
+
+def _ready(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
+    """The array as a kernel may read it, or an error that says what was expected."""
+    if array is None:
+        if not spec.optional:
+            raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
+        return None
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{spec.name} must be a NumPy array; received {type(array).__name__}")
+    if array.dtype != spec.dtype:
+        raise TypeError(f"{spec.name} must have the dtype {spec.dtype}; received {array.dtype}")
+    if array.shape != spec.shape:
+        raise ValueError(f"{spec.name} must have the shape {spec.shape}; received {array.shape}")
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        return np.require(array, requirements=["C", "A"])
+    return array
+
+
+def _ready_in_place(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
+    ready = _ready(spec, array)
+    if ready is not array or (array is not None and not array.flags.writeable):
+        raise ValueError(f"{spec.name} is changed in place: it must be contiguous, aligned and writable")
+    return ready
+
+
+#: Arrays of this many bytes and more begin at a cache line, so that no vector of theirs crosses one.
+_ALIGN_FROM = 4096
+
+
+def aligned_empty(shape: Shape, dtype: str) -> np.ndarray:
+    """An uninitialised array that begins at a cache line, if it is large enough to profit.
+
+    >>> aligned_empty((64, 64), "float32").ctypes.data % 64
+    0
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < _ALIGN_FROM:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+#: Plans are small, but a program that meets a new shape at every call must not keep them all.
+_MOST_PLANS = 4096
+_plans: dict[tuple[str, str, Any, str], Plan] = {}
+
+
+def plan_for(operation: str, problem: Any, *, backend: str = "cpu", algorithm: str = "auto") -> Plan:
+    """The plan of an operation for a problem, from the cache after the first call.
+
+    Args:
+        operation: for example "conv_forward".
+        problem: for example a :class:`~pycnn_kernels.problem.ConvProblem`.
+        backend: "cpu".
+        algorithm: "auto" for the first of the operation's list that supports the problem, or a name.
+
+    Raises:
+        ValueError: there is no such operation or algorithm, or it does not support the problem.
+
+    >>> from pycnn_kernels.problem import RowsProblem
+    >>> plan_for("softmax", RowsProblem("float32", 2, 10)).algorithm.name
+    'rows'
+    """
+    key = (backend, operation, problem, algorithm)
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        plan = _plans[key] = Plan(backend, operation, problem, _choose(backend, operation, problem, algorithm))
+    return plan
+
+
+def _choose(backend: str, operation: str, problem: Any, name: str) -> Algorithm:
+    candidates = algorithms_for(backend, operation)
+    if name == "auto":
+        verdicts = []
+        for candidate in candidates:
+            reason = candidate.supports(problem)
+            if reason is None:
+                return candidate
+            verdicts.append(f"{candidate.name} needs {reason}")
+        raise ValueError(f"no algorithm of {operation} can do this: {'; '.join(verdicts)}")
+    for candidate in candidates:
+        if candidate.name == name:
+            reason = candidate.supports(problem)
+            if reason is not None:
+                raise ValueError(f"algorithm {name!r} of {operation} needs {reason}")
+            return candidate
+    known = ", ".join(repr(candidate.name) for candidate in candidates)
+    raise ValueError(f"algorithm of {operation} must be 'auto' or one of {known}; received {name!r}")

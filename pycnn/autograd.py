@@ -1,0 +1,190 @@
+"""Reverse-mode differentiation: operations that know their gradients, and the walk back through them.
+
+Each operation is a class with ``forward`` and ``backward`` next to each other. ``backward`` is written with
+operations on tensors, so gradients can be differentiated again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pycnn.tensor import Tensor
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside this block operations are not recorded, so that their results have no gradient.
+
+    >>> import pycnn
+    >>> x = pycnn.Tensor([1.0, 2.0], requires_grad=True)
+    >>> with pycnn.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+    with _recording(False):
+        yield
+
+
+@contextlib.contextmanager
+def _recording(on: bool) -> Iterator[None]:
+    before = _mode.recording
+    _mode.recording = on
+    try:
+        yield
+    finally:
+        _mode.recording = before
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded."""
+    return _mode.recording
+
+
+class Function:
+    """One operation in the recorded graph.
+
+    A subclass defines ``forward(*arrays, **settings)``, which computes on arrays and may keep what its gradient
+    needs on ``self``, and ``backward(*grads)``, which takes one gradient tensor for each output (None for an
+    output that nothing depends on) and returns one for each input, None where there is none.
+
+    Attributes:
+        inputs: the input tensors, while the graph is kept.
+        needs: for each input, whether its gradient is wanted.
+        outputs: how many outputs ``forward`` returns: one, or a tuple of them.
+    """
+
+    outputs = 1
+
+    def __init__(self) -> None:
+        # Any: the gradients use inputs that are known to be there without asking again.
+        self.inputs: tuple[Any, ...] = ()
+        self.needs: tuple[bool, ...] = ()
+        self.released = False
+
+    def forward(self, *arrays: Any, **settings: Any) -> Any:
+        raise NotImplementedError
+
+    def backward(self, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError
+
+    @classmethod
+    def apply(cls, *inputs: Tensor | None, **settings: Any) -> Any:
+        """Compute, and record when gradients are wanted: a tensor, or a tuple of them."""
+        from pycnn.tensor import Tensor
+
+        function = cls()
+        function.needs = tuple(t is not None and t.requires_grad for t in inputs)
+        record = _mode.recording and any(function.needs)
+        result = function.forward(*(None if t is None else t.data for t in inputs), **settings)
+        outputs = result if cls.outputs > 1 else (result,)
+        if record:
+            function.inputs = inputs
+        tensors = tuple(
+            None if array is None else Tensor._of(array, function if record else None, place)
+            for place, array in enumerate(outputs)
+        )
+        return tensors if cls.outputs > 1 else tensors[0]
+
+    def release(self) -> None:
+        """Let go of everything that the gradient needed."""
+        self.__dict__ = {"inputs": (), "needs": (), "released": True}
+
+
+def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add the gradients of ``root``, weighted by ``grad``, to the ``grad`` of every leaf it depends on."""
+    if root._node is None:
+        _accumulate(root, grad)
+        return
+    waiting: dict[int, list[Tensor | None]] = {id(root._node): _place(root, grad, None)}
+    with _recording(create_graph):
+        for node in _topological_order(root._node):
+            grads = waiting.pop(id(node), None)
+            if grads is None:
+                continue
+            if node.released:
+                raise RuntimeError(
+                    "backward() through a graph that an earlier backward() has released; "
+                    "pass retain_graph=True to the earlier call"
+                )
+            input_grads = node.backward(*grads)
+            for tensor, needed, gradient in zip(node.inputs, node.needs, input_grads):
+                if not needed or gradient is None or tensor is None:
+                    continue
+                if gradient.dtype != tensor.dtype:  # an operand of a wider dtype widened the result
+                    gradient = gradient.astype(tensor.dtype)
+                if tensor._node is None:
+                    _accumulate(tensor, gradient)
+                else:
+                    known = waiting.get(id(tensor._node))
+                    waiting[id(tensor._node)] = _place(tensor, gradient, known)
+            if not (retain_graph or create_graph):
+                node.release()
+
+
+def _place(tensor: Tensor, grad: Tensor, known: list[Tensor | None] | None) -> list[Tensor | None]:
+    """The gradients of the outputs of a tensor's node, with ``grad`` added to that of this tensor."""
+    place = tensor._place
+    grads = known if known is not None else [None] * tensor._node.outputs  # type: ignore[union-attr]
+    present = grads[place]
+    grads[place] = grad if present is None else present + grad
+    return grads
+
+
+def _accumulate(leaf: Tensor, grad: Tensor) -> None:
+    if leaf.requires_grad:
+        leaf.grad = grad if leaf.grad is None else leaf.grad + grad
+
+
+def _topological_order(root: Function) -> list[Function]:
+    """The nodes below ``root``, each before those that it depends on; iterative, so that depth has no limit."""
+    order: list[Function] = []
+    seen = {id(root)}
+    stack: list[tuple[Function, Iterator[Any]]] = [(root, iter(root.inputs))]
+    while stack:
+        node, inputs = stack[-1]
+        for tensor in inputs:
+            if tensor is not None and tensor._node is not None and id(tensor._node) not in seen:
+                seen.add(id(tensor._node))
+                stack.append((tensor._node, iter(tensor._node.inputs)))
+                break
+        else:
+            order.append(node)
+            stack.pop()
+    return order[::-1]
+
+
+def unbroadcast(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Sum a gradient over the axes along which an operand of ``shape`` was broadcast."""
+    if grad.shape == shape:
+        return grad
+    extra = grad.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, size in enumerate(shape) if size == 1 and grad.shape[extra + i] != 1
+    )
+    return grad.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def check_gradient(grad: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A starting gradient as an array of the output's shape and dtype.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    array = np.asarray(grad, dtype)
+    if array.shape != shape:
+        raise ValueError(f"the gradient must have the shape of the output, {shape}; received {array.shape}")
+    return array

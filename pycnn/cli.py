@@ -1,0 +1,245 @@
+"""The command ``pycnn``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pycnn
+from pycnn.console import duration, print_table
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+BAD_INPUT = 2
+
+_Part = tuple[NDArray[Any], NDArray[Any]]
+
+_EXAMPLES = """\
+examples:
+  pycnn train digits                               real handwritten digits, 0.98 and more within a minute
+  pycnn train cifar10 --data DIR --out cifar.npz   the documented CIFAR-10 network, weights kept in cifar.npz
+  pycnn info                                       versions, processor, threads, cache folder
+  pycnn warmup                                     compile the kernels now, so that later runs start at once
+"""
+
+
+class Task(NamedTuple):
+    """Something that ``pycnn train`` can train."""
+
+    load: Callable[[str | None], tuple[_Part, _Part]]
+    largest: int  # of the pixel values; they are divided by it
+    network: Callable[[], Any]
+    epochs: int
+    batch_size: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 2 for bad input, 130 after Ctrl-C.
+
+    >>> main(["train", "digits", "--out", "."])
+    2
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+    except KeyboardInterrupt:
+        print("\npycnn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+        print(f"pycnn: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return BAD_INPUT
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pycnn",
+        description="Train convolutional networks on compiled kernels.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pycnn {pycnn.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="{train,info,warmup}")
+    _add_train(commands)
+    info = commands.add_parser("info", help="print versions, SIMD width, threads, cache folder and GPUs")
+    info.set_defaults(command=_info)
+    warmup = commands.add_parser("warmup", help="fill the cache of compiled kernels")
+    warmup.set_defaults(command=_warmup)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a documented network on real images",
+        description="Train a documented network on real images; Ctrl-C ends it and keeps what was learnt.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tasks = _tasks()
+    train.add_argument("task", choices=tasks, help="the images to learn")
+    train.add_argument("--data", metavar="DIR", help="folder with the CIFAR-10 batches, or their archive")
+    for name, what in (("epochs", "passes over the images"), ("batch_size", "images per step")):
+        defaults = ", ".join(f"{getattr(task, name)} for {key}" for key, task in tasks.items())
+        option = f"--{name.replace('_', '-')}"
+        train.add_argument(option, type=_positive, metavar="N", help=f"{what} (default: {defaults})")
+    train.add_argument("--backend", default="cpu", help="where to compute (default: cpu)")
+    train.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="seed of all random numbers: a run repeats bit for bit (default: 0)",
+    )
+    train.add_argument("--threads", type=_positive, metavar="N", help="threads to use (default: all cores)")
+    train.add_argument(
+        "--out", type=Path, metavar="FILE", help="write weights and history to FILE, in NumPy's .npz format"
+    )
+    train.set_defaults(command=_train)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, received {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, received {text!r}")
+    return int(text)
+
+
+# -- pycnn train -------------------------------------------------------------------------------------------------
+
+
+def _tasks() -> dict[str, Task]:
+    from pycnn.applications import cifar10_cnn, digits_cnn
+    from pycnn.datasets import cifar10, digits
+
+    def load_digits(path: str | None) -> tuple[_Part, _Part]:
+        if path is not None:
+            raise ValueError(f"the digits are part of pycnn: expected no --data, received {path!r}")
+        return digits.load_data()
+
+    return {
+        "digits": Task(load_digits, 16, digits_cnn, epochs=30, batch_size=32),
+        "cifar10": Task(cifar10.load_data, 255, cifar10_cnn, epochs=10, batch_size=50),
+    }
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from pycnn import backend, utils
+    from pycnn.models.results import check_writable, save_results
+
+    backend.get(arguments.backend)
+    if arguments.out is not None:
+        check_writable(arguments.out)
+    if arguments.threads is not None:
+        pycnn.set_num_threads(arguments.threads)
+    utils.set_random_seed(arguments.seed)
+    task = _tasks()[arguments.task]
+    (x_train, y_train), (x_test, y_test) = task.load(arguments.data)
+    model = task.network()
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    print(
+        f"{arguments.task}: {len(x_train):,} images to train, {len(x_test):,} to test, "
+        f"{model.count_params():,} parameters",
+        flush=True,
+    )
+    images = _scaled(x_train, task.largest)
+    interrupted = False
+    started = time.perf_counter()
+    try:
+        model.fit(
+            images,
+            y_train,
+            batch_size=arguments.batch_size or task.batch_size,
+            epochs=arguments.epochs or task.epochs,
+        )
+    except KeyboardInterrupt:
+        interrupted = True
+        print("\nInterrupted: keeping what was learnt so far.")
+    seconds = time.perf_counter() - started
+    if arguments.out is not None and model.history is not None:
+        save_results(arguments.out, model, model.history)
+        print(f"Weights and history are in {arguments.out}")
+    _report(model, _scaled(x_test, task.largest), y_test, seconds)
+    return INTERRUPTED if interrupted else 0
+
+
+def _scaled(images: NDArray[Any], largest: int) -> NDArray[np.float32]:
+    return np.divide(images, largest, dtype=np.float32)
+
+
+def _report(model: Any, x_test: NDArray[np.float32], y_test: NDArray[Any], seconds: float) -> None:
+    """Print the table that ends a run."""
+    loss, accuracy = model.evaluate(x_test, y_test, batch_size=256, verbose=0)
+    epochs = len(model.history.epoch) if model.history else 0
+    print_table(
+        ("Test loss", "Test accuracy", "Epochs", "Time to train"),
+        [(f"{loss:.4f}", f"{accuracy:.4f}", str(epochs), duration(seconds))],
+        justify=["right"] * 4,
+    )
+
+
+# -- pycnn info, pycnn warmup --------------------------------------------------------------------------------------
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    import llvmlite
+    import numba
+
+    from pycnn_kernels.cache import user_cache_dir
+    from pycnn_kernels.cpu.host import SIMD
+    from pycnn_kernels.cpu.launch import threading_layer
+
+    rows = [
+        ("pycnn", pycnn.__version__),
+        ("Python", platform.python_version()),
+        ("NumPy", np.__version__),
+        ("Numba", f"{numba.__version__} (llvmlite {llvmlite.__version__})"),
+        ("System", platform.platform()),
+        ("SIMD", f"{SIMD.name}, {SIMD.vector_bytes * 8} bits"),
+        ("Threads", f"{pycnn.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}"),
+        ("Threading layer", threading_layer()),
+        ("Cache folder", str(user_cache_dir())),
+        ("GPUs", _gpus()),
+    ]
+    print_table(("What", "Value"), rows)
+    return 0
+
+
+def _gpus() -> str:
+    """The NVIDIA GPUs that the driver reports; pycnn does not use them yet."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "none found (no nvidia-smi)"
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"none found ({error})"
+    return "; ".join(found.stdout.split("\n")).strip("; ") or "none found"
+
+
+def _warmup(arguments: argparse.Namespace) -> int:
+    """One step of training and one prediction of every network, at the sizes that ``pycnn train`` uses."""
+    for name, task in _tasks().items():
+        started = time.perf_counter()
+        model = task.network()
+        model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        images = np.zeros((task.batch_size, *model.input_shape[1:]), dtype=np.float32)
+        model.train_on_batch(images, np.zeros(task.batch_size, dtype=np.int64))
+        model.predict(images, verbose=0)
+        print(f"{name}: ready after {duration(time.perf_counter() - started)}", flush=True)
+    return 0

@@ -1,0 +1,151 @@
+"""What pycnn writes on the terminal: live lines and tables with rich where it can, plain text elsewhere.
+
+rich is optional (extra "train") and imported only when something is drawn.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+Justify = Literal["left", "right"]
+
+#: Borders of a plain table: horizontal, vertical, and left, middle, right of top, header and bottom rules.
+_LINES = {
+    "unicode": ("━─", "┃│", "┏┳┓", "┡╇┩", "├┼┤", "└┴┘"),
+    "ascii": ("=-", "||", "+++", "+++", "+++", "+++"),
+}
+
+
+def has_live_terminal() -> bool:
+    """Whether standard output is a terminal that rich can redraw lines on."""
+    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
+        return False
+    console = rich_console()
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def rich_console() -> Any:
+    """rich's console on standard output, without automatic colours for numbers."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+class LiveLine:
+    """A line at the foot of the terminal that is redrawn in place; text printed meanwhile appears above it.
+
+    Needs :func:`has_live_terminal`.
+    """
+
+    def __init__(self) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        self._text = Text
+        self._sign = "━" if _can_encode("━") else "="
+        # Without a refresh thread: redrawing costs 0.1 ms, and only when update() is called.
+        self._live = Live(console=rich_console(), auto_refresh=False)
+        self._live.start()
+
+    def update(self, before: str, part: float, after: str, width: int = 20) -> None:
+        """Draw ``before``, a bar of which ``part`` (0 to 1) is done, and ``after``."""
+        done = int(part * width)
+        line = self._text.assemble(
+            f"{before} ",
+            (self._sign * done, "green"),
+            (self._sign * (width - done), "bright_black"),
+            f" {after}",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        self._live.update(line, refresh=True)
+
+    def close(self, keep: bool) -> None:
+        """Go on below the line as it was drawn last, or take it away."""
+        self._live.transient = not keep
+        self._live.stop()
+
+
+def print_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    justify: Sequence[Justify] | None = None,
+) -> None:
+    """Print a table: with rich on a terminal, as plain text elsewhere."""
+    sides: Sequence[Justify] = justify or ["left"] * len(header)
+    if not has_live_terminal():
+        print("\n".join(table_lines(header, rows, justify=sides)))
+        return
+    from rich.table import Table
+
+    table = Table()
+    for name, side in zip(header, sides):
+        table.add_column(name, justify=side)
+    for row in rows:
+        table.add_row(*row)
+    rich_console().print(table)
+
+
+def table_lines(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    justify: Sequence[Justify] | None = None,
+    widths: Sequence[int] | None = None,
+    rules: bool = False,
+) -> list[str]:
+    """A table as lines of text, with box-drawing signs where standard output can encode them.
+
+    Args:
+        header: names of the columns.
+        rows: texts of the cells.
+        justify: "left" (the default) or "right" for each column.
+        widths: least width of each column.
+        rules: draw a line between all rows.
+    """
+    sides = justify or ["left"] * len(header)
+    least = widths or [0] * len(header)
+    width = [max(low, *map(len, column)) for low, column in zip(least, zip(header, *rows))]
+    horizontal, vertical, top, below, between, bottom = _LINES["unicode" if _can_encode("┏━┡") else "ascii"]
+
+    def rule(corners: str, sign: str) -> str:
+        return corners[0] + corners[1].join(sign * (size + 2) for size in width) + corners[2]
+
+    def line(cells: Sequence[str], sign: str) -> str:
+        texts = (text.rjust(n) if side == "right" else text.ljust(n) for text, n, side in zip(cells, width, sides))
+        return f"{sign} " + f" {sign} ".join(texts) + f" {sign}"
+
+    lines = [rule(top, horizontal[0]), line(header, vertical[0]), rule(below, horizontal[0])]
+    for number, row in enumerate(rows):
+        if rules and number:
+            lines.append(rule(between, horizontal[1]))
+        lines.append(line(row, vertical[1]))
+    return [*lines, rule(bottom, horizontal[1])]
+
+
+def _can_encode(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    >>> duration(0.0123), duration(95), duration(0.00005)
+    ('12.3ms', '1m35s', '50us')
+    """
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f}us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g}ms"
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s"

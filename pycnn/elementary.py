@@ -1,0 +1,235 @@
+"""Arithmetic, reductions and views, written once against the array module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pycnn.autograd import Function, unbroadcast
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import ConvProblem
+
+if TYPE_CHECKING:
+    from pycnn.tensor import Tensor
+
+Grads = tuple["Tensor | None", ...]
+
+
+class _Binary(Function):
+    """An operation on two operands that broadcast; a subclass gives the two factors of the chain rule."""
+
+    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        """Functions that compute the gradient of each operand before it is summed over broadcast axes."""
+        raise NotImplementedError
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        a, b = self.inputs
+        makers = self.grads(dy, a, b)
+        return tuple(
+            unbroadcast(make(), operand.shape) if needed else None
+            for make, operand, needed in zip(makers, (a, b), self.needs)
+        )
+
+
+class Add(_Binary):
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a + b
+
+    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return lambda: dy, lambda: dy
+
+
+class Subtract(_Binary):
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a - b
+
+    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return lambda: dy, lambda: -dy
+
+
+class Multiply(_Binary):
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a * b
+
+    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return lambda: dy * b, lambda: dy * a
+
+
+class Divide(_Binary):
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return a / b
+
+    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return lambda: dy / b, lambda: -dy * a / (b * b)
+
+
+class Power(_Binary):
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return a**b
+
+    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return lambda: dy * b * a ** (b - 1), lambda: dy * a**b * a.log()
+
+
+class MatMul(Function):
+    """``a @ b``: matrices on the engine's own product, stacks of them on the array module's."""
+
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in (np.float32, np.float64):
+            if a.shape[1] != b.shape[0]:
+                raise ValueError(f"matrices multiply as (M, N) @ (N, K); received {a.shape} @ {b.shape}")
+            if 0 not in (*a.shape, *b.shape):
+                (product,) = plan_for("conv_forward", matrix_problem(*a.shape, b.shape[1], a.dtype)).run(a, b, None)
+                return product
+        return a @ b
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        a, b = self.inputs
+        if a.ndim == 1 or b.ndim == 1:
+            return self._vector_grads(dy, a, b)
+        da = unbroadcast(dy @ _swap(b), a.shape) if self.needs[0] else None
+        db = unbroadcast(_swap(a) @ dy, b.shape) if self.needs[1] else None
+        return da, db
+
+    def _vector_grads(self, dy: Tensor, a: Tensor, b: Tensor) -> Grads:
+        """Treat a vector as a matrix of one row (left) or one column (right), as NumPy does."""
+        rows = a.reshape(1, -1) if a.ndim == 1 else a
+        columns = b.reshape(-1, 1) if b.ndim == 1 else b
+        stack = rows.shape[:-2] if rows.ndim > columns.ndim else columns.shape[:-2]
+        dy = dy.reshape(*stack, rows.shape[-2], columns.shape[-1])
+        da = unbroadcast(dy @ _swap(columns), rows.shape).reshape(a.shape) if self.needs[0] else None
+        db = unbroadcast(_swap(rows) @ dy, columns.shape).reshape(b.shape) if self.needs[1] else None
+        return da, db
+
+
+def matrix_problem(rows: int, inner: int, columns: int, dtype: Any, **settings: Any) -> ConvProblem:
+    """The product of a (rows, inner) and an (inner, columns) matrix, as a convolution of ``rows`` single pixels."""
+    one = (1, 1, 1)
+    none = ((0, 0), (0, 0), (0, 0))
+    return ConvProblem(
+        str(dtype), "channels_last", settings.pop("weight_layout", "HWIO"), rows, inner, one, columns, one, one,
+        none, one, rank=0, **settings,
+    )  # fmt: skip
+
+
+def _swap(matrix: Tensor) -> Tensor:
+    axes = list(range(matrix.ndim))
+    axes[-2:] = axes[-1], axes[-2]
+    return matrix.transpose(*axes)
+
+
+class Exp(Function):
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.exp(x)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        (x,) = self.inputs
+        return (dy * x.exp(),)
+
+
+class Log(Function):
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(x)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy / self.inputs[0],)
+
+
+class Abs(Function):
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.sign = np.sign(x)
+        return np.abs(x)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy * self.sign,)
+
+
+class Clip(Function):
+    def forward(self, x: np.ndarray, *, low: float | None, high: float | None) -> np.ndarray:
+        inside = np.ones(x.shape, bool)
+        if low is not None:
+            inside &= ~(x < low)
+        if high is not None:
+            inside &= ~(x > high)
+        self.inside = inside.astype(x.dtype)
+        return np.clip(x, low, high)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy * self.inside,)
+
+
+class Sum(Function):
+    def forward(self, x: np.ndarray, *, axis: Any, keepdims: bool) -> np.ndarray:
+        self.shape = x.shape
+        kept = np.sum(x, axis=axis, keepdims=True)
+        self.kept_shape = kept.shape
+        if keepdims:
+            return kept
+        axes = range(x.ndim) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+        return kept.squeeze(tuple(axes))
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (Broadcast.apply(dy.reshape(self.kept_shape), shape=self.shape),)
+
+
+class Broadcast(Function):
+    def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(x, shape)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        (x,) = self.inputs
+        return (unbroadcast(dy, x.shape),)
+
+
+class Reshape(Function):
+    def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        self.shape = x.shape
+        return x.reshape(shape)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy.reshape(self.shape),)
+
+
+class Transpose(Function):
+    def forward(self, x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
+        self.inverse = tuple(np.argsort([axis % x.ndim for axis in axes]).tolist())
+        return x.transpose(axes)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy.transpose(self.inverse),)
+
+
+class Cast(Function):
+    def forward(self, x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
+        self.dtype = x.dtype
+        return x.astype(dtype)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy.astype(self.dtype),)
+
+
+class Index(Function):
+    def forward(self, x: np.ndarray, *, index: Any) -> np.ndarray:
+        self.index, self.shape = index, x.shape
+        return x[index]
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (PutAt.apply(dy, index=self.index, shape=self.shape),)
+
+
+class PutAt(Function):
+    """Zeros with ``x`` added at an index, repeated places added up: the gradient of :class:`Index`."""
+
+    def forward(self, x: np.ndarray, *, index: Any, shape: tuple[int, ...]) -> np.ndarray:
+        self.index = index
+        result = np.zeros(shape, x.dtype)
+        np.add.at(result, index, x)
+        return result
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy[self.index],)

@@ -1,0 +1,29 @@
+"""Operations with the names, argument order, defaults and semantics of ``torch.nn.functional``.
+
+NumPy arrays in give NumPy arrays out, tensors in give tensors out (with gradients). What PyTorch does not have
+is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels_last"), ``weight_format``,
+``activation`` and ``algorithm``.
+"""
+
+from pycnn.functional.activation import log_softmax, logits_of, relu, sigmoid, softmax, tanh
+from pycnn.functional.conv import conv2d
+from pycnn.functional.dropout import dropout
+from pycnn.functional.linear import linear
+from pycnn.functional.loss import binary_cross_entropy, cross_entropy
+from pycnn.functional.pool import avg_pool2d, max_pool2d
+
+__all__ = [
+    "avg_pool2d",
+    "binary_cross_entropy",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "linear",
+    "log_softmax",
+    "logits_of",
+    "max_pool2d",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]

@@ -1,0 +1,175 @@
+"""Activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn.autograd import Function
+from pycnn.functional.arguments import apply, floating, integer
+from pycnn.tensor import Tensor
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import RowsProblem
+
+Grads = tuple[Tensor | None, ...]
+
+
+class Relu(Function):
+    """``max(x, 0)``; NaN stays NaN."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.y = np.maximum(x, 0)
+        return self.y
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy * ~(self.y <= 0),)
+
+
+class Tanh(Function):
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        return np.tanh(x)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        y = tanh(self.inputs[0])
+        return (dy * (1 - y * y),)
+
+
+class Sigmoid(Function):
+    """``1 / (1 + exp(-x))`` as ``(tanh(x / 2) + 1) / 2``, which cannot overflow."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y = np.tanh(x * 0.5)
+        y += 1
+        y *= 0.5
+        return y
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        y = sigmoid(self.inputs[0])
+        return (dy * y * (1 - y),)
+
+
+def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:
+    """Run a kernel that works on rows along any axis."""
+    moved = np.moveaxis(x, axis, -1)
+    problem = RowsProblem(x.dtype.name, x.size // max(x.shape[axis], 1), x.shape[axis])
+    (y,) = plan_for(operation, problem).run(np.ascontiguousarray(moved).reshape(problem.rows, problem.columns))
+    return np.moveaxis(y.reshape(moved.shape), -1, axis)
+
+
+class Softmax(Function):
+    def forward(self, x: np.ndarray, *, axis: int) -> np.ndarray:
+        self.axis = axis
+        return _by_rows("softmax", x, axis)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        p = Softmax.apply(self.inputs[0], axis=self.axis)
+        return (p * (dy - (dy * p).sum(self.axis, keepdims=True)),)
+
+
+class LogSoftmax(Function):
+    def forward(self, x: np.ndarray, *, axis: int) -> np.ndarray:
+        self.axis = axis
+        return _by_rows("log_softmax", x, axis)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        p = Softmax.apply(self.inputs[0], axis=self.axis)
+        return (dy - p * dy.sum(self.axis, keepdims=True),)
+
+
+def relu(input: Any, inplace: bool = False) -> Any:
+    """``max(x, 0)``, element by element; NaN stays NaN.
+
+    Args:
+        input: float32 or float64, any shape.
+        inplace: must be False: results are new arrays here.
+
+    >>> import numpy as np
+    >>> relu(np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    refuse_inplace(inplace)
+    return apply(Relu, floating("input", input))
+
+
+def tanh(input: Any) -> Any:
+    """The hyperbolic tangent, element by element.
+
+    >>> import numpy as np
+    >>> tanh(np.array([0.0]))
+    array([0.])
+    """
+    return apply(Tanh, floating("input", input))
+
+
+def sigmoid(input: Any) -> Any:
+    """``1 / (1 + exp(-x))``, element by element.
+
+    >>> import numpy as np
+    >>> sigmoid(np.array([0.0]))
+    array([0.5])
+    """
+    y = apply(Sigmoid, floating("input", input))
+    if isinstance(y, Tensor):
+        y._logits = input
+    return y
+
+
+def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """``exp(x) / sum(exp(x))`` along one axis.
+
+    Args:
+        input: float32 or float64, at least one axis.
+        dim: the axis; None, as in PyTorch, is 1 for 2 and for 4 and more axes, otherwise 0.
+        dtype: cast the input to this first.
+
+    Raises:
+        ValueError: there is no such axis.
+
+    >>> import numpy as np
+    >>> softmax(np.array([[0.0, 0.0]]), dim=1)
+    array([[0.5, 0.5]])
+    """
+    x, axis = _along(input, dim, dtype)
+    y = apply(Softmax, x, axis=axis)
+    if isinstance(y, Tensor) and axis == x.ndim - 1:
+        y._logits = x
+    return y
+
+
+def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """The logarithm of :func:`softmax`, without its loss of accuracy; the same arguments.
+
+    >>> import numpy as np
+    >>> log_softmax(np.array([0.0, -1000.0]), dim=0)
+    array([    0., -1000.])
+    """
+    x, axis = _along(input, dim, dtype)
+    return apply(LogSoftmax, x, axis=axis)
+
+
+def logits_of(tensor: Tensor) -> Tensor | None:
+    """What a tensor was before :func:`sigmoid`, or before :func:`softmax` over its last axis; None for others.
+
+    Losses on probabilities use it to compute from the logits, which is faster and exact where a probability
+    has rounded to 0 or 1.
+    """
+    return tensor._logits
+
+
+def _along(input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:
+    x = input if isinstance(input, Tensor) else np.asarray(input)
+    x = floating("input", x if dtype is None else x.astype(dtype))
+    if x.ndim == 0:
+        raise ValueError("input must have at least one axis; received a single number")
+    if dim is None:
+        dim = 0 if x.ndim in (1, 3) else 1
+    dim = integer("dim", dim)
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"dim must be from {-x.ndim} to {x.ndim - 1} for the shape {tuple(x.shape)}; received {dim}")
+    return x, dim % x.ndim
+
+
+def refuse_inplace(inplace: bool) -> None:
+    if inplace:
+        raise ValueError("inplace must be False: pycnn gives results as new arrays")

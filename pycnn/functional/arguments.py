@@ -1,0 +1,123 @@
+"""Reading and checking the arguments that operations share."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from pycnn.autograd import Function
+from pycnn.naming import nearest
+from pycnn.tensor import Tensor
+from pycnn_kernels.problem import Layout
+
+ArrayLike = np.ndarray | Tensor
+Pair = tuple[int, int]
+
+FLOATS = ("float32", "float64")
+
+
+def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
+    """Run an operation on tensors and arrays: tensors come out if any of the inputs is one, otherwise arrays."""
+    if any(isinstance(value, Tensor) for value in inputs):
+        tensors = [value if value is None or isinstance(value, Tensor) else Tensor(value) for value in inputs]
+        return function.apply(*tensors, **settings)
+    return function().forward(*inputs, **settings)
+
+
+def floating(name: str, value: Any, like: Any = None) -> Any:
+    """A tensor, or an array made ready: floating point, native byte order; of ``like``'s dtype if that is given.
+
+    Raises:
+        TypeError: it holds something else than float32 or float64, or another dtype than ``like``.
+    """
+    if not isinstance(value, Tensor):
+        value = np.asarray(value)
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+    if value.dtype.name not in FLOATS:
+        raise TypeError(f"{name} must hold float32 or float64; received {value.dtype}")
+    if like is not None and value.dtype != like.dtype:
+        raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
+    return value
+
+
+def integer(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; received {value!r}") from None
+
+
+def pair(name: str, value: Any, least: int = 1) -> Pair:
+    """An integer for both axes, or one for each.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: not one or two of them, or one below ``least``.
+    """
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if len(values) not in (1, 2):
+        raise ValueError(f"{name} must be an integer or a pair of integers; received {value!r}")
+    first, *rest = (integer(name, v) for v in values)
+    second = rest[0] if rest else first
+    if min(first, second) < least:
+        raise ValueError(f"{name} must be at least {least}; received {value!r}")
+    return first, second
+
+
+def per_side(name: str, value: Any) -> tuple[Pair, Pair]:
+    """Padding as ((top, bottom), (left, right)) from an integer, a pair, or a pair of pairs."""
+    if isinstance(value, tuple | list) and any(isinstance(v, tuple | list) for v in value):
+        if len(value) != 2:
+            raise ValueError(f"{name} for each side must be ((top, bottom), (left, right)); received {value!r}")
+        vertical, horizontal = (pair(name, v, least=0) for v in value)
+        return vertical, horizontal
+    h, w = pair(name, value, least=0)
+    return (h, h), (w, w)
+
+
+def layout(data_format: str) -> Layout:
+    if data_format == "channels_first":
+        return "channels_first"
+    if data_format == "channels_last":
+        return "channels_last"
+    known = ("channels_first", "channels_last")
+    raise ValueError(
+        f"data_format must be 'channels_first' or 'channels_last'; received {data_format!r}."
+        f"{nearest(data_format, known)}"
+    )
+
+
+def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
+    if value not in known:
+        choices = ", ".join(map(repr, known))
+        raise ValueError(f"{name} must be one of {choices}; received {value!r}.{nearest(value, filter(None, known))}")
+    return value
+
+
+def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, int, int]:
+    """Read a batch of images, or one image.
+
+    Returns:
+        The input with a batch axis, whether that axis was added, and its sizes N, C, H, W.
+
+    Raises:
+        ValueError: it has neither three nor four axes.
+    """
+    first = layout(data_format) == "channels_first"
+    if x.ndim not in (3, 4):
+        axes = "(N, C, H, W) or (C, H, W)" if first else "(N, H, W, C) or (H, W, C)"
+        raise ValueError(f"{name} must have the axes {axes}; received the shape {tuple(x.shape)}")
+    single = x.ndim == 3
+    if single:
+        x = x.reshape(1, *x.shape)
+    N, *rest = x.shape
+    C, H, W = rest if first else (rest[2], rest[0], rest[1])
+    return x, single, N, C, H, W
+
+
+def without_batch(y: Any, single: bool) -> Any:
+    """Take the batch axis off again, if it was added."""
+    return y.reshape(y.shape[1:]) if single else y

@@ -1,0 +1,241 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from pycnn.autograd import Function
+from pycnn.functional.arguments import apply, floating, images, integer, layout, one_of, pair, per_side, without_batch
+from pycnn.tensor import Tensor
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import ChannelsProblem, ConvProblem, effective_kernel, same_padding
+
+Grads = tuple[Tensor | None, ...]
+
+
+class Convolution(Function):
+    """``y = activation(x * w + b)`` for a :class:`~pycnn_kernels.problem.ConvProblem`."""
+
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, algorithm: str = "auto"
+    ) -> np.ndarray:
+        self.problem, self.algorithm = problem, algorithm
+        (self.y,) = plan_for("conv_forward", problem, algorithm=algorithm).run(x, w, b)
+        return self.y
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        x, w, b = self.inputs
+        problem = _linear_part(self.problem)
+        dz, db = self._in_front_of_activation(dy, b is not None and self.needs[2])
+        settings = {"problem": problem, "algorithm": self.algorithm}
+        dx = ConvolutionInputGradient.apply(dz, w, **settings) if self.needs[0] else None
+        dw = ConvolutionWeightGradient.apply(x, dz, **settings) if self.needs[1] else None
+        return dx, dw, db
+
+    def _in_front_of_activation(self, dy: Tensor, want_bias: bool) -> tuple[Tensor, Tensor | None]:
+        p = self.problem
+        inner = 1 if p.layout == "channels_last" else int(np.prod(p.output))
+        pixels = p.N * (int(np.prod(p.output)) if inner == 1 else 1)
+        problem = ChannelsProblem(p.dtype, pixels, p.K, inner)
+        if p.activation == "relu":
+            dz, db = ReluBiasGradient.apply(dy, problem=problem, y=self.y, want_bias=want_bias)
+            return dz, db
+        return dy, BiasGradient.apply(dy, problem=problem) if want_bias else None
+
+
+class ConvolutionInputGradient(Function):
+    """``dx`` from ``dy`` and ``w``."""
+
+    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
+        self.settings = {"problem": problem, "algorithm": algorithm}
+        (dx,) = plan_for("conv_input_gradient", problem, algorithm=algorithm).run(dy, w)
+        return dx
+
+    def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
+        dy, w = self.inputs
+        ddy = Convolution.apply(ddx, w, None, **self.settings) if self.needs[0] else None
+        dw = ConvolutionWeightGradient.apply(ddx, dy, **self.settings) if self.needs[1] else None
+        return ddy, dw
+
+
+class ConvolutionWeightGradient(Function):
+    """``dw`` from ``x`` and ``dy``."""
+
+    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
+        self.settings = {"problem": problem, "algorithm": algorithm}
+        (dw,) = plan_for("conv_weight_gradient", problem, algorithm=algorithm).run(x, dy)
+        return dw
+
+    def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
+        x, dy = self.inputs
+        dx = ConvolutionInputGradient.apply(dy, ddw, **self.settings) if self.needs[0] else None
+        ddy = Convolution.apply(x, ddw, None, **self.settings) if self.needs[1] else None
+        return dx, ddy
+
+
+class ReluBiasGradient(Function):
+    """``dz = dy where y > 0`` and ``db`` = the sum of dz over all pixels, in one pass."""
+
+    outputs = 2
+
+    def forward(
+        self, dy: np.ndarray, *, problem: ChannelsProblem, y: np.ndarray, want_bias: bool
+    ) -> tuple[np.ndarray | None, ...]:
+        self.settings = {"problem": problem, "y": y, "want_bias": want_bias}
+        self.shape = dy.shape
+        flat = (problem.pixels, problem.channels, problem.inner)
+        skip = () if want_bias else ("db",)
+        dz, db = plan_for("bias_activation_gradient", problem).run(dy.reshape(flat), y.reshape(flat), skip=skip)
+        return dz.reshape(dy.shape), db
+
+    def backward(self, ddz: Tensor | None, ddb: Tensor | None) -> Grads:  # type: ignore[override]
+        total = ddz
+        if ddb is not None:
+            spread = _over_pixels(ddb, self.settings["problem"], self.shape)
+            total = spread if total is None else total + spread
+        if total is None:
+            return (None,)
+        return (ReluBiasGradient.apply(total, **(self.settings | {"want_bias": False}))[0],)
+
+
+class BiasGradient(Function):
+    """``db`` = the sum of dy over all pixels."""
+
+    def forward(self, dy: np.ndarray, *, problem: ChannelsProblem) -> np.ndarray:
+        self.problem, self.shape = problem, dy.shape
+        flat = dy.reshape(problem.pixels, problem.channels, problem.inner)
+        _, db = plan_for("bias_activation_gradient", problem).run(flat, None, skip=("dz",))
+        return db
+
+    def backward(self, ddb: Tensor) -> Grads:  # type: ignore[override]
+        return (_over_pixels(ddb, self.problem, self.shape),)
+
+
+def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int, ...]) -> Tensor:
+    """One value a channel, repeated for each pixel of an array of ``shape``."""
+    zeros = Tensor(np.zeros((problem.pixels, problem.channels, problem.inner), problem.dtype))
+    return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def _linear_part(problem: ConvProblem) -> ConvProblem:
+    return problem._replace(bias=False, activation=None)
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    data_format: str = "channels_first",
+    weight_format: str = "OIHW",
+    activation: str | None = None,
+    algorithm: str = "auto",
+) -> Any:
+    """2-D convolution (cross-correlation) of images with filters.
+
+    Each output size is ``(W - F + 2P) / S + 1``, rounded down, with the kernel's extent
+    ``F = dilation * (kernel - 1) + 1``.
+
+    Args:
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64.
+        weight: w (K, C / groups, KH, KW), or (KH, KW, C / groups, K) for "HWIO".
+        bias: b (K,) or None.
+        stride: step between windows, one integer or (vertical, horizontal).
+        padding: zeros around the input: one integer, (vertical, horizontal), ((top, bottom), (left, right)),
+            "valid" for none, or "same" for an output of the input's size (stride 1 only; an odd element of
+            padding goes to the bottom and right).
+        dilation: distance between the elements of the kernel.
+        groups: parts into which channels are divided; each output channel sees the channels of its part.
+        data_format: "channels_first" or "channels_last".
+        weight_format: "OIHW" or "HWIO".
+        activation: None or "relu", applied to the result in the same pass.
+        algorithm: "auto", or an algorithm by name.
+
+    Returns:
+        y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
+
+    Raises:
+        TypeError: other dtypes than float32 and float64, or different ones.
+        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1.
+
+    Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html
+
+    >>> import numpy as np
+    >>> image = np.arange(9, dtype="float32").reshape(1, 1, 3, 3)
+    >>> conv2d(image, np.ones((1, 1, 2, 2), "float32"))[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]], dtype=float32)
+    """
+    x = floating("input", input)
+    w = floating("weight", weight, like=x)
+    b = None if bias is None else floating("bias", bias, like=x)
+    x, single, N, C, H, W = images("input", x, data_format)
+    one_of("weight_format", weight_format, ("OIHW", "HWIO"))
+    one_of("activation", activation, (None, "relu"))
+    if w.ndim != 4:
+        axes = "(K, C / groups, KH, KW)" if weight_format == "OIHW" else "(KH, KW, C / groups, K)"
+        raise ValueError(f"weight must have the axes {axes}; received the shape {tuple(w.shape)}")
+    K, R, KH, KW = w.shape if weight_format == "OIHW" else (w.shape[3], w.shape[2], *w.shape[:2])
+    groups = integer("groups", groups)
+    _check_channels(C, K, R, groups)
+    if b is not None and tuple(b.shape) != (K,):
+        raise ValueError(f"bias must have the shape ({K},), one for each output channel; received {tuple(b.shape)}")
+    SH, SW = pair("stride", stride)
+    DH, DW = pair("dilation", dilation)
+    vertical, horizontal = _padding(padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
+    problem = ConvProblem(
+        x.dtype.name, layout(data_format), weight_format, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
+        ((0, 0), vertical, horizontal), (1, DH, DW), groups, b is not None, activation,
+    )  # fmt: skip
+    _check_fits(problem)
+    return without_batch(apply(Convolution, x, w, b, problem=problem, algorithm=algorithm), single)
+
+
+def _check_channels(C: int, K: int, R: int, groups: int) -> None:
+    if groups < 1:
+        raise ValueError(f"groups must be at least 1; received {groups}")
+    if C % groups or K % groups:
+        raise ValueError(f"groups must divide the channels, {C} in and {K} out; received {groups}")
+    if C // groups != R:
+        raise ValueError(
+            f"weight must have {C // groups} input channels (the input has {C}, groups is {groups}); received {R}"
+        )
+    if C == 0 or K == 0:
+        raise ValueError(f"a convolution needs at least one channel; received {C} in and {K} out")
+
+
+def _check_fits(problem: ConvProblem) -> None:
+    """The kernel must fit the padded input along each axis."""
+    for axis, size, out, kernel, (before, after), D in zip(
+        ("depth", "height", "width"),
+        problem.size, problem.output, problem.kernel, problem.padding, problem.dilation,
+    ):  # fmt: skip
+        if kernel < 1:
+            raise ValueError(f"the kernel must be at least 1 in {axis}; received {kernel}")
+        if out < 1:
+            raise ValueError(
+                f"the kernel must fit the padded input: it extends over {effective_kernel(kernel, D)} in {axis}, "
+                f"the input over {size} + {before} + {after}"
+            )
+
+
+def _padding(
+    padding: Any, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    if isinstance(padding, str):
+        one_of("padding", padding, ("same", "valid"))
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if stride != (1, 1):
+            raise ValueError(f"padding 'same' needs a stride of 1; received {stride}")
+        vertical, horizontal = (same_padding(s, k, 1, d) for s, k, d in zip(size, kernel, dilation))
+        return vertical, horizontal
+    return per_side("padding", padding)

@@ -1,0 +1,48 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn import random
+from pycnn.autograd import Function
+from pycnn.functional.activation import refuse_inplace
+from pycnn.functional.arguments import apply, floating
+from pycnn.tensor import Tensor
+
+
+class Dropout(Function):
+    def forward(self, x: np.ndarray, *, p: float) -> np.ndarray:
+        kept = random.generator().random(x.shape, np.float32) >= p
+        self.scale = kept * x.dtype.type(1 / (1 - p) if p < 1 else 0)
+        return x * self.scale
+
+    def backward(self, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return (dy * self.scale,)
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """Set each element to 0 with probability ``p`` and divide the others by ``1 - p``.
+
+    Args:
+        input: float32 or float64, any shape.
+        p: probability of an element to be dropped, 0 to 1.
+        training: False returns the input as it is.
+        inplace: must be False: results are new arrays here.
+
+    Raises:
+        ValueError: ``p`` is no probability.
+
+    >>> import numpy as np
+    >>> dropout(np.ones(3), p=0.5, training=False)
+    array([1., 1., 1.])
+    """
+    refuse_inplace(inplace)
+    x = floating("input", input)
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must be a probability from 0 to 1; received {p!r}")
+    if not training or p == 0:
+        return x
+    return apply(Dropout, x, p=float(p))

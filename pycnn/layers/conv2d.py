@@ -1,0 +1,163 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pycnn import activations, initializers
+from pycnn import functional as F
+from pycnn.layers import arguments
+from pycnn.layers.layer import Layer
+from pycnn.shapes import Shape
+from pycnn.tensor import Tensor
+
+
+class Conv2D(Layer):
+    """Slides ``filters`` kernels over images and sums the products: cross-correlation, as every CNN uses it.
+
+    Each output size is ``(W - F + 2P) / S + 1``, rounded down, with ``F`` the extent of the dilated kernel.
+    Weights: ``kernel`` (height, width, channels / groups, filters) and ``bias`` (filters,).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: (height, width) of the kernel in pixels; an integer stands for both.
+        strides: step of the kernel in pixels.
+        padding: "valid" (none) or "same": zeros such that the output has ``ceil(W / S)`` pixels, split as in
+            TensorFlow, where an odd pixel goes to the bottom and right.
+        data_format: "channels_last" (batch, height, width, channels), the default, or "channels_first".
+        dilation_rate: distance between the kernel's elements in pixels.
+        groups: input channels and filters are split into so many independent groups.
+        activation: name or function applied to the output; None is linear. "relu" costs nothing extra.
+        use_bias: whether to add a bias to each filter's output.
+        kernel_initializer: name or function of (shape, dtype).
+        bias_initializer: the same for the bias.
+        **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as for :class:`Layer`.
+
+    Raises:
+        ValueError: for sizes that are not positive integers, filters or channels that the groups do not divide,
+            strides together with dilation (as in Keras), an unknown name; when called, for inputs that are not
+            four-dimensional, have other channels than the kernel, or are smaller than the kernel.
+
+    Source: Keras 3, keras.layers.Conv2D.
+
+    >>> import numpy as np
+    >>> layer = Conv2D(8, (3, 3), activation="relu", padding="same")
+    >>> layer(np.zeros((1, 28, 28, 1))).shape
+    (1, 28, 28, 8)
+    >>> layer.count_params()
+    80
+    """
+
+    _RANK = 2
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Iterable[int],
+        strides: int | Iterable[int] = (1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Iterable[int] = (1, 1),
+        groups: int = 1,
+        activation: str | Callable[[Tensor], Tensor] | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | Callable[..., Any] = "glorot_uniform",
+        bias_initializer: str | Callable[..., Any] = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = arguments.positive(filters, "filters")
+        self.kernel_size = arguments.sizes(kernel_size, self._RANK, "kernel_size")
+        self.strides = arguments.sizes(strides, self._RANK, "strides")
+        self.padding = arguments.padding(padding)
+        self.data_format = arguments.data_format(data_format)
+        self.dilation_rate = arguments.sizes(dilation_rate, self._RANK, "dilation_rate")
+        self.groups = arguments.positive(groups, "groups")
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        if self.filters % self.groups:
+            raise ValueError(f"{self}: expected filters divisible by groups={groups}, received filters={filters}")
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{self}: strides and dilation_rate cannot both exceed 1, received strides={self.strides}, "
+                f"dilation_rate={self.dilation_rate}"
+            )
+        self.kernel: Tensor | None = None
+        self.bias: Tensor | None = None
+
+    def build(self, input_shape: Shape) -> None:
+        """Make kernel and bias for the channels of ``input_shape``."""
+        self.compute_output_shape(input_shape)
+        channels = self._channels(input_shape)
+        self.kernel = self.add_weight(
+            (*self.kernel_size, channels // self.groups, self.filters), self.kernel_initializer, name="kernel"
+        )
+        if self.use_bias:
+            self.bias = self.add_weight((self.filters,), self.bias_initializer, name="bias")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """The convolution of ``inputs``, with bias and activation."""
+        axes = arguments.spatial_axes(self._RANK, self.data_format)
+        fused = self.activation is activations.relu
+        outputs = F.conv2d(
+            inputs,
+            self.kernel,
+            self.bias,
+            stride=self.strides,
+            padding=arguments.window_padding(
+                tuple(inputs.shape[axis] for axis in axes),
+                self.kernel_size,
+                self.strides,
+                self.padding,
+                self.dilation_rate,
+            ),
+            dilation=self.dilation_rate,
+            groups=self.groups,
+            data_format=self.data_format,
+            weight_format="HWIO",
+            activation="relu" if fused else None,
+        )
+        return outputs if fused else self.activation(outputs)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(batch, height, width, filters), or with the filters second for "channels_first".
+
+        Raises:
+            ValueError: for an input that the layer cannot take.
+        """
+        self._channels(input_shape)
+        spatial = arguments.window_output_shape(
+            self,
+            input_shape,
+            arguments.spatial_axes(self._RANK, self.data_format),
+            self.kernel_size,
+            self.strides,
+            self.padding,
+            self.dilation_rate,
+        )
+        if self.data_format == "channels_last":
+            return (input_shape[0], *spatial, self.filters)
+        return (input_shape[0], self.filters, *spatial)
+
+    def _channels(self, input_shape: Shape) -> int:
+        if len(input_shape) != self._RANK + 2:
+            raise ValueError(
+                f"{self}: expected {self._RANK + 2} axes ({self.data_format}), received input shape {input_shape}"
+            )
+        channels = input_shape[arguments.channel_axis(self._RANK, self.data_format)]
+        if channels is None:
+            raise ValueError(f"{self}: expected a known number of channels, received input shape {input_shape}")
+        if channels % self.groups:
+            raise ValueError(
+                f"{self}: expected channels divisible by groups={self.groups}, received {channels} "
+                f"(input shape {input_shape})"
+            )
+        if self.kernel is not None and channels != self.kernel.shape[-2] * self.groups:
+            raise ValueError(
+                f"{self}: expected {self.kernel.shape[-2] * self.groups} channels, received {channels} "
+                f"(input shape {input_shape})"
+            )
+        return channels

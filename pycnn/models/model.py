@@ -1,0 +1,287 @@
+"""What all models share: compiling, training, evaluating, predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from pycnn import optimizers
+from pycnn.callbacks import Callback, History
+from pycnn.layers.layer import Layer
+from pycnn.losses import Loss
+from pycnn.metrics import Metric
+from pycnn.models import training
+from pycnn.models.objective import Objective
+from pycnn.models.summary import print_summary
+from pycnn.optimizers import Optimizer
+from pycnn.shapes import Shape
+from pycnn.tensor import Tensor
+
+
+class Model(Layer):
+    """A layer made of layers that can be trained. Use :class:`Sequential`, or derive a class of your own.
+
+    A subclass defines :attr:`layers`, ``call`` and ``compute_output_shape``.
+
+    Attributes:
+        optimizer: set by :meth:`compile`.
+        history: the :class:`pycnn.callbacks.History` of the last ``fit``, also of an interrupted one.
+        stop_training: a callback sets it to end training after the running epoch.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.optimizer: Optimizer | None = None
+        self.history: History | None = None
+        self.stop_training = False
+        self._objective: Objective | None = None
+
+    # -- structure -------------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in order."""
+        raise NotImplementedError(f"{type(self).__name__} must define layers")
+
+    @property
+    def input_shape(self) -> Shape:
+        """The input shape, whose first axis is the batch.
+
+        Raises:
+            AttributeError: while it is unknown.
+        """
+        if self.declared_input_shape is None:
+            raise AttributeError(f"{self} has no input shape before it is built")
+        return self.declared_input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """The output shape, whose first axis is the batch.
+
+        Raises:
+            AttributeError: while it is unknown.
+        """
+        return self.compute_output_shape(self.input_shape)
+
+    def output_shapes(self) -> list[Shape | None]:
+        """The output shape of each layer; None where it is unknown."""
+        return [None] * len(self.layers)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of a name or position.
+
+        Raises:
+            ValueError: when there is none, or not exactly one of name and index is given.
+        """
+        if (name is None) == (index is None):
+            raise ValueError(f"get_layer: expected either name or index, received {name!r} and {index!r}")
+        for position, layer in enumerate(self.layers):
+            if layer.name == name or position == index:
+                return layer
+        known = ", ".join(layer.name for layer in self.layers)
+        raise ValueError(f"{self} has no layer {index if name is None else name!r}. Its layers: {known}")
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """Every weight by ``layer/weight``, for example ``conv2d/kernel``, in the order of the layers."""
+        return {
+            f"{layer.name}/{name}": weight for layer in self.layers for name, weight in layer.named_weights().items()
+        }
+
+    @property
+    def trainable_weights(self) -> list[Tensor]:
+        """The weights that training changes, in the order of the layers."""
+        return [weight for layer in self.layers for weight in layer.trainable_weights]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the weights take part in training; setting it sets that of every layer."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.layers:
+            layer.trainable = value
+
+    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print a table of the layers with output shapes and numbers of parameters.
+
+        Args:
+            print_fn: called with the whole text instead of printing it.
+        """
+        print_summary(self, print_fn)
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: str | Optimizer = "adam",
+        loss: str | Loss | Callable[..., Tensor] | None = None,
+        *,
+        metrics: Sequence[str | Metric | Callable[..., Any]] | None = None,
+    ) -> None:
+        """Choose how the model is trained.
+
+        Args:
+            optimizer: a name ("adam", "sgd") or an object of :mod:`pycnn.optimizers`. The default is "adam";
+                Keras' default, "rmsprop", is not there yet.
+            loss: a name, function or object of :mod:`pycnn.losses`, or a function of (y_true, y_pred) of your own
+                that returns one value per sample.
+            metrics: names, functions or objects of :mod:`pycnn.metrics`. "accuracy" is binary, categorical or
+                sparse categorical accuracy, whichever suits the shapes of labels and output.
+
+        Raises:
+            ValueError: for an unknown name (the message names the nearest), or without a loss.
+        """
+        if loss is None:
+            raise ValueError(f"{self}: compile expects a loss, for example 'sparse_categorical_crossentropy'")
+        if metrics is not None and not isinstance(metrics, list | tuple):
+            raise ValueError(f"metrics: expected a list, for example ['accuracy'], received {metrics!r}")
+        self._objective = Objective(loss, metrics or ())
+        self.optimizer = optimizers.get(optimizer)
+
+    @property
+    def objective(self) -> Objective:
+        """Loss and metrics with their running averages.
+
+        Raises:
+            RuntimeError: before :meth:`compile`.
+        """
+        if self._objective is None:
+            raise RuntimeError(
+                f"{self} has no loss yet: call compile(optimizer=..., loss=...) before training or evaluating it"
+            )
+        return self._objective
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what :meth:`evaluate` returns."""
+        return self.objective.names
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Iterable[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        shuffle: bool = True,
+    ) -> History:
+        """Train on arrays.
+
+        Batches are gathered one at a time and converted to the model's dtype (float32), so that images may stay
+        uint8; nothing is scaled. Ctrl-C ends training after the callbacks' ``on_train_end``: the weights learnt so
+        far stay, and :attr:`history` holds the complete epochs.
+
+        Args:
+            x: samples, shape (n, ...) with the model's input shape behind the first axis, any numeric dtype.
+            y: labels, n of them; see the loss.
+            batch_size: samples per step; the last batch of an epoch may be smaller.
+            epochs: passes over the data.
+            verbose: 0 silent, 1 or "auto" a live bar (one line per epoch without a terminal), 2 one line per epoch.
+            callbacks: objects of :mod:`pycnn.callbacks`.
+            validation_split: part of the samples, in [0, 1), that is not trained on but evaluated after each
+                epoch; taken from the end, before shuffling.
+            validation_data: (x, y) to evaluate after each epoch; takes precedence over the split.
+            shuffle: whether each epoch has an order of its own, drawn from :func:`pycnn.random.generator`.
+
+        Returns:
+            The history: for each epoch the averages over samples of "loss", the metrics, and with validation
+            data "val_loss" and so on.
+
+        Raises:
+            RuntimeError: before :meth:`compile`.
+            ValueError: for shapes, lengths, labels or sizes that do not fit, before anything is computed.
+            TypeError: for arrays that do not hold numbers.
+
+        >>> import numpy as np
+        >>> from pycnn.layers import Dense, Input
+        >>> from pycnn.models import Sequential
+        >>> model = Sequential([Input((2,)), Dense(1)])
+        >>> model.compile(optimizer="sgd", loss="mse")
+        >>> x = np.eye(2).repeat(8, axis=0)
+        >>> history = model.fit(x, x[:, 0], epochs=3, verbose=0)
+        >>> history.history["loss"][2] < history.history["loss"][0]
+        True
+        """
+        return training.fit(
+            self,
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks or (),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+        )
+
+    def train_on_batch(
+        self, x: ArrayLike, y: ArrayLike, *, return_dict: bool = False
+    ) -> float | list[float] | dict[str, float]:
+        """One step of training on one batch.
+
+        Returns:
+            Loss and metrics of this batch, before the step, as :meth:`evaluate` returns them.
+
+        Raises:
+            RuntimeError, ValueError, TypeError: as :meth:`fit`.
+        """
+        return training.results(self, training.train_on_batch(self, x, y), return_dict)
+
+    def evaluate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 32,
+        verbose: int | str = "auto",
+        *,
+        callbacks: Iterable[Callback] | None = None,
+        return_dict: bool = False,
+    ) -> float | list[float] | dict[str, float]:
+        """Loss and metrics on arrays, without training.
+
+        Args:
+            x, y, batch_size, verbose, callbacks: as for :meth:`fit`.
+            return_dict: return a dictionary by name instead of a list.
+
+        Returns:
+            [loss, metric, ...], or the loss alone when there are no metrics.
+
+        Raises:
+            RuntimeError, ValueError, TypeError: as :meth:`fit`.
+        """
+        logs = training.evaluate(self, x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks or ())
+        return training.results(self, logs, return_dict)
+
+    def predict(
+        self,
+        x: ArrayLike,
+        batch_size: int = 32,
+        verbose: int | str = "auto",
+        *,
+        callbacks: Iterable[Callback] | None = None,
+    ) -> NDArray[Any]:
+        """The outputs for samples, computed in batches.
+
+        Args:
+            x, batch_size, verbose, callbacks: as for :meth:`fit`; ``x`` may have no samples at all.
+
+        Returns:
+            An array of shape (n, ...) with the model's output shape behind the first axis.
+
+        Raises:
+            ValueError, TypeError: as :meth:`fit`.
+        """
+        return training.predict(self, x, batch_size=batch_size, verbose=verbose, callbacks=callbacks or ())
+
+    def _forget_compiled_shapes(self) -> None:
+        """The output may have another shape now, and "accuracy" may be another metric."""
+        if self._objective is not None:
+            self._objective.forget_shapes()

@@ -1,0 +1,75 @@
+"""What a training run leaves behind: one file with weights and history."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pycnn.callbacks import History
+from pycnn.models.model import Model
+
+
+def check_writable(path: Path) -> None:
+    """Find out before training whether :func:`save_results` can write to ``path``.
+
+    Raises:
+        OSError: when ``path`` is a folder, its folder does not exist, or no file can be made there.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: expected the name of a file, received a folder")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: expected an existing folder, received {path.parent}, which is none")
+    try:
+        with _temporary_file(path):
+            pass
+    except OSError as error:
+        raise type(error)(f"{path}: cannot write into {path.parent}: {error.strerror or error}") from error
+
+
+def save_results(path: Path, model: Model, history: History) -> None:
+    """Write all weights of a model and the history of its training into one ``.npz`` file.
+
+    The arrays are named as in :meth:`Model.named_weights` (``conv2d/kernel``, ...) and come in the order of
+    :meth:`Model.get_weights`; ``history`` is ``History.history`` as JSON text. There are no pickles in it:
+
+        >>> with np.load("cifar10.npz", allow_pickle=False) as file:  # doctest: +SKIP
+        ...     history = json.loads(str(file["history"]))
+        ...     model.set_weights([file[name] for name in file.files if name != "history"])
+
+    The file appears under its name only when it is complete: whatever happens before, an existing one stays.
+
+    Raises:
+        OSError: when the disk is full, or the file cannot be written for another reason.
+    """
+    arrays: dict[str, Any] = {name: weight.detach().numpy() for name, weight in model.named_weights().items()}
+    arrays["history"] = np.array(json.dumps(history.history))
+    # In memory first: a full disk then meets one plain write, not an archive that is half built.
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    try:
+        with _temporary_file(path) as file:
+            file.write(archive.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+    except OSError as error:
+        raise type(error)(f"{path}: cannot write the results: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _temporary_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file in the folder of ``path``, removed at the end unless it has been renamed."""
+    # open(), unlike the module tempfile, gives the file the permissions that the user's umask asks for.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(temporary, "xb") as file:
+        try:
+            yield file
+        finally:
+            temporary.unlink(missing_ok=True)

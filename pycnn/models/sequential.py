@@ -1,0 +1,154 @@
+"""A model that is a plain stack of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pycnn.layers.input import InputLayer
+from pycnn.layers.layer import Layer
+from pycnn.models.model import Model
+from pycnn.shapes import Shape
+from pycnn.tensor import Tensor
+
+
+class Sequential(Model):
+    """Layers applied one after another.
+
+    The weights are made as soon as the input shape is known: from an ``Input`` in front, from ``input_shape=`` of
+    the first layer, or from the first data.
+
+    Args:
+        layers: the layers, in order; more can follow with :meth:`add`.
+        trainable: as for :class:`pycnn.layers.Layer`.
+        name: by default "sequential", "sequential_1", ...
+
+    Raises:
+        TypeError: for something that is no layer.
+        ValueError: for a name given twice, an input layer behind others, or a layer that cannot take the output
+            of the one before.
+
+    Source: Keras 3, keras.Sequential.
+
+    >>> from pycnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
+    >>> model = Sequential()
+    >>> model.add(Conv2D(8, kernel_size=(3, 3), activation="relu", input_shape=(28, 28, 1)))
+    >>> model.add(MaxPooling2D(pool_size=(2, 2)))
+    >>> model.add(Flatten())
+    >>> model.add(Dense(10, activation="softmax"))
+    >>> model.output_shape, model.count_params()
+    ((None, 10), 13610)
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None) -> None:
+        super().__init__(trainable=trainable, name=name)
+        self._input: InputLayer | None = None
+        self._layers: list[Layer] = []
+        #: Output shape of each layer; empty while the input shape is unknown.
+        self._output_shapes: list[Shape] = []
+        for layer in layers or ():
+            self.add(layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers without the input layer, as in Keras."""
+        return list(self._layers)
+
+    @property
+    def declared_input_shape(self) -> Shape | None:
+        """The input shape with the batch axis; None while it is unknown."""
+        return None if self._input is None else self._input.batch_shape
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer on top.
+
+        Raises:
+            TypeError: when it is no layer.
+            ValueError: when its name is taken, it is an input layer behind others, or it cannot take the output
+                of the layer before. The model is unchanged then.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{self}: expected a layer, received {layer!r} of type {type(layer).__name__}")
+        if isinstance(layer, InputLayer):
+            self._add_input(layer)
+            return
+        if any(layer.name == other.name for other in self._layers):
+            raise ValueError(f"{self}: expected a layer with a name of its own, received a second {layer.name!r}")
+        declared = self._input
+        if declared is None and not self._layers and layer.declared_input_shape is not None:
+            declared = InputLayer(batch_shape=layer.declared_input_shape, dtype=layer.dtype)
+        if declared is not None:
+            below = self._output_shapes[-1] if self._output_shapes else declared.batch_shape
+            self._output_shapes.append(layer.build_for(below))
+        self._input = declared
+        self._layers.append(layer)
+        self._changed()
+
+    def pop(self) -> Layer:
+        """Take the top layer off and return it.
+
+        Raises:
+            IndexError: when there is none.
+        """
+        if not self._layers:
+            raise IndexError(f"{self}: there is no layer to take off")
+        if self._output_shapes:
+            self._output_shapes.pop()
+        layer = self._layers.pop()
+        self._changed()
+        return layer
+
+    def build(self, input_shape: Shape) -> None:
+        """Make the weights of all layers for inputs of ``input_shape``, whose first axis is the batch.
+
+        Raises:
+            ValueError: when a layer cannot take its input, or the model has no layers.
+        """
+        if not self._layers:
+            raise ValueError(f"{self}: expected at least one layer, received none; use add()")
+        if self._input is not None:
+            self._input.compute_output_shape(input_shape)
+            return
+        shapes: list[Shape] = []
+        for layer in self._layers:
+            shapes.append(layer.build_for(shapes[-1] if shapes else input_shape))
+        self._input = InputLayer(batch_shape=input_shape, dtype=self._layers[0].dtype)
+        self._output_shapes = shapes
+        self._changed()
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """The output of the last layer."""
+        for layer in self._layers:
+            inputs = layer(inputs, training=training)
+        return inputs
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The output shape for an input shape.
+
+        Raises:
+            ValueError: when it is not the model's input shape.
+        """
+        if self._input is not None:
+            try:
+                input_shape = self._input.compute_output_shape(input_shape)
+            except ValueError as error:
+                raise ValueError(f"{self}: {error}") from None
+        for layer in self._layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    def output_shapes(self) -> list[Shape | None]:
+        """The output shape of each layer; None while it is unknown."""
+        return list(self._output_shapes) or [None] * len(self._layers)
+
+    def _add_input(self, layer: InputLayer) -> None:
+        if self._layers or self._input is not None:
+            raise ValueError(f"{self}: an input layer comes first and only once, received {layer} behind others")
+        self._input = layer
+        self.dtype = layer.dtype
+
+    def _changed(self) -> None:
+        """The stack is another: what is known of it is known anew."""
+        self.dtype = self._layers[0].dtype if self._layers else self.dtype
+        self.built = bool(self._output_shapes)
+        self._accepted_shape = None
+        self._forget_compiled_shapes()

@@ -1,0 +1,166 @@
+"""Optimizers, with Keras' names and defaults; each step is one compiled pass over a parameter and its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pycnn.naming import nearest
+from pycnn.tensor import Tensor
+from pycnn_kernels.plan import aligned_empty, plan_for
+from pycnn_kernels.problem import UpdateProblem
+
+
+class Optimizer:
+    """What optimizers share: the learning rate, the count of steps and the state beside each parameter.
+
+    Attributes:
+        learning_rate: settable between steps.
+        iterations: steps taken.
+    """
+
+    #: Operation of the engine, and how many arrays of state it keeps for each parameter.
+    operation = ""
+    slots = 0
+
+    def __init__(self, learning_rate: float):
+        self.learning_rate = _number("learning_rate", learning_rate, least=0)
+        self.iterations = 0
+        self._state: dict[int, tuple[Tensor, list[np.ndarray]]] = {}
+
+    def apply(self, parameters: list[Tensor]) -> None:
+        """Take one step: change each parameter in place by its gradient, and clear the gradient.
+
+        Parameters without a gradient are left alone.
+        """
+        self.iterations += 1
+        scalars = self._scalars()
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            data = parameter.data
+            plan = plan_for(self.operation, UpdateProblem(data.dtype.name, data.size))
+            gradient = np.ascontiguousarray(parameter.grad.data).reshape(-1)
+            plan.run(updated=(data.reshape(-1), gradient, *self._slots_of(parameter)), scalars=scalars)
+            parameter.grad = None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"learning_rate": self.learning_rate}
+
+    def _scalars(self) -> tuple[float, ...]:
+        raise NotImplementedError
+
+    def _slots_of(self, parameter: Tensor) -> list[np.ndarray]:
+        # The parameter is kept beside its state so that its id cannot pass to another tensor.
+        known = self._state.get(id(parameter))
+        if known is None:
+            state = [aligned_empty((parameter.size,), parameter.dtype.name) for _ in range(self.slots)]
+            for array in state:
+                array.fill(0)
+            known = self._state[id(parameter)] = (parameter, state)
+        return known[1]
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum or Nesterov's.
+
+    Args:
+        learning_rate: size of a step.
+        momentum: how much of the last step is added, 0 to below 1.
+        nesterov: look ahead by the momentum.
+
+    >>> w = Tensor([1.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> SGD(learning_rate=0.25).apply([w])
+    >>> w.detach().numpy()
+    array([0.5], dtype=float32)
+    """
+
+    operation, slots = "sgd", 1
+
+    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False):
+        super().__init__(learning_rate)
+        self.momentum = _number("momentum", momentum, least=0, below=1)
+        self.nesterov = bool(nesterov)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
+
+    def _scalars(self) -> tuple[float, ...]:
+        return self.learning_rate, self.momentum, self.nesterov
+
+    def _slots_of(self, parameter: Tensor) -> list[Any]:
+        return super()._slots_of(parameter) if self.momentum else [None]
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    Args:
+        learning_rate: size of a step.
+        beta_1, beta_2: decay of the two means.
+        epsilon: keeps the division finite.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), in the form before section 2.1,
+    as in Keras.
+
+    >>> w = Tensor([1.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> Adam(learning_rate=0.1).apply([w])
+    >>> w.detach().numpy().round(4)
+    array([0.9], dtype=float32)
+    """
+
+    operation, slots = "adam", 2
+
+    def __init__(
+        self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
+    ):
+        super().__init__(learning_rate)
+        self.beta_1 = _number("beta_1", beta_1, least=0, below=1)
+        self.beta_2 = _number("beta_2", beta_2, least=0, below=1)
+        self.epsilon = _number("epsilon", epsilon, least=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+    def _scalars(self) -> tuple[float, ...]:
+        t = self.iterations
+        rate = self.learning_rate * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
+        return float(rate), self.beta_1, self.beta_2, self.epsilon
+
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"adam": Adam, "sgd": SGD}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """An optimizer from its name, with the default arguments, or the object itself.
+
+    Raises:
+        ValueError: there is none of that name; suggests the nearest.
+        TypeError: neither a name nor an optimizer.
+
+    >>> get("adam").learning_rate
+    0.001
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise TypeError(f"optimizer must be a name or an Optimizer; received {optimizer!r}")
+    maker = OPTIMIZERS.get(optimizer.lower())
+    if maker is None:
+        known = ", ".join(map(repr, OPTIMIZERS))
+        raise ValueError(f"optimizer must be one of {known}; received {optimizer!r}.{nearest(optimizer, OPTIMIZERS)}")
+    return maker()
+
+
+def _number(name: str, value: Any, least: float, below: float = float("inf")) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be a number; received {value!r}")
+    if not least <= value < below:
+        limits = f"at least {least}" + (f" and below {below}" if below < float("inf") else "")
+        raise ValueError(f"{name} must be {limits}; received {value!r}")
+    return float(value)

@@ -1,0 +1,293 @@
+"""Tensor: an array that remembers how it was computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn import backend as backends
+from pycnn.autograd import Function, check_gradient
+from pycnn.autograd import backward as walk_back
+from pycnn.elementary import (
+    Abs,
+    Add,
+    Cast,
+    Clip,
+    Divide,
+    Exp,
+    Index,
+    Log,
+    MatMul,
+    Multiply,
+    Power,
+    Reshape,
+    Subtract,
+    Sum,
+    Transpose,
+)
+
+Axes = int | tuple[int, ...] | None
+
+
+class Tensor:
+    """An array with an optional gradient.
+
+    Args:
+        data: an array, a number, or nested lists of numbers. An array keeps its dtype and is not copied; other
+            floating-point data becomes float32.
+        requires_grad: whether ``backward()`` of a result leaves a gradient in ``grad``.
+        backend: "cpu" or None for the default.
+
+    Attributes:
+        data: the backing array.
+        grad: the gradient, a Tensor of the same shape, or None. Gradients add up until it is set to None.
+        requires_grad: settable on leaves, the tensors that no operation made.
+
+    Raises:
+        TypeError: the data is not numeric, or integers were to have a gradient.
+
+    >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad.numpy()
+    array([2., 4., 6.], dtype=float32)
+    """
+
+    # NumPy arrays leave ``array + tensor`` to the tensor.
+    __array_ufunc__ = None
+
+    __slots__ = ("__weakref__", "_logits", "_node", "_place", "_requires_grad", "backend", "data", "grad")
+
+    def __init__(self, data: Any, requires_grad: bool = False, backend: str | None = None):
+        self.backend = backends.get(backend)
+        if isinstance(data, Tensor):
+            data = data.data
+        is_array = isinstance(data, np.ndarray | np.generic)
+        array = self.backend.asarray(data)
+        if array.dtype == np.float64 and not is_array:
+            array = array.astype(np.float32)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"a tensor holds real numbers; received an array of dtype {array.dtype}")
+        self.data: np.ndarray = array
+        self.grad: Tensor | None = None
+        self._node: Function | None = None
+        self._place = 0
+        self._logits: Tensor | None = None
+        self._requires_grad = False
+        self.requires_grad = requires_grad
+
+    @classmethod
+    def _of(cls, array: np.ndarray, node: Function | None = None, place: int = 0) -> Tensor:
+        """The output of an operation, without the constructor's conversions."""
+        tensor = cls.__new__(cls)
+        tensor.backend = backends.get()
+        tensor.data = array if isinstance(array, np.ndarray) else np.asarray(array)
+        tensor.grad = None
+        tensor._node, tensor._place = node, place
+        tensor._logits = None
+        tensor._requires_grad = node is not None
+        return tensor
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.data.dtype.kind != "f":
+            raise TypeError(f"only floating-point tensors have gradients; this one holds {self.data.dtype}")
+        if not value and self._node is not None:
+            raise ValueError("the result of an operation cannot stop requiring a gradient; use detach()")
+        self._requires_grad = bool(value)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed."""
+        return self.transpose()
+
+    def numpy(self) -> np.ndarray:
+        """The backing array itself, not a copy.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient, which a change of the array would not know of.
+        """
+        if self._requires_grad:
+            raise RuntimeError("this tensor requires a gradient; use tensor.detach().numpy()")
+        return self.data
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> float:
+        """The only element, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor of one element; this one has the shape {self.shape}")
+        return self.data.item()
+
+    def detach(self) -> Tensor:
+        """The same array without a gradient or a history."""
+        return Tensor._of(self.data)
+
+    def backward(self, grad: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor to ``grad`` of every leaf that it was computed from.
+
+        Args:
+            grad: the gradient of some scalar with respect to this tensor; 1 when this tensor is a scalar.
+            retain_graph: keep what was recorded, so that ``backward`` can be called again.
+            create_graph: record the computation of the gradients, so that they can be differentiated.
+
+        Raises:
+            RuntimeError: the tensor has no gradient, or ``grad`` is missing for a tensor of several elements.
+            ValueError: ``grad`` has another shape than the tensor.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("backward() of a tensor that does not require a gradient")
+        if grad is None:
+            if self.size != 1:
+                raise RuntimeError(f"backward() of a tensor of shape {self.shape} needs the argument grad")
+            grad = np.ones(self.shape, self.dtype)
+        if not isinstance(grad, Tensor):
+            grad = Tensor._of(check_gradient(grad, self.shape, self.dtype))
+        else:
+            check_gradient(grad.data, self.shape, self.dtype)
+        walk_back(self, grad, retain_graph, create_graph)
+
+    # Arithmetic. Numbers stay weak: they take the tensor's dtype.
+
+    def __add__(self, other: Any) -> Tensor:
+        return Add.apply(self, _operand(other, self))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Tensor:
+        return Subtract.apply(self, _operand(other, self))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return Subtract.apply(_operand(other, self), self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return Multiply.apply(self, _operand(other, self))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return Divide.apply(self, _operand(other, self))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return Divide.apply(_operand(other, self), self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return Power.apply(self, _operand(other, self))
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return Power.apply(_operand(other, self), self)
+
+    def __neg__(self) -> Tensor:
+        return self * -1
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return MatMul.apply(self, _operand(other, self))
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return MatMul.apply(_operand(other, self), self)
+
+    def exp(self) -> Tensor:
+        return Exp.apply(self)
+
+    def log(self) -> Tensor:
+        return Log.apply(self)
+
+    def sqrt(self) -> Tensor:
+        return self**0.5
+
+    def abs(self) -> Tensor:
+        return Abs.apply(self)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
+        """Elements below ``low`` become ``low``, above ``high`` become ``high``; there the gradient is 0."""
+        return Clip.apply(self, low=low, high=high)
+
+    def sum(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        return Sum.apply(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        total = self.sum(axis, keepdims)
+        return total * (total.size / self.size if self.size else np.nan)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return Reshape.apply(self, shape=_flat(shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order; reversed without arguments."""
+        return Transpose.apply(self, axes=_flat(axes) or tuple(range(self.ndim))[::-1])
+
+    def astype(self, dtype: Any) -> Tensor:
+        return Cast.apply(self, dtype=np.dtype(dtype))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        if isinstance(index, Tensor):
+            index = index.data
+        return Index.apply(self, index=index)
+
+    # Comparisons give plain boolean tensors; they have no gradient.
+
+    def __gt__(self, other: Any) -> Tensor:
+        return Tensor._of(self.data > _operand(other, self).data)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return Tensor._of(self.data >= _operand(other, self).data)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return Tensor._of(self.data < _operand(other, self).data)
+
+    def __le__(self, other: Any) -> Tensor:
+        return Tensor._of(self.data <= _operand(other, self).data)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a tensor without axes has no length")
+        return self.shape[0]
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        notes = f", dtype={self.dtype}" if self.dtype != np.float32 else ""
+        notes += ", requires_grad=True" if self._requires_grad else ""
+        return f"Tensor({body}{notes})"
+
+
+def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    """(2, 3) from both ``f(2, 3)`` and ``f((2, 3))``."""
+    if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
+        return tuple(arguments[0])
+    return arguments
+
+
+def _operand(value: Any, like: Tensor) -> Tensor:
+    """An operand as a tensor; a plain number takes the dtype of the tensor beside it, if that is floating."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, bool | int | float | np.integer) and like.dtype.kind == "f":
+        return Tensor._of(np.asarray(value, like.dtype))
+    return Tensor(value)
