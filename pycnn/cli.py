@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shutil
 import subprocess
@@ -210,7 +211,7 @@ def _info(arguments: argparse.Namespace) -> int:
         ("Numba", f"{numba.__version__} (llvmlite {llvmlite.__version__})"),
         ("System", platform.platform()),
         ("SIMD", f"{SIMD.name}, {SIMD.vector_bytes * 8} bits"),
-        ("Threads", f"{pycnn.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}"),
+        ("Threads", f"{pycnn.get_num_threads()} on {os.cpu_count()} processors"),
         ("Threading layer", threading_layer()),
         ("Cache folder", str(user_cache_dir())),
         ("GPUs", _gpus()),

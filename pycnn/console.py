@@ -46,7 +46,7 @@ class LiveLine:
 
         self._text = Text
         self._sign = "━" if _can_encode("━") else "="
-        # Without a refresh thread: redrawing costs 0.1 ms, and only when update() is called.
+        # Without a thread of its own, which would take time from the kernels: update() redraws, and nothing else.
         self._live = Live(console=rich_console(), auto_refresh=False)
         self._live.start()
 

@@ -6,29 +6,26 @@ by a shared counter, so a core that another process slows down takes fewer of th
 never changes its bits. ``worker`` numbers the threads of one launch, for scratch memory of their own.
 
 Why blocks: a kernel then has one signature per dtype whatever the arrays look like, compiles in half the time
-of a ``parallel=True`` function and loads from the cache in 3 ms, because only :func:`_launch_parallel` holds
-Numba's parallel machinery. A launch costs 3 microseconds with the ``omp`` layer.
+of a ``parallel=True`` function and loads from the cache in 3 ms. The threads are in ``workers.py``.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange
 from numba.core import types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
+from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
 
 from pycnn_kernels.cache import kernel_cache
 from pycnn_kernels.cpu.host import SIMD
+from pycnn_kernels.cpu.workers import Workers
 
 INT64 = ir.IntType(64)
 
@@ -83,48 +80,6 @@ def _read_field(context: Any, builder: Any, block: BlockType, value: Any, name: 
     if field == types.float64:
         return builder.bitcast(bits, ir.DoubleType())
     return bits
-
-
-@intrinsic
-def _claim(typing_context: Any, block: Any) -> Any:
-    """Take the next piece of work: the counter in the first slot of a block, before one is added to it."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        counter = builder.inttoptr(arguments[0], INT64.as_pointer())
-        return builder.atomic_rmw("add", counter, ir.Constant(INT64, 1), "monotonic")
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def _call(typing_context: Any, entry: Any, block: Any, item: Any, worker: Any) -> Any:
-    """Call the compiled kernel at the address ``entry``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        entry, block, item, worker = arguments
-        kernel_type = ir.FunctionType(ir.VoidType(), [INT64.as_pointer(), INT64, INT64])
-        kernel = builder.inttoptr(entry, kernel_type.as_pointer())
-        builder.call(kernel, [builder.inttoptr(block, INT64.as_pointer()), item, worker])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), generate
-
-
-@njit
-def _work(entry, block, items, worker):
-    item = _claim(block)
-    while item < items:
-        _call(entry, block, item, worker)
-        item = _claim(block)
-
-
-def _launch_serial(entry, block, items):
-    _work(entry, block, items, 0)
-
-
-def _launch_parallel(entry, block, items, threads):
-    for worker in prange(threads):
-        _work(entry, block, items, worker)
 
 
 class Kernel:
@@ -182,73 +137,22 @@ def kernel(**fields: str) -> Callable[[Callable[..., None]], Kernel]:
     return lambda body: Kernel(body, fields)
 
 
-class _Launcher:
-    """The two compiled loops over the work of a launch, and the rules for using threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._serial: Any = None
-        self._parallel: Any = None
-        # Numba's workqueue layer aborts when two Python threads enter it, so there launches take turns.
-        self._turns: threading.Lock | None = None
-        self.threads = _default_threads()
-        os.register_at_fork(after_in_child=self._after_fork)
-
-    def launch(self, entry: int, block: int, items: int, threads: int) -> None:
-        if threads == 1:
-            (self._serial or self._load_serial())(entry, block, items)
-            return
-        parallel = self._parallel or self._load_parallel()
-        if self._turns is None:
-            parallel(entry, block, items, threads)
-        else:
-            with self._turns:
-                parallel(entry, block, items, threads)
-
-    def _load_serial(self) -> Any:
-        with self._lock:
-            if self._serial is None:
-                self._serial = _compile_loop(_launch_serial, 3, parallel=False)
-        return self._serial
-
-    def _load_parallel(self) -> Any:
-        with self._lock:
-            if self._parallel is None:
-                if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-                    # Measured for a launch: omp 3 us, tbb 5 us, workqueue 65 us and more.
-                    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-                parallel = _compile_loop(_launch_parallel, 4, parallel=True)
-                parallel(0, np.zeros(1, np.int64).ctypes.data, 0, 1)  # no work: starts the threading layer
-                if numba.threading_layer() == "workqueue":
-                    self._turns = threading.Lock()
-                self._parallel = parallel
-        return self._parallel
-
-    def _after_fork(self) -> None:
-        # GNU OpenMP aborts a forked child that enters it after its parent did: the child computes on one thread.
-        self._lock = threading.Lock()
-        if self._parallel is not None:
-            self.threads = 1
-            self._turns = None
+def _available_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _compile_loop(body: Callable[..., None], arguments: int, parallel: bool) -> Any:
-    loop = njit(nogil=True, parallel=parallel)(body)
-    loop._cache = kernel_cache(body, SIMD.name)
-    loop.compile((types.int64,) * arguments)
-    return loop
-
-
-def _default_threads() -> int:
+def _default_threads(cores: int) -> int:
     wanted = os.environ.get("PYCNN_NUM_THREADS")
     if wanted is None:
-        return numba.config.NUMBA_NUM_THREADS
+        return cores
     if not wanted.isdigit() or int(wanted) < 1:
         raise ValueError(f"PYCNN_NUM_THREADS must be a positive integer; received {wanted!r}")
-    return min(int(wanted), numba.config.NUMBA_NUM_THREADS)
+    return min(int(wanted), cores)
 
 
-_launcher = _Launcher()
+_workers = Workers(most=_available_cores())
+_threads = _default_threads(_workers.most)
 
 
 def launch(kernel_entry: int, block: np.ndarray, items: int, *, parallel: bool = True) -> None:
@@ -260,31 +164,25 @@ def launch(kernel_entry: int, block: np.ndarray, items: int, *, parallel: bool =
         items: how many pieces; piece numbers 0 to ``items - 1`` reach the kernel, each once.
         parallel: False for work that is smaller than the cost of waking a thread.
     """
-    threads = min(_launcher.threads, items) if parallel else 1
+    threads = min(_threads, items) if parallel else 1
     if threads > 0:
-        _launcher.launch(kernel_entry, block.ctypes.data, items, threads)
+        _workers.run(kernel_entry, block.ctypes.data, items, threads)
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads from now on, at most as many as Numba started with (the number of cores).
+    """Use ``n`` threads from now on, at most as many as there are cores.
 
     Results have the same bits for every ``n``.
 
     Raises:
         ValueError: ``n`` is not an integer from 1 to the number of cores.
     """
-    most = numba.config.NUMBA_NUM_THREADS
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or not 1 <= n <= most:
-        raise ValueError(f"the number of threads must be an integer from 1 to {most}; received {n!r}")
-    _launcher.threads = int(n)
+    global _threads
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or not 1 <= n <= _workers.most:
+        raise ValueError(f"the number of threads must be an integer from 1 to {_workers.most}; received {n!r}")
+    _threads = int(n)
 
 
 def get_num_threads() -> int:
     """How many threads kernels use."""
-    return _launcher.threads
-
-
-def threading_layer() -> str:
-    """The name of the layer that runs the threads: "omp", "tbb" or "workqueue". Starts it if need be."""
-    _launcher._load_parallel()
-    return numba.threading_layer()
+    return _threads

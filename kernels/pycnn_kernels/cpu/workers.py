@@ -1,0 +1,232 @@
+"""The threads that run kernels: a pool that shares out pieces of work and never waits for a sleeper.
+
+A job is a compiled kernel, its argument block and a number of pieces. The launching thread and the workers take
+pieces from one counter until none is left. At the end the launching thread waits only for workers that hold a
+piece: one that another process keeps off its core has taken none, and is not missed. (A barrier over all
+threads, as in OpenMP, waits for that worker's next time slice, some milliseconds, at every launch.)
+
+A worker that finds no job looks out for one for a moment, then sleeps on a semaphore. Everything but the
+sleeping is compiled code that runs without Python's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from pycnn_kernels.cache import kernel_cache
+from pycnn_kernels.cpu.host import SIMD
+
+INT64 = ir.IntType(64)
+
+# The pool's shared memory: positions of int64, those that threads poll on cache lines of their own.
+JOB, ACTIVE, ASLEEP, ENTRY, BLOCK, ITEMS, THREADS, SIZE = 0, 8, 16, 24, 25, 26, 27, 32
+
+#: How long a worker looks out for a job before it sleeps: longer than the pauses between the layers of a network.
+_LOOKOUT_SECONDS = 200e-6
+
+
+@intrinsic
+def _atomic_add(typing_context: Any, address: Any, value: Any) -> Any:
+    """Add to the int64 at an address; its former value."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+        return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def _atomic_swap(typing_context: Any, address: Any, value: Any) -> Any:
+    """Replace the int64 at an address; its former value."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+        return builder.atomic_rmw("xchg", pointer, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def _atomic_load(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _relax(typing_context: Any) -> Any:
+    """Tell the processor that this is a waiting loop."""
+    machine = platform.machine().lower()
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def declare(name: str, *parameters: Any) -> Any:
+            return cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), parameters), name)
+
+        if machine in ("x86_64", "amd64"):
+            builder.call(declare("llvm.x86.sse2.pause"), [])
+        elif machine in ("aarch64", "arm64"):
+            builder.call(declare("llvm.aarch64.hint", ir.IntType(32)), [ir.Constant(ir.IntType(32), 1)])  # yield
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def _call(typing_context: Any, entry: Any, block: Any, item: Any, worker: Any) -> Any:
+    """Call the compiled kernel at the address ``entry``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        entry, block, item, worker = arguments
+        kernel_type = ir.FunctionType(ir.VoidType(), [INT64.as_pointer(), INT64, INT64])
+        kernel = builder.inttoptr(entry, kernel_type.as_pointer())
+        builder.call(kernel, [builder.inttoptr(block, INT64.as_pointer()), item, worker])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), generate
+
+
+@njit
+def _work(entry, block, items, worker):
+    """Take pieces from the counter in the first slot of the block until none is left."""
+    item = _atomic_add(block, 1)
+    while item < items:
+        _call(entry, block, item, worker)
+        item = _atomic_add(block, 1)
+
+
+def _run_alone(entry, block, items):
+    _work(entry, block, items, 0)
+
+
+def _run_together(shared, job, entry, block, items, threads):
+    """Publish a job, work on it, close it, and wait for the workers that hold a piece of it."""
+    _atomic_swap(shared + 8 * ENTRY, entry)
+    _atomic_swap(shared + 8 * BLOCK, block)
+    _atomic_swap(shared + 8 * ITEMS, items)
+    _atomic_swap(shared + 8 * THREADS, threads)
+    _atomic_swap(shared + 8 * JOB, job)
+    _work(entry, block, items, 0)
+    _atomic_swap(shared + 8 * JOB, 0)
+    # A worker counts itself active and then looks whether the job is open; here the job is closed first and the
+    # count read then. One of the two sees the other, so no worker is left inside a job that has ended.
+    while _atomic_load(shared + 8 * ACTIVE) > 0:
+        _relax()
+
+
+def _look_out(shared, worker, patience):
+    """A worker's life between two sleeps: join jobs until none has come for ``patience`` looks."""
+    idle = 0
+    last = 0
+    while idle < patience:
+        job = _atomic_load(shared + 8 * JOB)
+        if job != 0 and job != last:
+            _atomic_add(shared + 8 * ACTIVE, 1)
+            if _atomic_load(shared + 8 * JOB) == job:
+                last = job
+                if worker < _atomic_load(shared + 8 * THREADS):
+                    entry, block = _atomic_load(shared + 8 * ENTRY), _atomic_load(shared + 8 * BLOCK)
+                    _work(entry, block, _atomic_load(shared + 8 * ITEMS), worker)
+                    idle = 0
+            _atomic_add(shared + 8 * ACTIVE, -1)
+        idle += 1
+        _relax()
+    _atomic_add(shared + 8 * ASLEEP, 1)
+
+
+def _take_sleepers(shared):
+    """How many workers sleep; they are counted as awake from now on."""
+    return _atomic_swap(shared + 8 * ASLEEP, 0)
+
+
+def _compile(body: Any, arguments: int) -> Any:
+    loop = njit(nogil=True)(body)
+    loop._cache = kernel_cache(body, SIMD.name)
+    loop.compile((types.int64,) * arguments)
+    return loop
+
+
+class Workers:
+    """The pool of one process. Its threads start with the first launch that can use them."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._setup = threading.Lock()
+        self._ready = False
+        self._forget_threads()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def run(self, entry: int, block: int, items: int, threads: int) -> None:
+        """Run a kernel over its pieces on at most ``threads`` threads, this one included."""
+        if not self._ready:
+            self._prepare()
+        # A second launch at the same time, from another Python thread, works alone rather than crowd the cores.
+        if threads == 1 or not self._free.acquire(blocking=False):
+            self._run_alone(entry, block, items)
+            return
+        try:
+            if self._started < threads - 1:
+                self._start(threads - 1)
+            if self._memory[ASLEEP] > 0:
+                self._doorbell.release(self._take_sleepers(self._shared))
+            self._jobs += 1
+            self._run_together(self._shared, self._jobs, entry, block, items, threads)
+        finally:
+            self._free.release()
+
+    def _prepare(self) -> None:
+        with self._setup:
+            if self._ready:
+                return
+            self._run_alone = _compile(_run_alone, 3)
+            self._run_together = _compile(_run_together, 6)
+            self._look_out = _compile(_look_out, 3)
+            self._take_sleepers = _compile(_take_sleepers, 1)
+            self._patience = self._measure_patience()
+            self._ready = True
+
+    def _measure_patience(self) -> int:
+        """How many looks fit into the time of looking out."""
+        quiet = np.zeros(SIZE, np.int64)
+        looks = 1000
+        begin = time.perf_counter()
+        self._look_out(quiet.ctypes.data, 1, looks)
+        return max(1, int(looks * _LOOKOUT_SECONDS / (time.perf_counter() - begin)))
+
+    def _start(self, workers: int) -> None:
+        for worker in range(self._started + 1, workers + 1):
+            threading.Thread(target=self._live, args=(worker,), name=f"pycnn-{worker}", daemon=True).start()
+        self._started = workers
+
+    def _live(self, worker: int) -> None:
+        shared, doorbell = self._shared, self._doorbell
+        while True:
+            self._look_out(shared, worker, self._patience)
+            doorbell.acquire()
+
+    def _forget_threads(self) -> None:
+        memory = np.zeros(SIZE + 8, np.int64)
+        first = -(memory.ctypes.data // 8) % 8
+        self._memory = memory[first : first + SIZE]
+        self._shared = self._memory.ctypes.data
+        self._doorbell = threading.Semaphore(0)
+        self._free = threading.Lock()
+        self._started = 0
+        self._jobs = 0
+
+    def _after_fork(self) -> None:
+        # Threads do not survive a fork: the child begins with none, and starts its own when it needs them.
+        self._setup = threading.Lock()
+        self._forget_threads()

@@ -1,0 +1,288 @@
+"""The oracle: what every operation computes, as plain loops in float64.
+
+Nothing here comes from the engine, not even the arithmetic of shapes: windows are counted by moving them, padding
+is a larger array. Images are channels last, ``x (N, *spatial, C)`` with any number of spatial axes, and weights
+``w (*kernel, C / groups, K)``; :func:`channels_last` and :func:`taps_first` bring other layouts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+#: Relative to the largest element of the expected array: rounding of sums of a few thousand terms.
+BOUNDS = {"float32": 3e-6, "float64": 1e-13}
+
+Sides = Sequence[tuple[int, int]]
+
+
+def assert_close(found: Any, expected: Any, bound: float | None = None) -> None:
+    """Fail unless two arrays agree: shape, NaN and infinities exactly, the rest within ``bound`` of the largest.
+
+    Without a bound, the one of ``found``'s dtype in :data:`BOUNDS`.
+    """
+    found = np.asarray(found)
+    bound = BOUNDS[found.dtype.name] if bound is None else bound
+    expected = np.asarray(expected, np.float64)
+    assert found.shape == expected.shape, f"shape {found.shape}, expected {expected.shape}"
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(np.where(np.isfinite(found), 0, found), np.where(finite, 0, expected))
+    difference = np.abs(found[finite] - expected[finite])
+    largest = np.abs(expected[finite]).max(initial=0)
+    worst = difference.max(initial=0)
+    assert worst <= bound * largest, f"off by {worst:.3g}, {worst / (largest or 1):.3g} of the largest; bound {bound}"
+
+
+def channels_last(x: np.ndarray, layout: str) -> np.ndarray:
+    """(N, *spatial, C) from an array of the given layout."""
+    return np.moveaxis(x, 1, -1) if layout == "channels_first" else x
+
+
+def in_layout(x: np.ndarray, layout: str) -> np.ndarray:
+    """From (N, *spatial, C) to the given layout."""
+    return np.moveaxis(x, -1, 1) if layout == "channels_first" else x
+
+
+def taps_first(w: np.ndarray, weight_layout: str) -> np.ndarray:
+    """(*kernel, C / groups, K) from weights of the given layout."""
+    return np.moveaxis(w, (1, 0), (-2, -1)) if weight_layout == "OIHW" else w
+
+
+def in_weight_layout(w: np.ndarray, weight_layout: str) -> np.ndarray:
+    """From (*kernel, C / groups, K) to the given layout."""
+    return np.moveaxis(w, (-2, -1), (1, 0)) if weight_layout == "OIHW" else w
+
+
+def places(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int) -> int:
+    """How many times a window fits into the padded input, counted by moving it."""
+    count = 0
+    while count * stride + (kernel - 1) * dilation < size + sum(sides):
+        count += 1
+    return count
+
+
+def padded(x: np.ndarray, padding: Sides) -> np.ndarray:
+    return np.pad(np.asarray(x, np.float64), [(0, 0), *padding, (0, 0)])
+
+
+def meetings(
+    x_shape: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sides,
+    dilation: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Each tap of the kernel, with the part of the padded input that it meets, over all places of the window."""
+    counts = [places(*axis) for axis in zip(x_shape[1:-1], kernel, stride, padding, dilation)]
+    for tap in np.ndindex(*kernel):
+        firsts = [t * d for t, d in zip(tap, dilation)]
+        steps = [slice(first, first + (n - 1) * s + 1, s) for first, n, s in zip(firsts, counts, stride)]
+        yield tap, (slice(None), *steps)
+
+
+def groups_of(groups: int, channels: int) -> list[slice]:
+    """The channels of each group."""
+    size = channels // groups
+    return [slice(g * size, (g + 1) * size) for g in range(groups)]
+
+
+def convolution(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    *,
+    stride: Sequence[int],
+    padding: Sides,
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray:
+    """``y[n, o, k] = b[k] + sum over taps t and channels c of padded x[n, o * S + t * D, c] w[t, c, k]``."""
+    kernel, K = w.shape[:-2], w.shape[-1]
+    source = padded(x, padding)
+    counts = [places(*axis) for axis in zip(x.shape[1:-1], kernel, stride, padding, dilation)]
+    y = np.zeros((x.shape[0], *counts, K))
+    for tap, part in meetings(x.shape, kernel, stride, padding, dilation):
+        for of_x, of_y in zip(groups_of(groups, x.shape[-1]), groups_of(groups, K)):
+            y[..., of_y] += source[part][..., of_x] @ w[tap][:, of_y].astype(np.float64)
+    return y if b is None else y + b
+
+
+def convolution_input_gradient(
+    dy: np.ndarray,
+    w: np.ndarray,
+    x_shape: Sequence[int],
+    *,
+    stride: Sequence[int],
+    padding: Sides,
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray:
+    """Each product of :func:`convolution`, seen from x: ``dx += dy w`` at the place where x was read."""
+    dx = padded(np.zeros(x_shape), padding)
+    for tap, part in meetings(x_shape, w.shape[:-2], stride, padding, dilation):
+        for of_x, of_y in zip(groups_of(groups, x_shape[-1]), groups_of(groups, w.shape[-1])):
+            dx[part][..., of_x] += dy[..., of_y] @ w[tap][:, of_y].T.astype(np.float64)
+    inside = [slice(before, before + size) for (before, _), size in zip(padding, x_shape[1:-1])]
+    return dx[(slice(None), *inside)]
+
+
+def convolution_weight_gradient(
+    x: np.ndarray,
+    dy: np.ndarray,
+    kernel: Sequence[int],
+    *,
+    stride: Sequence[int],
+    padding: Sides,
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray:
+    """Each product of :func:`convolution`, seen from w: ``dw += x dy`` over images and places of the window."""
+    source = padded(x, padding)
+    C, K = x.shape[-1], dy.shape[-1]
+    dw = np.zeros((*kernel, C // groups, K))
+    for tap, part in meetings(x.shape, kernel, stride, padding, dilation):
+        for of_x, of_y in zip(groups_of(groups, C), groups_of(groups, K)):
+            met = source[part][..., of_x].reshape(-1, C // groups)
+            dw[tap][:, of_y] = met.T @ dy[..., of_y].reshape(-1, K // groups).astype(np.float64)
+    return dw
+
+
+def bias_gradient(dy: np.ndarray) -> np.ndarray:
+    """The bias is added to every pixel of every image."""
+    return dy.astype(np.float64).sum(axis=tuple(range(dy.ndim - 1)))
+
+
+def pooling_places(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int, ceil_mode: bool) -> int:
+    """How many windows: those that fit; with ``ceil_mode`` also one that hangs over, if it begins in x or before."""
+    count = places(size, kernel, stride, sides, dilation)
+    hangs_over = (count - 1) * stride + (kernel - 1) * dilation < size + sum(sides) - 1
+    begins_before_end = count * stride < size + sides[0]
+    return count + (ceil_mode and hangs_over and begins_before_end)
+
+
+def windows(
+    x_shape: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sides,
+    dilation: Sequence[int],
+    ceil_mode: bool = False,
+) -> Iterator[tuple[tuple[int, ...], list[tuple[int, tuple[int, ...]]], int]]:
+    """Each window: its place; the (position in the window, place in x) of its elements inside x; how many of its
+    elements lie inside x or its padding."""
+    axes = list(zip(x_shape[1:-1], kernel, stride, padding, dilation))
+    for o in np.ndindex(*(pooling_places(*axis, ceil_mode) for axis in axes)):
+        inside, counted = [], 0
+        for position, tap in enumerate(np.ndindex(*kernel)):
+            place = tuple(i * s - p[0] + t * d for i, t, (_, _, s, p, d) in zip(o, tap, axes))
+            counted += all(i < size + p[1] for i, (size, _, _, p, _) in zip(place, axes))
+            if all(0 <= i < size for i, size in zip(place, x_shape[1:-1])):
+                inside.append((position, place))
+        yield o, inside, counted
+
+
+def pooled_shape(x_shape: Sequence[int], *geometry: Any) -> tuple[int, ...]:
+    *axes, ceil_mode = geometry
+    counts = [pooling_places(*axis, ceil_mode) for axis in zip(x_shape[1:-1], *axes)]
+    return (x_shape[0], *counts, x_shape[-1])
+
+
+def max_pooling(x: np.ndarray, *geometry: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The greatest of each window and its position in the window, the first of equals.
+
+    ``geometry`` of all pooling: kernel, stride, padding, dilation, ceil_mode.
+    """
+    y = np.empty(pooled_shape(x.shape, *geometry))
+    position = np.empty(y.shape, np.int64)
+    for o, inside, _ in windows(x.shape, *geometry):
+        values = np.stack([x[(slice(None), *place)] for _, place in inside])
+        y[(slice(None), *o)] = values.max(axis=0)
+        position[(slice(None), *o)] = np.array([p for p, _ in inside])[values.argmax(axis=0)]
+    return y, position
+
+
+def max_pooling_gradient(dy: np.ndarray, position: np.ndarray, x_shape: Sequence[int], *geometry: Any) -> np.ndarray:
+    """Each window hands its gradient to the element that was its greatest."""
+    dx = np.zeros(x_shape)
+    for o, inside, _ in windows(x_shape, *geometry):
+        at = (slice(None), *o)
+        for p, place in inside:
+            dx[(slice(None), *place)] += np.where(position[at] == p, dy[at], 0)
+    return dx
+
+
+def average_pooling(x: np.ndarray, *geometry: Any, count_padding: bool = True, divisor: int = 0) -> np.ndarray:
+    """The sum of each window's elements, divided by how many count."""
+    y = np.empty(pooled_shape(x.shape, *geometry))
+    for o, inside, counted in windows(x.shape, *geometry):
+        total = sum(x[(slice(None), *place)].astype(np.float64) for _, place in inside)
+        y[(slice(None), *o)] = total / (divisor or (counted if count_padding else len(inside)))
+    return y
+
+
+def average_pooling_gradient(
+    dy: np.ndarray, x_shape: Sequence[int], *geometry: Any, count_padding: bool = True, divisor: int = 0
+) -> np.ndarray:
+    """Each window hands an equal share of its gradient to its elements."""
+    dx = np.zeros(x_shape)
+    for o, inside, counted in windows(x_shape, *geometry):
+        share = dy[(slice(None), *o)] / (divisor or (counted if count_padding else len(inside)))
+        for _, place in inside:
+            dx[(slice(None), *place)] += share
+    return dx
+
+
+def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    e = np.exp(np.asarray(x, np.float64) - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    shifted = np.asarray(x, np.float64) - x.max(axis=axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def cross_entropy(
+    x: np.ndarray, labels: np.ndarray, ignore: int = -100, smoothing: float = 0.0, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """The loss of each row: ``-sum over classes of weight * target * log softmax``; 0 for ignored rows."""
+    logs = log_softmax(x)
+    losses = np.zeros(len(x))
+    for row, label in enumerate(labels):
+        if label != ignore:
+            target = np.full(x.shape[1], smoothing / x.shape[1])
+            target[label] += 1 - smoothing
+            counts = target > 0  # 0 * log 0 is 0
+            losses[row] = -(target * logs[row] * (1 if weight is None else weight))[counts].sum()
+    return losses
+
+
+def adam(
+    w: np.ndarray,
+    gradients: Sequence[np.ndarray],
+    learning_rate: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> np.ndarray:
+    """Algorithm 1 of Kingma and Ba, with the order of computation before its section 2.1, as Keras has it."""
+    w, m, v = w.astype(np.float64), np.zeros(w.shape), np.zeros(w.shape)
+    for t, g in enumerate(gradients, start=1):
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g.astype(np.float64) ** 2
+        rate = learning_rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        w = w - rate * m / (np.sqrt(v) + epsilon)
+    return w
+
+
+def sgd(
+    w: np.ndarray, gradients: Sequence[np.ndarray], learning_rate: float, momentum: float = 0, nesterov: bool = False
+) -> np.ndarray:
+    """Keras' SGD: ``velocity = momentum * velocity - learning_rate * g``, added to w, Nesterov's one step ahead."""
+    w, velocity = w.astype(np.float64), np.zeros(w.shape)
+    for g in gradients:
+        velocity = momentum * velocity - learning_rate * g.astype(np.float64)
+        w = w + (momentum * velocity - learning_rate * g if nesterov else velocity)
+    return w
