@@ -146,7 +146,7 @@ class ProgbarLogger(Callback):
         self._line: LiveLine | None = None
         self._title = ""
         self._steps_done = 0
-        self._started = self._first_step_ended = self._drawn = 0.0
+        self._started = self._first_step_ended = self._last_step_ended = self._drawn = 0.0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Validation within training shows no progress of its own."""
@@ -199,40 +199,40 @@ class ProgbarLogger(Callback):
     def _begin(self, title: str) -> None:
         self._title = title
         self._steps_done = 0
-        self._started = self._first_step_ended = self._drawn = time.perf_counter()
+        self._started = self._first_step_ended = self._last_step_ended = self._drawn = time.perf_counter()
         if self.params["verbose"] in (1, "auto") and has_live_terminal():
             self._line = LiveLine()
 
     def _advance(self, batch: int, logs: Logs | None) -> None:
-        now = time.perf_counter()
+        now = self._last_step_ended = time.perf_counter()
         self._steps_done = batch + 1
         if batch == 0:
             self._first_step_ended = now
         if self._line is not None and now - self._drawn >= self._SECONDS_BETWEEN_DRAWINGS:
             self._drawn = now
             steps = self.params["steps"]
-            left = duration((steps - self._steps_done) * self._seconds_per_step(now))
-            summary = self._summary(now, f"{left} left", logs)
+            left = duration((steps - self._steps_done) * self._seconds_per_step())
+            summary = self._summary(f"{left} left", logs)
             self._line.update(self._title, self._steps_done / steps, summary)
 
     def _complete(self, logs: Logs | None) -> None:
         complete = self._steps_done == self.params["steps"]
         self._close(keep=not complete)
         if complete and self.params["verbose"]:
-            now = time.perf_counter()
+            elapsed = duration(time.perf_counter() - self._started)
             # One line for the record, whole even where the terminal is too narrow for it and the bar.
-            print(f"{self._title} - {self._summary(now, duration(now - self._started), logs)}", flush=True)
+            print(f"{self._title} - {self._summary(elapsed, logs)}", flush=True)
 
-    def _summary(self, now: float, clock: str, logs: Logs | None) -> str:
+    def _summary(self, clock: str, logs: Logs | None) -> str:
         values = "".join(f" - {name}: {_number(value)}" for name, value in (logs or {}).items())
         steps = f"{self._steps_done}/{self.params['steps']}"
-        return f"{steps} - {clock} - {duration(self._seconds_per_step(now))}/step{values}"
+        return f"{steps} - {clock} - {duration(self._seconds_per_step())}/step{values}"
 
-    def _seconds_per_step(self, now: float) -> float:
-        """Time per step; the first one, which may compile kernels, counts only when it is alone."""
+    def _seconds_per_step(self) -> float:
+        """Time per step, without validation; the first, which may compile kernels, counts only when alone."""
         if self._steps_done > 1:
-            return (now - self._first_step_ended) / (self._steps_done - 1)
-        return now - self._started
+            return (self._last_step_ended - self._first_step_ended) / (self._steps_done - 1)
+        return self._last_step_ended - self._started
 
     def _close(self, keep: bool) -> None:
         if self._line is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -28,14 +29,14 @@ def _fresh() -> None:
     clear_session()
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
     paths = [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [sys.executable, "-m", "pycnn", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
         # A background job of a shell begins with SIGINT ignored, and so would this one.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
@@ -61,6 +62,13 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for part in ("pycnn", "Numba", "SIMD", "bits", "Threads", "Threading layer", "Cache folder", "GPUs"):
         assert part in printed
+
+
+def test_warmup(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["warmup"]) == 0
+    printed = capsys.readouterr().out
+    assert "digits: ready" in printed
+    assert "cifar10: ready" in printed
 
 
 def test_train_writes_weights_and_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +114,35 @@ def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     with np.load(out, allow_pickle=False) as file:
         assert len(json.loads(str(file["history"]))["loss"]) >= 2
         assert len(file.files) == 9
+
+
+def test_a_terminal_gets_a_live_bar_and_its_cursor_back(tmp_path: Path) -> None:
+    pytest.importorskip("rich", reason="rich is in the extra 'train'")
+    pty = pytest.importorskip("pty", reason="only Unix has pseudo-terminals")
+    outside, inside = pty.openpty()
+    process = start("train", "digits", "--epochs", "100000", stdout=inside, TERM="xterm-256color", COLUMNS="100")
+    os.close(inside)
+    shown = ""
+    while "Epoch 3/" not in shown:
+        shown += os.read(outside, 4096).decode()
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # Linux reports the end of a pseudo-terminal as an error
+        while more := os.read(outside, 4096):
+            shown += more.decode(errors="replace")
+    assert process.wait(timeout=60) == 130
+    assert "Epoch 1/100000 \x1b[" in shown
+    assert "━" in shown
+    assert "ms/step - loss: " in shown
+    assert "Epoch 2/100000 - 45/45 - " in shown
+    assert "Test accuracy" in shown
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") > 0  # cursor hidden and shown
+
+
+@pytest.mark.slow
+def test_train_digits_reaches_the_promised_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
+    assert float(row.split("│")[2]) >= 0.98
 
 
 @pytest.mark.parametrize(
@@ -186,6 +223,8 @@ def test_an_existing_file_is_replaced_only_by_a_complete_one(tmp_path: Path, mon
     assert out.read_bytes() == b"as it was"
     assert os.listdir(tmp_path) == ["digits.npz"]
     monkeypatch.undo()
-    save_results(out, digits_cnn(), History())
+    with open(out, "rb") as reader:  # who reads the old file while the new one comes sees the old one to its end
+        save_results(out, digits_cnn(), History())
+        assert reader.read() == b"as it was"
     with np.load(out, allow_pickle=False) as file:
         assert str(file["history"]) == "{}"

@@ -17,7 +17,6 @@ from pycnn.utils import clear_session, set_random_seed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
-# Keras installed without a backend cannot be imported: then there is nothing to compare with either.
 RNG = np.random.default_rng(3)
 
 
@@ -97,12 +96,11 @@ def test_losses(name: str, from_logits: bool) -> None:
 @pytest.mark.parametrize("name", ["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"])
 def test_initializers_have_the_same_distribution(name: str) -> None:
     shape = (3, 3, 64, 64)
-    ours = np.sort(initializers.get(name)(shape).ravel())
-    theirs = np.sort(np.asarray(keras.initializers.get(name)(shape)).ravel())
-    # The distance of two empirical distributions of n values is below 1.63 sqrt(2 / n) in 99 % of all draws.
-    assert abs(ours - theirs).max() < 0.05 * ours.std() * 10
-    assert ours.std() == pytest.approx(theirs.std(), rel=0.02)
-    assert ours[-1] == pytest.approx(theirs[-1], rel=0.02)
+    ours = initializers.get(name)(shape)
+    theirs = np.asarray(keras.initializers.get(name)(shape))
+    steps = np.linspace(0, 1, 11)
+    # 36,864 values: the quantiles of two draws lie about a hundredth of the deviation apart.
+    np.testing.assert_allclose(np.quantile(ours, steps), np.quantile(theirs, steps), atol=0.04 * theirs.std())
 
 
 def test_cifar10_cnn_is_the_documents_network() -> None:

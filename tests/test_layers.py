@@ -244,6 +244,16 @@ def test_own_layers() -> None:
     assert layer.non_trainable_weights == [layer.seen]
 
 
+def test_initial_values_are_copied_and_their_shape_is_checked() -> None:
+    mine = np.ones(2, np.float32)
+    layer = L.Dense(2, bias_initializer=lambda shape, dtype: mine)
+    layer(np.ones((1, 3)))
+    layer.set_weights([np.zeros((3, 2)), np.zeros(2)])
+    assert (mine == 1).all()
+    with pytest.raises(ValueError, match=r"initializer of bias to give \(3,\), received \(2,\)"):
+        L.Dense(3, bias_initializer=lambda shape, dtype: mine)(np.ones((1, 3)))
+
+
 def test_input_layer_forms() -> None:
     assert L.Input((28, 28, 1)).batch_shape == (None, 28, 28, 1)
     assert L.InputLayer(input_shape=(3,)).batch_shape == (None, 3)

@@ -318,12 +318,8 @@ def weights_after_training(threads: int, seed: int) -> list[np.ndarray]:
 
 
 def test_a_seed_repeats_a_run_bit_for_bit_for_any_number_of_threads() -> None:
-    threads = pycnn.get_num_threads()
-    try:
-        runs = [weights_after_training(n, seed=5) for n in (1, 1, threads)]
-        other = weights_after_training(1, seed=6)
-    finally:
-        pycnn.set_num_threads(threads)
+    runs = [weights_after_training(threads, seed=5) for threads in (pycnn.get_num_threads(), 1, 1)]
+    other = weights_after_training(1, seed=6)
     for again in runs[1:]:
         for a, b in zip(runs[0], again):
             np.testing.assert_array_equal(a, b)
@@ -462,6 +458,16 @@ def test_plain_progress_is_one_line_per_epoch(capsys: pytest.CaptureFixture[str]
     assert "loss" not in lines[3]
     model.fit(*bars(10), verbose=0)
     assert capsys.readouterr().out == ""
+
+
+def test_time_per_step_leaves_out_the_first_step_and_the_validation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Epoch begins, five steps end (the first compiled something), validation, the epoch ends.
+    clock = iter([0.0, 7.0, 7.25, 7.5, 7.75, 8.0, 20.0])
+    monkeypatch.setattr("pycnn.callbacks.time.perf_counter", lambda: next(clock))
+    classifier().fit(*bars(5), batch_size=1, verbose=2, validation_data=bars(2))
+    assert capsys.readouterr().out.startswith("Epoch 1/1 - 5/5 - 20.0s - 250ms/step - loss: ")
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------

@@ -141,9 +141,15 @@ class Layer:
             dtype: by default that of the layer.
             trainable: whether it has a gradient.
             name: unique within the layer, for example "kernel".
+
+        Raises:
+            ValueError: when the initializer gives another shape.
         """
         fill = initializers.get("glorot_uniform" if initializer is None else initializer)
-        values = np.asarray(fill(tuple(shape), dtype=dtype or self.dtype))
+        shape, kind = tuple(shape), dtype or self.dtype
+        values = np.array(fill(shape, dtype=kind), dtype=kind)  # a copy, for training changes it in place
+        if values.shape != shape:
+            raise ValueError(f"{self}: expected the initializer of {name} to give {shape}, received {values.shape}")
         weight = Tensor(values, requires_grad=trainable and self._trainable)
         group = self._trainable_weights if trainable else self._non_trainable_weights
         group[name] = weight

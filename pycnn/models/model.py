@@ -139,8 +139,9 @@ class Model(Layer):
             raise ValueError(f"{self}: compile expects a loss, for example 'sparse_categorical_crossentropy'")
         if metrics is not None and not isinstance(metrics, list | tuple):
             raise ValueError(f"metrics: expected a list, for example ['accuracy'], received {metrics!r}")
+        found = optimizers.get(optimizer)
         self._objective = Objective(loss, metrics or ())
-        self.optimizer = optimizers.get(optimizer)
+        self.optimizer = found
 
     @property
     def objective(self) -> Objective:

@@ -5,7 +5,7 @@ pieces from one counter until none is left. At the end the launching thread wait
 piece: one that another process keeps off its core has taken none, and is not missed. (A barrier over all
 threads, as in OpenMP, waits for that worker's next time slice, some milliseconds, at every launch.)
 
-A worker that finds no job looks out for one for a moment, then sleeps on a semaphore. Everything but the
+A worker that finds no job looks out for one for a moment, then sleeps on a lock. Everything but the
 sleeping is compiled code that runs without Python's lock.
 """
 
@@ -29,7 +29,8 @@ from pycnn_kernels.cpu.host import SIMD
 INT64 = ir.IntType(64)
 
 # The pool's shared memory: positions of int64, those that threads poll on cache lines of their own.
-JOB, ACTIVE, ASLEEP, ENTRY, BLOCK, ITEMS, THREADS, SIZE = 0, 8, 16, 24, 25, 26, 27, 32
+# After ASLEEP, the number of sleepers, comes a flag for each worker, set while it sleeps.
+JOB, ACTIVE, ENTRY, BLOCK, ITEMS, THREADS, ASLEEP = 0, 8, 16, 17, 18, 19, 24
 
 #: How long a worker looks out for a job before it sleeps: longer than the pauses between the layers of a network.
 _LOOKOUT_SECONDS = 200e-6
@@ -82,6 +83,14 @@ def _relax(typing_context: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+#: Let another thread have this core. Without it a worker that wakes on the launching thread's own core, because
+#: the others are taken, would keep that thread from publishing the job that the worker is looking out for.
+_yield_core = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
+
+#: Looks between two offers of the core.
+_LOOKS_PER_YIELD = 32
 
 
 @intrinsic
@@ -142,13 +151,19 @@ def _look_out(shared, worker, patience):
                     idle = 0
             _atomic_add(shared + 8 * ACTIVE, -1)
         idle += 1
+        if idle % _LOOKS_PER_YIELD == 0:
+            _yield_core()
         _relax()
+    _atomic_swap(shared + 8 * (ASLEEP + worker), 1)
     _atomic_add(shared + 8 * ASLEEP, 1)
 
 
-def _take_sleepers(shared):
-    """How many workers sleep; they are counted as awake from now on."""
-    return _atomic_swap(shared + 8 * ASLEEP, 0)
+def _wake(shared, worker):
+    """Whether a worker was asleep; it counts as awake from now on."""
+    if _atomic_swap(shared + 8 * (ASLEEP + worker), 0) == 0:
+        return False
+    _atomic_add(shared + 8 * ASLEEP, -1)
+    return True
 
 
 def _compile(body: Any, arguments: int) -> Any:
@@ -180,7 +195,9 @@ class Workers:
             if self._started < threads - 1:
                 self._start(threads - 1)
             if self._memory[ASLEEP] > 0:
-                self._doorbell.release(self._take_sleepers(self._shared))
+                for worker, bell in enumerate(self._bells[: threads - 1], start=1):
+                    if self._wake(self._shared, worker):
+                        bell.release()
             self._jobs += 1
             self._run_together(self._shared, self._jobs, entry, block, items, threads)
         finally:
@@ -193,13 +210,13 @@ class Workers:
             self._run_alone = _compile(_run_alone, 3)
             self._run_together = _compile(_run_together, 6)
             self._look_out = _compile(_look_out, 3)
-            self._take_sleepers = _compile(_take_sleepers, 1)
+            self._wake = _compile(_wake, 2)
             self._patience = self._measure_patience()
             self._ready = True
 
     def _measure_patience(self) -> int:
         """How many looks fit into the time of looking out."""
-        quiet = np.zeros(SIZE, np.int64)
+        quiet = np.zeros(ASLEEP + 2, np.int64)
         looks = 1000
         begin = time.perf_counter()
         self._look_out(quiet.ctypes.data, 1, looks)
@@ -207,21 +224,26 @@ class Workers:
 
     def _start(self, workers: int) -> None:
         for worker in range(self._started + 1, workers + 1):
-            threading.Thread(target=self._live, args=(worker,), name=f"pycnn-{worker}", daemon=True).start()
+            bell = threading.Lock()
+            bell.acquire()
+            self._bells.append(bell)
+            threading.Thread(target=self._live, args=(worker, bell), name=f"pycnn-{worker}", daemon=True).start()
         self._started = workers
 
-    def _live(self, worker: int) -> None:
-        shared, doorbell = self._shared, self._doorbell
-        while True:
+    def _live(self, worker: int, bell: threading.Lock) -> None:
+        shared, memory = self._shared, self._memory  # the memory lives as long as its threads
+        while memory is not None:
             self._look_out(shared, worker, self._patience)
-            doorbell.acquire()
+            bell.acquire()
 
     def _forget_threads(self) -> None:
-        memory = np.zeros(SIZE + 8, np.int64)
-        first = -(memory.ctypes.data // 8) % 8
-        self._memory = memory[first : first + SIZE]
+        memory = np.zeros(ASLEEP + self.most + 8, np.int64)
+        first = -(memory.ctypes.data // 8) % 8  # the first cache line
+        self._memory = memory[first:]
         self._shared = self._memory.ctypes.data
-        self._doorbell = threading.Semaphore(0)
+        # A worker sleeps on its bell, a lock that is released to wake it. (threading.Semaphore is Python code,
+        # which fights the launching thread for Python's lock.)
+        self._bells: list[threading.Lock] = []
         self._free = threading.Lock()
         self._started = 0
         self._jobs = 0

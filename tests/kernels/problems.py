@@ -1,0 +1,168 @@
+"""Problems in few words, their arrays, and their operations against the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import ConvProblem, PoolProblem
+from tests import reference as oracle
+
+DTYPES = ("float32", "float64")
+LAYOUTS = ("channels_last", "channels_first")
+WEIGHT_LAYOUTS = ("HWIO", "OIHW")
+
+Sizes = int | tuple[int, ...]
+
+
+def per_axis(value: Sizes, rank: int, missing: int) -> tuple[int, int, int]:
+    """One number for every axis, or one each; axes that the arrays lack get ``missing``."""
+    values = (value,) * rank if isinstance(value, int) else value
+    assert len(values) == rank
+    return (missing,) * (3 - rank) + tuple(values)  # type: ignore[return-value]
+
+
+def per_side(value: Any, rank: int) -> Any:
+    """Padding from one number, or from (before, after) for each axis."""
+    sides = ((value, value),) * rank if isinstance(value, int) else value
+    assert len(sides) == rank
+    return ((0, 0),) * (3 - rank) + tuple(sides)
+
+
+def conv_problem(
+    *,
+    N: int = 2,
+    C: int = 3,
+    size: Sizes = (7, 6),
+    K: int = 10,
+    kernel: Sizes = 3,
+    stride: Sizes = 1,
+    padding: Any = 0,
+    dilation: Sizes = 1,
+    G: int = 1,
+    dtype: str = "float32",
+    layout: Any = "channels_last",
+    weight_layout: Any = "HWIO",
+    bias: bool = False,
+    activation: str | None = None,
+    rank: int = 2,
+) -> ConvProblem:
+    return ConvProblem(
+        dtype, layout, weight_layout, N, C, per_axis(size, rank, 1), K, per_axis(kernel, rank, 1),
+        per_axis(stride, rank, 1), per_side(padding, rank), per_axis(dilation, rank, 1), G, bias, activation, rank,
+    )  # fmt: skip
+
+
+def pool_problem(
+    kind: Any = "max",
+    *,
+    N: int = 2,
+    C: int = 3,
+    size: Sizes = (7, 6),
+    kernel: Sizes = 2,
+    stride: Sizes = 2,
+    padding: Any = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    count_padding: bool = True,
+    divisor: int = 0,
+    dtype: str = "float32",
+    layout: Any = "channels_last",
+    rank: int = 2,
+) -> PoolProblem:
+    return PoolProblem(
+        kind, dtype, layout, N, C, per_axis(size, rank, 1), per_axis(kernel, rank, 1), per_axis(stride, rank, 1),
+        per_side(padding, rank), per_axis(dilation, rank, 1), ceil_mode, count_padding, divisor, rank,
+    )  # fmt: skip
+
+
+def numbers(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
+    """Normally distributed; another seed for each array of a problem."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def conv_arrays(p: ConvProblem) -> dict[str, np.ndarray]:
+    """x, w, b and dy of a problem."""
+    return {
+        "x": numbers(p.x_shape, p.dtype, 1),
+        "w": numbers(p.w_shape, p.dtype, 2),
+        "b": numbers((p.K,), p.dtype, 3),
+        "dy": numbers(p.y_shape, p.dtype, 4),
+    }
+
+
+def spatial(p: Any, *names: str) -> dict[str, Any]:
+    """Fields of a problem without the axes that its arrays lack."""
+    return {name: getattr(p, name)[3 - p.rank :] for name in names}
+
+
+def expected_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+    """y, dx and dw of the oracle, in the problem's layouts. The gradients are those in front of the activation."""
+    geometry = spatial(p, "stride", "padding", "dilation") | {"groups": p.G}
+    x, w, dy = (
+        oracle.channels_last(x, p.layout),
+        oracle.taps_first(w, p.weight_layout),
+        oracle.channels_last(dy, p.layout),
+    )
+    y = oracle.convolution(x, w, b if p.bias else None, **geometry)
+    dx = oracle.convolution_input_gradient(dy, w, x.shape, **geometry)
+    dw = oracle.convolution_weight_gradient(x, dy, w.shape[:-2], **geometry)
+    return {
+        "y": oracle.in_layout(np.maximum(y, 0) if p.activation == "relu" else y, p.layout),
+        "dx": oracle.in_layout(dx, p.layout),
+        "dw": oracle.in_weight_layout(dw, p.weight_layout),
+    }
+
+
+def run_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+    """y, dx and dw of the engine."""
+    linear = p._replace(bias=False, activation=None)
+    (y,) = plan_for("conv_forward", p).run(x, w, b if p.bias else None)
+    (dx,) = plan_for("conv_input_gradient", linear).run(dy, w)
+    (dw,) = plan_for("conv_weight_gradient", linear).run(x, dy)
+    return {"y": y, "dx": dx, "dw": dw}
+
+
+def check_conv(p: ConvProblem) -> None:
+    """All three operations of a problem against the oracle."""
+    arrays = conv_arrays(p)
+    found, expected = run_conv(p, **arrays), expected_conv(p, **arrays)
+    for name, array in found.items():
+        assert array.dtype == p.dtype
+        oracle.assert_close(array, expected[name])
+
+
+def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+    """y, dx and, for max pooling, the positions of the maxima."""
+    if p.kind == "max":
+        y, index = plan_for("max_pool", p).run(x)
+        (dx,) = plan_for("max_pool_gradient", p).run(dy, index)
+        return {"y": y, "dx": dx, "index": index}
+    (y,) = plan_for("average_pool", p).run(x)
+    (dx,) = plan_for("average_pool_gradient", p).run(dy)
+    return {"y": y, "dx": dx}
+
+
+def expected_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+    geometry = (*spatial(p, "kernel", "stride", "padding", "dilation").values(), p.ceil_mode)
+    x, dy = oracle.channels_last(x, p.layout), oracle.channels_last(dy, p.layout)
+    if p.kind == "max":
+        y, index = oracle.max_pooling(x, *geometry)
+        found = {"y": y, "dx": oracle.max_pooling_gradient(dy, index, x.shape, *geometry), "index": index}
+    else:
+        count = {"count_padding": p.count_padding, "divisor": p.divisor}
+        y = oracle.average_pooling(x, *geometry, **count)
+        found = {"y": y, "dx": oracle.average_pooling_gradient(dy, x.shape, *geometry, **count)}
+    return {name: oracle.in_layout(array, p.layout) for name, array in found.items()}
+
+
+def check_pool(p: PoolProblem) -> None:
+    """Both directions of a pooling problem against the oracle."""
+    arrays = {"x": numbers(p.x_shape, p.dtype, 1), "dy": numbers(p.y_shape, p.dtype, 2)}
+    found, expected = run_pool(p, **arrays), expected_pool(p, **arrays)
+    for name in ("y", "dx"):
+        oracle.assert_close(found[name], expected[name])
+    if p.kind == "max":
+        np.testing.assert_array_equal(found["index"], expected["index"])

@@ -1,0 +1,120 @@
+"""The folder of compiled kernels: what names it, and that its troubles cost time and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import pytest
+
+from pycnn_kernels import cache
+
+# The smallest use of the engine: one kernel and the loop over its work.
+SOFTMAX = """
+import numpy as np, warnings
+warnings.simplefilter("always")
+import pycnn.functional as F
+print(F.softmax(np.array([[0.0, 0.0]]), dim=1).tolist())
+"""
+RIGHT = "[[0.5, 0.5]]"
+
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def softmax(run_python: RunPython) -> Callable[..., str]:
+    """Run the softmax with a cache folder; it must give the right result. Returns the warnings."""
+
+    def run(folder: Path, before: str = "") -> str:
+        done = run_python("-c", before + SOFTMAX, PYCNN_CACHE_DIR=str(folder))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == RIGHT
+        return done.stderr
+
+    return run
+
+
+def kernel_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_user_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYCNN_CACHE_DIR", "~/somewhere")
+    assert cache.user_cache_dir() == Path.home() / "somewhere"
+    monkeypatch.delenv("PYCNN_CACHE_DIR")
+    assert cache.user_cache_dir().name == "pycnn"
+    monkeypatch.setenv("PYCNN_CACHE_DIR", "")
+    assert cache.user_cache_dir().name == "pycnn"
+
+
+def test_the_folder_is_named_for_sources_numba_and_instruction_set() -> None:
+    folder = cache.kernel_cache_dir("avx2")
+    assert folder.parent == cache.user_cache_dir() / "kernels"
+    assert folder.name == f"{cache.source_hash()}-numba{numba.__version__}-avx2"
+
+
+def test_every_edit_of_a_source_gives_another_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cache, "_SOURCE_FOLDER", tmp_path)
+    hashes = []
+
+    def take() -> None:
+        hashes.append(cache.source_hash.__wrapped__())
+
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "pool.py").write_text("a = 1\n")
+    take()
+    (tmp_path / "cpu" / "pool.py").write_text("a = 2\n")
+    take()
+    (tmp_path / "problem.py").write_text("")
+    take()
+    (tmp_path / "problem.py").rename(tmp_path / "plan.py")
+    take()
+    assert len(set(hashes)) == 4
+    (tmp_path / "notes.txt").write_text("no source")
+    take()
+    assert hashes[-1] == hashes[-2]
+
+
+def test_a_second_process_compiles_nothing(softmax: Callable[..., str], tmp_path: Path) -> None:
+    assert softmax(tmp_path) == ""
+    before = {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)}
+    assert before
+    assert softmax(tmp_path) == ""
+    assert {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)} == before
+
+
+@pytest.mark.parametrize("suffix", ["nbc", "nbi"])
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "empty"])
+def test_damaged_files(damage: str, suffix: str, softmax: Callable[..., str], tmp_path: Path) -> None:
+    """A warning and a compilation; the next process finds the folder whole again."""
+    softmax(tmp_path)
+    for path in kernel_files(tmp_path):
+        if path.suffix == f".{suffix}":
+            content = path.read_bytes()
+            path.write_bytes({"garbage": b"\x93no kernel", "truncated": content[:-40], "empty": b""}[damage])
+    warning = softmax(tmp_path)
+    assert "RuntimeWarning: the cached kernel softmax_kernel in" in warning
+    assert "it is compiled again" in warning
+    assert softmax(tmp_path) == ""
+
+
+# A file where the folder should be stops even an administrator.
+def test_a_folder_that_cannot_be_made(softmax: Callable[..., str], tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    warning = softmax(blocked)
+    assert warning.count("RuntimeWarning: compiled kernels cannot be kept in") == 1
+    assert str(blocked) in warning
+    assert "Set PYCNN_CACHE_DIR to a folder that can be written" in warning
+    assert blocked.read_text() == "in the way"
+
+
+def test_a_full_disk(softmax: Callable[..., str], tmp_path: Path) -> None:
+    """Files that cannot grow stand for a disk without room."""
+    pytest.importorskip("resource", reason="limits of a process are not to be had on this system")
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    warning = softmax(tmp_path, before=full)
+    assert warning.count("RuntimeWarning: compiled kernels cannot be kept in") == 1
+    assert softmax(tmp_path) == ""

@@ -1,0 +1,357 @@
+"""Convolution in three operations against the oracle, over a grid of problems and over drawn ones."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pycnn
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import ConvProblem
+from tests import reference as oracle
+from tests.kernels.problems import (
+    DTYPES,
+    LAYOUTS,
+    WEIGHT_LAYOUTS,
+    check_conv,
+    conv_arrays,
+    conv_problem,
+    expected_conv,
+    run_conv,
+)
+
+
+@pytest.fixture(params=itertools.product(DTYPES, LAYOUTS, WEIGHT_LAYOUTS), ids="-".join)
+def form(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The dtype and layouts of a problem."""
+    return dict(zip(("dtype", "layout", "weight_layout"), request.param))
+
+
+KERNELS = [1, 2, 3, 4, 5, 6, 7, (1, 3), (3, 1), (2, 5), (7, 4)]
+# Steps of 1 to 3, also where the step shares a factor with the dilation, and where it does not.
+STEPS = [(1, 1), (2, 1), (3, 1), ((2, 1), 1), ((1, 3), 1), (1, 2), (2, 2), (3, 2), ((2, 3), (2, 1))]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_strides_and_dilations(kernel: Any, form: dict[str, str]) -> None:
+    for stride, dilation in STEPS:
+        padding = ((1, 2), (3, 0))
+        check_conv(conv_problem(size=(13, 11), kernel=kernel, stride=stride, dilation=dilation, padding=padding, **form))
+
+
+# Around the vectors of every instruction set: 16 float32 or 8 float64 in AVX-512, 4 or 2 in the portable width.
+CHANNELS = [1, 3, 10, 16, 17, 32, 33, 64]
+
+
+@pytest.mark.parametrize("C", CHANNELS)
+def test_channels(C: int, form: dict[str, str]) -> None:
+    for K in CHANNELS:
+        check_conv(conv_problem(N=1, C=C, K=K, size=(5, 6), padding=1, bias=True, **form))
+
+
+GROUPS = [(2, 2, 2), (4, 6, 2), (6, 9, 3), (34, 66, 2), (3, 51, 3), (51, 3, 3)]
+DEPTHWISE = [(3, 3, 3), (17, 17, 17), (32, 64, 32), (33, 33, 33)]
+
+
+@pytest.mark.parametrize(("C", "K", "G"), GROUPS + DEPTHWISE)
+def test_groups(C: int, K: int, G: int, form: dict[str, str]) -> None:
+    for padding, stride in [(0, 1), (((0, 1), (1, 0)), 2)]:
+        check_conv(conv_problem(N=1, C=C, K=K, G=G, stride=stride, padding=padding, bias=True, **form))
+
+
+@pytest.mark.parametrize("H", range(1, 14))
+def test_image_sizes(H: int, form: dict[str, str]) -> None:
+    for W, stride in itertools.product((1, 2, 5, 12, 13), (1, 2, 3)):
+        check_conv(conv_problem(N=1, size=(H, W), K=17, stride=stride, padding=1, **form))
+
+
+# Also more padding than the kernel is large, so that some windows hold nothing but padding.
+PADDINGS = [0, 1, ((0, 1), (1, 0)), ((3, 0), (0, 4)), ((0, 5), (2, 1)), ((4, 4), (5, 5))]
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kernel", [1, 2, 3, (3, 5)])
+def test_padding(padding: Any, kernel: Any, form: dict[str, str]) -> None:
+    for stride, C in itertools.product((1, 2, 3), (3, 9)):  # few channels and more take different roads
+        check_conv(conv_problem(C=C, size=(5, 4) if kernel != (3, 5) else (5, 6), kernel=kernel, stride=stride,
+                                padding=padding, **form))  # fmt: skip
+
+
+@pytest.mark.parametrize("N", [0, 1, 3])
+@pytest.mark.parametrize("C", [3, 16])
+def test_batches(N: int, C: int, form: dict[str, str]) -> None:
+    check_conv(conv_problem(N=N, C=C, size=(9, 10), K=33, padding=1, bias=True, **form))
+
+
+@pytest.mark.parametrize("K", [3, 16, 33, 40])
+@pytest.mark.parametrize("bias", [False, True])
+def test_relu_is_fused(K: int, bias: bool, form: dict[str, str]) -> None:
+    check_conv(conv_problem(K=K, padding=1, bias=bias, activation="relu", **form))
+
+
+@pytest.mark.parametrize("size", [(64, 3, 31, 16), (2, 700, 1, 100), (300, 48, 1, 64)])
+def test_more_pixels_than_one_piece_of_work(size: tuple[int, ...], form: dict[str, str]) -> None:
+    """Pieces, splits of the weight gradient and their sums, threads."""
+    N, C, side, K = size
+    check_conv(conv_problem(N=N, C=C, size=side, K=K, kernel=3 if side > 1 else 1, **form))
+
+
+VOLUMES = [
+    dict(size=(5, 6, 7), kernel=3, padding=1),
+    dict(size=(5, 6, 7), kernel=(2, 3, 1), stride=(2, 1, 3), padding=((0, 1), (1, 2), (0, 0)), dilation=(2, 1, 2)),
+    dict(size=(4, 4, 4), kernel=2, stride=2, C=4, K=6, G=2),
+    dict(size=(1, 1, 1), kernel=1, C=17, K=33),
+]
+
+
+@pytest.mark.parametrize("volume", VOLUMES)
+def test_volumes(volume: dict[str, Any], form: dict[str, str]) -> None:
+    check_conv(conv_problem(rank=3, **volume, **form))
+
+
+SIGNALS = [
+    dict(size=(20,), kernel=3, padding=1),
+    dict(size=(20,), kernel=4, stride=3, dilation=2, padding=((2, 5),)),
+    dict(size=(9,), kernel=9, C=16, K=16, G=4),
+]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_signals(signal: dict[str, Any], form: dict[str, str]) -> None:
+    check_conv(conv_problem(rank=1, **signal, **form))
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 1, 1), (50, 130, 10), (7, 33, 65), (0, 4, 5)])
+def test_matrix_product_is_a_convolution_of_single_pixels(
+    rows: int, inner: int, columns: int, form: dict[str, str]
+) -> None:
+    p = conv_problem(N=rows, C=inner, K=columns, size=(), kernel=(), stride=(), padding=(), dilation=(), rank=0, **form)
+    check_conv(p)
+
+
+@st.composite
+def conv_problems(draw: st.DrawFn) -> ConvProblem:
+    """Any problem of up to three axes whose kernel fits the padded input."""
+    rank = draw(st.integers(0, 3))
+    axes = []
+    for _ in range(rank):
+        kernel, dilation = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+        sides = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+        extent = (kernel - 1) * dilation + 1
+        size = draw(st.integers(max(1, extent - sum(sides)), max(extent, 9)))
+        axes.append((size, kernel, draw(st.integers(1, 4)), sides, dilation))
+    size, kernel, stride, padding, dilation = zip(*axes) if axes else ((),) * 5
+    G = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    return conv_problem(
+        N=draw(st.integers(0, 3)), C=G * draw(st.integers(1, 20)), K=G * draw(st.integers(1, 40)), G=G,
+        size=size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, rank=rank,
+        dtype=draw(st.sampled_from(DTYPES)), layout=draw(st.sampled_from(LAYOUTS)),
+        weight_layout=draw(st.sampled_from(WEIGHT_LAYOUTS)), bias=draw(st.booleans()),
+        activation=draw(st.sampled_from([None, "relu"])),
+    )  # fmt: skip
+
+
+@given(conv_problems())
+@settings(max_examples=400)
+def test_any_problem(p: ConvProblem) -> None:
+    check_conv(p)
+
+
+# The comparison itself: every test above would pass if it accepted anything.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("planted", ["error", "nan", "inf"])
+@pytest.mark.parametrize("name", ["y", "dx", "dw"])
+def test_one_wrong_element_is_rejected(dtype: str, planted: str, name: str) -> None:
+    p = conv_problem(padding=1, dtype=dtype)
+    arrays = conv_arrays(p)
+    found, expected = run_conv(p, **arrays)[name], expected_conv(p, **arrays)[name]
+    oracle.assert_close(found, expected)
+    wrong = found.copy()
+    errors = {"error": wrong.flat[5] + 4 * oracle.BOUNDS[dtype] * np.abs(found).max(), "nan": np.nan, "inf": np.inf}
+    wrong.flat[5] = errors[planted]
+    with pytest.raises(AssertionError):
+        oracle.assert_close(wrong, expected)
+
+
+@pytest.mark.parametrize("wrong", [np.ones((2, 3)), np.ones(6), np.zeros((0, 2))])
+def test_another_shape_is_rejected(wrong: np.ndarray) -> None:
+    with pytest.raises(AssertionError, match="shape"):
+        oracle.assert_close(wrong, np.ones((3, 2)))
+
+
+# How arrays lie in memory.
+
+
+def strided(a: np.ndarray) -> np.ndarray:
+    wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
+
+
+def reversed_in_memory(a: np.ndarray) -> np.ndarray:
+    return a[::-1, ..., ::-1].copy()[::-1, ..., ::-1]
+
+
+def read_only(a: np.ndarray) -> np.ndarray:
+    copy = a.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def unaligned(a: np.ndarray) -> np.ndarray:
+    memory = np.zeros(a.nbytes + 1, np.uint8)
+    view = memory[1:].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    assert not view.flags.aligned
+    return view
+
+
+@pytest.mark.parametrize("lay", [strided, reversed_in_memory, np.asfortranarray, read_only, unaligned])
+def test_any_memory_gives_the_same_bits(lay: Any, form: dict[str, str]) -> None:
+    p = conv_problem(C=17, K=33, padding=1, bias=True, **form)
+    arrays = conv_arrays(p)
+    plain = run_conv(p, **arrays)
+    laid = run_conv(p, **{name: lay(a) if a.ndim > 1 else a for name, a in arrays.items()})
+    for name, array in plain.items():
+        np.testing.assert_array_equal(laid[name], array)
+        assert laid[name].flags.c_contiguous
+
+
+def shifted(a: np.ndarray, elements: int) -> np.ndarray:
+    """A copy that begins ``elements`` elements after a cache line."""
+    memory = np.zeros(a.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + elements * a.itemsize
+    view = memory[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    assert view.ctypes.data % 64 == elements * a.itemsize
+    return view
+
+
+BIG = [dict(C=3, K=33), dict(C=40, K=48), dict(C=34, K=66, G=2)]
+
+
+@pytest.mark.parametrize("channels", BIG, ids=str)
+def test_alignment_does_not_change_the_bits(channels: dict[str, int], form: dict[str, str]) -> None:
+    p = conv_problem(N=1, size=(13, 12), padding=1, bias=True, **channels, **form)
+    arrays = conv_arrays(p)
+    plain = run_conv(p, **arrays)
+    for elements in range(64 // arrays["x"].itemsize):
+        found = run_conv(p, **{name: shifted(a, elements) for name, a in arrays.items()})
+        for name, array in plain.items():
+            np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("channels", BIG, ids=str)
+def test_neither_runs_nor_threads_change_the_bits(channels: dict[str, int], form: dict[str, str]) -> None:
+    """Sizes at which the work is divided among threads."""
+    p = conv_problem(N=4, size=(13, 12), padding=1, bias=True, **channels, **form)
+    arrays = conv_arrays(p)
+    plain = run_conv(p, **arrays)
+    most = pycnn.get_num_threads()
+    for threads in [*range(1, most + 1)] * 3:
+        pycnn.set_num_threads(threads)
+        for name, array in run_conv(p, **arrays).items():
+            np.testing.assert_array_equal(array, plain[name])
+
+
+# NaN and infinity.
+
+
+def touched(p: ConvProblem, x: np.ndarray) -> np.ndarray:
+    """Whether the window of each element of y holds an element of x that is not 0."""
+    ones = {"w": np.ones(p.w_shape), "b": np.zeros(p.K), "dy": np.zeros(p.y_shape)}
+    return expected_conv(p._replace(bias=False, activation=None), x=(x != 0) * 1.0, **ones)["y"] > 0
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("geometry", [dict(padding=1), dict(stride=2, padding=((0, 2), (1, 0))), dict(G=2)], ids=str)
+def test_nan_reaches_exactly_the_windows_that_hold_it(
+    geometry: dict[str, Any], activation: str | None, form: dict[str, str]
+) -> None:
+    p = conv_problem(N=2, C=4, K=34, size=(9, 8), activation=activation, bias=True, **geometry, **form)
+    arrays = conv_arrays(p)
+    clean = run_conv(p, **arrays)["y"]
+    spot = np.zeros(p.x_shape)
+    spot.flat[[40, 301]] = 1
+    found = run_conv(p, **(arrays | {"x": np.where(spot, np.nan, arrays["x"]).astype(p.dtype)}))["y"]
+    np.testing.assert_array_equal(np.isnan(found), touched(p, spot))
+    np.testing.assert_array_equal(found[~np.isnan(found)], clean[~touched(p, spot)])
+
+
+@pytest.mark.parametrize("operation", ["y", "dx", "dw"])
+def test_everything_nan_gives_nothing_but_nan(operation: str, form: dict[str, str]) -> None:
+    p = conv_problem(C=17, K=20, **form)
+    arrays = {name: np.full_like(array, np.nan) for name, array in conv_arrays(p).items()}
+    assert np.isnan(run_conv(p, **arrays)[operation]).all()
+
+
+def test_infinity_flows_through(form: dict[str, str]) -> None:
+    p = conv_problem(C=4, K=17, size=(6, 7), padding=1, **form)
+    arrays = conv_arrays(p)
+    arrays["x"].flat[50] = np.inf
+    spot = np.zeros(p.x_shape)
+    spot.flat[50] = 1
+    y = run_conv(p, **arrays)["y"]
+    np.testing.assert_array_equal(np.isinf(y), touched(p, spot))
+
+
+@pytest.mark.parametrize("C", [3, 9])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_never_meets_a_weight(C: int, stride: int, form: dict[str, str]) -> None:
+    """0 * inf is NaN: an infinite weight at a tap that lies in the padding must not be multiplied at all."""
+    p = conv_problem(N=1, C=C, K=17, size=(6, 7), padding=1, stride=stride, **form)
+    arrays = conv_arrays(p)
+    oracle.taps_first(arrays["w"], p.weight_layout)[0, 0] = np.inf  # the tap at the top left
+    arrays["x"], arrays["dy"] = np.abs(arrays["x"]) + 1, np.abs(arrays["dy"]) + 1
+    found = {name: oracle.channels_last(a, p.layout) for name, a in run_conv(p, **arrays).items() if name != "dw"}
+    assert not np.isnan(found["y"]).any()
+    np.testing.assert_array_equal(np.isinf(found["y"][0, :, :, 0]), inside_of(found["y"].shape, first=1))
+    # Pixel (h, w) of x meets the top left tap in window (h + 1, w + 1) / stride, where there is such a window.
+    assert not np.isnan(found["dx"]).any()
+    rows, columns = (np.isin((np.arange(n) + 1) / stride, range(m)) for n, m in zip(p.size[1:], p.output[1:]))
+    np.testing.assert_array_equal(np.isinf(found["dx"][0, :, :, 0]), np.outer(rows, columns))
+
+
+def inside_of(shape: tuple[int, ...], first: int) -> np.ndarray:
+    inside = np.zeros(shape[1:3], bool)
+    inside[first:, first:] = True
+    return inside
+
+
+def test_results_are_new_arrays(form: dict[str, str]) -> None:
+    p = conv_problem(**form)
+    arrays = conv_arrays(p)
+    before = {name: array.copy() for name, array in arrays.items()}
+    first, second = run_conv(p, **arrays), run_conv(p, **arrays)
+    for name, array in first.items():
+        assert not np.shares_memory(array, second[name])
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_workspace_is_bounded_by_the_arrays() -> None:
+    """No im2col buffer: channels last needs no scratch memory forward, and the weights' size for dx."""
+    p = conv_problem(N=8, C=64, K=64, size=32, padding=1)
+    weights = 4 * int(np.prod(p.w_shape))
+    assert plan_for("conv_forward", p).workspace_bytes == 0
+    assert plan_for("conv_input_gradient", p).workspace_bytes <= weights + 64
+    largest = 4 * max(int(np.prod(p.x_shape)), int(np.prod(p.y_shape)))
+    assert plan_for("conv_weight_gradient", p).workspace_bytes < largest
+
+
+def test_plans_of_many_shapes_do_not_mix() -> None:
+    """Workspace and tables belong to a problem: plans that alternate must not see each other's."""
+    shapes = [dict(C=3, size=9), dict(C=16, size=5), dict(C=3, size=5, stride=2), dict(C=40, size=9, padding=1)]
+    problems = [conv_problem(layout="channels_first", weight_layout="OIHW", **shape) for shape in shapes]
+    first = [run_conv(p, **conv_arrays(p)) for p in problems]
+    for p, expected in reversed(list(zip(problems, first))):
+        for name, array in run_conv(p, **conv_arrays(p)).items():
+            np.testing.assert_array_equal(array, expected[name])
+

@@ -1,0 +1,109 @@
+"""Plans: found again, and errors that name what was expected and received."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pycnn_kernels import plan as plans
+from pycnn_kernels.plan import aligned_empty, plan_for
+from pycnn_kernels.problem import RowsProblem, UpdateProblem
+from tests.kernels.problems import conv_arrays, conv_problem, pool_problem
+
+PROBLEM = conv_problem(C=3, K=4, size=(5, 6), bias=True)
+X, W, B = (conv_arrays(PROBLEM)[name] for name in ("x", "w", "b"))
+
+
+def test_a_plan_is_made_once() -> None:
+    assert plan_for("conv_forward", PROBLEM) is plan_for("conv_forward", conv_problem(C=3, K=4, size=(5, 6), bias=True))
+    assert plan_for("conv_forward", PROBLEM) is not plan_for("conv_forward", PROBLEM._replace(N=3))
+    assert plan_for("conv_forward", PROBLEM) is not plan_for("conv_input_gradient", PROBLEM)
+
+
+def test_plans_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_plans", {})
+    monkeypatch.setattr(plans, "_MOST_PLANS", 5)
+    for rows in range(1, 20):
+        (y,) = plan_for("softmax", RowsProblem("float32", rows, 1)).run(np.zeros((rows, 1), np.float32))
+        assert (y == 1).all()
+        assert len(plans._plans) <= 5
+
+
+@pytest.mark.parametrize("operation", ["conv_forward", "conv_input_gradient", "conv_weight_gradient"])
+def test_an_algorithm_by_name(operation: str) -> None:
+    assert plan_for(operation, PROBLEM, algorithm="direct").algorithm.name == "direct"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("conv_sideways", PROBLEM), "backend 'cpu' has .*conv_forward.*; received 'conv_sideways'"),
+        (("conv_forward", PROBLEM, "cuda"), "backend 'cuda' has no operations; received 'conv_forward'"),
+        (
+            ("conv_forward", PROBLEM, "cpu", "magic"),
+            "algorithm of conv_forward must be 'auto' or one of 'direct'; received 'magic'",
+        ),
+        (
+            ("max_pool", pool_problem(size=300, kernel=300), "cpu", "gather"),
+            "algorithm 'gather' of max_pool needs windows of at most 65536 elements; received 1 x 300 x 300",
+        ),
+        (
+            ("max_pool", pool_problem(size=300, kernel=300)),
+            "no algorithm of max_pool can do this: gather needs windows of at most 65536 elements",
+        ),
+    ],
+)
+def test_what_there_is_not(arguments: Any, message: str) -> None:
+    operation, problem, *rest = arguments
+    with pytest.raises(ValueError, match=message):
+        plan_for(operation, problem, **dict(zip(("backend", "algorithm"), rest)))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "message"),
+    [
+        ((X[:1], W, B), ValueError, "x must have the shape (2, 5, 6, 3); received (1, 5, 6, 3)"),
+        ((X, W[..., 0], B), ValueError, "w must have the shape (3, 3, 3, 4); received (3, 3, 3)"),
+        ((X, W, B[:3]), ValueError, "b must have the shape (4,); received (3,)"),
+        ((X.astype("f8"), W, B), TypeError, "x must have the dtype float32; received float64"),
+        ((X.astype(">f4"), W, B), TypeError, "x must have the dtype float32; received >f4"),
+        ((X, W.astype(object), B), TypeError, "w must have the dtype float32; received object"),
+        ((X, W, None), TypeError, "b must be an array of shape (4,); received None"),
+        ((None, W, B), TypeError, "x must be an array of shape (2, 5, 6, 3); received None"),
+        ((X.tolist(), W, B), TypeError, "x must be a NumPy array; received list"),
+    ],
+)
+def test_arrays_that_do_not_fit(arrays: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        plan_for("conv_forward", PROBLEM).run(*arrays)
+
+
+def read_only(a: np.ndarray) -> np.ndarray:
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize("spoil", [lambda a: read_only(a[:4]), lambda a: a[::2], lambda a: a[::-2]])
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_arrays_that_cannot_be_changed_in_place(spoil: Any, place: int) -> None:
+    arrays = [np.ones(4, np.float32) for _ in range(4)]
+    arrays[place] = spoil(np.ones(8, np.float32))
+    with pytest.raises(ValueError, match="is changed in place: it must be contiguous, aligned and writable"):
+        plan_for("adam", UpdateProblem("float32", 4)).run(updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
+    for array in arrays:
+        assert (array == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (1000,), (1024,), (5000, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16"])
+def test_aligned_empty(shape: tuple[int, ...], dtype: str) -> None:
+    a = aligned_empty(shape, dtype)
+    assert a.shape == shape
+    assert a.dtype == dtype
+    assert a.flags.c_contiguous
+    assert a.flags.writeable
+    if a.nbytes >= 4096:
+        assert a.ctypes.data % 64 == 0

@@ -1,0 +1,178 @@
+"""Max and average pooling, forward and backward, against the oracle."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pycnn
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import PoolProblem
+from tests import reference as oracle
+from tests.kernels.problems import DTYPES, LAYOUTS, check_pool, expected_pool, numbers, pool_problem, run_pool
+
+KINDS = ("max", "average")
+
+
+@pytest.fixture(params=itertools.product(KINDS, DTYPES, LAYOUTS), ids="-".join)
+def form(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The kind, dtype and layout of a problem."""
+    return dict(zip(("kind", "dtype", "layout"), request.param))
+
+
+WINDOWS = [1, 2, 3, 4, (1, 3), (3, 2), (5, 1)]
+
+
+@pytest.mark.parametrize("kernel", WINDOWS)
+@pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
+def test_windows_and_strides(kernel: Any, stride: Any, form: dict[str, Any]) -> None:
+    KH, KW = (kernel, kernel) if isinstance(kernel, int) else kernel
+    half = ((KH // 2, KH // 2), (KW // 2, KW // 2))
+    lopsided = ((0, KH // 2), (KW // 2, 0))
+    for padding, ceil_mode in itertools.product((0, half, lopsided), (False, True)):
+        check_pool(pool_problem(size=(9, 7), kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **form))
+
+
+@pytest.mark.parametrize("C", [1, 3, 10, 16, 17, 33])
+@pytest.mark.parametrize("N", [0, 1, 3])
+def test_channels_and_batches(C: int, N: int, form: dict[str, Any]) -> None:
+    check_pool(pool_problem(N=N, C=C, size=(6, 7), kernel=3, stride=2, padding=1, **form))
+
+
+@pytest.mark.parametrize("H", range(1, 12, 2))
+def test_image_sizes(H: int, form: dict[str, Any]) -> None:
+    for W in (1, 2, 5, 11):
+        check_pool(pool_problem(size=(H, W), kernel=2, stride=2, padding=1, **form))
+
+
+@pytest.mark.parametrize("dilation", [2, 3, (1, 2)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dilated_maxima(dilation: Any, layout: str) -> None:
+    for stride, padding in itertools.product((1, 2), (0, 1)):
+        check_pool(pool_problem(size=9, kernel=3, stride=stride, padding=padding, dilation=dilation, layout=layout))
+
+
+@pytest.mark.parametrize("divisor", [0, 1, 7, -2])
+@pytest.mark.parametrize("count_padding", [False, True])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_an_average_divides_by(divisor: int, count_padding: bool, ceil_mode: bool, layout: str) -> None:
+    for kernel, padding in ((3, 1), (2, ((1, 0), (0, 1))), ((4, 3), ((2, 1), (0, 1)))):
+        check_pool(
+            pool_problem("average", size=(8, 6), kernel=kernel, stride=3, padding=padding, ceil_mode=ceil_mode,
+                         count_padding=count_padding, divisor=divisor, layout=layout)
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        dict(rank=3, size=(5, 6, 7), kernel=(2, 3, 2), stride=(2, 1, 2), padding=((0, 1), (1, 1), (0, 0))),
+        dict(rank=1, size=(17,), kernel=4, stride=3, padding=((2, 1),)),
+    ],
+    ids=["volumes", "signals"],
+)
+def test_other_ranks(volume: dict[str, Any], form: dict[str, Any]) -> None:
+    check_pool(pool_problem(**volume, **form))
+
+
+@st.composite
+def pool_problems(draw: st.DrawFn) -> PoolProblem:
+    """Any problem whose windows fit the padded input, padding at most half a window."""
+    kind = draw(st.sampled_from(KINDS))
+    rank = draw(st.integers(1, 3))
+    axes = []
+    for _ in range(rank):
+        kernel = draw(st.integers(1, 5))
+        dilation = draw(st.integers(1, 2)) if kind == "max" else 1
+        extent = (kernel - 1) * dilation + 1
+        sides = draw(st.tuples(st.integers(0, extent // 2), st.integers(0, extent // 2)))
+        size = draw(st.integers(max(1, extent - sum(sides)), max(extent, 9)))
+        axes.append((size, kernel, draw(st.integers(1, 4)), sides, dilation))
+    size, kernel, stride, padding, dilation = zip(*axes)
+    return pool_problem(
+        kind, N=draw(st.integers(0, 2)), C=draw(st.integers(1, 20)), size=size, kernel=kernel, stride=stride,
+        padding=padding, dilation=dilation, rank=rank, ceil_mode=draw(st.booleans()),
+        count_padding=draw(st.booleans()), divisor=draw(st.sampled_from([0, 0, 3])),
+        dtype=draw(st.sampled_from(DTYPES)), layout=draw(st.sampled_from(LAYOUTS)),
+    )  # fmt: skip
+
+
+@given(pool_problems())
+@settings(max_examples=300)
+def test_any_problem(p: PoolProblem) -> None:
+    check_pool(p)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("values", [0.0, -np.inf, 5.0])
+def test_the_first_of_equals_wins(layout: str, values: float) -> None:
+    p = pool_problem(kernel=3, stride=1, padding=1, layout=layout)
+    x = np.full(p.x_shape, values, p.dtype)
+    dy = numbers(p.y_shape, p.dtype)
+    found, expected = run_pool(p, x, dy), expected_pool(p, x, dy)
+    np.testing.assert_array_equal(found["index"], expected["index"])
+    np.testing.assert_array_equal(found["y"], expected["y"])
+    oracle.assert_close(found["dx"], expected["dx"])
+
+
+def test_nan_reaches_exactly_the_windows_that_hold_it(form: dict[str, Any]) -> None:
+    p = pool_problem(C=17, size=9, kernel=3, stride=2, padding=1, **form)
+    x = np.abs(numbers(p.x_shape, p.dtype)) + 1
+    spot = np.zeros(p.x_shape)
+    spot.flat[[40, 301]] = 1
+    clean = run_pool(p, x, numbers(p.y_shape, p.dtype))["y"]
+    found = run_pool(p, np.where(spot, np.nan, x).astype(p.dtype), numbers(p.y_shape, p.dtype))["y"]
+    touched = expected_pool(p._replace(kind="max"), spot, np.zeros(p.y_shape))["y"] > 0
+    np.testing.assert_array_equal(np.isnan(found), touched)
+    np.testing.assert_array_equal(found[~touched], clean[~touched])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gradient_goes_to_the_nan(layout: str) -> None:
+    p = pool_problem(C=1, N=1, size=4, kernel=2, layout=layout)
+    x = numbers(p.x_shape, p.dtype)
+    x.flat[5] = np.nan
+    dx = run_pool(p, x, np.full(p.y_shape, 3, p.dtype))["dx"]
+    assert dx.flat[5] == 3
+
+
+@pytest.mark.parametrize("values", [np.inf, -np.inf])
+def test_infinity_flows_through(values: float, form: dict[str, Any]) -> None:
+    p = pool_problem(size=6, **form)
+    y = run_pool(p, np.full(p.x_shape, values, p.dtype), numbers(p.y_shape, p.dtype))["y"]
+    assert (y == values).all()
+
+
+def test_neither_runs_nor_threads_change_the_bits(form: dict[str, Any]) -> None:
+    p = pool_problem(N=4, C=17, size=33, kernel=3, stride=2, padding=1, **form)  # large enough for threads
+    x, dy = numbers(p.x_shape, p.dtype, 1), numbers(p.y_shape, p.dtype, 2)
+    plain = run_pool(p, x, dy)
+    most = pycnn.get_num_threads()
+    for threads in [*range(1, most + 1)] * 2:
+        pycnn.set_num_threads(threads)
+        for name, array in run_pool(p, x, dy).items():
+            np.testing.assert_array_equal(array, plain[name])
+
+
+def test_positions_are_not_kept_unless_wanted() -> None:
+    p = pool_problem()
+    x = numbers(p.x_shape, p.dtype)
+    y, index = plan_for("max_pool", p).run(x, skip=("index",))
+    assert index is None
+    np.testing.assert_array_equal(y, plan_for("max_pool", p).run(x)[0])
+
+
+def test_windows_of_more_positions_than_two_bytes_hold_are_refused() -> None:
+    largest = pool_problem(C=1, N=1, size=256, kernel=256, stride=1)
+    x = np.zeros(largest.x_shape, np.float32)
+    x[0, 255, 255, 0] = 1
+    assert plan_for("max_pool", largest).run(x)[1].item() == 256 * 256 - 1
+    larger = pool_problem(C=1, N=1, size=257, kernel=(257, 256), stride=1)
+    with pytest.raises(ValueError, match=r"at most 65536 elements; received 1 x 257 x 256"):
+        plan_for("max_pool", larger)
