@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from pycnn_kernels.cpu import conv_direct, elementwise, optimizer, pool, softmax
+from pycnn_kernels.cpu import conv_direct, conv_few_channels, elementwise, optimizer, pool, softmax
 
 
 class Prepared(Protocol):
@@ -52,7 +52,15 @@ _DIRECT = "register tile over pixels x channels, no im2col buffer; channels firs
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [Algorithm("direct", conv_direct.DirectForward, _DIRECT)],
-    ("cpu", "conv_input_gradient"): [Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT)],
+    ("cpu", "conv_input_gradient"): [
+        Algorithm(
+            "few_channels",
+            conv_few_channels.FewChannelsInputGradient,
+            "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
+            conv_few_channels.few_channels_supports,
+        ),
+        Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
+    ],
     ("cpu", "conv_weight_gradient"): [Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT)],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")

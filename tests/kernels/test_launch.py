@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+import time
 from collections.abc import Callable
 
-import numba
 import numpy as np
 import pytest
 
 import pycnn
-from pycnn_kernels.cpu.launch import kernel, threading_layer
+from pycnn_kernels.cpu.launch import kernel
+from pycnn_kernels.plan import plan_for
 from tests.kernels.problems import conv_arrays, conv_problem, run_conv
 
-MOST = numba.config.NUMBA_NUM_THREADS
+#: The session begins with as many threads as there are cores.
+MOST = pycnn.get_num_threads()
+
+#: First line of a process that takes the machine for one of seven cores.
+SEVEN_CORES = "import os; os.sched_getaffinity = lambda process: range(7)\n"
 
 
 @pytest.mark.parametrize("n", range(1, MOST + 1))
 def test_set_num_threads(n: int) -> None:
     pycnn.set_num_threads(n)
     assert pycnn.get_num_threads() == n
-    pycnn.set_num_threads(np.int64(n))
+    pycnn.set_num_threads(np.int64(n))  # type: ignore[arg-type]
     assert pycnn.get_num_threads() == n
 
 
@@ -37,13 +43,12 @@ def test_impossible_numbers_of_threads(n: object) -> None:
 PRINT_THREADS = "import pycnn; print(pycnn.get_num_threads())"
 
 
-@pytest.mark.parametrize(("wanted", "found"), [(None, 3), ("1", 1), ("3", 3), ("64", 3)])
+@pytest.mark.parametrize(("wanted", "found"), [(None, 7), ("1", 1), ("3", 3), ("64", 7)])
 def test_number_of_threads_from_the_environment(
     wanted: str | None, found: int, python_prints: Callable[..., str]
 ) -> None:
-    """At most as many as Numba starts with."""
-    printed = python_prints(PRINT_THREADS, PYCNN_NUM_THREADS=wanted, NUMBA_NUM_THREADS="3")
-    assert int(printed) == found
+    """At most as many as there are cores."""
+    assert int(python_prints(SEVEN_CORES + PRINT_THREADS, PYCNN_NUM_THREADS=wanted)) == found
 
 
 @pytest.mark.parametrize("wanted", ["0", "-1", "two", "", "1.5"])
@@ -62,39 +67,73 @@ def test_unknown_fields_of_a_block() -> None:
         nothing_kernel.block(x=0, width=3)
 
 
-def test_threading_layer() -> None:
-    assert threading_layer() in ("omp", "tbb", "workqueue")
-
-
 PROBLEM = conv_problem(N=4, C=16, K=48, size=20, padding=1, bias=True, layout="channels_first", weight_layout="OIHW")
 
 
-def test_concurrent_launches() -> None:
-    """Several Python threads at once: each has a workspace of its own, and the kernels' threads serve them all."""
-    arrays = conv_arrays(PROBLEM)
-    expected = run_conv(PROBLEM, **arrays)
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Run ``work(number)`` in Python threads that start together; an error in one is an error here."""
     failures: list[BaseException] = []
-    start = threading.Barrier(6)
+    start = threading.Barrier(count)
 
-    def compute() -> None:
+    def begin(number: int) -> None:
         try:
             start.wait()
-            for _ in range(20):
-                for name, array in run_conv(PROBLEM, **arrays).items():
-                    np.testing.assert_array_equal(array, expected[name])
+            work(number)
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=compute) for _ in range(6)]
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not failures, failures[0]
+    if failures:
+        raise failures[0]
+
+
+def test_concurrent_launches() -> None:
+    """Several Python threads at once: each has a workspace of its own."""
+    arrays = conv_arrays(PROBLEM)
+    expected = run_conv(PROBLEM, **arrays)
+
+    def compute(_: int) -> None:
+        for _ in range(20):
+            for name, array in run_conv(PROBLEM, **arrays).items():
+                np.testing.assert_array_equal(array, expected[name])
+
+    in_threads(6, compute)
+
+
+def test_many_launches_with_and_without_pauses(python_prints: Callable[..., str]) -> None:
+    """Workers fall asleep, wake, and meet jobs of other sizes; more of them than this machine has cores."""
+    code = """
+from tests.kernels import test_launch
+test_launch.launch_and_pause()
+print("done")
+"""
+    assert python_prints(SEVEN_CORES + code).strip() == "done"
+
+
+def launch_and_pause() -> None:
+    problems = [conv_problem(N=N, C=8, K=16, size=18, padding=1) for N in (1, 3, 8)]
+    plans = [plan_for("conv_forward", p) for p in problems]
+    inputs = [[conv_arrays(p)["x"], conv_arrays(p)["w"], None] for p in problems]
+    expected = [plan.run(*arrays)[0] for plan, arrays in zip(plans, inputs)]
+
+    def compute(number: int) -> None:
+        random = np.random.default_rng(number)
+        for _ in range(400):
+            pycnn.set_num_threads(int(random.integers(1, 8)))
+            which = random.integers(len(plans))
+            np.testing.assert_array_equal(plans[which].run(*inputs[which])[0], expected[which])
+            if random.random() < 0.1:
+                time.sleep(random.choice([50e-6, 300e-6, 2e-3]))
+
+    compute(0)
+    in_threads(3, compute)
 
 
 def test_more_threads_than_cores(python_prints: Callable[..., str]) -> None:
-    """The bits of every number of threads in processes of their own, on any machine."""
     code = """
 import hashlib, pycnn
 from tests.kernels.problems import conv_arrays, run_conv
@@ -103,26 +142,14 @@ for threads in (1, 2, 3, 7):
     pycnn.set_num_threads(threads)
     print(hashlib.sha256(b"".join(a.tobytes() for a in run_conv(PROBLEM, **conv_arrays(PROBLEM)).values())).hexdigest())
 """
-    assert len(set(python_prints(code, NUMBA_NUM_THREADS="7").split())) == 1
+    printed = python_prints(SEVEN_CORES + code).split()
+    assert len(printed) == 4
+    assert len(set(printed)) == 1
 
 
-@pytest.mark.parametrize("layer", ["default", "workqueue"])
-def test_layers(layer: str, python_prints: Callable[..., str]) -> None:
-    """Numba's own layer, workqueue, aborts when two Python threads enter it; there launches take turns."""
-    code = """
-import pycnn_kernels.cpu.launch as launch
-from tests.kernels.test_launch import test_concurrent_launches
-test_concurrent_launches()
-print(launch.threading_layer())
-"""
-    layers = ("omp", "tbb", "workqueue") if layer == "default" else (layer,)
-    assert python_prints(code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2").strip() in layers
-
-
-@pytest.mark.skipif("not hasattr(__import__('os'), 'fork')", reason="this system has no fork")
-@pytest.mark.parametrize("layer", ["default", "workqueue"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("grandchild", [False, True])
-def test_a_forked_child_computes(layer: str, grandchild: bool, python_prints: Callable[..., str]) -> None:
+def test_a_forked_child_computes(grandchild: bool, python_prints: Callable[..., str]) -> None:
     """After its parent used threads, which a fork does not bring along."""
     code = f"""
 import os, numpy as np, pycnn
@@ -131,8 +158,9 @@ from tests.kernels.test_launch import PROBLEM
 arrays = conv_arrays(PROBLEM)
 expected = run_conv(PROBLEM, **arrays)
 def check():
-    for name, array in run_conv(PROBLEM, **arrays).items():
-        np.testing.assert_array_equal(array, expected[name])
+    for _ in range(5):
+        for name, array in run_conv(PROBLEM, **arrays).items():
+            np.testing.assert_array_equal(array, expected[name])
 def fork(work):
     child = os.fork()
     if child == 0:
@@ -151,7 +179,17 @@ fork(in_child)
 check()
 print("done", pycnn.get_num_threads())
 """
-    assert python_prints(code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2").strip() == "done 2"
+    assert python_prints(SEVEN_CORES + code).strip() == "done 7"
+
+
+def test_the_interpreter_ends_while_workers_look_out(python_prints: Callable[..., str]) -> None:
+    code = """
+from tests.kernels.problems import conv_arrays, run_conv
+from tests.kernels.test_launch import PROBLEM
+run_conv(PROBLEM, **conv_arrays(PROBLEM))
+"""
+    for pause in ("", "import time; time.sleep(0.1)\n"):
+        python_prints(SEVEN_CORES + code + pause)
 
 
 def test_import_compiles_and_starts_nothing(python_prints: Callable[..., str], tmp_path: object) -> None:

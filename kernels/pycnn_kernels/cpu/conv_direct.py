@@ -429,7 +429,7 @@ class _Gather:
             w_row=w_row, w_group=L if forward else R * L,
             join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1), blocks=blocks, chunk=chunk,
         )  # fmt: skip
-        self.parallel = p.multiply_adds > _SMALL
+        self.parallel = p.multiply_adds > SMALL_WORK
 
     def launch(self, src: int, w: int, bias: int, dst: int) -> None:
         block = self.template.copy()
@@ -452,7 +452,7 @@ _SRC, _W, _BIAS, _DST = (gather_kernel.slot(name) for name in ("src", "w", "bias
 _X, _DY, _DW = (weight_gradient_kernel.slot(name) for name in ("x", "dy", "dw"))
 
 #: Multiply-adds below which waking a second thread (3 us) costs more than it saves.
-_SMALL = 200_000
+SMALL_WORK = 200_000
 
 #: Rows of dw in one segment, where segments are free: 12 tiles share the list of their pixels.
 _SEGMENT_ROWS = 96
@@ -621,7 +621,7 @@ class DirectWeightGradient:
         parts = result if self.parts_at is None else base + self.parts_at
         block = self.template.copy()
         block[_X], block[_DY], block[_DW] = x, dy, parts
-        launch(weight_gradient_kernel.entry(p.dtype), block, self.items, parallel=p.multiply_adds > _SMALL)
+        launch(weight_gradient_kernel.entry(p.dtype), block, self.items, parallel=p.multiply_adds > SMALL_WORK)
         if self.parts_at is not None:
             sum_parts(p.dtype, parts, result, self.splits, self.size)
         if self.dw_at is not None:

@@ -17,14 +17,16 @@ class Simd(NamedTuple):
     tile_rows: int
     #: Rows of the weight gradient's tile, a power of two because channel counts are multiples of powers of two.
     gradient_tile_rows: int
+    #: Vectors of pixels in a tile whose rows are at most four channels.
+    plane_vectors: int
 
 
 #: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
 INSTRUCTION_SETS = (
-    Simd("avx512", 64, tile_rows=12, gradient_tile_rows=8),
-    Simd("avx2", 32, tile_rows=6, gradient_tile_rows=4),
-    Simd("neon", 16, tile_rows=8, gradient_tile_rows=8),
-    Simd("portable", 16, tile_rows=6, gradient_tile_rows=4),
+    Simd("avx512", 64, tile_rows=12, gradient_tile_rows=8, plane_vectors=6),
+    Simd("avx2", 32, tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
+    Simd("neon", 16, tile_rows=8, gradient_tile_rows=8, plane_vectors=6),
+    Simd("portable", 16, tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
 )
 
 _REQUIRED_FEATURES = {

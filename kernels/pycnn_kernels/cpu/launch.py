@@ -186,3 +186,8 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """How many threads kernels use."""
     return _threads
+
+
+def most_threads() -> int:
+    """The most threads that a launch can use; ``worker`` numbers are below it."""
+    return _workers.most
