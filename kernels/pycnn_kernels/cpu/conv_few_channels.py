@@ -19,6 +19,7 @@ from numba import njit
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import kernel, launch, most_threads
+from pycnn_kernels.cpu.layout import transpose_matrix
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -27,7 +28,6 @@ from pycnn_kernels.cpu.tile import (
     tile_shape,
     tile_store,
     tile_zeros,
-    transpose_square,
     with_rows,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
@@ -86,7 +86,7 @@ def _fill_planes(a, n, first, planes):
         exists = 0 <= h < a.OH
         if exists and a.channels_last:
             source = shift(a.dy, ((n * a.OH + h) * a.OW + begin + a.first_w) * a.K)
-            _transpose(source, shift(planes, r * a.width + begin), end - begin, a.K, a.plane)
+            transpose_matrix(source, a.K, shift(planes, r * a.width + begin), a.plane, end - begin, a.K)
         for k in range(a.K):
             row = shift(planes, k * a.plane + r * a.width)
             if exists and not a.channels_last:
@@ -97,19 +97,6 @@ def _fill_planes(a, n, first, planes):
                 row[i] = 0
             for i in range(end if exists else a.width, a.width):
                 row[i] = 0
-
-
-@njit(error_model="numpy")
-def _transpose(src, dst, pixels, K, plane):
-    """``dst[k * plane + i] = src[i * K + k]``: whole squares through registers, the edges one by one."""
-    side = lanes_of(src)
-    whole_pixels, whole_K = pixels - pixels % side, K - K % side
-    for i in range(0, whole_pixels, side):
-        for k in range(0, whole_K, side):
-            transpose_square(src, i * K + k, K, dst, k * plane + i, plane)
-    for i in range(pixels):
-        for k in range(whole_K if i < whole_pixels else 0, K):
-            dst[k * plane + i] = src[i * K + k]
 
 
 @njit(error_model="numpy")

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from numba import njit
+
 from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.cpu.tile import lanes_of, shift, transpose_square
 from pycnn_kernels.problem import ConvProblem, Triple
 
 #: Columns of one piece of work: a few squares of the largest vector.
 _COLUMNS = 64
+
+
+@njit(error_model="numpy")
+def transpose_matrix(src, src_row, dst, dst_row, rows, columns):
+    """``dst[j * dst_row + i] = src[i * src_row + j]`` for i < rows, j < columns.
+
+    Squares of a vector's length go through registers. The last square along each axis overlaps the one before
+    it; a matrix that is narrower than a vector goes element by element.
+    """
+    side = lanes_of(src)
+    if rows < side or columns < side:
+        for i in range(rows):
+            for j in range(columns):
+                dst[j * dst_row + i] = src[i * src_row + j]
+        return
+    for i in range(0, rows, side):
+        i0 = min(i, rows - side)
+        for j in range(0, columns, side):
+            j0 = min(j, columns - side)
+            transpose_square(src, i0 * src_row + j0, src_row, dst, j0 * dst_row + i0, dst_row)
 
 
 @kernel(
@@ -19,21 +41,13 @@ def transpose_kernel(a, item, worker):
 
     src: element (b, i, j) at ``b * src_batch + i * src_row + j``, i < rows, j < columns.
     dst: element (b, j, i) at ``b * dst_batch + j * dst_row + i``. Distances may be negative.
-    Squares of a vector's length go through registers, the edges element by element.
     """
     b = item // a.pieces
     first = (item - b * a.pieces) * _COLUMNS
-    last = min(first + _COLUMNS, a.columns)
-    side = lanes_of(a.src)
-    src, dst = shift(a.src, b * a.src_batch), shift(a.dst, b * a.dst_batch)
-    whole_rows = a.rows - a.rows % side
-    whole_columns = last - (last - first) % side
-    for i in range(0, whole_rows, side):
-        for j in range(first, whole_columns, side):
-            transpose_square(src, i * a.src_row + j, a.src_row, dst, j * a.dst_row + i, a.dst_row)
-    for j in range(first, last):
-        for i in range(whole_rows if j < whole_columns else 0, a.rows):
-            dst[j * a.dst_row + i] = src[i * a.src_row + j]
+    columns = min(_COLUMNS, a.columns - first)
+    src = shift(a.src, b * a.src_batch + first)
+    dst = shift(a.dst, b * a.dst_batch + first * a.dst_row)
+    transpose_matrix(src, a.src_row, dst, a.dst_row, a.rows, columns)
 
 
 def transpose(

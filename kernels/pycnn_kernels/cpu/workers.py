@@ -30,10 +30,13 @@ INT64 = ir.IntType(64)
 
 # The pool's shared memory: positions of int64, those that threads poll on cache lines of their own.
 # After ASLEEP, the number of sleepers, comes a flag for each worker, set while it sleeps.
-JOB, ACTIVE, ENTRY, BLOCK, ITEMS, THREADS, ASLEEP = 0, 8, 16, 17, 18, 19, 24
+JOB, ACTIVE, ENTRY, BLOCK, ITEMS, THREADS, BUSY, JOBS, ASLEEP = 0, 8, 16, 17, 18, 19, 20, 21, 24
 
 #: How long a worker looks out for a job before it sleeps: longer than the pauses between the layers of a network.
 _LOOKOUT_SECONDS = 200e-6
+
+#: A worker looks up this often by itself, should an interrupt have come between waking it and ringing its bell.
+_SLEEP_SECONDS = 10.0
 
 
 @intrinsic
@@ -120,19 +123,27 @@ def _run_alone(entry, block, items):
     _work(entry, block, items, 0)
 
 
-def _run_together(shared, job, entry, block, items, threads):
-    """Publish a job, work on it, close it, and wait for the workers that hold a piece of it."""
+def _run_together(shared, entry, block, items, threads):
+    """Publish a job, work on it, close it, and wait for the workers that hold a piece of it.
+
+    A second job at the same time, from another Python thread, is worked off alone rather than crowd the cores.
+    All of this is compiled code because an interrupt (Ctrl-C) cannot come in between.
+    """
+    if _atomic_swap(shared + 8 * BUSY, 1) != 0:
+        _work(entry, block, items, 0)
+        return
     _atomic_swap(shared + 8 * ENTRY, entry)
     _atomic_swap(shared + 8 * BLOCK, block)
     _atomic_swap(shared + 8 * ITEMS, items)
     _atomic_swap(shared + 8 * THREADS, threads)
-    _atomic_swap(shared + 8 * JOB, job)
+    _atomic_swap(shared + 8 * JOB, _atomic_add(shared + 8 * JOBS, 1) + 1)
     _work(entry, block, items, 0)
     _atomic_swap(shared + 8 * JOB, 0)
     # A worker counts itself active and then looks whether the job is open; here the job is closed first and the
     # count read then. One of the two sees the other, so no worker is left inside a job that has ended.
     while _atomic_load(shared + 8 * ACTIVE) > 0:
         _relax()
+    _atomic_swap(shared + 8 * BUSY, 0)
 
 
 def _look_out(shared, worker, patience):
@@ -154,8 +165,8 @@ def _look_out(shared, worker, patience):
         if idle % _LOOKS_PER_YIELD == 0:
             _yield_core()
         _relax()
-    _atomic_swap(shared + 8 * (ASLEEP + worker), 1)
-    _atomic_add(shared + 8 * ASLEEP, 1)
+    if _atomic_swap(shared + 8 * (ASLEEP + worker), 1) == 0:
+        _atomic_add(shared + 8 * ASLEEP, 1)
 
 
 def _wake(shared, worker):
@@ -187,28 +198,23 @@ class Workers:
         """Run a kernel over its pieces on at most ``threads`` threads, this one included."""
         if not self._ready:
             self._prepare()
-        # A second launch at the same time, from another Python thread, works alone rather than crowd the cores.
-        if threads == 1 or not self._free.acquire(blocking=False):
+        if threads == 1:
             self._run_alone(entry, block, items)
             return
-        try:
-            if self._started < threads - 1:
-                self._start(threads - 1)
-            if self._memory[ASLEEP] > 0:
-                for worker, bell in enumerate(self._bells[: threads - 1], start=1):
-                    if self._wake(self._shared, worker):
-                        bell.release()
-            self._jobs += 1
-            self._run_together(self._shared, self._jobs, entry, block, items, threads)
-        finally:
-            self._free.release()
+        if self._started < threads - 1:
+            self._start(threads - 1)
+        if self._memory[ASLEEP] > 0:
+            for worker, bell in enumerate(self._bells[: threads - 1], start=1):
+                if self._wake(self._shared, worker) and bell.locked():
+                    bell.release()
+        self._run_together(self._shared, entry, block, items, threads)
 
     def _prepare(self) -> None:
         with self._setup:
             if self._ready:
                 return
             self._run_alone = _compile(_run_alone, 3)
-            self._run_together = _compile(_run_together, 6)
+            self._run_together = _compile(_run_together, 5)
             self._look_out = _compile(_look_out, 3)
             self._wake = _compile(_wake, 2)
             self._patience = self._measure_patience()
@@ -223,18 +229,22 @@ class Workers:
         return max(1, int(looks * _LOOKOUT_SECONDS / (time.perf_counter() - begin)))
 
     def _start(self, workers: int) -> None:
+        with self._setup:
+            self._start_missing(workers)
+
+    def _start_missing(self, workers: int) -> None:
         for worker in range(self._started + 1, workers + 1):
             bell = threading.Lock()
             bell.acquire()
             self._bells.append(bell)
             threading.Thread(target=self._live, args=(worker, bell), name=f"pycnn-{worker}", daemon=True).start()
-        self._started = workers
+            self._started = worker
 
     def _live(self, worker: int, bell: threading.Lock) -> None:
         shared, memory = self._shared, self._memory  # the memory lives as long as its threads
         while memory is not None:
             self._look_out(shared, worker, self._patience)
-            bell.acquire()
+            bell.acquire(timeout=_SLEEP_SECONDS)
 
     def _forget_threads(self) -> None:
         memory = np.zeros(ASLEEP + self.most + 8, np.int64)
@@ -244,9 +254,7 @@ class Workers:
         # A worker sleeps on its bell, a lock that is released to wake it. (threading.Semaphore is Python code,
         # which fights the launching thread for Python's lock.)
         self._bells: list[threading.Lock] = []
-        self._free = threading.Lock()
         self._started = 0
-        self._jobs = 0
 
     def _after_fork(self) -> None:
         # Threads do not survive a fork: the child begins with none, and starts its own when it needs them.
