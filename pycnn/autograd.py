@@ -138,7 +138,7 @@ def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_grap
 def _place(tensor: Tensor, grad: Tensor, known: list[Tensor | None] | None) -> list[Tensor | None]:
     """The gradients of the outputs of a tensor's node, with ``grad`` added to that of this tensor."""
     place = tensor._place
-    grads = known if known is not None else [None] * tensor._node.outputs  # type: ignore[union-attr]
+    grads: list[Tensor | None] = [None] * tensor._node.outputs if known is None else known  # type: ignore[union-attr]
     present = grads[place]
     grads[place] = grad if present is None else present + grad
     return grads

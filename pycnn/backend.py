@@ -62,7 +62,4 @@ def get(name: str | Backend | None = None) -> Backend:
 def _what_cuda_lacks() -> str:
     missing = [name for name in ("cupy", "numba_cuda") if importlib.util.find_spec(name) is None]
     packages = f" Of its packages, {' and '.join(missing)} are not installed either." if missing else ""
-    return (
-        "backend 'cuda' cannot be used: this version of pycnn has no CUDA kernels yet."
-        f"{packages} Use backend='cpu'."
-    )
+    return f"backend 'cuda' cannot be used: this version of pycnn has no CUDA kernels yet.{packages} Use backend='cpu'."

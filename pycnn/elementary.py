@@ -8,7 +8,7 @@ import numpy as np
 
 from pycnn.autograd import Function, unbroadcast
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ConvProblem
+from pycnn_kernels.problem import ConvProblem, WeightLayout
 
 if TYPE_CHECKING:
     from pycnn.tensor import Tensor
@@ -82,7 +82,8 @@ class MatMul(Function):
             if a.shape[1] != b.shape[0]:
                 raise ValueError(f"matrices multiply as (M, N) @ (N, K); received {a.shape} @ {b.shape}")
             if 0 not in (*a.shape, *b.shape):
-                (product,) = plan_for("conv_forward", matrix_problem(*a.shape, b.shape[1], a.dtype)).run(a, b, None)
+                problem = matrix_problem(a.shape[0], a.shape[1], b.shape[1], a.dtype)
+                (product,) = plan_for("conv_forward", problem).run(a, b, None)
                 return product
         return a @ b
 
@@ -105,13 +106,21 @@ class MatMul(Function):
         return da, db
 
 
-def matrix_problem(rows: int, inner: int, columns: int, dtype: Any, **settings: Any) -> ConvProblem:
+def matrix_problem(
+    rows: int,
+    inner: int,
+    columns: int,
+    dtype: Any,
+    weight_layout: WeightLayout = "HWIO",
+    bias: bool = False,
+    activation: str | None = None,
+) -> ConvProblem:
     """The product of a (rows, inner) and an (inner, columns) matrix, as a convolution of ``rows`` single pixels."""
     one = (1, 1, 1)
     none = ((0, 0), (0, 0), (0, 0))
     return ConvProblem(
-        str(dtype), "channels_last", settings.pop("weight_layout", "HWIO"), rows, inner, one, columns, one, one,
-        none, one, rank=0, **settings,
+        str(dtype), "channels_last", weight_layout, rows, inner, one, columns, one, one, none, one,
+        bias=bias, activation=activation, rank=0,
     )  # fmt: skip
 
 

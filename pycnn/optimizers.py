@@ -116,9 +116,7 @@ class Adam(Optimizer):
 
     operation, slots = "adam", 2
 
-    def __init__(
-        self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
-    ):
+    def __init__(self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7):
         super().__init__(learning_rate)
         self.beta_1 = _number("beta_1", beta_1, least=0, below=1)
         self.beta_2 = _number("beta_2", beta_2, least=0, below=1)

@@ -73,7 +73,7 @@ def kernel_cache(function: Any, isa: str) -> FunctionCache | NullCache:
             locator.ensure_cache_path()
             return locator
 
-    class Implementation(FunctionCache._impl_class):  # type: ignore[misc]
+    class Implementation(FunctionCache._impl_class):
         _locator_classes = (Locator,)
 
     class KernelCache(FunctionCache):

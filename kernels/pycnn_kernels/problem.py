@@ -106,10 +106,7 @@ class ConvProblem(NamedTuple):
     @property
     def output(self) -> Triple:
         """(OD, OH, OW)."""
-        d, h, w = (
-            output_size(*axis)
-            for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
-        )
+        d, h, w = (output_size(*axis) for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation))
         return d, h, w
 
     @property

@@ -11,7 +11,7 @@ from pycnn.autograd import Function
 from pycnn.functional.arguments import apply, floating, images, integer, layout, one_of, pair, per_side, without_batch
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ChannelsProblem, ConvProblem, effective_kernel, same_padding
+from pycnn_kernels.problem import ChannelsProblem, ConvProblem, WeightLayout, effective_kernel, same_padding
 
 Grads = tuple[Tensor | None, ...]
 
@@ -84,8 +84,7 @@ class ReluBiasGradient(Function):
     def forward(
         self, dy: np.ndarray, *, problem: ChannelsProblem, y: np.ndarray, want_bias: bool
     ) -> tuple[np.ndarray | None, ...]:
-        self.settings = {"problem": problem, "y": y, "want_bias": want_bias}
-        self.shape = dy.shape
+        self.problem, self.y, self.shape = problem, y, dy.shape
         flat = (problem.pixels, problem.channels, problem.inner)
         skip = () if want_bias else ("db",)
         dz, db = plan_for("bias_activation_gradient", problem).run(dy.reshape(flat), y.reshape(flat), skip=skip)
@@ -94,11 +93,11 @@ class ReluBiasGradient(Function):
     def backward(self, ddz: Tensor | None, ddb: Tensor | None) -> Grads:  # type: ignore[override]
         total = ddz
         if ddb is not None:
-            spread = _over_pixels(ddb, self.settings["problem"], self.shape)
+            spread = _over_pixels(ddb, self.problem, self.shape)
             total = spread if total is None else total + spread
         if total is None:
             return (None,)
-        return (ReluBiasGradient.apply(total, **(self.settings | {"want_bias": False}))[0],)
+        return (ReluBiasGradient.apply(total, problem=self.problem, y=self.y, want_bias=False)[0],)
 
 
 class BiasGradient(Function):
@@ -191,8 +190,9 @@ def conv2d(
     SH, SW = pair("stride", stride)
     DH, DW = pair("dilation", dilation)
     vertical, horizontal = _padding(padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
+    w_layout: WeightLayout = "OIHW" if weight_format == "OIHW" else "HWIO"
     problem = ConvProblem(
-        x.dtype.name, layout(data_format), weight_format, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
+        x.dtype.name, layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
         ((0, 0), vertical, horizontal), (1, DH, DW), groups, b is not None, activation,
     )  # fmt: skip
     _check_fits(problem)

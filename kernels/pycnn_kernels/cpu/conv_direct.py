@@ -92,9 +92,7 @@ def gather_kernel(a, item, worker):
     column = block * 2 * lane_count
     width = min(2 * lane_count, a.L - column)
     if width == 2 * lane_count:
-        _gather_tiles(
-            a, rows, outs, count, group, column, d_class, h_class, w_class, tile_shape(a.src, 1, 2), None
-        )
+        _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, tile_shape(a.src, 1, 2), None)
     else:
         one = tile_shape(a.src, 1, 1)
         _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one, width)
@@ -151,16 +149,12 @@ def _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class
     while count - i > 2 * FEW_ROWS:
         tile = with_rows(shape, ROWS)
         existing = min(ROWS, count - i)
-        _gather_tile(
-            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge
-        )
+        _gather_tile(a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge)
         i += ROWS
     while i < count:
         tile = with_rows(shape, FEW_ROWS)
         existing = min(FEW_ROWS, count - i)
-        _gather_tile(
-            a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge
-        )
+        _gather_tile(a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge)
         i += FEW_ROWS
 
 
@@ -230,9 +224,7 @@ def weight_gradient_kernel(a, item, worker):
             _add_block(a, xs, dys, offsets, count, column, height, to, fresh, one, width)
             if width > lane_count:
                 rest = width - lane_count
-                _add_block(
-                    a, xs, dys, offsets, count, column + lane_count, height, to + lane_count, fresh, one, rest
-                )
+                _add_block(a, xs, dys, offsets, count, column + lane_count, height, to + lane_count, fresh, one, rest)
         fresh = False
 
 
@@ -342,9 +334,7 @@ def _axis_classes(
     for begin, end in zip([0, *edges], [*edges, count]):
         t = int(first[begin])
         source = int(nearest[begin]) + t * tap_step
-        classes.append(
-            AxisClass(start + int(begin) * target_step, int(end - begin), source, t, int(last[begin]) - t)
-        )
+        classes.append(AxisClass(start + int(begin) * target_step, int(end - begin), source, t, int(last[begin]) - t))
     return classes
 
 
@@ -397,9 +387,7 @@ class _Gather:
         blocks = column_blocks(L, p.dtype)
         _, KH, KW = p.kernel
         tap_elements = (p.C // p.G) * p.K
-        chunk = _chunk_pixels(
-            p.N * math.prod(target) * blocks * p.G, R * math.prod(p.kernel) // math.prod(p.stride)
-        )
+        chunk = _chunk_pixels(p.N * math.prod(target) * blocks * p.G, R * math.prod(p.kernel) // math.prod(p.stride))
         starts = [0]
         for d in axes[0].classes:
             for h in axes[1].classes:
@@ -476,7 +464,8 @@ def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
     R = p.C // p.G
     _, H, W = p.size
     padded = any(map(any, p.padding))
-    segments, offsets = [], []
+    segments: list[list[int]] = []
+    offsets: list[int] = []
     for kd, kh, kw in np.ndindex(*p.kernel):
         d, h, w = (k * D for k, D in zip((kd, kh, kw), p.dilation))
         if padded:
@@ -489,8 +478,8 @@ def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
             tap = ((d * H + h) * W + w) * p.C
             offsets += range(tap, tap + R)
     if not padded:
-        for first in range(0, len(offsets), _SEGMENT_ROWS):
-            segments.append([0, 0, 0, first, min(_SEGMENT_ROWS, len(offsets) - first)])
+        starts = range(0, len(offsets), _SEGMENT_ROWS)
+        segments = [[0, 0, 0, first, min(_SEGMENT_ROWS, len(offsets) - first)] for first in starts]
     return segments, offsets
 
 
@@ -614,7 +603,7 @@ class DirectWeightGradient:
             x = base + self.x_at
             to_channels_last(p.dtype, dy, base + self.dy_at, p.N, p.K, self.out_pixels)
             dy = base + self.dy_at
-        if self.padded is not None:
+        if self.padded is not None and self.padded_at is not None:
             pad(p, self.padded.size, x, base + self.padded_at)
             x = base + self.padded_at
         result = dw if self.dw_at is None else base + self.dw_at

@@ -93,7 +93,7 @@ def _fill_planes(a, n, first, planes):
                 source = shift(a.dy, ((n * a.K + k) * a.OH + h) * a.OW + a.first_w)
                 for i in range(begin, end):
                     row[i] = source[i]
-            for i in range(0, begin if exists else a.width):
+            for i in range(begin if exists else a.width):
                 row[i] = 0
             for i in range(end if exists else a.width, a.width):
                 row[i] = 0
@@ -146,7 +146,8 @@ def few_channels_supports(p: ConvProblem) -> str | None:
     if p.size[0] > 1 or p.kernel[0] > 1:
         return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
     if math.prod(p.kernel) * p.K < 64:
-        return f"sums of at least 64 products, or the transposition costs too much; received {math.prod(p.kernel) * p.K}"
+        products = math.prod(p.kernel) * p.K
+        return f"sums of at least 64 products, or the transposition costs too much; received {products}"
     return None
 
 
@@ -184,7 +185,8 @@ class FewChannelsInputGradient:
             w_tap, w_channel, w_filter = p.C * p.K, p.K, 1
         else:
             w_tap, w_channel, w_filter = 1, KH * KW, p.C * KH * KW
-        phases, taps = [], []
+        phases: list[list[int]] = []
+        taps: list[list[int]] = []
         for r_h in range(min(SH, H)):
             for r_w in range(min(SW, W)):
                 phases.append([r_h, r_w, len(taps), len(vertical[r_h]) * len(horizontal[r_w])])

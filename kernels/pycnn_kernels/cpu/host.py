@@ -56,9 +56,7 @@ def choose() -> Simd:
     available = supported()
     wanted = os.environ.get("PYCNN_SIMD", available[0])
     if wanted not in available:
-        raise ValueError(
-            f"PYCNN_SIMD must be one of {', '.join(available)} on this processor; received {wanted!r}"
-        )
+        raise ValueError(f"PYCNN_SIMD must be one of {', '.join(available)} on this processor; received {wanted!r}")
     return next(simd for simd in INSTRUCTION_SETS if simd.name == wanted)
 
 

@@ -106,9 +106,7 @@ class Kernel:
         """
         unknown = values.keys() - self._fields.keys()
         if unknown:
-            raise TypeError(
-                f"{self.name} has the fields {', '.join(self._fields)}; received {', '.join(unknown)}"
-            )
+            raise TypeError(f"{self.name} has the fields {', '.join(self._fields)}; received {', '.join(unknown)}")
         block = np.zeros(1 + len(self._fields), np.int64)
         for slot, (name, kind) in enumerate(self._fields.items(), start=1):
             target = block.view(np.float64) if kind == "float" else block

@@ -19,13 +19,12 @@ from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import PoolProblem
 
 #: The fields that all pooling kernels share. ``pad_after`` bounds the windows that count the padding.
-_GEOMETRY = {
-    name: "int"
-    for name in (
-        "N D H W C OD OH OW KD KH KW stride_d stride_h stride_w pad_d pad_h pad_w pad_after_d pad_after_h "
-        "pad_after_w dilation_d dilation_h dilation_w keep_index count_padding divisor"
-    ).split()
-}
+_GEOMETRY = dict.fromkeys(
+    ["N", "D", "H", "W", "C", "OD", "OH", "OW", "KD", "KH", "KW", "stride_d", "stride_h", "stride_w"]
+    + ["pad_d", "pad_h", "pad_w", "pad_after_d", "pad_after_h", "pad_after_w"]
+    + ["dilation_d", "dilation_h", "dilation_w", "keep_index", "count_padding", "divisor"],
+    "int",
+)
 
 #: More positions than a window may have: the index of a maximum takes two bytes.
 MOST_POSITIONS = 1 << 16

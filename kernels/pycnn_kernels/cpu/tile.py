@@ -141,9 +141,7 @@ class _Emitter:
     def masked(self, name: str, result: ir.Type, arguments: list[ir.Type]):
         tile = self.tile
         full_name = f"llvm.masked.{name}.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
-        return cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(result, arguments), full_name
-        )
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), full_name)
 
     def get(self, accumulators, row: int, vector: int):
         return self.builder.extract_value(accumulators, row * self.tile.vectors + vector)
@@ -328,7 +326,7 @@ def scalar(typing_context, like, value):
 
 @intrinsic
 def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, dst_row):
-    """Transpose one square of a vector's length: ``dst[dst_index + j * dst_row + i] = src[src_index + i * src_row + j]``.
+    """``dst[dst_index + j * dst_row + i] = src[src_index + i * src_row + j]`` for one square of a vector's length.
 
     In registers, by log2(lanes) rounds of interleaving: after the round with distance s, vectors i and i + s
     have exchanged the halves of each group of 2 s elements.
@@ -341,9 +339,7 @@ def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, ds
         n = tile.lanes
         rows = []
         for i in range(n):
-            row = builder.gep(
-                src_pointer, [builder.add(src_start, builder.mul(src_stride, ir.Constant(INT64, i)))]
-            )
+            row = builder.gep(src_pointer, [builder.add(src_start, builder.mul(src_stride, ir.Constant(INT64, i)))])
             rows.extend(emit.load_vectors(row, [None]))
         distance = 1
         while distance < n:
@@ -360,9 +356,7 @@ def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, ds
                     exchanged[i + distance] = emit.shuffle(first, second, high)
             rows, distance = exchanged, distance * 2
         for j, vector in enumerate(rows):
-            row = builder.gep(
-                dst_pointer, [builder.add(dst_start, builder.mul(dst_stride, ir.Constant(INT64, j)))]
-            )
+            row = builder.gep(dst_pointer, [builder.add(dst_start, builder.mul(dst_stride, ir.Constant(INT64, j)))])
             emit.store_vectors([vector], row, [None])
         return context.get_dummy_value()
 

@@ -254,7 +254,7 @@ class Workers:
         # A worker sleeps on its bell, a lock that is released to wake it. (threading.Semaphore is Python code,
         # which fights the launching thread for Python's lock.)
         self._bells: list[threading.Lock] = []
-        self._started = 0
+        self._started: int = 0
 
     def _after_fork(self) -> None:
         # Threads do not survive a fork: the child begins with none, and starts its own when it needs them.
