@@ -10,6 +10,7 @@ Linux and macOS.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import mmap
@@ -79,18 +80,16 @@ def run_guarded(plan: Plan, arrays: dict[str, np.ndarray], at_end: bool, scalars
         np.testing.assert_array_equal(found, other)
 
 
-class workspaces_from:
+@contextlib.contextmanager
+def workspaces_from(scratch: Callable[[int], int]) -> Iterator[None]:
     """Inside this block the kernels' workspaces come from another function."""
-
-    def __init__(self, scratch: Callable[[int], int]):
-        self.scratch = scratch
-
-    def __enter__(self) -> None:
-        for module in (conv_direct, elementwise):
-            module.workspace = self.scratch
-
-    def __exit__(self, *_: Any) -> None:
-        for module in (conv_direct, elementwise):
+    modules: tuple[Any, ...] = (conv_direct, elementwise)
+    for module in modules:
+        module.workspace = scratch
+    try:
+        yield
+    finally:
+        for module in modules:
             module.workspace = workspace.workspace
 
 

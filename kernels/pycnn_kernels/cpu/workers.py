@@ -187,6 +187,8 @@ def _compile(body: Any, arguments: int) -> Any:
 class Workers:
     """The pool of one process. Its threads start with the first launch that can use them."""
 
+    _started: int  # how many threads there are
+
     def __init__(self, most: int):
         self.most = most
         self._setup = threading.Lock()
@@ -254,7 +256,7 @@ class Workers:
         # A worker sleeps on its bell, a lock that is released to wake it. (threading.Semaphore is Python code,
         # which fights the launching thread for Python's lock.)
         self._bells: list[threading.Lock] = []
-        self._started: int = 0
+        self._started = 0
 
     def _after_fork(self) -> None:
         # Threads do not survive a fork: the child begins with none, and starts its own when it needs them.

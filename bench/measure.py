@@ -1,0 +1,64 @@
+"""Timing: interleaved sides, medians, and the ceiling of the machine in the same run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.tile import tile_multiply_add, tile_shape, tile_store, tile_zeros
+
+Side = Callable[[], object]
+
+ROWS = SIMD.tile_rows
+STEPS = 4096
+
+
+def pin_to_one_core() -> int:
+    """Keep this process on its last core, before any library counts the cores; the core's number."""
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    return core
+
+
+def medians(sides: dict[str, Side], seconds: float = 1.0, least: int = 7) -> dict[str, float]:
+    """Median seconds of each side; the sides take turns, so that drift of the machine meets all of them."""
+    for side in sides.values():
+        side()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    begin = time.perf_counter()
+    rounds = 0
+    while rounds < least or time.perf_counter() - begin < seconds:
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            times[name].append(time.perf_counter() - start)
+        rounds += 1
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+@kernel(x="array", y="array")
+def ceiling_kernel(a, item, worker):
+    """Nothing but outer products of operands in the first-level cache: the rate that no convolution can exceed."""
+    acc = tile_zeros(tile_shape(a.x, ROWS, 2))
+    for _ in range(STEPS):
+        acc = tile_multiply_add(acc, a.x, 0, None, a.x, 0, None)
+    tile_store(acc, a.y, 0, 2 * 16, None)
+
+
+def ceiling_side() -> tuple[Side, int]:
+    """A call that runs at the processor's rate of fused multiply-adds, and its floating-point operations."""
+    x = np.zeros(1024, np.float32)
+    y = np.zeros(4096, np.float32)
+    entry = ceiling_kernel.entry("float32")
+    items = 64
+
+    def run() -> None:
+        block = ceiling_kernel.block(x=x.ctypes.data, y=y.ctypes.data)
+        launch(entry, block, items, parallel=False)
+
+    return run, 2 * items * STEPS * ROWS * 2 * lanes("float32")

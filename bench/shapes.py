@@ -1,0 +1,53 @@
+"""Named problem sets, for correctness as well as for speed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pycnn_kernels.problem import ConvProblem
+
+
+class Shape(NamedTuple):
+    """A convolution layer of a network, on square images, with the same padding on every side."""
+
+    name: str
+    N: int
+    C: int
+    size: int
+    K: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def problem(self, layout: str = "channels_last", weight_layout: str = "HWIO") -> ConvProblem:
+        side = (self.padding, self.padding)
+        return ConvProblem(
+            "float32", layout, weight_layout, self.N, self.C, (1, self.size, self.size), self.K,
+            (1, self.kernel, self.kernel), (1, self.stride, self.stride), ((0, 0), side, side), (1, 1, 1), bias=True,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+
+#: Layers of the documented networks with at least 32 channels on both sides.
+DOCUMENTED = [
+    Shape("CIFAR-10 conv 2", 50, 32, 15, 64, 3),
+    Shape("CIFAR-10 conv 3", 50, 64, 6, 128, 3),
+    Shape("cats/dogs 64 conv 2", 32, 32, 31, 32, 3),
+    Shape("batch-norm 64 conv 2", 32, 32, 31, 64, 3),
+    Shape("batch-norm 64 conv 3", 32, 64, 14, 128, 3),
+    Shape("VGG16 conv1_2", 1, 64, 224, 64, 3, padding=1),
+    Shape("VGG16 conv2_2", 1, 128, 112, 128, 3, padding=1),
+    Shape("VGG16 conv3_2", 1, 256, 56, 256, 3, padding=1),
+    Shape("VGG16 conv4_2", 1, 512, 28, 512, 3, padding=1),
+    Shape("VGG16 conv5_2", 1, 512, 14, 512, 3, padding=1),
+]
+
+#: First layers: three input channels.
+FIRST_LAYERS = [
+    Shape("39x39, 10 filters 3x3", 32, 3, 39, 10, 3),
+    Shape("LeNet-style, 6 filters 5x5", 50, 3, 32, 6, 5),
+    Shape("cats/dogs 300, 10 filters 5x5", 16, 3, 300, 10, 5),
+    Shape("CIFAR-10 conv 1, 32 filters 3x3", 50, 3, 32, 32, 3),
+    Shape("cats/dogs 64 conv 1, 32 filters 3x3", 32, 3, 64, 32, 3),
+    Shape("VGG16 conv1_1, 64 filters 3x3", 1, 3, 224, 64, 3, padding=1),
+    Shape("ResNet conv1, 64 filters 7x7 stride 2", 8, 3, 224, 64, 7, stride=2, padding=3),
+]

@@ -1,0 +1,519 @@
+"""The public operations: their values against the oracle and NumPy, forms of arguments, and errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pycnn
+import pycnn.functional as F
+from pycnn import Tensor
+from pycnn_kernels.plan import Plan
+from tests import reference as oracle
+
+DTYPES = ("float32", "float64")
+RNG = np.random.default_rng(3)
+
+
+def normal(*shape: int, dtype: str = "float64") -> np.ndarray:
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+def conv_expected(x: np.ndarray, w: np.ndarray, b: Any = None, padding: Any = ((0, 0), (0, 0)), **geometry: Any) -> Any:
+    """The oracle on arrays in PyTorch's layouts."""
+    geometry = {"stride": (1, 1), "dilation": (1, 1), "padding": padding} | geometry
+    y = oracle.convolution(oracle.channels_last(x, "channels_first"), oracle.taps_first(w, "OIHW"), b, **geometry)
+    return oracle.in_layout(y, "channels_first")
+
+
+# Arrays in, arrays out; tensors in, tensors out.
+
+X, W, B = normal(2, 3, 6, 5), normal(4, 3, 3, 3), normal(4)
+CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
+    "conv2d": (F.conv2d, (X, W, B)),
+    "conv2d relu": (lambda *a: F.conv2d(*a, activation="relu"), (X, W, B)),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), (X,)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (X,)),
+    "linear": (F.linear, (normal(2, 7, 5), normal(3, 5), normal(3))),
+    "relu": (F.relu, (X,)),
+    "tanh": (F.tanh, (X,)),
+    "sigmoid": (F.sigmoid, (X,)),
+    "softmax": (F.softmax, (X,)),
+    "log_softmax": (F.log_softmax, (X,)),
+    "cross_entropy": (lambda x: F.cross_entropy(x, np.array([1, 2])), (normal(2, 3),)),
+    "cross_entropy weighted": (lambda x, w: F.cross_entropy(x, np.array([1, 2]), w), (normal(2, 3), np.abs(normal(3)))),
+    "cross_entropy none": (lambda x: F.cross_entropy(x, np.array([1, 2]), reduction="none"), (normal(2, 3),)),
+    "cross_entropy of probabilities": (F.cross_entropy, (normal(2, 3), np.abs(normal(2, 3)))),
+    "binary_cross_entropy": (F.binary_cross_entropy, (RNG.random((2, 3)), RNG.random((2, 3)))),
+    "dropout": (lambda x: F.dropout(x, 0.5, training=False), (X,)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_out_comes_what_went_in(name: str, dtype: str) -> None:
+    call, inputs = CALLS[name]
+    arrays = [a.astype(dtype) for a in inputs]
+    from_arrays, from_tensors = call(*arrays), call(*map(Tensor, arrays))
+    mixed = call(Tensor(arrays[0]), *arrays[1:])
+    assert isinstance(from_arrays, np.ndarray | np.generic)
+    assert isinstance(from_tensors, Tensor)
+    assert isinstance(mixed, Tensor)
+    assert from_arrays.dtype == from_tensors.dtype == mixed.dtype == dtype
+    np.testing.assert_array_equal(from_arrays, from_tensors.numpy())
+    np.testing.assert_array_equal(from_arrays, mixed.numpy())
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_inputs_stay_as_they_are(name: str) -> None:
+    call, inputs = CALLS[name]
+    before = [a.copy() for a in inputs]
+    call(*inputs)
+    for array, copy in zip(inputs, before):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_nan_flows_through(name: str) -> None:
+    call, inputs = CALLS[name]
+    nan = np.full_like(inputs[0], np.nan)
+    assert np.isnan(call(nan, *inputs[1:])).all()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_byte_order_does_not_matter(name: str) -> None:
+    call, inputs = CALLS[name]
+    swapped = call(*(a.astype(">f4") for a in inputs))
+    np.testing.assert_array_equal(swapped, call(*(a.astype("<f4") for a in inputs)))
+
+
+# conv2d
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "expected"),
+    [
+        (1, 0, 1, {}),
+        (2, 1, 1, {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
+        ((2, 1), (1, 2), (1, 2), {"stride": (2, 1), "padding": ((1, 1), (2, 2)), "dilation": (1, 2)}),
+        ([2, 1], [1, 2], [2, 1], {"stride": (2, 1), "padding": ((1, 1), (2, 2)), "dilation": (2, 1)}),
+        ((2,), (1,), (1,), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
+        (1, ((0, 1), (2, 3)), 1, {"padding": ((0, 1), (2, 3))}),
+        (np.int64(2), np.int32(1), 1, {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
+        (1, "valid", 1, {}),
+        (2, "valid", 1, {"stride": (2, 2)}),
+        (1, "same", 1, {"padding": ((1, 1), (1, 1))}),
+        (1, "same", 2, {"padding": ((2, 2), (2, 2)), "dilation": (2, 2)}),
+    ],
+    ids=str,
+)
+def test_forms_of_stride_padding_and_dilation(stride: Any, padding: Any, dilation: Any, expected: Any) -> None:
+    y = F.conv2d(X, W, B, stride, padding, dilation)
+    oracle.assert_close(y, conv_expected(X, W, B, **expected))
+
+
+def test_same_puts_the_odd_element_of_padding_after() -> None:
+    w = normal(4, 3, 2, 4)
+    y = F.conv2d(X, w, padding="same")
+    assert y.shape == (2, 4, 6, 5)
+    oracle.assert_close(y, conv_expected(X, w, padding=((0, 1), (1, 2))))
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_both_dialects(groups: int, activation: str | None) -> None:
+    x, w, b = normal(2, 4, 6, 5), normal(6, 4 // groups, 3, 2), normal(6)
+    settings = {"stride": 2, "padding": 1, "groups": groups, "activation": activation}
+    first = F.conv2d(x, w, b, **settings)
+    expected = conv_expected(x, w, b, ((1, 1), (1, 1)), stride=(2, 2), groups=groups)
+    oracle.assert_close(first, np.maximum(expected, 0) if activation else expected)
+    x_last, w_last = x.transpose(0, 2, 3, 1), w.transpose(2, 3, 1, 0)
+    last = F.conv2d(x_last, w_last, b, **settings, data_format="channels_last", weight_format="HWIO")
+    oracle.assert_close(last.transpose(0, 3, 1, 2), first)
+    mixed = F.conv2d(x_last, w, b, **settings, data_format="channels_last")
+    np.testing.assert_array_equal(mixed, last)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_one_image_without_a_batch(data_format: str) -> None:
+    batch = X if data_format == "channels_first" else X.transpose(0, 2, 3, 1)
+    for call in (
+        lambda x: F.conv2d(x, W, B, data_format=data_format),
+        lambda x: F.max_pool2d(x, 2, data_format=data_format),
+        lambda x: F.max_pool2d(x, 2, return_indices=True, data_format=data_format)[1],
+        lambda x: F.avg_pool2d(x, 2, data_format=data_format),
+    ):
+        np.testing.assert_array_equal(call(batch[0]), call(batch[:1])[0])
+
+
+def test_empty_batches() -> None:
+    nothing = np.zeros((0, 3, 6, 5))
+    assert F.conv2d(nothing, W, B, padding=1).shape == (0, 4, 6, 5)
+    assert F.max_pool2d(nothing, 2).shape == (0, 3, 3, 2)
+    assert F.avg_pool2d(nothing, 2).shape == (0, 3, 3, 2)
+    assert F.linear(np.zeros((0, 5)), normal(3, 5)).shape == (0, 3)
+    assert F.softmax(np.zeros((0, 5))).shape == (0, 5)
+    assert F.cross_entropy(np.zeros((0, 5)), np.zeros(0, int), reduction="none").shape == (0,)
+    x, w = Tensor(nothing, requires_grad=True), Tensor(W, requires_grad=True)
+    F.conv2d(x, w, padding=1).sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == nothing.shape
+    np.testing.assert_array_equal(w.grad.data, np.zeros(W.shape))
+
+
+def test_algorithm_by_name() -> None:
+    np.testing.assert_array_equal(F.conv2d(X, W, algorithm="direct"), F.conv2d(X, W))
+
+
+# Pooling
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": (2, 3)},
+        {"kernel_size": 3, "stride": 1, "padding": 1},
+        {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 0]},
+        {"kernel_size": 3, "stride": 2, "padding": ((0, 1), (1, 0))},
+        {"kernel_size": 2, "stride": 3, "ceil_mode": True},
+        {"kernel_size": 2, "stride": []},
+    ],
+    ids=str,
+)
+def test_pooling(arguments: dict[str, Any], data_format: str) -> None:
+    x = normal(2, 3, 7, 8)
+    kernel = oracle_pair(arguments["kernel_size"])
+    stride = oracle_pair(arguments.get("stride") or kernel)
+    padding = arguments.get("padding", 0)
+    sides = padding if isinstance(padding, tuple) else tuple((p, p) for p in oracle_pair(padding))
+    geometry = (kernel, stride, sides, (1, 1), arguments.get("ceil_mode", False))
+    last = x.transpose(0, 2, 3, 1)
+    given = last if data_format == "channels_last" else x
+    for call, expected in (
+        (F.max_pool2d, oracle.max_pooling(last, *geometry)[0]),
+        (F.avg_pool2d, oracle.average_pooling(last, *geometry)),
+    ):
+        found = call(given, **arguments, data_format=data_format)
+        oracle.assert_close(oracle.channels_last(found, data_format), expected)
+
+
+def oracle_pair(value: Any) -> tuple[int, int]:
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_indices_point_at_the_maxima(data_format: str, dilation: int) -> None:
+    x = normal(2, 9, 8, 3)
+    given = oracle.in_layout(x, data_format)
+    y, indices = F.max_pool2d(given, 3, (2, 1), 1, dilation, return_indices=True, data_format=data_format)
+    assert indices.dtype == np.int64
+    y, indices = (oracle.channels_last(a, data_format).reshape(2, -1, 3) for a in (y, indices))
+    np.testing.assert_array_equal(np.take_along_axis(x.reshape(2, -1, 3), indices, axis=1), y)
+
+
+def test_what_averages_divide_by() -> None:
+    x = np.ones((1, 1, 3, 3))
+    corner = F.avg_pool2d(x, 2, 1, 1)[0, 0, 0, 0]
+    assert corner == 0.25
+    assert F.avg_pool2d(x, 2, 1, 1, count_include_pad=False)[0, 0, 0, 0] == 1
+    assert F.avg_pool2d(x, 2, 1, 1, divisor_override=8)[0, 0, 1, 1] == 0.5
+
+
+# Linear
+
+
+@pytest.mark.parametrize("outer", [(), (5,), (2, 3), (0,), (2, 0)])
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear(outer: tuple[int, ...], activation: str | None, dtype: str) -> None:
+    x, w, b = normal(*outer, 7, dtype=dtype), normal(4, 7, dtype=dtype), normal(4, dtype=dtype)
+    expected = x.astype(np.float64) @ w.T.astype(np.float64) + b
+    expected = np.maximum(expected, 0) if activation else expected
+    oracle.assert_close(F.linear(x, w, b, activation=activation), expected)
+    oracle.assert_close(F.linear(x, w.T, b, activation=activation, weight_format="IO"), expected)
+    oracle.assert_close(F.linear(x, w), x.astype(np.float64) @ w.T)
+
+
+def test_linear_with_a_single_output() -> None:
+    x, w = normal(2, 3, 7), normal(7)
+    oracle.assert_close(F.linear(x, w), x @ w)
+    oracle.assert_close(F.linear(x, w, np.array(0.5), weight_format="IO"), x @ w + 0.5)
+
+
+# Activations
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations(dtype: str) -> None:
+    x = np.array([-1e4, -50, -1, -1e-3, -0.0, 0, 1e-3, 1, 50, 1e4], dtype)
+    wide = x.astype(np.float64)
+    np.testing.assert_array_equal(F.relu(x), np.maximum(x, 0))
+    oracle.assert_close(F.tanh(x), np.tanh(wide))
+    with np.errstate(over="ignore"):
+        oracle.assert_close(F.sigmoid(x), 1 / (1 + np.exp(-wide)))
+
+
+def test_infinity() -> None:
+    x = np.array([-np.inf, np.inf])
+    np.testing.assert_array_equal(F.relu(x), [0, np.inf])
+    np.testing.assert_array_equal(F.tanh(x), [-1, 1])
+    np.testing.assert_array_equal(F.sigmoid(x), [0, 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [((5,), 0), ((5,), -1), ((3, 4), 0), ((3, 4), 1), ((2, 3, 4), 1), ((2, 3, 4), -3), ((2, 3, 4, 5), 2), ((4, 1), 1)],
+)
+def test_softmax_along_any_axis(name: str, shape: tuple[int, ...], dim: int, dtype: str) -> None:
+    x = 4 * normal(*shape, dtype=dtype)
+    found = getattr(F, name)(x, dim)
+    oracle.assert_close(found, getattr(oracle, name)(x, axis=dim))
+    np.testing.assert_array_equal(getattr(F, name)(np.asfortranarray(x), dim=dim), found)
+
+
+def test_softmax_casts_first() -> None:
+    x = np.array([[1, 2]])
+    np.testing.assert_array_equal(F.softmax(x, 1, dtype=np.float64), F.softmax(x.astype(np.float64), 1))
+    assert F.softmax(Tensor(np.float32([[1, 2]])), 1, dtype="float64").dtype == np.float64
+
+
+def test_logits_are_remembered() -> None:
+    x = Tensor(normal(2, 3), requires_grad=True)
+    assert F.logits_of(F.softmax(x, -1)) is x
+    assert F.logits_of(F.softmax(x, 1)) is x
+    assert F.logits_of(F.softmax(x, 0)) is None
+    assert F.logits_of(F.sigmoid(x)) is x
+    assert F.logits_of(F.softmax(x, -1) * 1) is None
+    assert F.logits_of(x) is None
+
+
+# Losses
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy(weighted: bool, smoothing: float, dtype: str) -> None:
+    x = 3 * normal(20, 5, dtype=dtype)
+    labels = RNG.integers(0, 5, 20)
+    labels[::6] = 4
+    weight = np.abs(normal(5, dtype=dtype)) + 0.1 if weighted else None
+    losses = oracle.cross_entropy(x, labels, 4, smoothing, weight)
+    settings = {"weight": weight, "ignore_index": 4, "label_smoothing": smoothing}
+    bound = 1e-5 if dtype == "float32" else 1e-13
+    oracle.assert_close(F.cross_entropy(x, labels, **settings, reduction="none"), losses, bound)
+    oracle.assert_close(F.cross_entropy(x, labels, **settings, reduction="sum"), losses.sum(), bound)
+    counts = (np.ones(5) if weight is None else weight)[labels][labels != 4].sum()
+    oracle.assert_close(F.cross_entropy(x, labels, **settings), losses.sum() / counts, bound)
+
+
+def test_cross_entropy_of_images_and_of_one_row() -> None:
+    x, labels = normal(2, 5, 3, 4), RNG.integers(0, 5, (2, 3, 4))
+    rows = oracle.cross_entropy(x.transpose(0, 2, 3, 1).reshape(-1, 5), labels.ravel())
+    oracle.assert_close(F.cross_entropy(x, labels, reduction="none"), rows.reshape(2, 3, 4))
+    oracle.assert_close(F.cross_entropy(x[0, :, 0, 0], labels[0, 0, 0]), rows[0])
+
+
+def test_cross_entropy_of_probabilities() -> None:
+    x, labels = normal(6, 5), RNG.integers(0, 5, 6)
+    one_hot = np.eye(5)[labels]
+    for settings in ({}, {"label_smoothing": 0.2}):
+        oracle.assert_close(F.cross_entropy(x, one_hot, **settings), F.cross_entropy(x, labels, **settings), 1e-13)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64, np.uint64])
+def test_labels_of_any_integer_type(kind: type) -> None:
+    x = normal(3, 4)
+    np.testing.assert_array_equal(F.cross_entropy(x, np.array([0, 3, 1], kind)), F.cross_entropy(x, [0, 3, 1]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_binary_cross_entropy(dtype: str) -> None:
+    x, t, w = (RNG.random((3, 4)).astype(dtype) for _ in range(3))
+    wide = x.astype(np.float64)
+    losses = -(t * np.log(wide) + (1.0 - t) * np.log(1 - wide))
+    oracle.assert_close(F.binary_cross_entropy(x, t, reduction="none"), losses)
+    oracle.assert_close(F.binary_cross_entropy(x, t), losses.mean())
+    oracle.assert_close(F.binary_cross_entropy(x, t, w, reduction="sum"), (losses * w).sum())
+
+
+def test_binary_cross_entropy_of_certainty_is_bounded() -> None:
+    """Logarithms of at least -100, as in PyTorch."""
+    losses = F.binary_cross_entropy(np.array([0.0, 1, 0, 1]), np.array([0.0, 1, 1, 0]), reduction="none")
+    np.testing.assert_array_equal(losses, [0, 0, 100, 100])
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout(p: float, dtype: str) -> None:
+    pycnn.random.seed(1)
+    x = np.ones(100_000, dtype)
+    y = F.dropout(x, p)
+    kept = y != 0
+    np.testing.assert_allclose(y[kept], 1 / (1 - p), rtol=1e-6)
+    # Five standard deviations of a binomial share.
+    assert abs(kept.mean() - (1 - p)) < 5 * np.sqrt(p * (1 - p) / x.size)
+
+
+def test_dropout_without_chance() -> None:
+    x = normal(5)
+    np.testing.assert_array_equal(F.dropout(x, 0.0), x)
+    np.testing.assert_array_equal(F.dropout(x, 1.0), np.zeros(5))
+    np.testing.assert_array_equal(F.dropout(x, 0.7, training=False), x)
+
+
+def test_dropout_repeats_with_its_seed() -> None:
+    results = []
+    for seed in (3, 3, 4):
+        pycnn.random.seed(seed)
+        results.append(F.dropout(np.ones(50)))
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] != results[2]).any()
+
+
+def test_dropout_gives_its_gradient_to_what_it_kept() -> None:
+    x = Tensor(np.ones(50), requires_grad=True)
+    y = F.dropout(x)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, y.detach().numpy())
+
+
+# Errors: one message that names what was expected and what was received, and no kernel runs.
+
+OBJECTS = np.full((1, 3, 5, 5), None)
+ROWS, LABELS = normal(4, 3), np.array([0, 1, 2, 0])
+CONV_ERRORS = [
+    ((X[0, 0], W), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
+    ((X[None], W), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (1, 2, 3, 6, 5)"),
+    ((X, W[0]), ValueError, "weight must have the axes (K, C / groups, KH, KW); received the shape (3, 3, 3)"),
+    ((X, W[:, :2]), ValueError, "weight must have 3 input channels (the input has 3, groups is 1); received 2"),
+    ((X, W, B[:3]), ValueError, "bias must have the shape (4,), one for each output channel; received (3,)"),
+    ((X, W, B[None]), ValueError, "bias must have the shape (4,), one for each output channel; received (1, 4)"),
+    ((X, normal(4, 3, 7, 3)), ValueError, "it extends over 7 in height, the input over 6 + 0 + 0"),
+    ((X, W, None, 1, 0, (1, 3)), ValueError, "it extends over 7 in width, the input over 5 + 0 + 0"),
+    ((X, W, None, 0), ValueError, "stride must be at least 1; received 0"),
+    ((X, W, None, (1, -2)), ValueError, "stride must be at least 1; received (1, -2)"),
+    ((X, W, None, (1, 1, 1)), ValueError, "stride must be an integer or a pair of integers; received (1, 1, 1)"),
+    ((X, W, None, 1.5), TypeError, "stride must be an integer; received 1.5"),
+    ((X, W, None, "2"), TypeError, "stride must be an integer; received '2'"),
+    ((X, W, None, 1, -1), ValueError, "padding must be at least 0; received -1"),
+    ((X, W, None, 1, "sane"), ValueError, "padding must be one of 'same', 'valid'; received 'sane'. Did you mean 'same'?"),
+    ((X, W, None, 2, "same"), ValueError, "padding 'same' needs a stride of 1; received (2, 2)"),
+    ((X, W, None, 1, ((1, 1),)), ValueError, "padding for each side must be ((top, bottom), (left, right))"),
+    ((X, W, None, 1, 0, 0), ValueError, "dilation must be at least 1; received 0"),
+    ((X, W, None, 1, 0, 1, 2), ValueError, "groups must divide the channels, 3 in and 4 out; received 2"),
+    ((X, W, None, 1, 0, 1, 0), ValueError, "groups must be at least 1; received 0"),
+    ((X, W, None, 1, 0, 1, 1.0), TypeError, "groups must be an integer; received 1.0"),
+    ((X.astype(int), W), TypeError, "input must hold float32 or float64; received int64"),
+    ((X > 0, W), TypeError, "input must hold float32 or float64; received bool"),
+    ((X.astype(np.float16), W), TypeError, "input must hold float32 or float64; received float16"),
+    ((X.astype(complex), W), TypeError, "input must hold float32 or float64; received complex128"),
+    ((OBJECTS, W), TypeError, "input must hold float32 or float64; received object"),
+    ((X, OBJECTS), TypeError, "weight must hold float32 or float64; received object"),
+    ((X, W.astype("f4")), TypeError, "weight must have the dtype of the input, float64; received float32"),
+    ((X, W, B.astype("f4")), TypeError, "bias must have the dtype of the input, float64; received float32"),
+    ((None, W), TypeError, "input must hold float32 or float64; received object"),
+    ((X[:, :0], W[:, :0]), ValueError, "a convolution needs at least one channel; received 0 in and 4 out"),
+    ((X, normal(4, 3, 0, 3)), ValueError, "the kernel must be at least 1 in height; received 0"),
+]  # fmt: skip
+ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] = [
+    *((F.conv2d, *case) for case in CONV_ERRORS),
+    *(
+        (pool, *case)
+        for pool in (F.max_pool2d, F.avg_pool2d)
+        for case in [
+            ((X[0, 0], 2), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
+            ((X.astype(int), 2), TypeError, "input must hold float32 or float64; received int64"),
+            ((OBJECTS, 2), TypeError, "input must hold float32 or float64; received object"),
+            ((X, 0), ValueError, "kernel_size must be at least 1; received 0"),
+            ((X, 2.0), TypeError, "kernel_size must be an integer; received 2.0"),
+            ((X, 2, 0), ValueError, "stride must be at least 1; received 0"),
+            ((X, 2, -1), ValueError, "stride must be at least 1; received -1"),
+            ((X, 7), ValueError, "a window must fit the padded input: it extends over 7 in height, the input over 6"),
+            ((X, 3, 1, 2), ValueError, "padding must be at most half a window, 1 in height; received (2, 2)"),
+            ((X, 2, 1, ((0, 0), (0, 2))), ValueError, "padding must be at most half a window, 1 in width"),
+        ]
+    ),
+    (F.max_pool2d, (X, 2, 1, 0, 0), ValueError, "dilation must be at least 1; received 0"),
+    (F.avg_pool2d, (X, 2, 1, 0, False, True, 0), ValueError, "divisor_override must not be 0"),
+    (F.avg_pool2d, (X, 2, 1, 0, False, True, 1.5), TypeError, "divisor_override must be an integer; received 1.5"),
+    (F.linear, (X, normal(3, 4)), ValueError, "input must have 4 features in its last axis, as weight does; received 5"),
+    (F.linear, (X, normal(3, 5), normal(2)), ValueError, "bias must have the shape (3,); received (2,)"),
+    (F.linear, (X, W), ValueError, "weight must have the axes (O, I) and input at least one axis; received the shapes"),
+    (F.linear, (X, normal(3, 5, dtype="float32")), TypeError, "weight must have the dtype of the input, float64"),
+    (F.linear, (X.astype(int), normal(3, 5)), TypeError, "input must hold float32 or float64; received int64"),
+    *((f, (X.astype(int),), TypeError, "input must hold float32 or float64; received int64")
+      for f in (F.relu, F.tanh, F.sigmoid, F.softmax, F.log_softmax, F.dropout)),
+    (F.relu, (X, True), ValueError, "inplace must be False"),
+    (F.softmax, (X, 4), ValueError, "dim must be from -4 to 3 for the shape (2, 3, 6, 5); received 4"),
+    (F.softmax, (X, 1.0), TypeError, "dim must be an integer; received 1.0"),
+    (F.log_softmax, (np.float64(1),), ValueError, "input must have at least one axis; received a single number"),
+    (F.dropout, (X, 1.5), ValueError, "p must be a probability from 0 to 1; received 1.5"),
+    (F.dropout, (X, -0.1), ValueError, "p must be a probability from 0 to 1; received -0.1"),
+    (F.dropout, (X, np.nan), ValueError, "p must be a probability from 0 to 1; received nan"),
+    (F.cross_entropy, (ROWS, LABELS[:3]), ValueError, "target must have the shape (4,), a class for each row; received (3,)"),
+    (F.cross_entropy, (ROWS, LABELS[None]), ValueError, "target must have the shape (4,), a class for each row; received (1, 4)"),
+    (F.cross_entropy, (ROWS, LABELS + 1), ValueError, "target must hold class numbers from 0 to 2; received 3"),
+    (F.cross_entropy, (ROWS, LABELS - 1), ValueError, "target must hold class numbers from 0 to 2; received -1"),
+    (F.cross_entropy, (ROWS, LABELS > 0), TypeError, "target must hold class numbers or probabilities; received bool"),
+    (F.cross_entropy, (ROWS, LABELS.astype(object)), TypeError, "class numbers or probabilities; received object"),
+    (F.cross_entropy, (ROWS, LABELS.astype(float)), ValueError,
+     "target must hold class numbers, or probabilities of the input's shape (4, 3); received float64 of the shape (4,)"),
+    (F.cross_entropy, (ROWS.astype(int), LABELS), TypeError, "input must hold float32 or float64; received int64"),
+    (F.cross_entropy, (ROWS, LABELS, normal(2)), ValueError, "weight must have the shape (3,), one for each class; received (2,)"),
+    (F.cross_entropy, (ROWS[:, :0], LABELS), ValueError, "input needs at least one class; received the shape (4, 0)"),
+    (lambda *a: F.cross_entropy(*a, reduction="men"), (ROWS, LABELS), ValueError,
+     "reduction must be one of 'mean', 'sum', 'none'; received 'men'. Did you mean 'mean'?"),
+    (lambda *a: F.cross_entropy(*a, label_smoothing=1.5), (ROWS, LABELS), ValueError,
+     "label_smoothing must be from 0 to 1; received 1.5"),
+    (lambda *a: F.cross_entropy(*a, size_average=True), (ROWS, LABELS), ValueError, "size_average and reduce are former names"),
+    (F.binary_cross_entropy, (ROWS, ROWS), ValueError, "input must lie between 0 and 1; received"),
+    (F.binary_cross_entropy, (ROWS * 0, ROWS), ValueError, "target must lie between 0 and 1; received"),
+    (F.binary_cross_entropy, (ROWS * 0, ROWS[:2] * 0), ValueError,
+     "target must have the shape of the input, (4, 3); received (2, 3)"),
+    (F.binary_cross_entropy, (ROWS * 0, LABELS), TypeError, "target must hold float32 or float64; received int64"),
+    (lambda *a: F.conv2d(*a, data_format="channel_last"), (X, W), ValueError,
+     "data_format must be 'channels_first' or 'channels_last'; received 'channel_last'. Did you mean 'channels_last'?"),
+    (lambda *a: F.conv2d(*a, weight_format="OHWI"), (X, W), ValueError, "weight_format must be one of 'OIHW', 'HWIO'"),
+    (lambda *a: F.conv2d(*a, activation="rely"), (X, W), ValueError, "received 'rely'. Did you mean 'relu'?"),
+    (lambda *a: F.conv2d(*a, algorithm="magic"), (X, W), ValueError,
+     "algorithm of conv_forward must be 'auto' or one of 'direct'; received 'magic'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "arguments", "error", "message"), ERRORS, ids=[message for *_, message in ERRORS])
+@pytest.mark.parametrize("kind", ["arrays", "tensors"])
+def test_errors(
+    call: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    error: type[Exception],
+    message: str,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a kernel ran")
+
+    monkeypatch.setattr(Plan, "run", refuse)
+    if kind == "tensors":
+        arguments = tuple(Tensor(a) if isinstance(a, np.ndarray) and a.dtype.kind in "fi" else a for a in arguments)
+    with pytest.raises(error, match=re.escape(message)):
+        call(*arguments)
+
+
+def test_more_positions_than_an_index_holds() -> None:
+    with pytest.raises(ValueError, match="windows of at most 65536 elements; received 1 x 300 x 300"):
+        F.max_pool2d(np.zeros((1, 1, 300, 300)), 300)
+    assert F.avg_pool2d(np.ones((1, 1, 300, 300)), 300).item() == pytest.approx(1)
