@@ -16,6 +16,7 @@ The weight gradient is :func:`weight_gradient_kernel`: the tile is a block of dw
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from pycnn_kernels.cpu.tile import (
     shift,
     tile_fill_rows,
     tile_load,
+    tile_load_rows,
     tile_multiply_add,
     tile_relu,
     tile_rows,
@@ -49,7 +51,9 @@ FEW_ROWS = 4
 GRADIENT_ROWS = SIMD.gradient_tile_rows
 #: Pixels of one piece of work at most; their tables of offsets lie on the stack.
 PIXELS = 384
-TABLE = PIXELS + ROWS
+#: Parts of phases in one piece of work at most.
+MOST_PARTS = 16
+TABLE = PIXELS + MOST_PARTS * ROWS
 
 #: Fields of an axis class, see :class:`AxisClass`.
 CLASS_FIELDS = 6
@@ -57,15 +61,15 @@ CLASS_FIELDS = 6
 
 @kernel(
     src="array", w="array", bias="array", dst="array",
-    starts="table", d_classes="table", h_classes="table", w_classes="table",
-    phases="int", h_count="int", w_count="int", has_bias="int", relu="int",
+    pieces="table", parts="table", d_classes="table", h_classes="table", w_classes="table",
+    h_count="int", w_count="int", has_bias="int", relu="int",
     N="int", SD="int", SH="int", SW="int", SC="int", R="int",
     TD="int", TH="int", TW="int", TC="int", L="int", G="int",
     source_step_d="int", source_step_h="int", source_step_w="int",
     target_step_d="int", target_step_h="int", target_step_w="int",
     tap_step_d="int", tap_step_h="int", tap_step_w="int",
     w_row="int", w_group="int",
-    join="int", blocks="int", chunk="int",
+    join="int", depth="int", blocks="int",
 )  # fmt: skip
 def gather_kernel(a, item, worker):
     """``dst[p, l] = bias[l] + sum over taps t and channels r of src[p * source_step + t * tap_step, r] * w[t, r, l]``.
@@ -75,51 +79,57 @@ def gather_kernel(a, item, worker):
     begin ``w_group`` elements after the last one's. ``join``: the taps along w follow each other in src and in
     w, so that they are one long row.
 
-    A phase is a class of pixels along each axis. Pieces of work: phase, chunk of pixels, group, block of two
-    vectors of columns. Bits repeat: a target element is summed by one piece, in the order of the taps.
+    A phase is a class of pixels along each axis. Pieces of work: some parts of phases, group, block of two
+    vectors of columns. Piece i has the parts ``pieces[i]`` to ``pieces[i + 1] - 1``, each a phase, its first pixel
+    and how many. Bits repeat: a target element is summed by one piece, in the order of the taps.
     """
-    phase = _phase_of(a, item)
-    item -= a.starts[phase]
     block = item % a.blocks
     group = item // a.blocks % a.G
-    first = item // (a.blocks * a.G) * a.chunk
-    d_class = shift(a.d_classes, phase // (a.h_count * a.w_count) * CLASS_FIELDS)
-    h_class = shift(a.h_classes, phase // a.w_count % a.h_count * CLASS_FIELDS)
-    w_class = shift(a.w_classes, phase % a.w_count * CLASS_FIELDS)
-    rows, outs = local_table(TABLE), local_table(TABLE)
-    count = _list_targets(a, first, group, d_class, h_class, w_class, rows, outs)
+    piece = item // (a.blocks * a.G)
+    rows, outs, counts = local_table(TABLE), local_table(TABLE), local_table(MOST_PARTS)
+    _list_targets(a, piece, group, rows, outs, counts)
     lane_count = lanes_of(a.src)
     column = block * 2 * lane_count
     width = min(2 * lane_count, a.L - column)
     if width == 2 * lane_count:
-        _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, tile_shape(a.src, 1, 2), None)
+        _gather_columns(a, piece, rows, outs, counts, group, column, tile_shape(a.src, 1, 2), None)
     else:
         one = tile_shape(a.src, 1, 1)
-        _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one, width)
+        _gather_columns(a, piece, rows, outs, counts, group, column, one, width)
         if width > lane_count:
             rest = width - lane_count
-            column += lane_count
-            _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, one, rest)
+            _gather_columns(a, piece, rows, outs, counts, group, column + lane_count, one, rest)
 
 
 @njit(error_model="numpy")
-def _phase_of(a, item):
-    """The last phase that starts at ``item`` or before, by bisection."""
-    low, high = 0, a.phases
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a.starts[middle] <= item:
-            low = middle
-        else:
-            high = middle
-    return low
+def _classes_of(a, phase):
+    """The classes of a phase along d, h and w."""
+    d_class = shift(a.d_classes, phase // (a.h_count * a.w_count) * CLASS_FIELDS)
+    h_class = shift(a.h_classes, phase // a.w_count % a.h_count * CLASS_FIELDS)
+    w_class = shift(a.w_classes, phase % a.w_count * CLASS_FIELDS)
+    return d_class, h_class, w_class
 
 
 @njit(error_model="numpy")
-def _list_targets(a, first, group, d_class, h_class, w_class, rows, outs):
-    """Offsets in src and dst of the pixels of one chunk, the last one repeated to fill a tile; their number."""
+def _list_targets(a, piece, group, rows, outs, counts):
+    """For each part of a piece: how many pixels it has, and where they begin in src and dst.
+
+    The table of a part is filled up to whole tiles: its last pixel is repeated, ROWS times.
+    """
+    at = 0
+    for part in range(a.pieces[piece], a.pieces[piece + 1]):
+        phase, first, count = a.parts[part * 3], a.parts[part * 3 + 1], a.parts[part * 3 + 2]
+        counts[part - a.pieces[piece]] = count
+        _list_part(a, phase, first, count, group, shift(rows, at), shift(outs, at))
+        at += count + ROWS
+
+
+@njit(error_model="numpy")
+def _list_part(a, phase, first, size, group, rows, outs):
+    """Offsets in src and dst of ``size`` pixels of a phase, from its pixel ``first`` on."""
+    d_class, h_class, w_class = _classes_of(a, phase)
     GD, GH, GW = d_class[1], h_class[1], w_class[1]
-    last = min(first + a.chunk, a.N * GD * GH * GW)
+    last = first + size
     source_step, target_step = a.source_step_w * a.SC, a.target_step_w * a.TC
     count = 0
     while first + count < last:
@@ -139,42 +149,55 @@ def _list_targets(a, first, group, d_class, h_class, w_class, rows, outs):
         count += length
     for i in range(count, count + ROWS):
         rows[i] = rows[count - 1]
-    return count
+        outs[i] = outs[count - 1]
 
 
 @njit(error_model="numpy")
-def _gather_tiles(a, rows, outs, count, group, column, d_class, h_class, w_class, shape, edge):
-    """All tiles of one chunk of pixels and one block of columns, which ``edge`` cuts off unless it is None."""
-    i = 0
-    while count - i > 2 * FEW_ROWS:
-        tile = with_rows(shape, ROWS)
-        existing = min(ROWS, count - i)
-        _gather_tile(a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge)
-        i += ROWS
-    while i < count:
-        tile = with_rows(shape, FEW_ROWS)
-        existing = min(FEW_ROWS, count - i)
-        _gather_tile(a, shift(rows, i), shift(outs, i), existing, group, column, d_class, h_class, w_class, tile, edge)
-        i += FEW_ROWS
+def _gather_columns(a, piece, rows, outs, counts, group, column, shape, edge):
+    """All tiles of one piece and one block of columns, which ``edge`` cuts off unless it is None.
+
+    Deep sums are divided: each pass of ``a.depth`` channels goes over all tiles with weights that stay in the
+    second-level cache, and leaves its sums in dst for the next.
+    """
+    few, full = with_rows(shape, FEW_ROWS), with_rows(shape, ROWS)
+    for first in range(0, a.R, a.depth):
+        channels = min(a.depth, a.R - first)
+        at = 0
+        for part in range(a.pieces[piece], a.pieces[piece + 1]):
+            classes = _classes_of(a, a.parts[part * 3])
+            count = counts[part - a.pieces[piece]]
+            i = 0
+            while count - i > 2 * FEW_ROWS:
+                there, to, existing = shift(rows, at + i), shift(outs, at + i), min(ROWS, count - i)
+                _gather_tile(a, there, to, existing, group, column, classes, first, channels, full, edge)
+                i += ROWS
+            while i < count:
+                there, to, existing = shift(rows, at + i), shift(outs, at + i), min(FEW_ROWS, count - i)
+                _gather_tile(a, there, to, existing, group, column, classes, first, channels, few, edge)
+                i += FEW_ROWS
+            at += count + ROWS
 
 
 @njit(error_model="numpy")
-def _gather_tile(a, rows, outs, count, group, column, d_class, h_class, w_class, shape, edge):
-    """One tile: the bias, the taps that its phase meets, the activation; its first ``count`` rows are stored."""
+def _gather_tile(a, rows, outs, count, group, column, classes, first, channels, shape, edge):
+    """One tile and ``channels`` channels from ``first`` on: the bias or the sums so far, the taps, the activation."""
+    d_class, h_class, w_class = classes
     acc = tile_zeros(shape)
-    if a.has_bias:
+    if first > 0:
+        acc = tile_load_rows(acc, a.dst, column, outs, edge)
+    elif a.has_bias:
         acc = tile_fill_rows(acc, a.bias, group * a.L + column, edge)
-    weights = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4]
-    runs, length = (1, w_class[3] * a.R) if a.join else (w_class[3], a.R)
+    weights = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4] + first * a.w_row
+    runs, length = (1, w_class[3] * a.R) if a.join else (w_class[3], channels)
     for kd in range(d_class[3]):
         for kh in range(h_class[3]):
             for kw in range(runs):
-                tap = ((kd * a.tap_step_d * a.SH + kh * a.tap_step_h) * a.SW + kw * a.tap_step_w) * a.SC
+                tap = ((kd * a.tap_step_d * a.SH + kh * a.tap_step_h) * a.SW + kw * a.tap_step_w) * a.SC + first
                 b = weights + kd * d_class[5] + kh * h_class[5] + kw * w_class[5]
                 for r in range(tap, tap + length):
                     acc = tile_multiply_add(acc, a.src, r, rows, a.w, b, edge)
                     b += a.w_row
-    if a.relu:
+    if a.relu and first + channels == a.R:
         acc = tile_relu(acc)
     tile_store_rows(acc, a.dst, column, outs, count, edge)
 
@@ -387,26 +410,23 @@ class _Gather:
         blocks = column_blocks(L, p.dtype)
         _, KH, KW = p.kernel
         tap_elements = (p.C // p.G) * p.K
-        chunk = _chunk_pixels(p.N * math.prod(target) * blocks * p.G, R * math.prod(p.kernel) // math.prod(p.stride))
-        starts = [0]
-        for d in axes[0].classes:
-            for h in axes[1].classes:
-                for w in axes[2].classes:
-                    starts.append(starts[-1] + -(-p.N * d.size * h.size * w.size // chunk) * p.G * blocks)
-        self.items = starts.pop()
+        depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
+        phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
+        pieces, parts = _pieces(phases, blocks * p.G, R * math.prod(p.kernel))
+        self.items = (len(pieces) - 1) * blocks * p.G
         # The block holds the addresses of the tables; keeping the arrays here keeps them alive.
-        self._tables = [np.array(starts, np.int64)]
+        self._tables = [np.array(pieces, np.int64), np.array(parts or [[0] * 3], np.int64)]
         for axis, elements in zip(axes, (KH * KW * tap_elements, KW * tap_elements, tap_elements)):
             rows = [
                 [c.start, c.size, c.source, c.taps, first * elements, axis.weight_step * elements]
                 for c, first in zip(axis.classes, axis.weights)
             ]
             self._tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
-        starts_at, d_at, h_at, w_at = (table.ctypes.data for table in self._tables)
+        pieces_at, parts_at, d_at, h_at, w_at = (table.ctypes.data for table in self._tables)
         self.dtype = p.dtype
         self.itemsize = 4 if p.dtype == "float32" else 8
         self.template = gather_kernel.block(
-            starts=starts_at, d_classes=d_at, h_classes=h_at, w_classes=w_at, phases=len(starts),
+            pieces=pieces_at, parts=parts_at, d_classes=d_at, h_classes=h_at, w_classes=w_at,
             h_count=len(axes[1].classes), w_count=len(axes[2].classes),
             has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
             N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
@@ -415,7 +435,8 @@ class _Gather:
             target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
             tap_step_d=axes[0].tap_step, tap_step_h=axes[1].tap_step, tap_step_w=axes[2].tap_step,
             w_row=w_row, w_group=L if forward else R * L,
-            join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1), blocks=blocks, chunk=chunk,
+            join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1 and depth == R),
+            depth=depth, blocks=blocks,
         )  # fmt: skip
         self.parallel = p.multiply_adds > SMALL_WORK
 
@@ -425,15 +446,48 @@ class _Gather:
         launch(gather_kernel.entry(self.dtype), block, self.items, parallel=self.parallel)
 
 
-def _chunk_pixels(pixel_blocks: int, terms: int) -> int:
-    """Pixels of one piece of work, from the pieces' total of pixels and the terms of one element's sum.
+def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list[list[int]]]:
+    """Divide the pixels of all phases into pieces of work of about the same size.
 
-    About 64 pieces let threads share the work evenly; the pieces depend on the problem alone. Eight tiles reuse
-    the weights enough and leave the second-level cache to them; short sums take more tiles in a piece.
+    Args:
+        phases: how many pixels each phase has.
+        blocks: blocks of columns, each of which makes a piece of work of its own from every piece of pixels.
+        terms: products in the sum of one element.
+
+    Returns:
+        Where the parts of each piece begin, with the end of the last; and the parts: phase, first pixel, pixels.
+
+    About 32 pieces let threads share the work evenly; they depend on the problem alone. A piece of few pixels
+    reads its weights too often, unless they are so few that they stay in the first-level cache.
     """
-    most = 8 * ROWS if terms >= 256 else PIXELS // ROWS * ROWS
-    wanted = -(-pixel_blocks // 64)
-    return min(max(-(-wanted // ROWS), 2) * ROWS, most)
+    least = 8 * ROWS if terms >= 256 else 2 * ROWS
+    limit = min(max(-(-sum(phases) * blocks // 32), least), PIXELS) // ROWS * ROWS
+    pieces, parts = [0], []
+    room = limit
+    for phase, pixels in enumerate(phases):
+        first = 0
+        while first < pixels:
+            count = min(pixels - first, room)
+            parts.append([phase, first, count])
+            first += count
+            room -= count
+            if room < FEW_ROWS or len(parts) - pieces[-1] == MOST_PARTS:
+                pieces.append(len(parts))
+                room = limit
+    if len(parts) > pieces[-1]:
+        pieces.append(len(parts))
+    return pieces, parts
+
+
+#: Bytes of weights, of one block of columns, that stay in the second-level cache beside the pixels.
+_WEIGHT_BYTES = 192 * 1024
+
+
+def _pass_depth(R: int, taps: int, dtype: str) -> int:
+    """Channels of one pass over a chunk: all of them, or equal parts whose weights take _WEIGHT_BYTES."""
+    row_bytes = 2 * SIMD.vector_bytes
+    passes = -(-R * taps * row_bytes // _WEIGHT_BYTES)
+    return -(-R // max(passes, 1))
 
 
 _SRC, _W, _BIAS, _DST = (gather_kernel.slot(name) for name in ("src", "w", "bias", "dst"))

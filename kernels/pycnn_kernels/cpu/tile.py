@@ -224,6 +224,23 @@ def tile_load(typing_context, tile, array, index, row_stride, lanes):
 
 
 @intrinsic
+def tile_load_rows(typing_context, tile, array, index, rows, lanes):
+    """A tile whose row ``m`` is ``array[index + rows[m]:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, table, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        for m in range(tile.rows):
+            row = emit.row_pointer(pointer, start, table, m)
+            for j, vector in enumerate(emit.load_vectors(row, masks)):
+                accumulators = emit.set(accumulators, vector, m, j)
+        return accumulators
+
+    return tile(tile, array, index, rows, lanes), generate
+
+
+@intrinsic
 def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes):
     """Add an outer product: ``tile[m, :] += a[a_index + rows[m]] * b[b_index:]``."""
 

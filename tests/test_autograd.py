@@ -1,0 +1,503 @@
+"""Gradients of every operation against differences of its values, first and second order; and the walk itself."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pycnn
+import pycnn.functional as F
+from pycnn import Tensor
+from pycnn.autograd import is_grad_enabled
+
+RNG = np.random.default_rng(7)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape)
+
+
+def positive(*shape: int) -> np.ndarray:
+    return RNG.random(shape) + 0.5
+
+
+def apart(*shape: int) -> np.ndarray:
+    """Numbers that are not close to each other nor to 0, where relu, abs and maxima have their kinks."""
+    count = int(np.prod(shape))
+    return RNG.permutation(np.arange(count) - count // 2 + 0.3).reshape(shape) / 8
+
+
+LABELS = np.array([1, 0, 3])
+WEIGHTS = np.array([0.5, 1, 2, 1.5])
+IMAGE, KERNEL, BIAS = normal(2, 4, 7, 6), normal(6, 4, 3, 2), normal(6)
+MASK = np.array([[True, False, True, True], [False] * 4, [True] * 4])
+
+#: name: the operation, and the arrays that it is differentiated by.
+OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
+    "add": (lambda a, b: a + b, [normal(3, 4), normal(3, 4)]),
+    "add a number": (lambda a: 2 + a + 1.5, [normal(3, 4)]),
+    "add an array": (lambda a: a + np.ones((3, 4)), [normal(3, 4)]),
+    "subtract": (lambda a, b: a - b, [normal(3, 4), normal(3, 4)]),
+    "subtract from a number": (lambda a: 2 - a, [normal(3, 4)]),
+    "multiply": (lambda a, b: a * b, [normal(3, 4), normal(3, 4)]),
+    "multiply by itself": (lambda a: a * a, [normal(3, 4)]),
+    "divide": (lambda a, b: a / b, [normal(3, 4), positive(3, 4)]),
+    "divide a number": (lambda a: 3 / a, [positive(3, 4)]),
+    "power": (lambda a, b: a**b, [positive(3, 4), normal(3, 4)]),
+    "square": (lambda a: a**2, [normal(3, 4)]),
+    "inverse square root": (lambda a: a**-0.5, [positive(3, 4)]),
+    "power of a number": (lambda a: 2**a, [normal(3, 4)]),
+    "negate": (lambda a: -a, [normal(3, 4)]),
+    "broadcast rows": (lambda a, b: a * b, [normal(3, 4), normal(4)]),
+    "broadcast columns": (lambda a, b: a / b, [normal(3, 4), positive(3, 1)]),
+    "broadcast both ways": (lambda a, b: a * b, [normal(3, 1), normal(1, 4)]),
+    "broadcast a scalar": (lambda a, b: a**b, [positive(3, 4), normal()]),
+    "broadcast new axes": (lambda a, b: a - b * b, [normal(2, 3, 4), normal(3, 1)]),
+    "matmul": (lambda a, b: a @ b, [normal(3, 4), normal(4, 5)]),
+    "matmul with itself": (lambda a: a @ a, [normal(3, 3)]),
+    "matmul vector vector": (lambda a, b: a @ b, [normal(4), normal(4)]),
+    "matmul vector matrix": (lambda a, b: a @ b, [normal(4), normal(4, 5)]),
+    "matmul matrix vector": (lambda a, b: a @ b, [normal(3, 4), normal(4)]),
+    "matmul stacks": (lambda a, b: a @ b, [normal(2, 3, 4), normal(2, 4, 5)]),
+    "matmul broadcast stacks": (lambda a, b: a @ b, [normal(2, 1, 3, 4), normal(6, 4, 5)]),
+    "matmul stack vector": (lambda a, b: a @ b, [normal(2, 3, 4), normal(4)]),
+    "matmul vector stack": (lambda a, b: a @ b, [normal(3), normal(2, 3, 4)]),
+    "matmul array": (lambda a: np.ones((2, 3)) @ a, [normal(3, 4)]),
+    "exp": (lambda a: a.exp(), [normal(3, 4)]),
+    "log": (lambda a: a.log(), [positive(3, 4)]),
+    "sqrt": (lambda a: a.sqrt(), [positive(3, 4)]),
+    "abs": (lambda a: a.abs(), [apart(3, 4)]),
+    "clip": (lambda a: a.clip(-0.6, 0.4), [apart(3, 4)]),
+    "clip below": (lambda a: a.clip(0), [apart(3, 4)]),
+    "sum": (lambda a: a.sum(), [normal(3, 4)]),
+    "sum along an axis": (lambda a: a.sum(1) * a.sum(-1), [normal(3, 4)]),
+    "sum along axes": (lambda a: a.sum((0, 2), keepdims=True), [normal(3, 4, 2)]),
+    "mean": (lambda a: a.mean() * a.mean(0), [normal(3, 4)]),
+    "mean along axes": (lambda a: a.mean((1, 2)), [normal(3, 4, 2)]),
+    "reshape": (lambda a: a.reshape(2, -1) * 2, [normal(3, 4)]),
+    "transpose": (lambda a: a.transpose(2, 0, 1), [normal(3, 4, 2)]),
+    "transpose counted from the end": (lambda a: a.transpose(0, -1, 1), [normal(3, 4, 2)]),
+    "reverse the axes": (lambda a: a.T @ a, [normal(3, 4)]),
+    "index": (lambda a: a[1], [normal(3, 4)]),
+    "slice": (lambda a: a[::-2, 1:3], [normal(3, 4)]),
+    "index with repeats": (lambda a: a[[0, 0, 2]] * a[[1, 2, 2]], [normal(3, 4)]),
+    "index pairs": (lambda a: a[np.arange(3), LABELS], [normal(3, 4)]),
+    "index with a mask": (lambda a: a[MASK], [normal(3, 4)]),
+    "index with a tensor": (lambda a: a[Tensor(LABELS[:2])], [normal(3, 4)]),
+    "new axes": (lambda a: a[..., None, 1:], [normal(3, 4)]),
+    "astype": (lambda a: a.astype(np.float64) * 2, [normal(3, 4)]),
+    "conv2d": (lambda x, w, b: F.conv2d(x, w, b), [IMAGE, KERNEL, BIAS]),
+    "conv2d steps": (
+        lambda x, w, b: F.conv2d(x, w, b, 2, ((1, 0), (0, 2)), (1, 2)),
+        [IMAGE, KERNEL, BIAS],
+    ),
+    "conv2d groups": (lambda x, w: F.conv2d(x, w, None, 1, 1, groups=2), [IMAGE, KERNEL[:, :2]]),
+    "conv2d relu": (lambda x, w, b: F.conv2d(x, w, b, activation="relu"), [IMAGE, KERNEL, BIAS]),
+    "conv2d relu without bias": (lambda x, w: F.conv2d(x, w, activation="relu"), [IMAGE, KERNEL]),
+    "conv2d channels last": (
+        lambda x, w, b: F.conv2d(
+            x, w, b, padding=1, activation="relu", data_format="channels_last", weight_format="HWIO"
+        ),
+        [normal(2, 5, 6, 3), normal(3, 3, 3, 5), normal(5)],
+    ),
+    "conv2d of one image": (lambda x, w, b: F.conv2d(x, w, b, padding="same"), [IMAGE[0], KERNEL, BIAS]),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), [apart(2, 3, 6, 7)]),
+    "max_pool2d overlapping": (lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), [apart(2, 3, 6, 7)]),
+    "max_pool2d dilated": (lambda x: F.max_pool2d(x, 2, 1, 1, 2), [apart(2, 3, 6, 7)]),
+    "max_pool2d channels last": (lambda x: F.max_pool2d(x, 3, 2, data_format="channels_last"), [apart(2, 7, 6, 3)]),
+    "max_pool2d with indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], [apart(2, 3, 6, 7)]),
+    "max_pool2d of one image": (lambda x: F.max_pool2d(x, 2), [apart(3, 6, 7)]),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [normal(2, 3, 6, 7)]),
+    "avg_pool2d padded": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), [normal(2, 3, 6, 7)]),
+    "avg_pool2d channels last": (
+        lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=4, data_format="channels_last"),
+        [normal(2, 6, 7, 3)],
+    ),
+    "linear": (F.linear, [normal(3, 2, 5), normal(4, 5), normal(4)]),
+    "linear relu": (
+        lambda x, w, b: F.linear(x, w, b, weight_format="IO", activation="relu"),
+        [normal(3, 5), normal(5, 4), normal(4)],
+    ),
+    "linear single output": (F.linear, [normal(3, 5), normal(5), normal()]),
+    "relu": (F.relu, [apart(3, 4)]),
+    "tanh": (F.tanh, [normal(3, 4)]),
+    "sigmoid": (F.sigmoid, [normal(3, 4)]),
+    "softmax": (lambda x: F.softmax(x, 1), [normal(3, 4)]),
+    "softmax along a middle axis": (lambda x: F.softmax(x, 1), [normal(2, 3, 4)]),
+    "log_softmax": (lambda x: F.log_softmax(x, 0), [normal(3, 4)]),
+    "cross_entropy": (lambda x: F.cross_entropy(x, LABELS), [normal(3, 4)]),
+    "cross_entropy with everything": (
+        lambda x: F.cross_entropy(x, LABELS, WEIGHTS, ignore_index=0, label_smoothing=0.1),
+        [normal(3, 4)],
+    ),
+    "cross_entropy smoothed": (
+        lambda x: F.cross_entropy(x, LABELS, reduction="none", label_smoothing=0.3),
+        [normal(3, 4)],
+    ),
+    "cross_entropy of images": (
+        lambda x: F.cross_entropy(x, LABELS.reshape(1, 3, 1), reduction="sum"),
+        [normal(1, 4, 3, 1)],
+    ),
+    "cross_entropy of probabilities": (
+        lambda x, t: F.cross_entropy(x, t, WEIGHTS, label_smoothing=0.1),
+        [normal(3, 4), positive(3, 4)],
+    ),
+    "binary_cross_entropy": (F.binary_cross_entropy, [RNG.random((3, 4)) * 0.8 + 0.1, RNG.random((3, 4)) * 0.8 + 0.1]),
+    "binary_cross_entropy weighted": (
+        lambda x: F.binary_cross_entropy(x, np.ones(4), WEIGHTS, reduction="none"),
+        [RNG.random(4) * 0.8 + 0.1],
+    ),
+    "dropout": (lambda x: _seeded_dropout(x), [normal(3, 4)]),
+    "a small network": (
+        lambda x, w, b, v: F.cross_entropy(
+            F.linear(F.max_pool2d(F.conv2d(x, w, b, activation="relu"), 2).reshape(3, -1), v), LABELS
+        ),
+        [normal(3, 2, 6, 6), normal(3, 2, 3, 3), normal(3), normal(4, 12)],
+    ),
+}
+
+
+def _seeded_dropout(x: Tensor) -> Tensor:
+    pycnn.random.seed(5)
+    return F.dropout(x, 0.4)
+
+
+def leaves(arrays: list[np.ndarray]) -> list[Tensor]:
+    return [Tensor(a, requires_grad=True) for a in arrays]
+
+
+def gradients(tensors: list[Tensor]) -> list[np.ndarray]:
+    return [np.zeros(t.shape) if t.grad is None else t.grad.data for t in tensors]
+
+
+def assert_derivatives(value: Callable[..., float], arrays: list[np.ndarray], found: list[np.ndarray]) -> None:
+    """Compare gradients with differences of ``value`` along a random direction in each of the arrays."""
+    step = 1e-5
+    for i, (array, gradient) in enumerate(zip(arrays, found)):
+        assert gradient.shape == array.shape
+        direction = np.random.default_rng(i).standard_normal(array.shape)
+        ahead, behind = ([*arrays[:i], array + sign * step * direction, *arrays[i + 1 :]] for sign in (1, -1))
+        expected = (value(*ahead) - value(*behind)) / (2 * step)
+        assert (gradient * direction).sum() == pytest.approx(expected, rel=2e-6, abs=2e-7), f"operand {i}"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_first_derivatives(name: str) -> None:
+    operation, arrays = OPERATIONS[name]
+    tensors = leaves(arrays)
+    y = operation(*tensors)
+    weights = np.random.default_rng(11).standard_normal(y.shape)
+    y.backward(weights)
+    for tensor in tensors:
+        assert tensor.grad.dtype == tensor.dtype
+        assert not tensor.grad.requires_grad
+    assert_derivatives(lambda *a: float((operation(*map(Tensor, a)).data * weights).sum()), arrays, gradients(tensors))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_second_derivatives(name: str) -> None:
+    """The gradient of a random mixture of the first gradients."""
+    operation, arrays = OPERATIONS[name]
+    mixtures = [np.random.default_rng(13 + i).standard_normal(a.shape) for i, a in enumerate(arrays)]
+
+    def mixed_gradients(*a: np.ndarray) -> tuple[list[Tensor], Tensor]:
+        tensors = leaves(list(a))
+        y = operation(*tensors)
+        # Weighted by y, so that operations that are linear have second derivatives too.
+        (y * y).sum().backward(create_graph=True)
+        mixture = Tensor(np.zeros(()))
+        for tensor, weights in zip(tensors, mixtures):
+            mixture = mixture + (tensor.grad * weights).sum()
+            tensor.grad = None
+        return tensors, mixture
+
+    tensors, mixture = mixed_gradients(*arrays)
+    mixture.backward()
+    assert_derivatives(lambda *a: mixed_gradients(*a)[1].item(), arrays, gradients(tensors))
+
+
+def test_every_function_is_differentiated_here() -> None:
+    """A new public operation without a gradient check is noticed."""
+    checked = " ".join(OPERATIONS)
+    assert [name for name in F.__all__ if name not in checked and name != "logits_of"] == []
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float32_stays_float32(name: str) -> None:
+    operation, arrays = OPERATIONS[name]
+    if "astype" in name or "array" in name or "weighted" in name or "everything" in name or "probabilities" in name:
+        pytest.skip("brings a float64 operand of its own")
+    tensors = leaves([a.astype(np.float32) for a in arrays])
+    y = operation(*tensors)
+    assert y.dtype == np.float32
+    y.sum().backward()
+    for tensor in tensors:
+        assert tensor.grad.dtype == np.float32
+
+
+# Accumulation.
+
+
+def test_gradients_add_up_until_cleared() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    for calls in (1, 2, 3):
+        (x * x).sum().backward()
+        np.testing.assert_array_equal(x.grad.data, calls * 2 * x.data)
+    x.grad = None
+    (x * 3).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [3, 3])
+
+
+def test_a_kept_gradient_does_not_change_later() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    first = x.grad.data
+    copy = first.copy()
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(first, copy)
+
+
+def test_diamonds() -> None:
+    """A result that is used twice hands both gradients on, once."""
+    x = Tensor(np.array(3.0), requires_grad=True)
+    y = x * x
+    z = y * y + y  # x^4 + x^2
+    z.backward()
+    assert x.grad.item() == 4 * 27 + 2 * 3
+
+
+def test_a_chain_of_diamonds_takes_linear_time() -> None:
+    x = Tensor(np.array(1.0), requires_grad=True)
+    y = x
+    for _ in range(60):
+        y = y + y  # 2^60 paths
+    y.backward()
+    assert x.grad.item() == 2.0**60
+
+
+def test_ten_thousand_additions() -> None:
+    """No recursion, neither in the walk back nor when the graph is thrown away."""
+    x = Tensor(np.array(1.0), requires_grad=True)
+    y = x
+    for _ in range(10_000):
+        y = y + x
+    y.backward()
+    assert x.grad.item() == 10_001
+
+
+def test_a_deep_graph_is_thrown_away_unused() -> None:
+    x = Tensor(np.array(1.0), requires_grad=True)
+    y = x
+    for _ in range(100_000):
+        y = y + 1
+    del y
+    gc.collect()
+
+
+def test_several_results_share_a_leaf() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    a, b = x * 2, x * 3
+    a.sum().backward()
+    b.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [5, 5])
+
+
+def test_only_leaves_that_ask_get_a_gradient() -> None:
+    x, w, c = Tensor([1.0], requires_grad=True), Tensor([2.0], requires_grad=True), Tensor([3.0])
+    hidden = x * w
+    (hidden * c).backward()
+    assert hidden.grad is None
+    assert c.grad is None
+    assert (x.grad.item(), w.grad.item()) == (6, 3)
+
+
+def test_the_gradient_of_a_leaf_itself() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    x.backward(np.array([3.0, 4.0]))
+    np.testing.assert_array_equal(x.grad.data, [3, 4])
+    assert x.grad.dtype == np.float32
+
+
+def test_a_wider_operand_does_not_widen_the_gradient() -> None:
+    x, w = Tensor(np.ones(3, np.float32), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    y = x * w
+    assert y.dtype == np.float64
+    y.sum().backward()
+    assert (x.grad.dtype, w.grad.dtype) == (np.float32, np.float64)
+
+
+def test_integers_take_part_without_a_gradient() -> None:
+    x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    (x * Tensor(np.array([3, 4]))).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [3, 4])
+
+
+def test_indices_have_no_gradient() -> None:
+    x = Tensor(apart(1, 1, 4, 4), requires_grad=True)
+    y, indices = F.max_pool2d(x, 2, return_indices=True)
+    assert y.requires_grad
+    assert not indices.requires_grad
+    assert indices.numpy().dtype == np.int64
+
+
+def test_integers_and_masks_have_no_gradient() -> None:
+    x = Tensor(apart(3), requires_grad=True)
+    assert not (x > 0).requires_grad
+    assert not x.astype(np.int64).requires_grad
+
+
+MASKING = {
+    "relu": F.relu,
+    "clip": lambda x: x.clip(0),
+    "conv2d": lambda x: F.conv2d(x, np.ones((1, 1, 1, 1)), activation="relu"),
+    "max_pool2d": lambda x: F.max_pool2d(x, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MASKING)
+def test_masked_gradients_are_dropped_even_if_they_are_not_finite(name: str) -> None:
+    """Where the derivative is 0, 0 * inf must not become NaN."""
+    x = Tensor(np.array([-2.0, -1.0, 1.0, 2.0]).reshape(1, 1, 2, 2), requires_grad=True)
+    y = MASKING[name](x)
+    upstream = np.where(y.data > 0, 5, np.inf)
+    y.backward(upstream)
+    if name == "max_pool2d":
+        np.testing.assert_array_equal(x.grad.data.ravel(), [0, np.inf, 0, 5])
+    else:
+        np.testing.assert_array_equal(x.grad.data.ravel(), [0, 0, 5, 5])
+
+
+@pytest.mark.parametrize(("exponent", "slope"), [(0, 0), (1, 1), (2, 0), (3, 0)])
+def test_the_power_of_zero(exponent: int, slope: int) -> None:
+    """Constant and linear powers have finite derivatives at 0."""
+    x = Tensor(np.zeros(1), requires_grad=True)
+    (x**exponent).backward()
+    assert x.grad.item() == slope
+
+
+# The graph.
+
+
+def test_a_graph_is_released_after_use() -> None:
+    x = Tensor([1.0], requires_grad=True)
+    y = (x * x).exp()
+    y.backward()
+    with pytest.raises(RuntimeError, match=r"released; pass retain_graph=True to the earlier call"):
+        y.backward()
+
+
+def test_a_graph_can_be_retained() -> None:
+    x = Tensor([1.0], requires_grad=True)
+    y = x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 4
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        y.backward()
+
+
+def test_activations_are_let_go_after_use() -> None:
+    x = Tensor(np.ones(4), requires_grad=True)
+    hidden = x.exp()
+    loss = (hidden * hidden).sum()
+    alive = weakref.ref(hidden)
+    del hidden
+    assert alive() is not None
+    loss.backward()
+    assert alive() is None
+
+
+def test_nothing_is_recorded_without_a_reason() -> None:
+    x = Tensor(np.ones(4))
+    y = x.exp()
+    alive = weakref.ref(x)
+    del x
+    assert not y.requires_grad
+    assert alive() is None
+
+
+def test_detach() -> None:
+    x = Tensor([2.0], requires_grad=True)
+    y = x * x
+    assert not y.detach().requires_grad
+    assert np.shares_memory(y.detach().data, y.data)
+    (y.detach() * x).backward()
+    assert x.grad.item() == 4
+
+
+def test_no_grad() -> None:
+    x = Tensor([1.0], requires_grad=True)
+    with pycnn.no_grad():
+        assert not is_grad_enabled()
+        assert not (x * 2).requires_grad
+        with pycnn.no_grad():
+            pass
+        assert not is_grad_enabled()
+    assert is_grad_enabled()
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_ends_with_an_error() -> None:
+    with pytest.raises(KeyError), pycnn.no_grad():
+        raise KeyError
+    assert is_grad_enabled()
+
+
+def test_no_grad_is_of_one_thread() -> None:
+    seen: list[bool] = []
+    with pycnn.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(is_grad_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_first_gradients_are_recorded_only_when_asked() -> None:
+    x = Tensor([2.0], requires_grad=True)
+    (x**3).backward()
+    assert not x.grad.requires_grad
+    x.grad = None
+    (x**3).backward(create_graph=True)
+    first = x.grad
+    assert first.requires_grad
+    x.grad = None
+    first.backward(create_graph=True)
+    second = x.grad
+    assert second.item() == 12
+    x.grad = None
+    second.backward()
+    assert x.grad.item() == 6
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("tensor", "gradient", "error", "message"),
+    [
+        (Tensor([1.0]), None, RuntimeError, "backward\\(\\) of a tensor that does not require a gradient"),
+        (Tensor([1.0, 2.0], requires_grad=True), None, RuntimeError, "of shape \\(2,\\) needs the argument grad"),
+        (
+            Tensor([1.0, 2.0], requires_grad=True),
+            np.ones(3),
+            ValueError,
+            "the gradient must have the shape of the output, \\(2,\\); received \\(3,\\)",
+        ),
+        (
+            Tensor([1.0, 2.0], requires_grad=True),
+            Tensor(np.ones((2, 1))),
+            ValueError,
+            "the gradient must have the shape of the output, \\(2,\\); received \\(2, 1\\)",
+        ),
+    ],
+)
+def test_errors(tensor: Tensor, gradient: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        tensor.backward(gradient)
+    assert tensor.grad is None

@@ -1,0 +1,48 @@
+"""Every example in a docstring runs and tells the truth."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+import pycnn
+import pycnn_kernels
+
+
+def modules() -> list[str]:
+    names = []
+    for package in (pycnn, pycnn_kernels):
+        names += [package.__name__]
+        names += [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+    return [name for name in names if not name.endswith("__main__")]
+
+
+def examples(module: ModuleType) -> list[doctest.DocTest]:
+    return [test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    report: list[str] = []
+    for test in examples(module):
+        runner.run(test, out=report.append)
+    assert runner.failures == 0, "".join(report)
+
+
+def test_examples_are_found() -> None:
+    """Finding none would pass every test above."""
+    assert sum(len(examples(importlib.import_module(name))) for name in modules()) > 30
+
+
+def test_every_public_function_has_an_example() -> None:
+    """Of the functional layer: what a reader looks up first."""
+    without = [
+        name for name in pycnn.functional.__all__ if ">>>" not in (getattr(pycnn.functional, name).__doc__ or "")
+    ]
+    assert without == ["logits_of"]

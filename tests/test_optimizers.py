@@ -1,0 +1,188 @@
+"""Optimizers: their steps against the oracle, their settings, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pycnn.functional as F
+from pycnn import Tensor, optimizers
+from pycnn.optimizers import SGD, Adam, Optimizer
+from tests import reference as oracle
+
+DTYPES = ("float32", "float64")
+
+
+def parameter(shape: tuple[int, ...], dtype: str = "float64") -> Tensor:
+    return Tensor(np.random.default_rng(1).standard_normal(shape).astype(dtype), requires_grad=True)
+
+
+def gradients(shape: tuple[int, ...], dtype: str, steps: int = 5) -> list[np.ndarray]:
+    rng = np.random.default_rng(2)
+    return [rng.standard_normal(shape).astype(dtype) for _ in range(steps)]
+
+
+def step(optimizer: Optimizer, tensor: Tensor, gradient: np.ndarray) -> None:
+    tensor.grad = Tensor(gradient)
+    optimizer.apply([tensor])
+
+
+OPTIMIZERS: list[tuple[Optimizer, Any]] = [
+    (Adam(), lambda w, g: oracle.adam(w, g, 0.001, 0.9, 0.999, 1e-7)),
+    (Adam(0.1, 0.5, 0.9, 1e-3), lambda w, g: oracle.adam(w, g, 0.1, 0.5, 0.9, 1e-3)),
+    (SGD(), lambda w, g: oracle.sgd(w, g, 0.01)),
+    (SGD(0.1, momentum=0.9), lambda w, g: oracle.sgd(w, g, 0.1, 0.9)),
+    (SGD(0.1, momentum=0.9, nesterov=True), lambda w, g: oracle.sgd(w, g, 0.1, 0.9, True)),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), OPTIMIZERS, ids=lambda o: str(getattr(o, "get_config", str)()))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (5,), (3, 3, 4, 8)])
+def test_steps(optimizer: Optimizer, expected: Any, shape: tuple[int, ...], dtype: str) -> None:
+    fresh = type(optimizer)(**optimizer.get_config())
+    w = parameter(shape, dtype)
+    array, grads = w.data, gradients(shape, dtype)
+    wanted = expected(array, grads)
+    for g in grads:
+        step(fresh, w, g)
+        assert w.grad is None
+    assert w.data is array  # in place
+    assert fresh.iterations == len(grads)
+    oracle.assert_close(w.data, wanted)
+
+
+def test_parameters_do_not_mix() -> None:
+    optimizer = Adam(0.1)
+    together = [parameter((4,)), parameter((2, 3))]
+    alone = [parameter((4,)), parameter((2, 3))]
+    separate = [Adam(0.1), Adam(0.1)]
+    for seed in range(3):
+        for w, v, own in zip(together, alone, separate):
+            g = np.random.default_rng(seed).standard_normal(w.shape)
+            w.grad = Tensor(g)
+            step(own, v, g)
+        optimizer.apply(together)
+    for w, v in zip(together, alone):
+        np.testing.assert_array_equal(w.data, v.data)
+
+
+def test_a_parameter_without_a_gradient_is_left_alone() -> None:
+    w, other = parameter((3,)), parameter((3,))
+    before = other.data.copy()
+    w.grad = Tensor(np.ones(3))
+    SGD().apply([w, other])
+    np.testing.assert_array_equal(other.data, before)
+
+
+def test_the_learning_rate_can_change_between_steps() -> None:
+    w = Tensor(np.zeros(1), requires_grad=True)
+    optimizer = SGD(1.0)
+    step(optimizer, w, np.ones(1))
+    optimizer.learning_rate = 0.5
+    step(optimizer, w, np.ones(1))
+    assert w.data.item() == -1.5
+    optimizer.learning_rate = 0
+    step(optimizer, w, np.ones(1))
+    assert w.data.item() == -1.5
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_any_gradient_that_backward_leaves(optimizer: type[Optimizer]) -> None:
+    """Also those that are views: read-only, or strided."""
+    for forward in (lambda w: w.sum(), lambda w: w.T.sum(0)[0], lambda w: w[::-1].sum(), lambda w: w.reshape(-1).sum()):
+        for shape in ((1,), (1, 1), (3, 2)):
+            w = parameter(shape)
+            before = w.data.copy()
+            forward(w).backward()
+            optimizer(0.5).apply([w])
+            assert (w.data != before).any()
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5), SGD(0.5, 0.9), Adam(0.5)], ids=["sgd", "momentum", "adam"])
+def test_a_parameter_that_is_not_contiguous(optimizer: Optimizer) -> None:
+    """It is changed like any other, or refused; never left as it is without a word."""
+    w = Tensor(np.ones((3, 2)).T, requires_grad=True)
+    w.grad = Tensor(np.ones((2, 3)))
+    try:
+        optimizer.apply([w])
+    except ValueError as error:
+        assert "contiguous" in str(error)
+    else:
+        assert (w.data != 1).all()
+
+
+def test_a_gradient_of_another_dtype_or_shape_is_refused() -> None:
+    for gradient in (np.ones(3, np.float32), np.ones(4)):
+        w = parameter((3,))
+        before = w.data.copy()
+        w.grad = Tensor(gradient)
+        with pytest.raises((TypeError, ValueError), match="must have the"):
+            SGD().apply([w])
+        np.testing.assert_array_equal(w.data, before)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.05, 0.9), SGD(0.05, 0.9, True), Adam(0.1)], ids=str)
+def test_they_find_the_minimum(optimizer: Optimizer) -> None:
+    target = np.array([1.0, -2.0, 3.0])
+    w = Tensor(np.zeros(3), requires_grad=True)
+    for _ in range(300):
+        ((w - target) ** 2).sum().backward()
+        optimizer.apply([w])
+    np.testing.assert_allclose(w.data, target, atol=1e-2)
+
+
+def test_two_runs_have_the_same_bits() -> None:
+    def train() -> np.ndarray:
+        w = parameter((10, 64), "float32")
+        x = np.random.default_rng(3).standard_normal((32, 64)).astype(np.float32)
+        optimizer = Adam(0.01)
+        for _ in range(5):
+            F.cross_entropy(F.linear(x, w), np.arange(32) % 10).backward()
+            optimizer.apply([w])
+        return w.data
+
+    np.testing.assert_array_equal(train(), train())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "config"),
+    [
+        (Adam(), {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
+        (SGD(), {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
+    ],
+)
+def test_defaults_are_those_of_keras(optimizer: Optimizer, config: dict[str, Any]) -> None:
+    assert optimizer.get_config() == config
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("Adam", Adam), ("sgd", SGD), ("SGD", SGD)])
+def test_get_by_name(name: str, kind: type) -> None:
+    assert type(optimizers.get(name)) is kind
+    assert optimizers.get(name) is not optimizers.get(name)
+    one = kind(0.5)
+    assert optimizers.get(one) is one
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: optimizers.get("adm"), ValueError, "must be one of 'adam', 'sgd'; received 'adm'. Did you mean 'adam'?"),
+        (lambda: optimizers.get("newton"), ValueError, "received 'newton'.$"),
+        (lambda: optimizers.get(3), TypeError, "optimizer must be a name or an Optimizer; received 3"),
+        (lambda: optimizers.get(Adam), TypeError, "optimizer must be a name or an Optimizer; received"),
+        (lambda: Adam(-1), ValueError, "learning_rate must be at least 0; received -1"),
+        (lambda: Adam("fast"), TypeError, "learning_rate must be a number; received 'fast'"),
+        (lambda: Adam(float("nan")), ValueError, "learning_rate must be at least 0; received nan"),
+        (lambda: Adam(True), TypeError, "learning_rate must be a number; received True"),
+        (lambda: Adam(beta_1=1.0), ValueError, "beta_1 must be at least 0 and below 1; received 1.0"),
+        (lambda: Adam(beta_2=-0.1), ValueError, "beta_2 must be at least 0 and below 1; received -0.1"),
+        (lambda: Adam(epsilon=-1), ValueError, "epsilon must be at least 0; received -1"),
+        (lambda: SGD(momentum=1.5), ValueError, "momentum must be at least 0 and below 1; received 1.5"),
+    ],
+)
+def test_errors(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message.replace("?", r"\?")):
+        make()

@@ -1,0 +1,316 @@
+"""The functional layer against torch.nn.functional: values, gradients, and what both refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import pycnn
+import pycnn.functional as F
+from pycnn import Tensor
+from tests.reference import assert_close
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
+
+#: float64 against float64: only the order of sums differs.
+BOUND = 1e-12
+
+
+def compare(call: Callable[..., Any], *arrays: np.ndarray, bound: float = BOUND, seed: int = 1) -> None:
+    """``call(functional, *inputs)`` in both libraries: the value, and the gradient of each input."""
+    ours = [Tensor(a, requires_grad=True) for a in arrays]
+    theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, expected = call(F, *ours), call(torch.nn.functional, *theirs)
+    assert_close(y.data, expected.detach().numpy(), bound)
+    upstream = np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype)
+    y.backward(upstream)
+    expected.backward(torch.tensor(upstream))
+    for found, other in zip(ours, theirs):
+        assert_close(found.grad.data, other.grad.numpy(), bound)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
+
+
+def one_or_two(least: int, most: int) -> st.SearchStrategy[Any]:
+    """An argument for both axes: one integer, or a pair."""
+    one = st.integers(least, most)
+    return one | st.tuples(one, one)
+
+
+def both(value: Any) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_conv2d(data: st.DataObject) -> None:
+    draw = data.draw
+    G = draw(st.sampled_from([1, 1, 2, 3]))
+    C, K = G * draw(st.integers(1, 6)), G * draw(st.integers(1, 12))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride, dilation = draw(one_or_two(1, 3)), draw(one_or_two(1, 2))
+    padding = draw(one_or_two(0, 3) | st.just("valid") | (st.just("same") if stride in (1, (1, 1)) else st.nothing()))
+    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    if padding != "same":
+        sides = (0, 0) if padding == "valid" else both(padding)
+        for s, k, d, p in zip(size, kernel, both(dilation), sides):
+            assume((k - 1) * d + 1 <= s + 2 * p)
+    batch = draw(st.sampled_from([(), (1,), (3,)]))
+    arrays = [normal(*batch, C, *size), normal(K, C // G, *kernel)]
+    arrays += [normal(K)] if draw(st.booleans()) else []
+
+    def call(functional: Any, x: Any, w: Any, b: Any = None) -> Any:
+        return functional.conv2d(x, w, b, stride, padding, dilation, G)
+
+    compare(call, *arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.float32])
+def test_conv2d_in_single_precision(dtype: Any) -> None:
+    arrays = [a.astype(dtype) for a in (normal(2, 16, 12, 12), normal(33, 16, 3, 3), normal(33))]
+    compare(lambda functional, *inputs: functional.conv2d(*inputs, padding=1), *arrays, bound=3e-6)
+
+
+@st.composite
+def pools(draw: st.DrawFn, dilations: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """An input, and arguments whose windows fit it."""
+    kernel = draw(one_or_two(1, 4))
+    stride = draw(st.none() | one_or_two(1, 4))
+    dilation = draw(one_or_two(1, dilations))
+    half = min(k // 2 for k in both(kernel))
+    padding = draw(one_or_two(0, half))
+    ceil_mode = draw(st.booleans())
+    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    for s, k, d, p in zip(size, both(kernel), both(dilation), both(padding)):
+        assume((k - 1) * d + 1 <= s + 2 * p)
+        # Between the elements of a dilated window there may be all of a small input: PyTorch's gradient then
+        # writes outside its memory.
+        assume(d == 1 or s >= d)
+    x = normal(*draw(st.sampled_from([(2,), (1, 3), (3, 1)])), *size)
+    if draw(st.booleans()):
+        x = np.round(x)  # equal elements: the first must win
+    arguments = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    return x, arguments | ({"dilation": dilation} if dilations > 1 else {})
+
+
+@given(pools(dilations=2))
+@settings(max_examples=150)
+def test_max_pool2d(drawn: tuple[np.ndarray, dict[str, Any]]) -> None:
+    x, arguments = drawn
+    compare(lambda functional, x: functional.max_pool2d(x, **arguments), x)
+    y, indices = F.max_pool2d(x, **arguments, return_indices=True)
+    expected, places = torch.nn.functional.max_pool2d(torch.tensor(x), **arguments, return_indices=True)
+    np.testing.assert_array_equal(y, expected.numpy())
+    np.testing.assert_array_equal(indices, places.numpy())
+
+
+def test_max_pool2d_of_nan_and_infinity() -> None:
+    x = normal(2, 3, 8, 9)
+    x.flat[[3, 40, 41, 100]] = np.nan
+    x.flat[[5, 60]] = np.inf
+    x.flat[200:320] = -np.inf
+    for arguments in ((2,), (3, 1, 1), (3, 2, 1, 2)):
+        found = F.max_pool2d(x, *arguments, return_indices=True)
+        expected = torch.nn.functional.max_pool2d(torch.tensor(x), *arguments, return_indices=True)
+        for a, b in zip(found, expected):
+            np.testing.assert_array_equal(a, b.numpy())
+
+
+@given(pools(dilations=1), st.booleans(), st.sampled_from([None, None, 1, 5, -2]))
+@settings(max_examples=150)
+def test_avg_pool2d(drawn: tuple[np.ndarray, dict[str, Any]], count: bool, divisor: int | None) -> None:
+    x, arguments = drawn
+    arguments |= {"count_include_pad": count, "divisor_override": divisor}
+    compare(lambda functional, x: functional.avg_pool2d(x, **arguments), x)
+
+
+@pytest.mark.parametrize("pool", ["max_pool2d", "avg_pool2d"])
+def test_a_window_larger_than_its_input_rounded_up_to_one(pool: str) -> None:
+    compare(lambda functional, x: getattr(functional, pool)(x, 3, 2, 0, ceil_mode=True), normal(1, 2, 2))
+
+
+@given(st.lists(st.integers(1, 4), max_size=3), st.integers(1, 9), st.integers(1, 20), st.booleans())
+def test_linear(outer: list[int], C: int, K: int, bias: bool) -> None:
+    arrays = [normal(*outer, C), normal(K, C)] + ([normal(K)] if bias else [])
+    compare(lambda functional, *inputs: functional.linear(*inputs), *arrays)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize("scale", [1, 30])
+def test_activations(name: str, scale: float) -> None:
+    compare(lambda functional, x: getattr(functional, name)(x), scale * normal(3, 5, 2))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 3, 5, 4), (2, 1, 3, 2, 4)])
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_softmax_and_its_default_axis(name: str, shape: tuple[int, ...]) -> None:
+    for dim in (None, *range(-len(shape), len(shape))):
+        compare(lambda functional, x, dim=dim: getattr(functional, name)(x, dim), 3 * normal(*shape))
+
+
+REDUCTIONS = st.sampled_from(["mean", "sum", "none"])
+
+
+@given(st.data())
+def test_cross_entropy_of_labels(data: st.DataObject) -> None:
+    draw = data.draw
+    C = draw(st.integers(1, 6))
+    shape = draw(st.sampled_from([(), (1,), (5,), (2, 3), (2, 1, 3)]))
+    x = 3 * normal(*shape[:1], C, *shape[1:])
+    labels = np.array(draw(st.lists(st.integers(0, C - 1), min_size=int(np.prod(shape)), max_size=30)))
+    labels = np.resize(labels, shape).astype(np.int64)
+    options: dict[str, Any] = {"reduction": draw(REDUCTIONS), "label_smoothing": draw(st.sampled_from([0.0, 0.1, 1.0]))}
+    ignore = draw(st.sampled_from([-100, 0]))
+    assume((labels != ignore).any())  # the mean over nothing has a test of its own
+    weight = np.abs(normal(C)) + 0.1 if draw(st.booleans()) else None
+
+    def call(functional: Any, x: Any) -> Any:
+        to = torch.tensor if functional is torch.nn.functional else np.asarray
+        weights = None if weight is None else to(weight)
+        return functional.cross_entropy(x, to(labels), weights, ignore_index=ignore, **options)
+
+    compare(call, x)
+
+
+@given(st.data())
+def test_cross_entropy_of_probabilities(data: st.DataObject) -> None:
+    draw = data.draw
+    shape = draw(st.sampled_from([(4,), (5, 3), (2, 3, 4)]))
+    x, target = 3 * normal(*shape), np.abs(normal(*shape))
+    options = {"reduction": draw(REDUCTIONS), "label_smoothing": draw(st.sampled_from([0.0, 0.2]))}
+    classes = shape[0] if len(shape) == 1 else shape[1]
+    weight = np.abs(normal(classes)) if draw(st.booleans()) else None
+
+    def call(functional: Any, x: Any, t: Any) -> Any:
+        weights = None if weight is None else torch.tensor(weight) if functional is not F else weight
+        return functional.cross_entropy(x, t, weights, **options)
+
+    compare(call, x, target)
+
+
+@given(REDUCTIONS, st.booleans())
+def test_binary_cross_entropy(reduction: str, weighted: bool) -> None:
+    rng = np.random.default_rng(4)
+    x, t, w = rng.random((3, 5)), rng.random((3, 5)), rng.random((3, 5))
+
+    def call(functional: Any, x: Any, t: Any) -> Any:
+        weight = None if not weighted else torch.tensor(w) if functional is not F else w
+        return functional.binary_cross_entropy(x, t, weight, reduction=reduction)
+
+    compare(call, x, t)
+
+
+def test_binary_cross_entropy_at_its_limits() -> None:
+    t = np.array([0.0, 1, 1, 0, 0.5])
+
+    def call(functional: Any, x: Any) -> Any:
+        target = t if functional is F else torch.tensor(t)
+        return functional.binary_cross_entropy(x, target, reduction="none")
+
+    compare(call, np.array([0.0, 1, 0, 1, 1]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("rows", [0, 3])
+def test_cross_entropy_of_nothing(rows: int, reduction: str) -> None:
+    """No rows, or none that counts: NaN for a mean, 0 for a sum."""
+    x, labels = normal(rows, 4), np.full(rows, -100)
+    found = F.cross_entropy(x, labels, reduction=reduction)
+    expected = torch.nn.functional.cross_entropy(torch.tensor(x), torch.tensor(labels), reduction=reduction)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "cross_entropy"])
+def test_losses_between_empty_arrays(loss: str, reduction: str) -> None:
+    empty = np.zeros((0, 4))
+    found = getattr(F, loss)(empty, empty, reduction=reduction)
+    expected = getattr(torch.nn.functional, loss)(torch.tensor(empty), torch.tensor(empty), reduction=reduction)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_dropout_statistics(p: float) -> None:
+    """The two libraries draw other numbers, of the same mean and variance."""
+    pycnn.random.seed(0)
+    torch.manual_seed(0)
+    ones = np.ones(200_000)
+    ours, theirs = F.dropout(ones, p), torch.nn.functional.dropout(torch.tensor(ones), p).numpy()
+    np.testing.assert_allclose(np.unique(ours), np.unique(theirs), rtol=1e-6)
+    # The mean of 200,000 draws has a deviation of sqrt(p / (1 - p) / 200,000), at most 0.0023.
+    assert abs(ours.mean() - theirs.mean()) < 0.015
+    assert abs(ours.var() - theirs.var()) < 0.02
+
+
+X, W, B = normal(2, 4, 6, 5), normal(6, 4, 3, 3), normal(6)
+ROWS, LABELS = normal(4, 3), np.array([0, 2, 1, 0])
+SHARES = np.random.default_rng(0).random((4, 3))
+#: What PyTorch refuses; the second argument makes a library's array.
+REFUSED: dict[str, Callable[[Any, Any], Any]] = {
+    "conv2d rank": lambda f, t: f.conv2d(t(X[0, 0]), t(W)),
+    "conv2d weight rank": lambda f, t: f.conv2d(t(X), t(W[0])),
+    "conv2d channels": lambda f, t: f.conv2d(t(X), t(W[:, :3])),
+    "conv2d bias": lambda f, t: f.conv2d(t(X), t(W), t(B[:5])),
+    "conv2d large kernel": lambda f, t: f.conv2d(t(X), t(normal(6, 4, 7, 7))),
+    "conv2d dilated kernel": lambda f, t: f.conv2d(t(X), t(W), dilation=3),
+    "conv2d stride 0": lambda f, t: f.conv2d(t(X), t(W), stride=0),
+    "conv2d stride -1": lambda f, t: f.conv2d(t(X), t(W), stride=-1),
+    "conv2d padding -1": lambda f, t: f.conv2d(t(X), t(W), padding=-1),
+    "conv2d dilation 0": lambda f, t: f.conv2d(t(X), t(W), dilation=0),
+    "conv2d groups": lambda f, t: f.conv2d(t(X), t(W), groups=3),
+    "conv2d groups 0": lambda f, t: f.conv2d(t(X), t(W), groups=0),
+    "conv2d same with a stride": lambda f, t: f.conv2d(t(X), t(W), padding="same", stride=2),
+    "conv2d padding name": lambda f, t: f.conv2d(t(X), t(W), padding="full"),
+    "conv2d three strides": lambda f, t: f.conv2d(t(X), t(W), stride=(1, 1, 1)),
+    "conv2d fractional stride": lambda f, t: f.conv2d(t(X), t(W), stride=1.5),
+    "conv2d mixed dtypes": lambda f, t: f.conv2d(t(X), t(W.astype(np.float32))),
+    "conv2d no height": lambda f, t: f.conv2d(t(X[:, :, :0]), t(W), padding=2),
+    "max_pool2d rank": lambda f, t: f.max_pool2d(t(X[0, 0]), 2),
+    "max_pool2d padding": lambda f, t: f.max_pool2d(t(X), 2, 1, 2),
+    "max_pool2d stride 0": lambda f, t: f.max_pool2d(t(X), 2, 0),
+    "max_pool2d kernel 0": lambda f, t: f.max_pool2d(t(X), 0),
+    "max_pool2d large kernel": lambda f, t: f.max_pool2d(t(X), 7),
+    "max_pool2d dilation 0": lambda f, t: f.max_pool2d(t(X), 2, dilation=0),
+    "max_pool2d no height": lambda f, t: f.max_pool2d(t(X[:, :, :0]), 2, 1, 1),
+    "max_pool2d no channels": lambda f, t: f.max_pool2d(t(X[:, :0]), 2),
+    "avg_pool2d rank": lambda f, t: f.avg_pool2d(t(X[0, 0]), 2),
+    "avg_pool2d padding": lambda f, t: f.avg_pool2d(t(X), 2, 1, 2),
+    "avg_pool2d large kernel": lambda f, t: f.avg_pool2d(t(X), 7),
+    "avg_pool2d divisor": lambda f, t: f.avg_pool2d(t(X), 2, divisor_override=0),
+    "avg_pool2d no height": lambda f, t: f.avg_pool2d(t(X[:, :, :0]), 2, 1, 1),
+    "linear features": lambda f, t: f.linear(t(ROWS), t(SHARES[:, :2])),
+    "linear bias": lambda f, t: f.linear(t(ROWS), t(SHARES), t(B)),
+    "linear weight rank": lambda f, t: f.linear(t(ROWS), t(W)),
+    "softmax axis": lambda f, t: f.softmax(t(ROWS), 2),
+    "log_softmax axis": lambda f, t: f.log_softmax(t(ROWS), -3),
+    "cross_entropy label": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS + 1)),
+    "cross_entropy negative label": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS - 1)),
+    "cross_entropy length": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS[:3])),
+    "cross_entropy shape": lambda f, t: f.cross_entropy(t(ROWS), t(SHARES[:2])),
+    "cross_entropy weight": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS), t(B)),
+    "cross_entropy smoothing": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS), label_smoothing=1.1),
+    "cross_entropy reduction": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS), reduction="max"),
+    "binary_cross_entropy input": lambda f, t: f.binary_cross_entropy(t(SHARES + 1), t(SHARES)),
+    "binary_cross_entropy shape": lambda f, t: f.binary_cross_entropy(t(SHARES), t(SHARES[:2])),
+    "dropout p": lambda f, t: f.dropout(t(ROWS), 1.5),
+    "dropout negative p": lambda f, t: f.dropout(t(ROWS), -0.5),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_pytorch_refuses_is_refused(name: str) -> None:
+    call = REFUSED[name]
+    with pytest.raises((RuntimeError, ValueError, TypeError, IndexError)):
+        call(torch.nn.functional, torch.tensor)
+    for make in (np.asarray, Tensor):
+        with pytest.raises((ValueError, TypeError)):
+            call(F, make)
