@@ -10,6 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
+import numpy as np
+import pytest
+
 # Before anything imports pycnn: kernels are compiled into a folder that is empty, so that the session tests this
 # source and no leftover. $PYCNN_TEST_CACHE_DIR names a folder to keep instead, for quick runs while editing tests.
 _KEPT_CACHE = os.environ.get("PYCNN_TEST_CACHE_DIR")
@@ -17,12 +21,6 @@ _CACHE = _KEPT_CACHE or tempfile.mkdtemp(prefix="pycnn-tests-")
 os.environ["PYCNN_CACHE_DIR"] = _CACHE
 for name in ("PYCNN_NUM_THREADS", "PYCNN_DATA"):
     os.environ.pop(name, None)
-
-import hypothesis
-import numpy as np
-import pytest
-
-import pycnn
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,6 +48,8 @@ def rng() -> np.random.Generator:
 @pytest.fixture(autouse=True)
 def _number_of_threads() -> Iterator[None]:
     """Whatever a test does to the number of threads ends with it."""
+    import pycnn
+
     before = pycnn.get_num_threads()
     yield
     pycnn.set_num_threads(before)

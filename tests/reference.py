@@ -192,11 +192,14 @@ def pooled_shape(x_shape: Sequence[int], *geometry: Any) -> tuple[int, ...]:
 def max_pooling(x: np.ndarray, *geometry: Any) -> tuple[np.ndarray, np.ndarray]:
     """The greatest of each window and its position in the window, the first of equals.
 
-    ``geometry`` of all pooling: kernel, stride, padding, dilation, ceil_mode.
+    A dilated window may reach around all of x: -inf, at position -1. ``geometry`` of all pooling: kernel, stride,
+    padding, dilation, ceil_mode.
     """
-    y = np.empty(pooled_shape(x.shape, *geometry))
-    position = np.empty(y.shape, np.int64)
+    y = np.full(pooled_shape(x.shape, *geometry), -np.inf)
+    position = np.full(y.shape, -1, np.int64)
     for o, inside, _ in windows(x.shape, *geometry):
+        if not inside:
+            continue
         values = np.stack([x[(slice(None), *place)] for _, place in inside])
         y[(slice(None), *o)] = values.max(axis=0)
         position[(slice(None), *o)] = np.array([p for p, _ in inside])[values.argmax(axis=0)]

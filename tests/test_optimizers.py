@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -106,11 +107,8 @@ def test_a_parameter_that_is_not_contiguous(optimizer: Optimizer) -> None:
     """It is changed like any other, or refused; never left as it is without a word."""
     w = Tensor(np.ones((3, 2)).T, requires_grad=True)
     w.grad = Tensor(np.ones((2, 3)))
-    try:
+    with contextlib.suppress(ValueError):
         optimizer.apply([w])
-    except ValueError as error:
-        assert "contiguous" in str(error)
-    else:
         assert (w.data != 1).all()
 
 
@@ -169,7 +167,11 @@ def test_get_by_name(name: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: optimizers.get("adm"), ValueError, "must be one of 'adam', 'sgd'; received 'adm'. Did you mean 'adam'?"),
+        (
+            lambda: optimizers.get("adm"),
+            ValueError,
+            "must be one of 'adam', 'sgd'; received 'adm'. Did you mean 'adam'?",
+        ),
         (lambda: optimizers.get("newton"), ValueError, "received 'newton'.$"),
         (lambda: optimizers.get(3), TypeError, "optimizer must be a name or an Optimizer; received 3"),
         (lambda: optimizers.get(Adam), TypeError, "optimizer must be a name or an Optimizer; received"),

@@ -1,4 +1,7 @@
-"""The functional layer against torch.nn.functional: values, gradients, and what both refuse."""
+"""The functional layer against torch.nn.functional: values, gradients, and what both refuse.
+
+Arguments are drawn by hypothesis; arrays are float64, so that only the order of sums differs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tests.reference import assert_close
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
 
-#: float64 against float64: only the order of sums differs.
+#: Relative to the largest element.
 BOUND = 1e-12
 
 
@@ -50,6 +53,7 @@ def both(value: Any) -> tuple[int, int]:
 
 @given(st.data())
 @settings(max_examples=150)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 def test_conv2d(data: st.DataObject) -> None:
     draw = data.draw
     G = draw(st.sampled_from([1, 1, 2, 3]))
@@ -72,9 +76,8 @@ def test_conv2d(data: st.DataObject) -> None:
     compare(call, *arrays)
 
 
-@pytest.mark.parametrize("dtype", [np.float32])
-def test_conv2d_in_single_precision(dtype: Any) -> None:
-    arrays = [a.astype(dtype) for a in (normal(2, 16, 12, 12), normal(33, 16, 3, 3), normal(33))]
+def test_conv2d_in_single_precision() -> None:
+    arrays = [a.astype(np.float32) for a in (normal(2, 16, 12, 12), normal(33, 16, 3, 3), normal(33))]
     compare(lambda functional, *inputs: functional.conv2d(*inputs, padding=1), *arrays, bound=3e-6)
 
 
@@ -215,7 +218,8 @@ def test_binary_cross_entropy_at_its_limits() -> None:
         target = t if functional is F else torch.tensor(t)
         return functional.binary_cross_entropy(x, target, reduction="none")
 
-    compare(call, np.array([0.0, 1, 0, 1, 1]))
+    # PyTorch's bound of the gradient, 1e-12, is a float32.
+    compare(call, np.array([0.0, 1, 0, 1, 1]), bound=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -281,7 +281,9 @@ def test_same_padding(convolve: Any) -> None:
     np.testing.assert_array_equal(found[1:-1, 1:-1], CONVOLVED)
     np.testing.assert_array_equal(found, convolve(IMAGE, CROSS, padding=1))
     # The border by hand: x in the middle plus the corners that exist.
-    np.testing.assert_array_equal(found[-1], [68 + 253, 85 + 15 + 225, 180 + 253 + 159, 214 + 225 + 78, 245 + 159 + 233, 78])
+    np.testing.assert_array_equal(
+        found[-1], [68 + 253, 85 + 15 + 225, 180 + 253 + 159, 214 + 225 + 78, 245 + 159 + 233, 78]
+    )
 
 
 def test_max_pooling(dtype: str) -> None:

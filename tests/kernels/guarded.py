@@ -23,7 +23,6 @@ import numpy as np
 from pycnn_kernels.cpu import conv_direct, elementwise, workspace
 from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import ChannelsProblem, RowsProblem, UpdateProblem
-from tests import reference as oracle
 from tests.kernels import problems
 
 PAGE = mmap.PAGESIZE
@@ -95,19 +94,19 @@ def workspaces_from(scratch: Callable[[int], int]) -> Iterator[None]:
 
 # Tails of vectors, odd images, padding on any side, steps, groups; both roads of the weight gradient.
 CONVOLUTIONS = [
-    dict(C=3, K=17, size=(7, 5), kernel=3, padding=1, bias=True, activation="relu"),
-    dict(C=17, K=33, size=(5, 9), kernel=(3, 2), stride=2, padding=((0, 1), (2, 0)), bias=True),
-    dict(C=33, K=3, size=(6, 7), kernel=2, dilation=2),
-    dict(C=34, K=66, size=5, kernel=3, G=2, stride=(1, 3), padding=1, bias=True),
-    dict(C=17, K=17, size=(9, 4), kernel=3, G=17, padding=((1, 0), (0, 1))),
-    dict(C=64, K=32, size=4, kernel=1, N=1),
-    dict(C=1, K=1, size=1, kernel=1, N=1),
-    dict(C=33, K=17, size=(13, 11), kernel=5, stride=3, padding=2, N=3),
+    {"C": 3, "K": 17, "size": (7, 5), "kernel": 3, "padding": 1, "bias": True, "activation": "relu"},
+    {"C": 17, "K": 33, "size": (5, 9), "kernel": (3, 2), "stride": 2, "padding": ((0, 1), (2, 0)), "bias": True},
+    {"C": 33, "K": 3, "size": (6, 7), "kernel": 2, "dilation": 2},
+    {"C": 34, "K": 66, "size": 5, "kernel": 3, "G": 2, "stride": (1, 3), "padding": 1, "bias": True},
+    {"C": 17, "K": 17, "size": (9, 4), "kernel": 3, "G": 17, "padding": ((1, 0), (0, 1))},
+    {"C": 64, "K": 32, "size": 4, "kernel": 1, "N": 1},
+    {"C": 1, "K": 1, "size": 1, "kernel": 1, "N": 1},
+    {"C": 33, "K": 17, "size": (13, 11), "kernel": 5, "stride": 3, "padding": 2, "N": 3},
 ]
 POOLS = [
-    dict(C=17, size=(7, 5), kernel=3, stride=2, padding=1),
-    dict(C=1, size=(9, 6), kernel=(2, 3), stride=2, ceil_mode=True),
-    dict(C=33, size=5, kernel=2, stride=3, padding=((0, 1), (1, 0)), ceil_mode=True),
+    {"C": 17, "size": (7, 5), "kernel": 3, "stride": 2, "padding": 1},
+    {"C": 1, "size": (9, 6), "kernel": (2, 3), "stride": 2, "ceil_mode": True},
+    {"C": 33, "size": 5, "kernel": 2, "stride": 3, "padding": ((0, 1), (1, 0)), "ceil_mode": True},
 ]
 
 

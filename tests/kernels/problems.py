@@ -165,4 +165,5 @@ def check_pool(p: PoolProblem) -> None:
     for name in ("y", "dx"):
         oracle.assert_close(found[name], expected[name])
     if p.kind == "max":
-        np.testing.assert_array_equal(found["index"], expected["index"])
+        somewhere = expected["index"] >= 0
+        np.testing.assert_array_equal(found["index"][somewhere], expected["index"][somewhere])

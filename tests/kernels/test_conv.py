@@ -41,7 +41,9 @@ STEPS = [(1, 1), (2, 1), (3, 1), ((2, 1), 1), ((1, 3), 1), (1, 2), (2, 2), (3, 2
 def test_kernels_strides_and_dilations(kernel: Any, form: dict[str, str]) -> None:
     for stride, dilation in STEPS:
         padding = ((1, 2), (3, 0))
-        check_conv(conv_problem(size=(13, 11), kernel=kernel, stride=stride, dilation=dilation, padding=padding, **form))
+        check_conv(
+            conv_problem(size=(13, 11), kernel=kernel, stride=stride, dilation=dilation, padding=padding, **form)
+        )
 
 
 # Around the vectors of every instruction set: 16 float32 or 8 float64 in AVX-512, 4 or 2 in the portable width.
@@ -102,10 +104,16 @@ def test_more_pixels_than_one_piece_of_work(size: tuple[int, ...], form: dict[st
 
 
 VOLUMES = [
-    dict(size=(5, 6, 7), kernel=3, padding=1),
-    dict(size=(5, 6, 7), kernel=(2, 3, 1), stride=(2, 1, 3), padding=((0, 1), (1, 2), (0, 0)), dilation=(2, 1, 2)),
-    dict(size=(4, 4, 4), kernel=2, stride=2, C=4, K=6, G=2),
-    dict(size=(1, 1, 1), kernel=1, C=17, K=33),
+    {"size": (5, 6, 7), "kernel": 3, "padding": 1},
+    {
+        "size": (5, 6, 7),
+        "kernel": (2, 3, 1),
+        "stride": (2, 1, 3),
+        "padding": ((0, 1), (1, 2), (0, 0)),
+        "dilation": (2, 1, 2),
+    },
+    {"size": (4, 4, 4), "kernel": 2, "stride": 2, "C": 4, "K": 6, "G": 2},
+    {"size": (1, 1, 1), "kernel": 1, "C": 17, "K": 33},
 ]
 
 
@@ -115,9 +123,9 @@ def test_volumes(volume: dict[str, Any], form: dict[str, str]) -> None:
 
 
 SIGNALS = [
-    dict(size=(20,), kernel=3, padding=1),
-    dict(size=(20,), kernel=4, stride=3, dilation=2, padding=((2, 5),)),
-    dict(size=(9,), kernel=9, C=16, K=16, G=4),
+    {"size": (20,), "kernel": 3, "padding": 1},
+    {"size": (20,), "kernel": 4, "stride": 3, "dilation": 2, "padding": ((2, 5),)},
+    {"size": (9,), "kernel": 9, "C": 16, "K": 16, "G": 4},
 ]
 
 
@@ -234,7 +242,7 @@ def shifted(a: np.ndarray, elements: int) -> np.ndarray:
     return view
 
 
-BIG = [dict(C=3, K=33), dict(C=40, K=48), dict(C=34, K=66, G=2)]
+BIG = [{"C": 3, "K": 33}, {"C": 40, "K": 48}, {"C": 34, "K": 66, "G": 2}]
 
 
 @pytest.mark.parametrize("channels", BIG, ids=str)
@@ -271,7 +279,7 @@ def touched(p: ConvProblem, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize("geometry", [dict(padding=1), dict(stride=2, padding=((0, 2), (1, 0))), dict(G=2)], ids=str)
+@pytest.mark.parametrize("geometry", [{"padding": 1}, {"stride": 2, "padding": ((0, 2), (1, 0))}, {"G": 2}], ids=str)
 def test_nan_reaches_exactly_the_windows_that_hold_it(
     geometry: dict[str, Any], activation: str | None, form: dict[str, str]
 ) -> None:
@@ -348,10 +356,14 @@ def test_workspace_is_bounded_by_the_arrays() -> None:
 
 def test_plans_of_many_shapes_do_not_mix() -> None:
     """Workspace and tables belong to a problem: plans that alternate must not see each other's."""
-    shapes = [dict(C=3, size=9), dict(C=16, size=5), dict(C=3, size=5, stride=2), dict(C=40, size=9, padding=1)]
+    shapes = [
+        {"C": 3, "size": 9},
+        {"C": 16, "size": 5},
+        {"C": 3, "size": 5, "stride": 2},
+        {"C": 40, "size": 9, "padding": 1},
+    ]
     problems = [conv_problem(layout="channels_first", weight_layout="OIHW", **shape) for shape in shapes]
     first = [run_conv(p, **conv_arrays(p)) for p in problems]
     for p, expected in reversed(list(zip(problems, first))):
         for name, array in run_conv(p, **conv_arrays(p)).items():
             np.testing.assert_array_equal(array, expected[name])
-

@@ -35,7 +35,9 @@ def test_windows_and_strides(kernel: Any, stride: Any, form: dict[str, Any]) -> 
     half = ((KH // 2, KH // 2), (KW // 2, KW // 2))
     lopsided = ((0, KH // 2), (KW // 2, 0))
     for padding, ceil_mode in itertools.product((0, half, lopsided), (False, True)):
-        check_pool(pool_problem(size=(9, 7), kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **form))
+        check_pool(
+            pool_problem(size=(9, 7), kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **form)
+        )
 
 
 @pytest.mark.parametrize("C", [1, 3, 10, 16, 17, 33])
@@ -57,6 +59,15 @@ def test_dilated_maxima(dilation: Any, layout: str) -> None:
         check_pool(pool_problem(size=9, kernel=3, stride=stride, padding=padding, dilation=dilation, layout=layout))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dilated_windows_that_reach_around_the_input(layout: str) -> None:
+    """They hold no element: -inf, as in PyTorch, and a gradient for nobody."""
+    p = pool_problem(size=(1, 2), kernel=2, stride=1, padding=1, dilation=2, layout=layout)
+    found = run_pool(p, numbers(p.x_shape, p.dtype), np.ones(p.y_shape, p.dtype))
+    assert (found["y"] == -np.inf).all()
+    assert (found["dx"] == 0).all()
+
+
 @pytest.mark.parametrize("divisor", [0, 1, 7, -2])
 @pytest.mark.parametrize("count_padding", [False, True])
 @pytest.mark.parametrize("ceil_mode", [False, True])
@@ -72,8 +83,8 @@ def test_what_an_average_divides_by(divisor: int, count_padding: bool, ceil_mode
 @pytest.mark.parametrize(
     "volume",
     [
-        dict(rank=3, size=(5, 6, 7), kernel=(2, 3, 2), stride=(2, 1, 2), padding=((0, 1), (1, 1), (0, 0))),
-        dict(rank=1, size=(17,), kernel=4, stride=3, padding=((2, 1),)),
+        {"rank": 3, "size": (5, 6, 7), "kernel": (2, 3, 2), "stride": (2, 1, 2), "padding": ((0, 1), (1, 1), (0, 0))},
+        {"rank": 1, "size": (17,), "kernel": 4, "stride": 3, "padding": ((2, 1),)},
     ],
     ids=["volumes", "signals"],
 )

@@ -34,8 +34,8 @@ from pycnn_kernels.cpu.tile import (
     tile_load,
     tile_load_rows,
     tile_multiply_add,
+    tile_prefetch_rows,
     tile_relu,
-    tile_rows,
     tile_shape,
     tile_store,
     tile_store_rows,
@@ -182,6 +182,7 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, shape, edge):
 def _gather_tile(a, rows, outs, count, group, column, classes, first, channels, shape, edge):
     """One tile and ``channels`` channels from ``first`` on: the bias or the sums so far, the taps, the activation."""
     d_class, h_class, w_class = classes
+    tile_prefetch_rows(shape, a.dst, column, outs)
     acc = tile_zeros(shape)
     if first > 0:
         acc = tile_load_rows(acc, a.dst, column, outs, edge)
@@ -281,36 +282,45 @@ def _list_pixels(a, first, last, segment, group, xs, dys):
 
 @njit(error_model="numpy")
 def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edge):
-    """Add ``count`` pixels to ``height`` rows of dw: in tiles of GRADIENT_ROWS rows, the rest in 4, 2 and 1."""
+    """Add ``count`` pixels to ``height`` rows of dw, in tiles of as many rows as there are.
+
+    Rows that are neighbours in x need no table of their offsets, and leave registers for a taller tile.
+    """
     r = 0
-    while height - r >= GRADIENT_ROWS:
-        tile = with_rows(shape, GRADIENT_ROWS)
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, tile, edge)
-        r += GRADIENT_ROWS
-    if GRADIENT_ROWS > 4 and height - r >= 4:
-        tile = with_rows(shape, 4)
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, tile, edge)
-        r += 4
-    if height - r >= 2:
-        tile = with_rows(shape, 2)
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, tile, edge)
-        r += 2
-    if height > r:
-        _add_tile(a, xs, dys, shift(offsets, r), count, column, to + r * a.K, fresh, shape, edge)
+    while r < height:
+        there, target, left = shift(offsets, r), to + r * a.K, height - r
+        if left >= GRADIENT_ROWS and there[GRADIENT_ROWS - 1] - there[0] == GRADIENT_ROWS - 1:
+            tile = with_rows(shape, GRADIENT_ROWS)
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, tile, edge)
+            r += GRADIENT_ROWS
+        elif GRADIENT_ROWS > 8 and left >= 8 and there[7] - there[0] == 7:
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, with_rows(shape, 8), edge)
+            r += 8
+        elif GRADIENT_ROWS >= 8 and left >= 8:
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 8), edge)
+            r += 8
+        elif left >= 4:
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 4), edge)
+            r += 4
+        elif left >= 2:
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 2), edge)
+            r += 2
+        else:
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, shape, edge)
+            r += 1
 
 
 @njit(error_model="numpy")
-def _add_tile(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
-    """``dw[to + m * K:] += sum over i of x[xs[i] + offsets[m]] * dy[dys[i] + column:]`` for the rows m of a tile."""
+def _add_tile(a, xs, dys, offset, offsets, count, column, to, fresh, shape, edge):
+    """``dw[to + m * K:] += sum over i of x[xs[i] + offset(m)] * dy[dys[i] + column:]`` for the rows m of a tile.
+
+    ``offset(m)`` is ``offset + offsets[m]``, or ``offset + m`` where offsets is None.
+    """
     acc = tile_zeros(shape)
     if not fresh:
         acc = tile_load(acc, a.dw, to, a.K, edge)
-    if offsets[tile_rows(shape) - 1] == offsets[0] + tile_rows(shape) - 1:  # neighbours need no table
-        for i in range(count):
-            acc = tile_multiply_add(acc, a.x, xs[i] + offsets[0], None, a.dy, dys[i] + column, edge)
-    else:
-        for i in range(count):
-            acc = tile_multiply_add(acc, a.x, xs[i], offsets, a.dy, dys[i] + column, edge)
+    for i in range(count):
+        acc = tile_multiply_add(acc, a.x, xs[i] + offset, offsets, a.dy, dys[i] + column, edge)
     tile_store(acc, a.dw, to, a.K, edge)
 
 

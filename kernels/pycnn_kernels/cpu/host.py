@@ -23,7 +23,7 @@ class Simd(NamedTuple):
 
 #: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
 INSTRUCTION_SETS = (
-    Simd("avx512", 64, tile_rows=12, gradient_tile_rows=8, plane_vectors=6),
+    Simd("avx512", 64, tile_rows=12, gradient_tile_rows=12, plane_vectors=6),
     Simd("avx2", 32, tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
     Simd("neon", 16, tile_rows=8, gradient_tile_rows=8, plane_vectors=6),
     Simd("portable", 16, tile_rows=6, gradient_tile_rows=4, plane_vectors=3),

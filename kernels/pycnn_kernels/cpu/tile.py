@@ -177,13 +177,6 @@ def with_rows(typing_context, shape, rows):
 
 
 @intrinsic
-def tile_rows(typing_context, shape):
-    """The number of rows of a shape."""
-    rows = ir.Constant(INT64, shape.tile.rows)
-    return types.int64(shape), lambda *_: rows
-
-
-@intrinsic
 def tile_zeros(typing_context, shape):
     """A tile of zeros."""
     return shape.tile(shape), lambda *_: shape.tile.zeros()
@@ -261,6 +254,27 @@ def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes)
         return accumulators
 
     return tile(tile, a, a_index, rows, b, b_index, lanes), generate
+
+
+@intrinsic
+def tile_prefetch_rows(typing_context, shape, array, index, rows):
+    """Ask for the cache lines that :func:`tile_store_rows` will write, so that its stores find them there."""
+
+    def generate(context, builder, signature, arguments):
+        _, pointer, start, table = arguments
+        emit = _Emitter(builder, shape.tile)
+        byte = ir.IntType(8).as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+        prefetch = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        write, near, data = (ir.Constant(INT32, value) for value in (1, 3, 1))
+        for m in range(shape.tile.rows):
+            row = emit.row_pointer(pointer, start, table, m)
+            for j in range(shape.tile.vectors):
+                line = builder.gep(row, [ir.Constant(INT64, j * shape.tile.lanes)])
+                builder.call(prefetch, [builder.bitcast(line, byte), write, near, data])
+        return context.get_dummy_value()
+
+    return types.void(shape, array, index, rows), generate
 
 
 @intrinsic
