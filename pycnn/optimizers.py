@@ -9,7 +9,8 @@ import numpy as np
 
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import aligned_empty, plan_for
+from pycnn_kernels.memory import aligned_empty
+from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import UpdateProblem
 
 

@@ -6,15 +6,12 @@ against the problem and hands their addresses to the algorithm: raw pointers are
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pycnn_kernels.algorithms import Algorithm, Prepared, algorithms_for
-from pycnn_kernels.cpu.workspace import ALIGNMENT
-
-Shape = tuple[int, ...]
+from pycnn_kernels.memory import Shape, aligned_empty
 
 
 class Spec(NamedTuple):
@@ -172,24 +169,6 @@ def _ready_in_place(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
     if ready is not array or (array is not None and not array.flags.writeable):
         raise ValueError(f"{spec.name} is changed in place: it must be contiguous, aligned and writable")
     return ready
-
-
-#: Arrays of this many bytes and more begin at a cache line, so that no vector of theirs crosses one.
-_ALIGN_FROM = 4096
-
-
-def aligned_empty(shape: Shape, dtype: str) -> np.ndarray:
-    """An uninitialised array that begins at a cache line, if it is large enough to profit.
-
-    >>> aligned_empty((64, 64), "float32").ctypes.data % 64
-    0
-    """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < _ALIGN_FROM:
-        return np.empty(shape, dtype)
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 #: Plans are small, but a program that meets a new shape at every call must not keep them all.

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-ALIGNMENT = 64
+from pycnn_kernels.memory import ALIGNMENT
 
 _local = threading.local()
 

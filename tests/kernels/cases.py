@@ -1,0 +1,136 @@
+"""One list of small runs of every operation, and a way to run them on arrays that lie where a test wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pycnn_kernels.cpu import conv_direct, elementwise, workspace
+from pycnn_kernels.plan import Plan, plan_for
+from pycnn_kernels.problem import ChannelsProblem, RowsProblem, UpdateProblem
+from tests.kernels.problems import (
+    DTYPES,
+    LAYOUTS,
+    WEIGHT_LAYOUTS,
+    conv_arrays,
+    conv_problem,
+    numbers,
+    pool_problem,
+)
+
+
+class Case(NamedTuple):
+    """A plan with everything that a run of it takes."""
+
+    plan: Plan
+    arrays: dict[str, np.ndarray]
+    scalars: tuple[float, ...] = ()
+
+    def run(self) -> list[np.ndarray]:
+        """The arrays that were updated, then the outputs, of an ordinary run."""
+        updated = [self.arrays[spec.name].copy() for spec in self.plan.updated]
+        inputs = [self.arrays[spec.name] for spec in self.plan.inputs]
+        return [*updated, *self.plan.run(*inputs, updated=tuple(updated), scalars=self.scalars)]
+
+    def run_placed(self, place: Callable[[np.ndarray], np.ndarray], scratch: Callable[[int], int]) -> list[np.ndarray]:
+        """The same on copies of all arrays that ``place`` makes, with workspaces at addresses that ``scratch`` gives.
+
+        ``plan.run`` allocates its outputs itself, so the prepared algorithm beneath it is given addresses here.
+        """
+        inputs = [place(self.arrays[spec.name]) for spec in self.plan.inputs]
+        updated = [place(self.arrays[spec.name]) for spec in self.plan.updated]
+        outputs = [place(np.zeros(spec.shape, spec.dtype)) for spec in self.plan.outputs]
+        with workspaces_from(scratch):
+            self.plan._prepared.run(*(a.ctypes.data for a in inputs + updated + outputs), *self.scalars)
+        return updated + outputs
+
+
+@contextlib.contextmanager
+def workspaces_from(scratch: Callable[[int], int]) -> Iterator[None]:
+    """Inside this block the kernels' workspaces come from another function."""
+    modules: tuple[Any, ...] = (conv_direct, elementwise)
+    for module in modules:
+        module.workspace = scratch
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.workspace = workspace.workspace
+
+
+# Tails of vectors, odd images, padding on any side, steps, groups; few channels and many.
+CONVOLUTIONS: list[dict[str, Any]] = [
+    {"C": 3, "K": 17, "size": (7, 5), "kernel": 3, "padding": 1, "activation": "relu"},
+    {"C": 17, "K": 33, "size": (5, 9), "kernel": (3, 2), "stride": 2, "padding": ((0, 1), (2, 0))},
+    {"C": 33, "K": 3, "size": (6, 7), "kernel": 2, "dilation": 2},
+    {"C": 34, "K": 66, "size": 5, "kernel": 3, "G": 2, "stride": (1, 3), "padding": 1},
+    {"C": 17, "K": 17, "size": (9, 4), "kernel": 3, "G": 17, "padding": ((1, 0), (0, 1))},
+    {"C": 64, "K": 32, "size": 4, "kernel": 1, "N": 1},
+    {"C": 1, "K": 1, "size": 1, "kernel": 1, "N": 1},
+    {"C": 33, "K": 17, "size": (13, 11), "kernel": 5, "stride": 3, "padding": 2, "N": 3},
+]
+POOLS: list[dict[str, Any]] = [
+    {"C": 17, "size": (7, 5), "kernel": 3, "stride": 2, "padding": 1},
+    {"C": 1, "size": (9, 6), "kernel": (2, 3), "stride": 2, "ceil_mode": True},
+    {"C": 33, "size": 5, "kernel": 2, "stride": 3, "padding": ((0, 1), (1, 0)), "ceil_mode": True},
+]
+
+
+def forms(*choices: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(("dtype", "layout", "weight_layout"), form)) for form in itertools.product(*choices))
+
+
+def convolutions() -> Iterator[Case]:
+    for convolution, form in itertools.product(CONVOLUTIONS, forms(DTYPES, LAYOUTS, WEIGHT_LAYOUTS)):
+        p = conv_problem(**convolution, **form)
+        arrays = conv_arrays(p)
+        linear = p._replace(activation=None)
+        yield Case(plan_for("conv_forward", p._replace(bias=True)), arrays)
+        yield Case(plan_for("conv_input_gradient", linear), arrays)
+        yield Case(plan_for("conv_weight_gradient", linear), arrays)
+
+
+def pools() -> Iterator[Case]:
+    for pool, form in itertools.product(POOLS, forms(DTYPES, LAYOUTS)):
+        p = pool_problem(**pool, **form)
+        arrays = {"x": numbers(p.x_shape, p.dtype), "dy": numbers(p.y_shape, p.dtype, 1)}
+        arrays["index"] = plan_for("max_pool", p).run(arrays["x"])[1]
+        for operation in ("max_pool", "max_pool_gradient", "average_pool", "average_pool_gradient"):
+            yield Case(plan_for(operation, p), arrays)
+
+
+def rows() -> Iterator[Case]:
+    for dtype, shape in itertools.product(DTYPES, [(1, 1), (3, 4), (5, 17), (33, 10), (2, 100)]):
+        p = RowsProblem(dtype, *shape)
+        arrays = {"x": numbers(shape, dtype), "labels": np.arange(shape[0], dtype=np.int64) % shape[1]}
+        yield Case(plan_for("softmax", p), arrays)
+        yield Case(plan_for("log_softmax", p), arrays)
+        yield Case(plan_for("cross_entropy", p), arrays, scalars=(-100, 0.1))
+
+
+def updates() -> Iterator[Case]:
+    for dtype, size in itertools.product(DTYPES, [1, 3, 17, 100, 16385]):
+        arrays = {name: np.abs(numbers((size,), dtype, seed)) for seed, name in enumerate("wgmv")}
+        p = UpdateProblem(dtype, size)
+        yield Case(plan_for("adam", p), arrays, scalars=(0.1, 0.9, 0.999, 1e-7))
+        for nesterov in (0, 1):
+            yield Case(plan_for("sgd", p), arrays, scalars=(0.1, 0.9, nesterov))
+
+
+def bias_and_relu() -> Iterator[Case]:
+    for dtype, shape in itertools.product(DTYPES, [(35, 17, 1), (2, 33, 15), (3, 4, 1), (4, 3, 30), (1, 1, 1)]):
+        arrays = {"dy": numbers(shape, dtype, 1), "y": numbers(shape, dtype, 2)}
+        yield Case(plan_for("bias_activation_gradient", ChannelsProblem(dtype, *shape)), arrays)
+
+
+CASES: dict[str, Callable[[], Iterator[Case]]] = {
+    "conv": convolutions,
+    "pool": pools,
+    "rows": rows,
+    "updates": updates,
+    "bias": bias_and_relu,
+}
