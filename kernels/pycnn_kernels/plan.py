@@ -41,7 +41,7 @@ def _pool_arrays(p: Any) -> dict[str, Spec]:
         "y": Spec("y", p.y_shape, p.dtype),
         "dx": Spec("dx", p.x_shape, p.dtype),
         "dy": Spec("dy", p.y_shape, p.dtype),
-        "index": Spec("index", p.y_shape, "uint16", optional=True),
+        "index": Spec("index", p.index_shape, "uint16", optional=True),
     }
 
 

@@ -134,6 +134,8 @@ class ConvProblem(NamedTuple):
 class PoolProblem(NamedTuple):
     """A pooling of windows, "max" or "average", over x (N, D, H, W, C) or (N, C, D, H, W).
 
+    The positions of maxima in their windows, ``index``, are (N, OD, OH, OW, C) in both layouts.
+
     ``count_padding`` says whether an average counts the padding; ``divisor`` replaces the count when not 0.
     """
 
@@ -159,6 +161,10 @@ class PoolProblem(NamedTuple):
     @property
     def y_shape(self) -> tuple[int, ...]:
         return _array_shape(self.layout, self.rank, self.N, self.C, self.output)
+
+    @property
+    def index_shape(self) -> tuple[int, ...]:
+        return _array_shape("channels_last", self.rank, self.N, self.C, self.output)
 
     @property
     def output(self) -> Triple:

@@ -45,7 +45,7 @@ class PickMaxima(Function):
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
-        channel_axis = x.ndim - 1 if problem.layout == "channels_last" else 1
+        channel_axis = -1 if problem.layout == "channels_last" else 1
         planes = np.moveaxis(x, channel_axis, 1).reshape(problem.N, problem.C, -1)
         positions = np.moveaxis(plane_positions(problem, index), channel_axis, 1)
         picked = np.take_along_axis(planes, positions.reshape(problem.N, problem.C, -1), axis=2)
@@ -56,19 +56,19 @@ class PickMaxima(Function):
 
 
 def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
-    """From positions in windows to positions in the plane, ``(d * H + h) * W + w``, int64."""
+    """From positions in windows to positions in the plane, ``(d * H + h) * W + w``, int64, in the problem's layout."""
     k = index.astype(np.int64)
     _, KH, KW = p.kernel
-    first_spatial = 1 if p.layout == "channels_last" else 2
     flat = np.zeros_like(k)
     for axis, position in enumerate((k // (KH * KW), k // KW % KH, k % KW)):
         flat *= p.size[axis]
         flat += position * p.dilation[axis] - p.padding[axis][0]
-        if axis >= 3 - p.rank:
+        place = axis - (3 - p.rank)
+        if place >= 0:
             shape = [1] * index.ndim
-            shape[first_spatial + axis - (3 - p.rank)] = -1
+            shape[1 + place] = -1
             flat += (np.arange(p.output[axis]) * p.stride[axis]).reshape(shape)
-    return flat
+    return flat if p.layout == "channels_last" else np.ascontiguousarray(np.moveaxis(flat, -1, 1))
 
 
 class AveragePool(Function):

@@ -49,7 +49,8 @@ def run_in_arena(case: Case, gap: int, in_reverse: bool) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("what", CASES)
 def test_distances_between_arrays_do_not_change_the_bits(what: str) -> None:
-    """A compiler that sees that arrays may overlap makes two loops, one for arrays far apart; they must agree."""
+    """A compiler that cannot tell whether arrays overlap makes two loops, one of them for arrays that lie far
+    enough apart; they must agree."""
     for case in CASES[what]():
         expected = run_in_arena(case, gap=4096, in_reverse=False)
         for gap in (0, 8, 24, 64, 200):

@@ -4,8 +4,8 @@ Both directions gather: each element of the result is computed by one piece of w
 no two threads write the same element and bits repeat. The forward of max pooling keeps the position of each
 maximum in its window, two bytes an element, and the backward compares instead of searching again.
 
-Inner loops run over neighbours in memory: over channels in channels last, along a row in channels first. There
-an image's channels are images of their own, so the kernels see (N, D, H, W, C) with C = 1.
+Inner loops run over channels, which are neighbours in channels last; channels first goes through a transposed
+workspace. The positions of maxima are kept in channels last in both layouts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import math
 
 from numba import njit
 
-from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.launch import Kernel, kernel, launch
+from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
 from pycnn_kernels.cpu.tile import shift
+from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import PoolProblem
 
 #: The fields that all pooling kernels share. ``pad_after`` bounds the windows that count the padding.
@@ -89,14 +91,6 @@ def _max_tap(a, row, y, index, kw, position):
     offset = kw * a.dilation_w - a.pad_w
     first = _first_output(-offset, a.stride_w)
     end = _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)
-    if a.C == 1:
-        for ow in range(first, end):
-            value = row[ow * a.stride_w + offset]
-            greater = value > y[ow] or value != value
-            y[ow] = value if greater else y[ow]
-            if a.keep_index and greater:
-                index[ow] = position
-        return
     for ow in range(first, end):
         x = shift(row, (ow * a.stride_w + offset) * a.C)
         to = shift(y, ow * a.C)
@@ -138,11 +132,6 @@ def _max_gradient_tap(a, dy, index, dx, kw, position):
     offset = kw * a.dilation_w - a.pad_w
     first = _first_output(-offset, a.stride_w)
     end = _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)
-    if a.C == 1:
-        for ow in range(first, end):
-            if index[ow] == position:
-                dx[ow * a.stride_w + offset] += dy[ow]
-        return
     for ow in range(first, end):
         to = shift(dx, (ow * a.stride_w + offset) * a.C)
         dy_, index_ = shift(dy, ow * a.C), shift(index, ow * a.C)
@@ -230,9 +219,8 @@ def average_pool_gradient_kernel(a, item, worker):
 
 
 def _geometry(p: PoolProblem) -> dict[str, int]:
-    """The fields of :data:`_GEOMETRY`; in channels first each channel is an image of one channel."""
-    N, C = (p.N, p.C) if p.layout == "channels_last" else (p.N * p.C, 1)
-    fields = {"N": N, "C": C, "count_padding": int(p.count_padding), "divisor": p.divisor}
+    """The fields of :data:`_GEOMETRY`."""
+    fields = {"N": p.N, "C": p.C, "count_padding": int(p.count_padding), "divisor": p.divisor}
     for axis, (size, out, kernel_size, stride, (before, after), dilation) in zip(
         "DHW", zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)
     ):
@@ -243,47 +231,70 @@ def _geometry(p: PoolProblem) -> dict[str, int]:
 
 
 class _Pool:
-    """What the four pooling operations share: the geometry, and rows of a result as pieces of work."""
+    """What the four pooling operations share: the geometry, rows of a result as pieces, and the two layouts."""
 
-    workspace_bytes = 0
+    #: Whether the result is dx rather than y.
+    backward = False
 
     def __init__(self, p: PoolProblem):
-        self.dtype = p.dtype
+        self.problem = p
         self.fields = _geometry(p)
-        f = self.fields
-        self.output_rows = f["N"] * f["OD"] * f["OH"] if f["OW"] * f["C"] else 0
-        self.input_rows = f["N"] * f["D"] * f["H"] if f["W"] * f["C"] else 0
-        self.parallel = f["N"] * math.prod(p.size) * f["C"] > 1 << 14
+        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
+        rows = p.size[:2] if self.backward else p.output[:2]
+        self.items = p.N * math.prod(rows) if p.C * self.pixels * self.out_pixels else 0
+        self.parallel = p.N * self.pixels * p.C > 1 << 14
+        # With one channel, or one pixel, both layouts are the same.
+        self.transposed = p.layout == "channels_first" and p.C > 1 and self.pixels > 1
+        sizes = (p.N * p.C * self.pixels, p.N * p.C * self.out_pixels) if self.transposed else (0, 0)
+        self.y_at = aligned_bytes(sizes[0], p.dtype)
+        self.workspace_bytes = self.y_at + aligned_bytes(sizes[1], p.dtype)
+
+    def launch(self, kernel: Kernel, given: str, source: int, wanted: str, result: int, **fields: int) -> None:
+        """Run a kernel from the array ``given`` to the array ``wanted``, both in the problem's layout."""
+        p = self.problem
+        if self.transposed:
+            base = workspace(self.workspace_bytes)
+            x_like, y_like = base, base + self.y_at
+            to, into = (y_like, x_like) if self.backward else (x_like, y_like)
+            given_pixels, wanted_pixels = self.pixels, self.out_pixels
+            if self.backward:
+                given_pixels, wanted_pixels = wanted_pixels, given_pixels
+            to_channels_last(p.dtype, source, to, p.N, p.C, given_pixels)
+        else:
+            to, into = source, result
+        block = kernel.block(**{given: to, wanted: into}, **self.fields, **fields)
+        launch(kernel.entry(p.dtype), block, self.items, parallel=self.parallel)
+        if self.transposed:
+            to_channels_first(p.dtype, into, result, p.N, p.C, wanted_pixels)
 
 
 class MaxPool(_Pool):
-    """``y, index`` from ``x``; see :func:`max_pool_kernel`."""
+    """``y, index`` from ``x``; see :func:`max_pool_kernel`. ``index`` is 0 when the positions are not wanted."""
 
     def run(self, x: int, y: int, index: int) -> None:
-        """``index`` is an address, or 0 when the positions are not wanted."""
-        block = max_pool_kernel.block(x=x, y=y, index=index, keep_index=int(index != 0), **self.fields)
-        launch(max_pool_kernel.entry(self.dtype), block, self.output_rows, parallel=self.parallel)
+        self.launch(max_pool_kernel, "x", x, "y", y, index=index, keep_index=int(index != 0))
 
 
 class MaxPoolGradient(_Pool):
     """``dx`` from ``dy`` and the forward's ``index``."""
 
+    backward = True
+
     def run(self, dy: int, index: int, dx: int) -> None:
-        block = max_pool_gradient_kernel.block(dy=dy, index=index, dx=dx, **self.fields)
-        launch(max_pool_gradient_kernel.entry(self.dtype), block, self.input_rows, parallel=self.parallel)
+        self.launch(max_pool_gradient_kernel, "dy", dy, "dx", dx, index=index)
 
 
 class AveragePool(_Pool):
     """``y`` from ``x``; see :func:`average_pool_kernel`."""
 
     def run(self, x: int, y: int) -> None:
-        block = average_pool_kernel.block(x=x, y=y, **self.fields)
-        launch(average_pool_kernel.entry(self.dtype), block, self.output_rows, parallel=self.parallel)
+        self.launch(average_pool_kernel, "x", x, "y", y)
 
 
 class AveragePoolGradient(_Pool):
     """``dx`` from ``dy``."""
 
+    backward = True
+
     def run(self, dy: int, dx: int) -> None:
-        block = average_pool_gradient_kernel.block(dy=dy, dx=dx, **self.fields)
-        launch(average_pool_gradient_kernel.entry(self.dtype), block, self.input_rows, parallel=self.parallel)
+        self.launch(average_pool_gradient_kernel, "dy", dy, "dx", dx)
