@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pycnn_kernels import plan as plans
-from pycnn_kernels.plan import aligned_empty, plan_for
+from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import RowsProblem, UpdateProblem
 from tests.kernels.problems import conv_arrays, conv_problem, pool_problem
 
@@ -95,15 +95,3 @@ def test_arrays_that_cannot_be_changed_in_place(spoil: Any, place: int) -> None:
         plan_for("adam", UpdateProblem("float32", 4)).run(updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
     for array in arrays:
         assert (array == 1).all()
-
-
-@pytest.mark.parametrize("shape", [(), (0,), (3,), (1000,), (1024,), (5000, 3)])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16"])
-def test_aligned_empty(shape: tuple[int, ...], dtype: str) -> None:
-    a = aligned_empty(shape, dtype)
-    assert a.shape == shape
-    assert a.dtype == dtype
-    assert a.flags.c_contiguous
-    assert a.flags.writeable
-    if a.nbytes >= 4096:
-        assert a.ctypes.data % 64 == 0

@@ -1,0 +1,154 @@
+"""Memory for results: used again, and never while anything still looks at it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pycnn.functional as F
+from pycnn import Tensor
+from pycnn_kernels import memory
+from pycnn_kernels.memory import aligned_empty, release_memory
+
+#: Large enough to come from the pool.
+SHAPE = (64, 1024)
+
+
+@pytest.fixture(autouse=True)
+def _empty_pool() -> None:
+    release_memory()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (1000,), (5000, 3), (2, 100, 100), (1 << 20,)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16"])
+def test_arrays_are_ordinary(shape: tuple[int, ...], dtype: str) -> None:
+    a = aligned_empty(shape, dtype)
+    assert type(a) is np.ndarray
+    assert a.shape == shape
+    assert a.dtype == dtype
+    assert a.flags.c_contiguous
+    assert a.flags.aligned
+    assert a.flags.writeable
+    a[...] = 3
+    assert (a == 3).all()
+    if a.nbytes >= 32 * 1024:
+        assert a.ctypes.data % 64 == 0
+
+
+def test_memory_is_used_again() -> None:
+    first = aligned_empty(SHAPE, "float32")
+    address = first.ctypes.data
+    assert aligned_empty(SHAPE, "float32").ctypes.data != address
+    del first
+    assert aligned_empty(SHAPE, "float32").ctypes.data == address
+
+
+VIEWS: dict[str, Callable[[np.ndarray], Any]] = {
+    "slice": lambda a: a[3:5],
+    "element": lambda a: a[0, :1],
+    "reshape": lambda a: a.reshape(-1),
+    "transpose": lambda a: a.T,
+    "view": lambda a: a.view(np.uint8),
+    "view of a view": lambda a: a[1:][2:].T[::2],
+    "asarray": lambda a: np.asarray(a),
+    "broadcast": lambda a: np.broadcast_to(a, (2, *a.shape)),
+    "iterator": lambda a: iter(a),
+    "memoryview": lambda a: memoryview(a),
+    "frombuffer": lambda a: np.frombuffer(a, np.float32),
+    "ctypes": lambda a: a.ctypes.data_as(__import__("ctypes").c_void_p),
+    "tensor": lambda a: Tensor(a)[2:],
+    "list": lambda a: [a],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_memory_is_not_used_again_while_something_looks_at_it(name: str) -> None:
+    first = aligned_empty(SHAPE, "float32")
+    address = first.ctypes.data
+    view = VIEWS[name](first)
+    del first
+    gc.collect()
+    assert aligned_empty(SHAPE, "float32").ctypes.data != address
+    del view
+    gc.collect()
+    addresses = {a.ctypes.data for a in [aligned_empty(SHAPE, "float32") for _ in range(3)]}
+    assert address in addresses
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 4 * SHAPE[0] * SHAPE[1]
+    monkeypatch.setattr(memory, "_MOST_WAITING", 3 * size + 1)
+    arrays = [aligned_empty(SHAPE, "float32") for _ in range(10)]
+    arrays.clear()
+    assert 0 < memory._pool.waiting_bytes <= 3 * size + 1
+    release_memory()
+    assert memory._pool.waiting_bytes == 0
+    assert not memory._pool.waiting
+
+
+def test_collection_in_the_middle_of_the_pool_does_not_block() -> None:
+    """The garbage collector may run, and give memory back, while its own thread is taking some."""
+    a = aligned_empty(SHAPE, "float32")
+    with memory._pool.lock:
+        del a
+    assert memory._pool.waiting_bytes == 0
+
+
+def test_results_that_are_kept_stay_as_they_are() -> None:
+    """Kept views of results of many sizes, checked after the memory of all others went round."""
+    random = np.random.default_rng(0)
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    w = random.standard_normal((8, 4, 3, 3)).astype(np.float32)
+    for _ in range(120):
+        side = int(random.integers(30, 60))
+        y = F.conv2d(random.standard_normal((2, 4, side, side)).astype(np.float32), w)
+        if random.random() < 0.3:
+            view = [y, y[0, ::2], y.transpose(1, 0, 2, 3), y[..., 1:]][random.integers(4)]
+            kept.append((view, view.copy()))
+        if len(kept) > 10:
+            kept.pop(int(random.integers(len(kept))))
+        for view, copy in kept:
+            np.testing.assert_array_equal(view, copy)
+
+
+def test_a_graph_keeps_what_its_gradients_need() -> None:
+    random = np.random.default_rng(0)
+    x, w = random.standard_normal((2, 4, 40, 40)), random.standard_normal((4, 4, 3, 3))
+
+    def gradient(disturb: bool) -> np.ndarray:
+        weights = Tensor(w, requires_grad=True)
+        y = F.relu(F.conv2d(Tensor(x), weights))
+        y = F.max_pool2d(F.conv2d(y, weights, activation="relu"), 2)
+        if disturb:
+            for _ in range(20):
+                F.conv2d(np.full_like(x, np.nan), w)
+        (y * y).sum().backward()
+        return weights.grad.data
+
+    np.testing.assert_array_equal(gradient(disturb=True), gradient(disturb=False))
+
+
+def test_many_threads() -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(200):
+                a, b = aligned_empty(SHAPE, "float32"), aligned_empty((SHAPE[0] + i % 3, 1024), "float32")
+                a[...], b[...] = number, -number
+                assert (a == number).all()
+                assert (b == -number).all()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
