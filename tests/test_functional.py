@@ -481,7 +481,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.cross_entropy, (ROWS, LABELS.astype(float)), ValueError,
      "class numbers, or probabilities of the input's shape (4, 3); received float64 of the shape (4,)"),
     (F.cross_entropy, (ROWS.astype(int), LABELS), TypeError, "input must hold float32 or float64; received int64"),
-    (F.cross_entropy, (ROWS, LABELS, normal(2)), ValueError, "must have the shape (3,), one for each class; received (2,)"),
+    (F.cross_entropy, (ROWS, LABELS, normal(2)), ValueError, "shape (3,), one for each class; received (2,)"),
     (F.cross_entropy, (ROWS[:, :0], LABELS), ValueError, "input needs at least one class; received the shape (4, 0)"),
     (lambda *a: F.cross_entropy(*a, reduction="men"), (ROWS, LABELS), ValueError,
      "reduction must be one of 'mean', 'sum', 'none'; received 'men'. Did you mean 'mean'?"),

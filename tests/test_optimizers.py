@@ -12,6 +12,7 @@ import pycnn.functional as F
 from pycnn import Tensor, optimizers
 from pycnn.optimizers import SGD, Adam, Optimizer
 from tests import reference as oracle
+from tests.kernels.problems import each_number_of_threads
 
 DTYPES = ("float32", "float64")
 
@@ -132,17 +133,26 @@ def test_they_find_the_minimum(optimizer: Optimizer) -> None:
     np.testing.assert_allclose(w.data, target, atol=1e-2)
 
 
-def test_two_runs_have_the_same_bits() -> None:
-    def train() -> np.ndarray:
-        w = parameter((10, 64), "float32")
-        x = np.random.default_rng(3).standard_normal((32, 64)).astype(np.float32)
-        optimizer = Adam(0.01)
-        for _ in range(5):
-            F.cross_entropy(F.linear(x, w), np.arange(32) % 10).backward()
-            optimizer.apply([w])
-        return w.data
+def test_training_has_the_same_bits_for_every_number_of_threads() -> None:
+    """Forward, backward and steps of a small network, large enough for its work to be shared."""
+    random = np.random.default_rng(3)
+    x, labels = random.standard_normal((16, 3, 24, 24)).astype(np.float32), np.arange(16) % 10
+    shapes = [(32, 3, 3, 3), (32,), (10, 32 * 12 * 12)]
+    start = [(0.1 * random.standard_normal(shape)).astype(np.float32) for shape in shapes]
 
-    np.testing.assert_array_equal(train(), train())
+    def train() -> list[np.ndarray]:
+        w, b, v = (Tensor(array.copy(), requires_grad=True) for array in start)
+        optimizer = Adam(0.01)
+        for _ in range(3):
+            y = F.max_pool2d(F.conv2d(x, w, b, padding=1, activation="relu"), 2)
+            F.cross_entropy(F.linear(y.reshape(16, -1), v), labels).backward()
+            optimizer.apply([w, b, v])
+        return [w.data, b.data, v.data]
+
+    expected = train()
+    for _ in each_number_of_threads():
+        for found, other in zip(train(), expected):
+            np.testing.assert_array_equal(found, other)
 
 
 @pytest.mark.parametrize(

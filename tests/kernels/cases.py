@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pycnn_kernels.cpu import conv_direct, elementwise, workspace
+from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import ChannelsProblem, RowsProblem, UpdateProblem
 from tests.kernels.problems import (
     DTYPES,
     LAYOUTS,
     WEIGHT_LAYOUTS,
+    by_every_algorithm,
     conv_arrays,
     conv_problem,
     numbers,
@@ -52,14 +54,15 @@ class Case(NamedTuple):
 @contextlib.contextmanager
 def workspaces_from(scratch: Callable[[int], int]) -> Iterator[None]:
     """Inside this block the kernels' workspaces come from another function."""
-    modules: tuple[Any, ...] = (conv_direct, elementwise)
-    for module in modules:
+    kernels = [module for name, module in sys.modules.items() if name.startswith("pycnn_kernels.cpu.")]
+    users: list[Any] = [module for module in kernels if getattr(module, "workspace", None) is workspace]
+    for module in users:
         module.workspace = scratch
     try:
         yield
     finally:
-        for module in modules:
-            module.workspace = workspace.workspace
+        for module in users:
+            module.workspace = workspace
 
 
 # Tails of vectors, odd images, padding on any side, steps, groups; few channels and many.
@@ -89,9 +92,14 @@ def convolutions() -> Iterator[Case]:
         p = conv_problem(**convolution, **form)
         arrays = conv_arrays(p)
         linear = p._replace(activation=None)
-        yield Case(plan_for("conv_forward", p._replace(bias=True)), arrays)
-        yield Case(plan_for("conv_input_gradient", linear), arrays)
-        yield Case(plan_for("conv_weight_gradient", linear), arrays)
+        operations = {
+            "conv_forward": p._replace(bias=True),
+            "conv_input_gradient": linear,
+            "conv_weight_gradient": linear,
+        }
+        for operation, problem in operations.items():
+            for _, plan in by_every_algorithm(operation, problem):
+                yield Case(plan, arrays)
 
 
 def pools() -> Iterator[Case]:

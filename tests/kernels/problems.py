@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from pycnn_kernels.plan import plan_for
+import pycnn
+from pycnn_kernels import plan as plan_module
+from pycnn_kernels.algorithms import algorithms_for
+from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import ConvProblem, PoolProblem
 from tests import reference as oracle
 
@@ -14,7 +18,18 @@ DTYPES = ("float32", "float64")
 LAYOUTS = ("channels_last", "channels_first")
 WEIGHT_LAYOUTS = ("HWIO", "OIHW")
 
+#: A session begins with as many threads as there are cores.
+MOST_THREADS = pycnn.get_num_threads()
+
 Sizes = int | tuple[int, ...]
+
+
+def each_number_of_threads() -> Iterator[int]:
+    """Set each possible number of threads in turn, and forget the plans that were made for another one."""
+    for threads in range(1, MOST_THREADS + 1):
+        pycnn.set_num_threads(threads)
+        plan_module._plans.clear()
+        yield threads
 
 
 def per_axis(value: Sizes, rank: int, missing: int) -> tuple[int, int, int]:
@@ -116,30 +131,42 @@ def expected_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, d
     }
 
 
+def by_every_algorithm(operation: str, p: Any) -> list[tuple[str, Plan]]:
+    """The plans of all algorithms that support a problem, with their names."""
+    names = [a.name for a in algorithms_for("cpu", operation) if a.supports(p) is None]
+    return [(name, plan_for(operation, p, algorithm=name)) for name in names]
+
+
 def run_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
-    """y, dx and dw of the engine."""
+    """y, dx and dw of every algorithm of the engine: "y direct", "dx direct" and so on."""
     linear = p._replace(bias=False, activation=None)
-    (y,) = plan_for("conv_forward", p).run(x, w, b if p.bias else None)
-    (dx,) = plan_for("conv_input_gradient", linear).run(dy, w)
-    (dw,) = plan_for("conv_weight_gradient", linear).run(x, dy)
-    return {"y": y, "dx": dx, "dw": dw}
+    runs = [
+        ("y", "conv_forward", p, (x, w, b if p.bias else None)),
+        ("dx", "conv_input_gradient", linear, (dy, w)),
+        ("dw", "conv_weight_gradient", linear, (x, dy)),
+    ]
+    return {
+        f"{result} {name}": plan.run(*arrays)[0]
+        for result, operation, problem, arrays in runs
+        for name, plan in by_every_algorithm(operation, problem)
+    }
 
 
 def check_conv(p: ConvProblem) -> None:
-    """All three operations of a problem against the oracle."""
+    """All three operations of a problem, by every algorithm, against the oracle."""
     arrays = conv_arrays(p)
     found, expected = run_conv(p, **arrays), expected_conv(p, **arrays)
     for name, array in found.items():
         assert array.dtype == p.dtype
-        oracle.assert_close(array, expected[name])
+        oracle.assert_close(array, expected[name.split()[0]])
 
 
 def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
-    """y, dx and, for max pooling, the positions of the maxima."""
+    """y, dx and, for max pooling, the positions of the maxima, which the engine keeps in channels last."""
     if p.kind == "max":
         y, index = plan_for("max_pool", p).run(x)
         (dx,) = plan_for("max_pool_gradient", p).run(dy, index)
-        return {"y": y, "dx": dx, "index": index}
+        return {"y": y, "dx": dx, "index": oracle.in_layout(index, p.layout)}
     (y,) = plan_for("average_pool", p).run(x)
     (dx,) = plan_for("average_pool_gradient", p).run(dy)
     return {"y": y, "dx": dx}

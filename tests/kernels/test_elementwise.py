@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pycnn
 from pycnn_kernels.cpu.elementwise import PIECE, sum_parts
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ChannelsProblem
 from tests import reference as oracle
-from tests.kernels.problems import DTYPES, numbers
+from tests.kernels.problems import DTYPES, each_number_of_threads, numbers
 
 #: (pixels, channels, inner): inner is 1 in channels last.
 SHAPES = [(0, 3, 1), (1, 1, 1), (7, 10, 1), (33, 64, 1), (5000, 3, 1), (2, 3, 35), (40, 17, 9), (0, 4, 6), (3, 5, 0)]
@@ -57,11 +56,10 @@ def test_nan() -> None:
 @pytest.mark.parametrize("shape", [(5000, 17, 1), (64, 10, 300)])
 def test_threads_do_not_change_the_bits(shape: tuple[int, ...], dtype: str) -> None:
     dy, y = arrays(shape, dtype)
-    plan = plan_for("bias_activation_gradient", ChannelsProblem(dtype, *shape))
-    plain = plan.run(dy, y)
-    for threads in range(1, pycnn.get_num_threads() + 1):
-        pycnn.set_num_threads(threads)
-        for found, expected in zip(plan.run(dy, y), plain):
+    problem = ChannelsProblem(dtype, *shape)
+    plain = plan_for("bias_activation_gradient", problem).run(dy, y)
+    for _ in each_number_of_threads():
+        for found, expected in zip(plan_for("bias_activation_gradient", problem).run(dy, y), plain):
             np.testing.assert_array_equal(found, expected)
 
 

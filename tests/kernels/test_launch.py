@@ -12,18 +12,15 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn_kernels.cpu.launch import kernel
+from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.plan import plan_for
-from tests.kernels.problems import conv_arrays, conv_problem, run_conv
-
-#: The session begins with as many threads as there are cores.
-MOST = pycnn.get_num_threads()
+from tests.kernels.problems import MOST_THREADS, conv_arrays, conv_problem, run_conv
 
 #: First line of a process that takes the machine for one of seven cores.
 SEVEN_CORES = "import os; os.sched_getaffinity = lambda process: range(7)\n"
 
 
-@pytest.mark.parametrize("n", range(1, MOST + 1))
+@pytest.mark.parametrize("n", range(1, MOST_THREADS + 1))
 def test_set_num_threads(n: int) -> None:
     pycnn.set_num_threads(n)
     assert pycnn.get_num_threads() == n
@@ -31,10 +28,10 @@ def test_set_num_threads(n: int) -> None:
     assert pycnn.get_num_threads() == n
 
 
-@pytest.mark.parametrize("n", [0, -1, MOST + 1, 1.0, "2", None, True])
+@pytest.mark.parametrize("n", [0, -1, MOST_THREADS + 1, 1.0, "2", None, True])
 def test_impossible_numbers_of_threads(n: object) -> None:
     before = pycnn.get_num_threads()
-    message = f"the number of threads must be an integer from 1 to {MOST}; received {n!r}"
+    message = f"the number of threads must be an integer from 1 to {MOST_THREADS}; received {n!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         pycnn.set_num_threads(n)  # type: ignore[arg-type]
     assert pycnn.get_num_threads() == before
@@ -65,6 +62,39 @@ def test_unknown_fields_of_a_block() -> None:
 
     with pytest.raises(TypeError, match=r"nothing_kernel has the fields x, size; received width"):
         nothing_kernel.block(x=0, width=3)
+
+
+@kernel(done="array", workers="array", delay="int")
+def slow_kernel(a, item, worker):  # type: ignore[no-untyped-def]
+    """A long piece of work, whose last act is to count itself and to say who did it."""
+    x = 1.0
+    for i in range(a.delay):
+        x = x / 3 + i
+    a.workers[item] = worker
+    a.done[item] += 1 + 0 * x
+
+
+def run_slowly(items: int, parallel: bool) -> tuple[np.ndarray, np.ndarray]:
+    done, workers = np.zeros(items + 1, np.float32), np.zeros(items + 1, np.float32)
+    block = slow_kernel.block(done=done.ctypes.data, workers=workers.ctypes.data, delay=20_000)
+    launch(slow_kernel.entry("float32"), block, items, parallel=parallel)
+    return done, workers
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 7, 100])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_launch_ends_when_every_piece_is_done(items: int, parallel: bool) -> None:
+    """Each once, by one of the threads that the launch may use."""
+    for _ in range(10):
+        done, workers = run_slowly(items, parallel)
+        np.testing.assert_array_equal(done, [1] * items + [0])
+        assert workers.max() < (min(MOST_THREADS, max(items, 1)) if parallel else 1)
+
+
+@pytest.mark.skipif(MOST_THREADS == 1, reason="this machine has one core")
+def test_work_is_shared() -> None:
+    _, workers = run_slowly(items=400, parallel=True)
+    assert len(set(workers[:-1])) > 1
 
 
 PROBLEM = conv_problem(N=4, C=16, K=48, size=20, padding=1, bias=True, layout="channels_first", weight_layout="OIHW")
@@ -135,15 +165,14 @@ def launch_and_pause() -> None:
 
 def test_more_threads_than_cores(python_prints: Callable[..., str]) -> None:
     code = """
-import hashlib, pycnn
-from tests.kernels.problems import conv_arrays, run_conv
+import hashlib
+from tests.kernels.problems import conv_arrays, each_number_of_threads, run_conv
 from tests.kernels.test_launch import PROBLEM
-for threads in (1, 2, 3, 7):
-    pycnn.set_num_threads(threads)
+for threads in each_number_of_threads():
     print(hashlib.sha256(b"".join(a.tobytes() for a in run_conv(PROBLEM, **conv_arrays(PROBLEM)).values())).hexdigest())
 """
     printed = python_prints(SEVEN_CORES + code).split()
-    assert len(printed) == 4
+    assert len(printed) == 7
     assert len(set(printed)) == 1
 
 

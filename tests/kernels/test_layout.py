@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pycnn
 from pycnn_kernels.cpu import layout
-from tests.kernels.problems import DTYPES, conv_problem, numbers
+from tests.kernels.problems import DTYPES, conv_problem, each_number_of_threads, numbers
 
 #: Around the squares of a vector's length and the 64 columns of a piece.
 LENGTHS = [1, 2, 7, 8, 15, 16, 17, 33, 63, 64, 65, 130]
@@ -91,8 +90,7 @@ def test_pad_volumes() -> None:
 
 def test_threads_share_large_transpositions() -> None:
     src = numbers((3, 130, 700), "float32")
-    for threads in range(1, pycnn.get_num_threads() + 1):
-        pycnn.set_num_threads(threads)
+    for _ in each_number_of_threads():
         dst = np.empty((3, 700, 130), np.float32)
         layout.transpose("float32", src.ctypes.data, dst.ctypes.data, src.shape, (91000, 700), (91000, 130))
         np.testing.assert_array_equal(dst, src.transpose(0, 2, 1))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pycnn
 from pycnn_kernels.cpu.optimizer import PIECE
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import UpdateProblem
 from tests import reference as oracle
-from tests.kernels.problems import DTYPES, numbers
+from tests.kernels.problems import DTYPES, each_number_of_threads, numbers
 
 SIZES = [0, 1, 7, 16, 33, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5]
 STEPS = 4
@@ -70,8 +69,7 @@ def test_a_nan_gradient_spoils_its_own_weight_only() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_do_not_change_the_bits(dtype: str) -> None:
     results = []
-    for threads in range(1, pycnn.get_num_threads() + 1):
-        pycnn.set_num_threads(threads)
+    for _ in each_number_of_threads():
         w = numbers((5 * PIECE + 3,), dtype)
         run_adam(w, gradients(w.size, dtype), 0.01, 0.9, 0.999, 1e-7)
         results.append(w)

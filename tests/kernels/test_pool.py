@@ -10,11 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pycnn
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import PoolProblem
 from tests import reference as oracle
-from tests.kernels.problems import DTYPES, LAYOUTS, check_pool, expected_pool, numbers, pool_problem, run_pool
+from tests.kernels.problems import (
+    DTYPES,
+    LAYOUTS,
+    check_pool,
+    each_number_of_threads,
+    expected_pool,
+    numbers,
+    pool_problem,
+    run_pool,
+)
 
 KINDS = ("max", "average")
 
@@ -164,9 +172,7 @@ def test_neither_runs_nor_threads_change_the_bits(form: dict[str, Any]) -> None:
     p = pool_problem(N=4, C=17, size=33, kernel=3, stride=2, padding=1, **form)  # large enough for threads
     x, dy = numbers(p.x_shape, p.dtype, 1), numbers(p.y_shape, p.dtype, 2)
     plain = run_pool(p, x, dy)
-    most = pycnn.get_num_threads()
-    for threads in [*range(1, most + 1)] * 2:
-        pycnn.set_num_threads(threads)
+    for _ in each_number_of_threads():
         for name, array in run_pool(p, x, dy).items():
             np.testing.assert_array_equal(array, plain[name])
 

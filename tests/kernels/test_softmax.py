@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pycnn
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import RowsProblem
 from tests import reference as oracle
-from tests.kernels.problems import DTYPES, numbers
+from tests.kernels.problems import DTYPES, each_number_of_threads, numbers
 
 SHAPES = [(0, 4), (1, 1), (1, 10), (3, 17), (50, 10), (2, 5000), (3000, 3)]
 ORACLES = {"softmax": oracle.softmax, "log_softmax": oracle.log_softmax}
@@ -102,7 +101,6 @@ def test_neither_runs_nor_threads_change_the_bits(dtype: str) -> None:
     x = numbers((700, 33), dtype)
     labels = np.arange(700) % 33
     plain = [run("softmax", x), *run_cross_entropy(x, labels)]
-    for threads in range(1, pycnn.get_num_threads() + 1):
-        pycnn.set_num_threads(threads)
+    for _ in each_number_of_threads():
         for found, expected in zip([run("softmax", x), *run_cross_entropy(x, labels)], plain):
             np.testing.assert_array_equal(found, expected)
