@@ -60,9 +60,7 @@ def torch_sides(shape: Shape, data: tuple[np.ndarray, ...], channels_last: bool)
     step, side = [shape.stride] * 2, [shape.padding] * 2
 
     def backward(wanted: list[bool]) -> Any:
-        gradients = torch.ops.aten.convolution_backward(
-            tdy, tx, tw, None, step, side, [1, 1], False, [0, 0], 1, wanted
-        )
+        gradients = torch.ops.aten.convolution_backward(tdy, tx, tw, None, step, side, [1, 1], False, [0, 0], 1, wanted)
         return next(g for g in gradients if g is not None)
 
     def channels_to_end(t: Any) -> np.ndarray:

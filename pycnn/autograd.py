@@ -89,15 +89,23 @@ class Function:
         function = cls()
         function.needs = tuple(t is not None and t.requires_grad for t in inputs)
         record = _mode.recording and any(function.needs)
-        result = function.forward(*(None if t is None else t.data for t in inputs), **settings)
+        result = function.compute(*(None if t is None else t.data for t in inputs), **settings)
         outputs = result if cls.outputs > 1 else (result,)
         if record:
             function.inputs = inputs
-        tensors = tuple(
-            None if array is None else Tensor._of(array, function if record else None, place)
-            for place, array in enumerate(outputs)
-        )
+
+        def as_tensor(array: np.ndarray | None, place: int) -> Tensor | None:
+            if array is None:
+                return None
+            return Tensor._of(array, function if record and array.dtype.kind == "f" else None, place)
+
+        tensors = tuple(as_tensor(array, place) for place, array in enumerate(outputs))
         return tensors if cls.outputs > 1 else tensors[0]
+
+    def compute(self, *arrays: Any, **settings: Any) -> Any:
+        """``forward`` with floating-point's own rules: 1 / 0 is infinity, 0 * infinity is NaN, and neither is news."""
+        with np.errstate(all="ignore"):
+            return self.forward(*arrays, **settings)
 
     def release(self) -> None:
         """Let go of everything that the gradient needed."""

@@ -58,8 +58,7 @@ class Multiply(_Binary):
 
 class Divide(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return a / b
+        return a / b
 
     def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
         return lambda: dy / b, lambda: -dy * a / (b * b)
@@ -67,11 +66,13 @@ class Divide(_Binary):
 
 class Power(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return a**b
+        return a**b
 
     def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
-        return lambda: dy * b * a ** (b - 1), lambda: dy * a**b * a.log()
+        # Where a factor is 0 the other must not be infinite: x**0 has the slope 0 at 0, and so has 0**y for y >= 0.
+        no_power = (b.data == 0).astype(b.dtype)
+        no_log = ((a.data == 0) & (b.data >= 0)).astype(a.dtype)
+        return lambda: dy * b * a ** (b - 1 + no_power), lambda: dy * a**b * (a + no_log).log()
 
 
 class MatMul(Function):
@@ -132,8 +133,7 @@ def _swap(matrix: Tensor) -> Tensor:
 
 class Exp(Function):
     def forward(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            return np.exp(x)
+        return np.exp(x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         (x,) = self.inputs
@@ -142,8 +142,7 @@ class Exp(Function):
 
 class Log(Function):
     def forward(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(x)
+        return np.log(x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         return (dy / self.inputs[0],)
@@ -158,18 +157,28 @@ class Abs(Function):
         return (dy * self.sign,)
 
 
+class Select(Function):
+    """``x`` where a mask is true, 0 elsewhere; unlike a product with the mask it lets no infinity through."""
+
+    def forward(self, x: np.ndarray, *, mask: np.ndarray) -> np.ndarray:
+        self.mask = mask
+        return np.where(mask, x, x.dtype.type(0))
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (Select.apply(dy, mask=self.mask),)
+
+
 class Clip(Function):
     def forward(self, x: np.ndarray, *, low: float | None, high: float | None) -> np.ndarray:
-        inside = np.ones(x.shape, bool)
+        self.inside = np.ones(x.shape, bool)
         if low is not None:
-            inside &= ~(x < low)
+            self.inside &= ~(x < low)
         if high is not None:
-            inside &= ~(x > high)
-        self.inside = inside.astype(x.dtype)
+            self.inside &= ~(x > high)
         return np.clip(x, low, high)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (dy * self.inside,)
+        return (Select.apply(dy, mask=self.inside),)
 
 
 class Sum(Function):

@@ -41,10 +41,18 @@ class Optimizer:
         for parameter in parameters:
             if parameter.grad is None:
                 continue
-            data = parameter.data
+            if parameter.grad.shape != parameter.shape:
+                raise ValueError(
+                    f"a gradient must have the shape of its parameter, {parameter.shape}; "
+                    f"received {parameter.grad.shape}"
+                )
+            data = np.ascontiguousarray(parameter.data)  # the parameter's own memory, unless that is scattered
+            flat = data.reshape(-1)
             plan = plan_for(self.operation, UpdateProblem(data.dtype.name, data.size))
-            gradient = np.ascontiguousarray(parameter.grad.data).reshape(-1)
-            plan.run(updated=(data.reshape(-1), gradient, *self._slots_of(parameter)), scalars=scalars)
+            gradient = parameter.grad.data.reshape(-1)
+            plan.run(gradient, updated=(flat, *self._slots_of(parameter)), scalars=scalars)
+            if data is not parameter.data:
+                parameter.data[...] = data
             parameter.grad = None
 
     def get_config(self) -> dict[str, Any]:

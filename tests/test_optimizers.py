@@ -94,7 +94,12 @@ def test_the_learning_rate_can_change_between_steps() -> None:
 @pytest.mark.parametrize("optimizer", [SGD, Adam])
 def test_any_gradient_that_backward_leaves(optimizer: type[Optimizer]) -> None:
     """Also those that are views: read-only, or strided."""
-    for forward in (lambda w: w.sum(), lambda w: w.T.sum(0)[0], lambda w: w[::-1].sum(), lambda w: w.reshape(-1).sum()):
+    for forward in (
+        lambda w: w.sum(),
+        lambda w: w.T.sum(0).reshape(-1)[0],
+        lambda w: w[::-1].sum(),
+        lambda w: w.reshape(-1).sum(),
+    ):
         for shape in ((1,), (1, 1), (3, 2)):
             w = parameter(shape)
             before = w.data.copy()

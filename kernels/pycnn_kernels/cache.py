@@ -89,7 +89,14 @@ def kernel_cache(function: Any, isa: str) -> FunctionCache | NullCache:
                     RuntimeWarning,
                     stacklevel=2,
                 )
+                self._begin_anew()
                 return None
+
+        def _begin_anew(self) -> None:
+            try:
+                self.flush()
+            except OSError as error:
+                _warn_uncached(folder, error)
 
         def save_overload(self, signature: Any, data: Any) -> None:
             try:

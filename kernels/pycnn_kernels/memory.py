@@ -8,6 +8,7 @@ of results come back here when their last array is gone, and the next result of 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from typing import Any
 
@@ -57,8 +58,13 @@ class _Pool:
             self.waiting.clear()
             self.waiting_bytes = 0
 
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()  # another thread of the parent may have held it
+
 
 _pool = _Pool()
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_pool.after_fork)
 
 
 class _Lease:

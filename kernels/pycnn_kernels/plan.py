@@ -86,8 +86,8 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "softmax": (_rows_arrays, "x", "", "y"),
     "log_softmax": (_rows_arrays, "x", "", "y"),
     "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
-    "adam": (_update_arrays, "", "w g m v", ""),
-    "sgd": (_update_arrays, "", "w g v", ""),
+    "adam": (_update_arrays, "g", "w m v", ""),
+    "sgd": (_update_arrays, "g", "w v", ""),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function
+from pycnn.elementary import Select
 from pycnn.functional.arguments import apply, floating, integer
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
@@ -23,7 +24,7 @@ class Relu(Function):
         return self.y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (dy * ~(self.y <= 0),)
+        return (Select.apply(dy, mask=~(self.y <= 0)),)
 
 
 class Tanh(Function):

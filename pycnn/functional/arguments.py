@@ -23,7 +23,7 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
     if any(isinstance(value, Tensor) for value in inputs):
         tensors = [value if value is None or isinstance(value, Tensor) else Tensor(value) for value in inputs]
         return function.apply(*tensors, **settings)
-    return function().forward(*inputs, **settings)
+    return function().compute(*inputs, **settings)
 
 
 def floating(name: str, value: Any, like: Any = None) -> Any:
@@ -115,6 +115,8 @@ def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, in
         x = x.reshape(1, *x.shape)
     N, *rest = x.shape
     C, H, W = rest if first else (rest[2], rest[0], rest[1])
+    if H == 0 or W == 0:
+        raise ValueError(f"{name} must have at least one pixel; received the shape {tuple(x.shape)}")
     return x, single, N, C, H, W
 
 

@@ -39,8 +39,7 @@ class BinaryCrossEntropy(Function):
     """``-(t log x + (1 - t) log(1 - x))`` for each element, the logarithms at least -100 as in PyTorch."""
 
     def forward(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            return -(t * np.maximum(np.log(x), -100) + (1 - t) * np.maximum(np.log1p(-x), -100))
+        return -(t * np.maximum(np.log(x), -100) + (1 - t) * np.maximum(np.log1p(-x), -100))
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         x, t = self.inputs
@@ -106,7 +105,13 @@ def cross_entropy(
     losses, weights = _labelled(rows, labels.reshape(-1), weight, ignore_index, label_smoothing)
     if reduction == "none":
         return losses.reshape(labels.shape)
-    return losses.sum() / weights if reduction == "mean" else losses.sum()
+    return _mean(losses, weights) if reduction == "mean" else losses.sum()
+
+
+def _mean(losses: Any, count: Any) -> Any:
+    """The sum over a count, NaN for nothing at all as in PyTorch, in the dtype of the losses."""
+    with np.errstate(all="ignore"):
+        return losses.sum() / losses.dtype.type(count)
 
 
 def _labelled(rows: Any, labels: np.ndarray, weight: Any, ignore: int, smoothing: float) -> tuple[Any, Any]:
@@ -137,7 +142,7 @@ def _probabilities(x: Any, t: Any, weight: Any, classes_axis: int, reduction: st
     losses = -(terms if weight is None else terms * weight).sum(1)
     if reduction == "none":
         return losses.reshape(tuple(x.shape[:classes_axis]) + tuple(x.shape[classes_axis + 1 :]))
-    return losses.sum() / max(losses.size, 1) if reduction == "mean" else losses.sum()
+    return _mean(losses, losses.size) if reduction == "mean" else losses.sum()
 
 
 def _classes_last(x: Any, classes_axis: int) -> Any:
@@ -202,8 +207,7 @@ def binary_cross_entropy(
         losses = losses * floating("weight", weight, like=x)
     if reduction == "none":
         return losses
-    total = losses.sum()
-    return total / losses.size if reduction == "mean" and losses.size else total
+    return _mean(losses, losses.size) if reduction == "mean" else losses.sum()
 
 
 def _refuse_former_names(size_average: bool | None, reduce: bool | None) -> None:

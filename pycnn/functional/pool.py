@@ -9,6 +9,7 @@ import numpy as np
 from pycnn.autograd import Function
 from pycnn.functional.arguments import apply, floating, images, integer, layout, pair, per_side, without_batch
 from pycnn.tensor import Tensor
+from pycnn_kernels.cpu.pool import NO_POSITION
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import PoolProblem, effective_kernel
 
@@ -41,14 +42,15 @@ class MaxPoolGradient(Function):
 
 
 class PickMaxima(Function):
-    """The elements of ``x`` at the positions of the maxima of another array."""
+    """The elements of ``x`` at the positions of the maxima of another array; 0 for windows without elements."""
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
         channel_axis = -1 if problem.layout == "channels_last" else 1
         planes = np.moveaxis(x, channel_axis, 1).reshape(problem.N, problem.C, -1)
         positions = np.moveaxis(plane_positions(problem, index), channel_axis, 1)
-        picked = np.take_along_axis(planes, positions.reshape(problem.N, problem.C, -1), axis=2)
+        flat = positions.reshape(problem.N, problem.C, -1)
+        picked = np.where(flat < 0, x.dtype.type(0), np.take_along_axis(planes, np.maximum(flat, 0), axis=2))
         return np.ascontiguousarray(np.moveaxis(picked.reshape(positions.shape), 1, channel_axis))
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -56,7 +58,10 @@ class PickMaxima(Function):
 
 
 def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
-    """From positions in windows to positions in the plane, ``(d * H + h) * W + w``, int64, in the problem's layout."""
+    """From positions in windows to positions in the plane, ``(d * H + h) * W + w``, int64, in the problem's layout.
+
+    A window that lies in the padding altogether has the position -1.
+    """
     k = index.astype(np.int64)
     _, KH, KW = p.kernel
     flat = np.zeros_like(k)
@@ -68,6 +73,7 @@ def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
             shape = [1] * index.ndim
             shape[1 + place] = -1
             flat += (np.arange(p.output[axis]) * p.stride[axis]).reshape(shape)
+    flat[index == NO_POSITION] = -1
     return flat if p.layout == "channels_last" else np.ascontiguousarray(np.moveaxis(flat, -1, 1))
 
 
@@ -187,6 +193,8 @@ def _problem(
     kind: Any, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, data_format: str
 ) -> tuple[Any, bool, PoolProblem]:
     x, single, N, C, H, W = images("input", floating("input", input), data_format)
+    if C == 0 and kind == "max":
+        raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
     KH, KW = pair("kernel_size", kernel_size)
     no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
     SH, SW = (KH, KW) if no_stride else pair("stride", stride)

@@ -24,7 +24,7 @@ def run_adam(w: np.ndarray, grads: list[np.ndarray], rate: float, beta_1: float,
     plan = plan_for("adam", UpdateProblem(w.dtype.name, w.size))
     for t, g in enumerate(grads, start=1):
         corrected = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        assert plan.run(updated=(w, g, m, v), scalars=(corrected, beta_1, beta_2, epsilon)) == ()
+        assert plan.run(g, updated=(w, m, v), scalars=(corrected, beta_1, beta_2, epsilon)) == ()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -55,7 +55,7 @@ def test_sgd(size: int, momentum: float, nesterov: bool, dtype: str) -> None:
     velocity = np.zeros_like(w) if momentum else None
     plan = plan_for("sgd", UpdateProblem(dtype, size))
     for g in grads:
-        plan.run(updated=(w, g, velocity), scalars=(0.05, momentum, nesterov))
+        plan.run(g, updated=(w, velocity), scalars=(0.05, momentum, nesterov))
     oracle.assert_close(w, expected)
 
 

@@ -48,11 +48,11 @@ def test_an_algorithm_by_name(operation: str) -> None:
         ),
         (
             ("max_pool", pool_problem(size=300, kernel=300), "cpu", "gather"),
-            "algorithm 'gather' of max_pool needs windows of at most 65536 elements; received 1 x 300 x 300",
+            "algorithm 'gather' of max_pool needs windows of at most 65535 elements; received 1 x 300 x 300",
         ),
         (
             ("max_pool", pool_problem(size=300, kernel=300)),
-            "no algorithm of max_pool can do this: gather needs windows of at most 65536 elements",
+            "no algorithm of max_pool can do this: gather needs windows of at most 65535 elements",
         ),
     ],
 )
@@ -87,11 +87,12 @@ def read_only(a: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("spoil", [lambda a: read_only(a[:4]), lambda a: a[::2], lambda a: a[::-2]])
-@pytest.mark.parametrize("place", [0, 2, 3])
+@pytest.mark.parametrize("place", [0, 1, 2])
 def test_arrays_that_cannot_be_changed_in_place(spoil: Any, place: int) -> None:
-    arrays = [np.ones(4, np.float32) for _ in range(4)]
+    g = np.ones(4, np.float32)
+    arrays = [np.ones(4, np.float32) for _ in range(3)]
     arrays[place] = spoil(np.ones(8, np.float32))
     with pytest.raises(ValueError, match="is changed in place: it must be contiguous, aligned and writable"):
-        plan_for("adam", UpdateProblem("float32", 4)).run(updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
+        plan_for("adam", UpdateProblem("float32", 4)).run(g, updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
     for array in arrays:
         assert (array == 1).all()

@@ -186,10 +186,11 @@ def test_positions_are_not_kept_unless_wanted() -> None:
 
 
 def test_windows_of_more_positions_than_two_bytes_hold_are_refused() -> None:
-    largest = pool_problem(C=1, N=1, size=256, kernel=256, stride=1)
+    # The greatest number of two bytes stands for a window without elements.
+    largest = pool_problem(C=1, N=1, size=(257, 255), kernel=(257, 255), stride=1)
     x = np.zeros(largest.x_shape, np.float32)
-    x[0, 255, 255, 0] = 1
-    assert plan_for("max_pool", largest).run(x)[1].item() == 256 * 256 - 1
-    larger = pool_problem(C=1, N=1, size=257, kernel=(257, 256), stride=1)
-    with pytest.raises(ValueError, match=r"at most 65536 elements; received 1 x 257 x 256"):
+    x[0, 256, 254, 0] = 1
+    assert plan_for("max_pool", largest).run(x)[1].item() == 257 * 255 - 1
+    larger = pool_problem(C=1, N=1, size=256, kernel=256, stride=1)
+    with pytest.raises(ValueError, match=r"at most 65535 elements; received 1 x 256 x 256"):
         plan_for("max_pool", larger)

@@ -7,6 +7,9 @@ planes in the cache, one plane for each of the K channels, with zeros around it.
 other without a gap, and so do the pixels of a tile: it runs on from row to row, computing a few pixels between
 them that nobody wants, instead of ending at each. A convolution with stride S has S x S phases of dx, as in
 the direct algorithm, and each of them is such a plane.
+
+The zeros around a plane take part in the products. So an infinite weight gives NaN at the border, as it does in
+PyTorch, where the direct algorithm leaves the padding out.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class AdamStep:
     def __init__(self, p: UpdateProblem):
         self.problem = p
 
-    def run(self, w: int, g: int, m: int, v: int, rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
+    def run(self, g: int, w: int, m: int, v: int, rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
         p = self.problem
         block = adam_kernel.block(
             w=w, g=g, m=m, v=v, size=p.size, rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon
@@ -78,7 +78,7 @@ class SgdStep:
     def __init__(self, p: UpdateProblem):
         self.problem = p
 
-    def run(self, w: int, g: int, v: int, rate: float, momentum: float, nesterov: bool) -> None:
+    def run(self, g: int, w: int, v: int, rate: float, momentum: float, nesterov: bool) -> None:
         p = self.problem
         block = sgd_kernel.block(w=w, g=g, v=v, size=p.size, rate=rate, momentum=momentum, nesterov=int(nesterov))
         launch(sgd_kernel.entry(p.dtype), block, -(-p.size // PIECE))

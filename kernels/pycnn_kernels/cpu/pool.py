@@ -28,8 +28,11 @@ _GEOMETRY = dict.fromkeys(
     "int",
 )
 
-#: More positions than a window may have: the index of a maximum takes two bytes.
-MOST_POSITIONS = 1 << 16
+#: The position of the maximum of a window that lies in the padding altogether.
+NO_POSITION = (1 << 16) - 1
+
+#: How many positions a window may have: the index of a maximum takes two bytes.
+MOST_POSITIONS = NO_POSITION
 
 
 @njit(error_model="numpy")
@@ -60,9 +63,9 @@ def max_pool_kernel(a, item, worker):
     if a.keep_index:
         position = _first_position(a, d0, h0)
         for ow in range(a.OW):
-            first = position + _first_tap(ow * a.stride_w - a.pad_w, a.dilation_w)
+            first = _first_tap(ow * a.stride_w - a.pad_w, a.dilation_w, a.KW, a.W)
             for c in range(a.C):
-                index[ow * a.C + c] = first
+                index[ow * a.C + c] = NO_POSITION if min(position, first) < 0 else position + first
     for kd in range(a.KD):
         d = d0 + kd * a.dilation_d
         for kh in range(a.KH):
@@ -74,15 +77,18 @@ def max_pool_kernel(a, item, worker):
 
 
 @njit(error_model="numpy")
-def _first_tap(coordinate, dilation):
-    """The first k with ``coordinate + k * dilation >= 0``."""
-    return max(0, -(coordinate // dilation))
+def _first_tap(coordinate, dilation, kernel, size):
+    """The first k < kernel with ``0 <= coordinate + k * dilation < size``; -1 where there is none."""
+    k = max(0, -(coordinate // dilation))
+    return k if k < kernel and coordinate + k * dilation < size else -1
 
 
 @njit(error_model="numpy")
 def _first_position(a, d0, h0):
     """The position of a window's first element inside x, along d and h: the maximum where all are -inf."""
-    return (_first_tap(d0, a.dilation_d) * a.KH + _first_tap(h0, a.dilation_h)) * a.KW
+    d = _first_tap(d0, a.dilation_d, a.KD, a.D)
+    h = _first_tap(h0, a.dilation_h, a.KH, a.H)
+    return -1 if min(d, h) < 0 else (d * a.KH + h) * a.KW
 
 
 @njit(error_model="numpy")

@@ -17,9 +17,11 @@ def softmax_kernel(a, item, worker):
         most = x[0]
         for c in range(1, a.columns):
             most = x[c] if x[c] > most or x[c] != x[c] else most
-        total = 0.0
         for c in range(a.columns):
             p[c] = math.exp(x[c] - most)
+        # A loop of its own: in one that also writes, the order of the sum would depend on how far apart x and p lie.
+        total = 0.0
+        for c in range(a.columns):
             total += p[c]
         if a.logarithm:
             shifted = most + math.log(total)
@@ -45,10 +47,11 @@ def cross_entropy_kernel(a, item, worker):
         most = x[0]
         for c in range(1, a.columns):
             most = x[c] if x[c] > most or x[c] != x[c] else most
-        total = 0.0
-        sum_of_x = 0.0
         for c in range(a.columns):
             p[c] = math.exp(x[c] - most)
+        total = 0.0
+        sum_of_x = 0.0
+        for c in range(a.columns):  # apart from the writing loop, as above
             total += p[c]
             sum_of_x += x[c] - most
         for c in range(a.columns):

@@ -194,7 +194,8 @@ class Workers:
         self._setup = threading.Lock()
         self._ready = False
         self._forget_threads()
-        os.register_at_fork(after_in_child=self._after_fork)
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(after_in_child=self._after_fork)
 
     def run(self, entry: int, block: int, items: int, threads: int) -> None:
         """Run a kernel over its pieces on at most ``threads`` threads, this one included."""
