@@ -33,7 +33,7 @@ INT64 = ir.IntType(64)
 JOB, ACTIVE, ENTRY, BLOCK, ITEMS, THREADS, BUSY, JOBS, ASLEEP = 0, 8, 16, 17, 18, 19, 20, 21, 24
 
 #: How long a worker looks out for a job before it sleeps: longer than the pauses between the layers of a network.
-_LOOKOUT_SECONDS = 200e-6
+_LOOKOUT_SECONDS = 1e-3
 
 #: A worker looks up this often by itself, should an interrupt have come between waking it and ringing its bell.
 _SLEEP_SECONDS = 10.0
