@@ -16,7 +16,19 @@ from numba import njit
 
 from pycnn_kernels.cpu.launch import Kernel, kernel, launch
 from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
-from pycnn_kernels.cpu.tile import shift
+from pycnn_kernels.cpu.tile import (
+    lanes_of,
+    shift,
+    tile_add_where,
+    tile_fill,
+    tile_greater,
+    tile_greater_position,
+    tile_load,
+    tile_shape,
+    tile_store,
+    tile_store_positions,
+    tile_zeros,
+)
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import PoolProblem
 
@@ -47,75 +59,73 @@ def _outputs_end(coordinate, stride, outputs):
     return min(outputs, coordinate // stride + 1)
 
 
+@njit(error_model="numpy")
+def _taps(coordinate, dilation, kernel, size):
+    """The taps k from first to end - 1 for which ``0 <= coordinate + k * dilation < size``."""
+    first = max(0, -(coordinate // dilation))
+    return first, max(first, min(kernel, (size - 1 - coordinate) // dilation + 1))
+
+
 @kernel(x="array", y="array", index="index", **_GEOMETRY)
 def max_pool_kernel(a, item, worker):
     """``y[n, o, c]`` = the greatest ``x[n, o * S + k * D - P, c]`` over k, and its position k in ``index``.
 
     x (N, D, H, W, C); y and index (N, OD, OH, OW, C); a piece of work is one row of y. Padding never wins, NaN
-    always does, and of equal values the first. ``keep_index`` 0 leaves index alone.
+    always does, and of equal values the first; a window without elements is -inf, at NO_POSITION. ``keep_index``
+    0 leaves index alone.
     """
     oh, od, n = item % a.OH, item // a.OH % a.OD, item // (a.OH * a.OD)
-    y = shift(a.y, item * a.OW * a.C)
-    index = shift(a.index, item * a.OW * a.C if a.keep_index else 0)
     d0, h0 = od * a.stride_d - a.pad_d, oh * a.stride_h - a.pad_h
-    for i in range(a.OW * a.C):
-        y[i] = -math.inf
-    if a.keep_index:
-        position = _first_position(a, d0, h0)
-        for ow in range(a.OW):
-            first = _first_tap(ow * a.stride_w - a.pad_w, a.dilation_w, a.KW, a.W)
-            for c in range(a.C):
-                index[ow * a.C + c] = NO_POSITION if min(position, first) < 0 else position + first
-    for kd in range(a.KD):
-        d = d0 + kd * a.dilation_d
-        for kh in range(a.KH):
-            h = h0 + kh * a.dilation_h
-            if 0 <= d < a.D and 0 <= h < a.H:
-                row = shift(a.x, ((n * a.D + d) * a.H + h) * a.W * a.C)
-                for kw in range(a.KW):
-                    _max_tap(a, row, y, index, kw, (kd * a.KH + kh) * a.KW + kw)
-
-
-@njit(error_model="numpy")
-def _first_tap(coordinate, dilation, kernel, size):
-    """The first k < kernel with ``0 <= coordinate + k * dilation < size``; -1 where there is none."""
-    k = max(0, -(coordinate // dilation))
-    return k if k < kernel and coordinate + k * dilation < size else -1
-
-
-@njit(error_model="numpy")
-def _first_position(a, d0, h0):
-    """The position of a window's first element inside x, along d and h: the maximum where all are -inf."""
-    d = _first_tap(d0, a.dilation_d, a.KD, a.D)
-    h = _first_tap(h0, a.dilation_h, a.KH, a.H)
-    return -1 if min(d, h) < 0 else (d * a.KH + h) * a.KW
-
-
-@njit(error_model="numpy")
-def _max_tap(a, row, y, index, kw, position):
-    """Compare one row of y with the elements of a row of x that it meets through the tap kw."""
-    offset = kw * a.dilation_w - a.pad_w
-    first = _first_output(-offset, a.stride_w)
-    end = _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)
-    for ow in range(first, end):
-        x = shift(row, (ow * a.stride_w + offset) * a.C)
-        to = shift(y, ow * a.C)
+    d_taps, h_taps = _taps(d0, a.dilation_d, a.KD, a.D), _taps(h0, a.dilation_h, a.KH, a.H)
+    for ow in range(a.OW):
+        w0 = ow * a.stride_w - a.pad_w
+        w_taps = _taps(w0, a.dilation_w, a.KW, a.W)
+        corner = (((n * a.D + d0) * a.H + h0) * a.W + w0) * a.C
+        to = (item * a.OW + ow) * a.C
         if a.keep_index:
-            found = shift(index, ow * a.C)
-            for c in range(a.C):
-                greater = x[c] > to[c] or x[c] != x[c]
-                found[c] = position if greater else found[c]
-                to[c] = x[c] if greater else to[c]
+            _max_window(a, corner, to, d_taps, h_taps, w_taps, True)
         else:
-            for c in range(a.C):
-                to[c] = x[c] if x[c] > to[c] or x[c] != x[c] else to[c]
+            _max_window(a, corner, to, d_taps, h_taps, w_taps, None)
+
+
+@njit(error_model="numpy")
+def _max_window(a, corner, to, d_taps, h_taps, w_taps, keep):
+    """All channels of one window; ``corner`` is where its first tap lies in x, ``keep`` None keeps no positions."""
+    shape, lane_count = tile_shape(a.x, 1, 2), 2 * lanes_of(a.x)
+    whole = a.C - a.C % lane_count
+    for c in range(0, whole, lane_count):
+        _max_channels(a, corner + c, to + c, d_taps, h_taps, w_taps, keep, shape, None)
+    if whole < a.C:
+        _max_channels(a, corner + whole, to + whole, d_taps, h_taps, w_taps, keep, shape, a.C - whole)
+
+
+@njit(error_model="numpy")
+def _max_channels(a, corner, to, d_taps, h_taps, w_taps, keep, shape, edge):
+    """Two vectors of channels of one window, cut off by ``edge`` unless it is None."""
+    best, positions = tile_fill(shape, -math.inf), tile_fill(shape, NO_POSITION)
+    if d_taps[0] < d_taps[1] and h_taps[0] < h_taps[1] and w_taps[0] < w_taps[1]:
+        # Where all are -inf nothing wins, and the first is the greatest.
+        positions = tile_fill(shape, (d_taps[0] * a.KH + h_taps[0]) * a.KW + w_taps[0])
+    for kd in range(d_taps[0], d_taps[1]):
+        for kh in range(h_taps[0], h_taps[1]):
+            row = corner + (kd * a.dilation_d * a.H + kh * a.dilation_h) * a.W * a.C
+            for kw in range(w_taps[0], w_taps[1]):
+                candidate = tile_load(best, a.x, row + kw * a.dilation_w * a.C, 0, edge)
+                if keep is not None:
+                    position = (kd * a.KH + kh) * a.KW + kw
+                    positions = tile_greater_position(positions, position, best, candidate)
+                best = tile_greater(best, candidate)
+    tile_store(best, a.y, to, 0, edge)
+    if keep is not None:
+        tile_store_positions(positions, a.index, to, edge)
 
 
 @kernel(dy="array", index="index", dx="array", **_GEOMETRY)
 def max_pool_gradient_kernel(a, item, worker):
     """``dx`` = the sum of the ``dy`` of the windows whose maximum each element is; a piece is one row of dx."""
     h, d, n = item % a.H, item // a.H % a.D, item // (a.H * a.D)
-    dx = shift(a.dx, item * a.W * a.C)
+    to = item * a.W * a.C
+    dx = shift(a.dx, to)
     for i in range(a.W * a.C):
         dx[i] = 0
     for kd in range(a.KD):
@@ -127,22 +137,28 @@ def max_pool_gradient_kernel(a, item, worker):
                 if 0 <= od_ < a.OD and 0 <= oh_ < a.OH:
                     row = ((n * a.OD + od_) * a.OH + oh_) * a.OW * a.C
                     for kw in range(a.KW):
-                        _max_gradient_tap(
-                            a, shift(a.dy, row), shift(a.index, row), dx, kw, (kd * a.KH + kh) * a.KW + kw
-                        )
+                        _max_gradient_tap(a, row, to, kw, (kd * a.KH + kh) * a.KW + kw)
 
 
 @njit(error_model="numpy")
-def _max_gradient_tap(a, dy, index, dx, kw, position):
+def _max_gradient_tap(a, row, to, kw, position):
     """Add, to one row of dx, the row of dy that it meets through the tap kw, where that tap was the maximum."""
     offset = kw * a.dilation_w - a.pad_w
-    first = _first_output(-offset, a.stride_w)
-    end = _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)
-    for ow in range(first, end):
-        to = shift(dx, (ow * a.stride_w + offset) * a.C)
-        dy_, index_ = shift(dy, ow * a.C), shift(index, ow * a.C)
-        for c in range(a.C):
-            to[c] += dy_[c] if index_[c] == position else 0
+    shape, lane_count = tile_shape(a.dx, 1, 2), 2 * lanes_of(a.dx)
+    whole = a.C - a.C % lane_count
+    for ow in range(_first_output(-offset, a.stride_w), _outputs_end(a.W - 1 - offset, a.stride_w, a.OW)):
+        source, target = row + ow * a.C, to + (ow * a.stride_w + offset) * a.C
+        for c in range(0, whole, lane_count):
+            _add_maxima(a, source + c, target + c, position, shape, None)
+        if whole < a.C:
+            _add_maxima(a, source + whole, target + whole, position, shape, a.C - whole)
+
+
+@njit(error_model="numpy")
+def _add_maxima(a, source, target, position, shape, edge):
+    acc = tile_load(tile_zeros(shape), a.dx, target, 0, edge)
+    acc = tile_add_where(acc, a.dy, source, a.index, position, edge)
+    tile_store(acc, a.dx, target, 0, edge)
 
 
 @njit(error_model="numpy")

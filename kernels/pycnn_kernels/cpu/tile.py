@@ -138,6 +138,36 @@ class _Emitter:
                 store = self.masked("store", ir.VoidType(), [tile.vector, address.type, INT32, mask.type])
                 builder.call(store, [value, address, ir.Constant(INT32, align), mask])
 
+    def store_narrow(self, value, pointer, vector: int, mask):
+        """Write one vector of uint16, that of the tile's vector number ``vector``."""
+        address = self.narrow_address(pointer, vector, value.type)
+        if mask is None:
+            self.builder.store(value, address).align = 2
+        else:
+            arguments = [value.type, address.type, INT32, mask.type]
+            store = self.narrow_function("store", ir.VoidType(), arguments)
+            self.builder.call(store, [value, address, ir.Constant(INT32, 2), mask])
+
+    def load_narrow(self, pointer, vector: int, mask):
+        """Read one vector of uint16, zero where the mask is false."""
+        narrow = ir.VectorType(ir.IntType(16), self.tile.lanes)
+        address = self.narrow_address(pointer, vector, narrow)
+        if mask is None:
+            value = self.builder.load(address)
+            value.align = 2
+            return value
+        load = self.narrow_function("load", narrow, [address.type, INT32, mask.type, narrow])
+        zeros = ir.Constant(narrow, [0] * self.tile.lanes)
+        return self.builder.call(load, [address, ir.Constant(INT32, 2), mask, zeros])
+
+    def narrow_address(self, pointer, vector: int, narrow: ir.VectorType):
+        first = self.builder.gep(pointer, [ir.Constant(INT64, vector * self.tile.lanes)])
+        return self.builder.bitcast(first, narrow.as_pointer())
+
+    def narrow_function(self, name: str, result: ir.Type, arguments: list[ir.Type]):
+        full_name = f"llvm.masked.{name}.v{self.tile.lanes}i16.p0"
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), full_name)
+
     def masked(self, name: str, result: ir.Type, arguments: list[ir.Type]):
         tile = self.tile
         full_name = f"llvm.masked.{name}.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
@@ -180,6 +210,23 @@ def with_rows(typing_context, shape, rows):
 def tile_zeros(typing_context, shape):
     """A tile of zeros."""
     return shape.tile(shape), lambda *_: shape.tile.zeros()
+
+
+@intrinsic
+def tile_fill(typing_context, shape, value):
+    """A tile with the number ``value`` everywhere."""
+    tile = shape.tile
+
+    def generate(context, builder, signature, arguments):
+        emit = _Emitter(builder, tile)
+        spread = emit.broadcast(context.cast(builder, arguments[1], signature.args[1], tile.dtype), tile.vector)
+        accumulators = tile.zeros()
+        for m in range(tile.rows):
+            for j in range(tile.vectors):
+                accumulators = emit.set(accumulators, spread, m, j)
+        return accumulators
+
+    return tile(shape, value), generate
 
 
 @intrinsic
@@ -293,6 +340,85 @@ def tile_relu(typing_context, tile):
         return accumulators
 
     return tile(tile), generate
+
+
+def _wins(builder, candidate, best):
+    """Where a candidate is greater than the best, or NaN: a mask of one vector."""
+    greater = builder.fcmp_ordered(">", candidate, best)
+    return builder.or_(greater, builder.fcmp_unordered("uno", candidate, candidate))
+
+
+@intrinsic
+def tile_greater(typing_context, best, candidate):
+    """The greater of two tiles, element by element; NaN wins, and of equals the best stays."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, candidates = arguments
+        emit = _Emitter(builder, best)
+        for m in range(best.rows):
+            for j in range(best.vectors):
+                old, new = emit.get(accumulators, m, j), emit.get(candidates, m, j)
+                accumulators = emit.set(accumulators, builder.select(_wins(builder, new, old), new, old), m, j)
+        return accumulators
+
+    return best(best, candidate), generate
+
+
+@intrinsic
+def tile_greater_position(typing_context, positions, position, best, candidate):
+    """``position`` where the candidate wins in :func:`tile_greater`, elsewhere what ``positions`` holds.
+
+    Positions are whole numbers of at most two bytes, which a tile holds exactly in its own floating-point dtype.
+    """
+
+    def generate(context, builder, signature, arguments):
+        accumulators, number, bests, candidates = arguments
+        emit = _Emitter(builder, positions)
+        spread = emit.broadcast(context.cast(builder, number, types.int64, positions.dtype), positions.vector)
+        for m in range(positions.rows):
+            for j in range(positions.vectors):
+                wins = _wins(builder, emit.get(candidates, m, j), emit.get(bests, m, j))
+                kept = builder.select(wins, spread, emit.get(accumulators, m, j))
+                accumulators = emit.set(accumulators, kept, m, j)
+        return accumulators
+
+    return positions(positions, position, best, candidate), generate
+
+
+@intrinsic
+def tile_store_positions(typing_context, positions, array, index, lanes):
+    """Write a tile of one row as uint16 to ``array[index:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, edge = arguments
+        emit = _Emitter(builder, positions)
+        narrow = ir.VectorType(ir.IntType(16), positions.lanes)
+        for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
+            value = builder.fptoui(emit.get(accumulators, 0, j), narrow)
+            emit.store_narrow(value, builder.gep(pointer, [start]), j, mask)
+        return context.get_dummy_value()
+
+    return types.void(positions, array, index, lanes), generate
+
+
+@intrinsic
+def tile_add_where(typing_context, tile, dy, dy_index, positions, position, lanes):
+    """Add ``dy[dy_index:]`` to a tile of one row where ``positions[dy_index:]``, uint16, is ``position``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, dy_pointer, start, positions_pointer, number, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        narrow = ir.VectorType(ir.IntType(16), tile.lanes)
+        spread = emit.broadcast(builder.trunc(number, ir.IntType(16)), narrow)
+        zero = ir.Constant(tile.vector, [0.0] * tile.lanes)
+        for j, vector in enumerate(emit.load_vectors(builder.gep(dy_pointer, [start]), masks)):
+            found = emit.load_narrow(builder.gep(positions_pointer, [start]), j, masks[j])
+            chosen = builder.select(builder.icmp_unsigned("==", found, spread), vector, zero)
+            accumulators = emit.set(accumulators, builder.fadd(emit.get(accumulators, 0, j), chosen), 0, j)
+        return accumulators
+
+    return tile(tile, dy, dy_index, positions, position, lanes), generate
 
 
 @intrinsic
