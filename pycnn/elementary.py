@@ -8,7 +8,7 @@ import numpy as np
 
 from pycnn.autograd import Function, unbroadcast
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ConvProblem, WeightLayout
+from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, WeightLayout
 
 if TYPE_CHECKING:
     from pycnn.tensor import Tensor
@@ -79,7 +79,7 @@ class MatMul(Function):
     """``a @ b``: matrices on the engine's own product, stacks of them on the array module's."""
 
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in (np.float32, np.float64):
+        if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in DTYPE_NAMES:
             if a.shape[1] != b.shape[0]:
                 raise ValueError(f"matrices multiply as (M, N) @ (N, K); received {a.shape} @ {b.shape}")
             if 0 not in (*a.shape, *b.shape):
@@ -111,7 +111,7 @@ def matrix_problem(
     rows: int,
     inner: int,
     columns: int,
-    dtype: Any,
+    dtype: np.dtype,
     weight_layout: WeightLayout = "HWIO",
     bias: bool = False,
     activation: str | None = None,
@@ -120,7 +120,7 @@ def matrix_problem(
     one = (1, 1, 1)
     none = ((0, 0), (0, 0), (0, 0))
     return ConvProblem(
-        str(dtype), "channels_last", weight_layout, rows, inner, one, columns, one, one, none, one,
+        DTYPE_NAMES[dtype], "channels_last", weight_layout, rows, inner, one, columns, one, one, none, one,
         bias=bias, activation=activation, rank=0,
     )  # fmt: skip
 

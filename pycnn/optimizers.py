@@ -11,7 +11,7 @@ from pycnn.naming import nearest
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import UpdateProblem
+from pycnn_kernels.problem import DTYPE_NAMES, UpdateProblem
 
 
 class Optimizer:
@@ -48,7 +48,7 @@ class Optimizer:
                 )
             data = np.ascontiguousarray(parameter.data)  # the parameter's own memory, unless that is scattered
             flat = data.reshape(-1)
-            plan = plan_for(self.operation, UpdateProblem(data.dtype.name, data.size))
+            plan = plan_for(self.operation, UpdateProblem(DTYPE_NAMES[data.dtype], data.size))
             gradient = parameter.grad.data.reshape(-1)
             plan.run(gradient, updated=(flat, *self._slots_of(parameter)), scalars=scalars)
             if data is not parameter.data:
@@ -66,7 +66,7 @@ class Optimizer:
         # The parameter is kept beside its state so that its id cannot pass to another tensor.
         known = self._state.get(id(parameter))
         if known is None:
-            state = [aligned_empty((parameter.size,), parameter.dtype.name) for _ in range(self.slots)]
+            state = [aligned_empty((parameter.size,), DTYPE_NAMES[parameter.dtype]) for _ in range(self.slots)]
             for array in state:
                 array.fill(0)
             known = self._state[id(parameter)] = (parameter, state)

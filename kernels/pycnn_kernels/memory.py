@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 #: Arrays begin at a cache line, so that no vector of theirs crosses one.
 ALIGNMENT = 64
@@ -86,7 +87,7 @@ class _Lease:
         pool.give_back(self._size, self._buffer)
 
 
-def aligned_empty(shape: Shape, dtype: str) -> np.ndarray:
+def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
     """An uninitialised array; one of 32 KB or more begins at a cache line and comes from the pool.
 
     >>> aligned_empty((128, 128), "float32").ctypes.data % 64

@@ -19,57 +19,62 @@ class Spec(NamedTuple):
 
     name: str
     shape: Shape
-    dtype: str
+    dtype: np.dtype
     optional: bool = False
 
 
 def _conv_arrays(p: Any) -> dict[str, Spec]:
+    dtype = np.dtype(p.dtype)
     return {
-        "x": Spec("x", p.x_shape, p.dtype),
-        "w": Spec("w", p.w_shape, p.dtype),
-        "b": Spec("b", (p.K,), p.dtype, optional=not p.bias),
-        "y": Spec("y", p.y_shape, p.dtype),
-        "dx": Spec("dx", p.x_shape, p.dtype),
-        "dw": Spec("dw", p.w_shape, p.dtype),
-        "dy": Spec("dy", p.y_shape, p.dtype),
+        "x": Spec("x", p.x_shape, dtype),
+        "w": Spec("w", p.w_shape, dtype),
+        "b": Spec("b", (p.K,), dtype, optional=not p.bias),
+        "y": Spec("y", p.y_shape, dtype),
+        "dx": Spec("dx", p.x_shape, dtype),
+        "dw": Spec("dw", p.w_shape, dtype),
+        "dy": Spec("dy", p.y_shape, dtype),
     }
 
 
 def _pool_arrays(p: Any) -> dict[str, Spec]:
+    dtype = np.dtype(p.dtype)
     return {
-        "x": Spec("x", p.x_shape, p.dtype),
-        "y": Spec("y", p.y_shape, p.dtype),
-        "dx": Spec("dx", p.x_shape, p.dtype),
-        "dy": Spec("dy", p.y_shape, p.dtype),
-        "index": Spec("index", p.index_shape, "uint16", optional=True),
+        "x": Spec("x", p.x_shape, dtype),
+        "y": Spec("y", p.y_shape, dtype),
+        "dx": Spec("dx", p.x_shape, dtype),
+        "dy": Spec("dy", p.y_shape, dtype),
+        "index": Spec("index", p.index_shape, np.dtype(np.uint16), optional=True),
     }
 
 
 def _rows_arrays(p: Any) -> dict[str, Spec]:
+    dtype = np.dtype(p.dtype)
     return {
-        "x": Spec("x", (p.rows, p.columns), p.dtype),
-        "y": Spec("y", (p.rows, p.columns), p.dtype),
-        "labels": Spec("labels", (p.rows,), "int64"),
-        "losses": Spec("losses", (p.rows,), p.dtype),
+        "x": Spec("x", (p.rows, p.columns), dtype),
+        "y": Spec("y", (p.rows, p.columns), dtype),
+        "labels": Spec("labels", (p.rows,), np.dtype(np.int64)),
+        "losses": Spec("losses", (p.rows,), dtype),
     }
 
 
 def _channels_arrays(p: Any) -> dict[str, Spec]:
+    dtype = np.dtype(p.dtype)
     shape = (p.pixels, p.channels, p.inner)
     return {
-        "dy": Spec("dy", shape, p.dtype),
-        "y": Spec("y", shape, p.dtype, optional=True),
-        "dz": Spec("dz", shape, p.dtype, optional=True),
-        "db": Spec("db", (p.channels,), p.dtype, optional=True),
+        "dy": Spec("dy", shape, dtype),
+        "y": Spec("y", shape, dtype, optional=True),
+        "dz": Spec("dz", shape, dtype, optional=True),
+        "db": Spec("db", (p.channels,), dtype, optional=True),
     }
 
 
 def _update_arrays(p: Any) -> dict[str, Spec]:
+    dtype = np.dtype(p.dtype)
     return {
-        "w": Spec("w", (p.size,), p.dtype),
-        "g": Spec("g", (p.size,), p.dtype),
-        "m": Spec("m", (p.size,), p.dtype),
-        "v": Spec("v", (p.size,), p.dtype, optional=True),
+        "w": Spec("w", (p.size,), dtype),
+        "g": Spec("g", (p.size,), dtype),
+        "m": Spec("m", (p.size,), dtype),
+        "v": Spec("v", (p.size,), dtype, optional=True),
     }
 
 

@@ -11,11 +11,16 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 Triple = tuple[int, int, int]
 #: (before, after) for each of the three spatial axes.
 PaddingTriple = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Layout = Literal["channels_last", "channels_first"]
 WeightLayout = Literal["HWIO", "OIHW"]
+
+#: The dtypes of problems, by the names that problems use. (NumPy takes microseconds to put ``dtype.name`` together.)
+DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
 
 def effective_kernel(kernel: int, dilation: int = 1) -> int:

@@ -11,7 +11,7 @@ from pycnn.elementary import Select
 from pycnn.functional.arguments import apply, floating, integer
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import RowsProblem
+from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem
 
 Grads = tuple[Tensor | None, ...]
 
@@ -53,7 +53,7 @@ class Sigmoid(Function):
 def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:
     """Run a kernel that works on rows along any axis."""
     moved = np.moveaxis(x, axis, -1)
-    problem = RowsProblem(x.dtype.name, x.size // max(x.shape[axis], 1), x.shape[axis])
+    problem = RowsProblem(DTYPE_NAMES[x.dtype], x.size // max(x.shape[axis], 1), x.shape[axis])
     (y,) = plan_for(operation, problem).run(np.ascontiguousarray(moved).reshape(problem.rows, problem.columns))
     return np.moveaxis(y.reshape(moved.shape), -1, axis)
 

@@ -10,12 +10,10 @@ import numpy as np
 from pycnn.autograd import Function
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import Layout
+from pycnn_kernels.problem import DTYPE_NAMES, Layout
 
 ArrayLike = np.ndarray | Tensor
 Pair = tuple[int, int]
-
-FLOATS = ("float32", "float64")
 
 
 def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
@@ -36,7 +34,7 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
         value = np.asarray(value)
         if not value.dtype.isnative:
             value = value.astype(value.dtype.newbyteorder("="))
-    if value.dtype.name not in FLOATS:
+    if value.dtype not in DTYPE_NAMES:
         raise TypeError(f"{name} must hold float32 or float64; received {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")

@@ -11,7 +11,14 @@ from pycnn.autograd import Function
 from pycnn.functional.arguments import apply, floating, images, integer, layout, one_of, pair, per_side, without_batch
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ChannelsProblem, ConvProblem, WeightLayout, effective_kernel, same_padding
+from pycnn_kernels.problem import (
+    DTYPE_NAMES,
+    ChannelsProblem,
+    ConvProblem,
+    WeightLayout,
+    effective_kernel,
+    same_padding,
+)
 
 Grads = tuple[Tensor | None, ...]
 
@@ -192,7 +199,7 @@ def conv2d(
     vertical, horizontal = _padding(padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
     w_layout: WeightLayout = "OIHW" if weight_format == "OIHW" else "HWIO"
     problem = ConvProblem(
-        x.dtype.name, layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
+        DTYPE_NAMES[x.dtype], layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
         ((0, 0), vertical, horizontal), (1, DH, DW), groups, b is not None, activation,
     )  # fmt: skip
     _check_fits(problem)
@@ -212,6 +219,7 @@ def _check_channels(C: int, K: int, R: int, groups: int) -> None:
         raise ValueError(f"a convolution needs at least one channel; received {C} in and {K} out")
 
 
+@lru_cache(maxsize=4096)
 def _check_fits(problem: ConvProblem) -> None:
     """The kernel must fit the padded input along each axis."""
     for axis, size, out, kernel, (before, after), D in zip(

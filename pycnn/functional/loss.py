@@ -11,7 +11,7 @@ from pycnn.functional.activation import log_softmax, softmax
 from pycnn.functional.arguments import apply, floating, integer, one_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import RowsProblem
+from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem
 
 Grads = tuple[Tensor | None, ...]
 
@@ -21,7 +21,7 @@ class CrossEntropy(Function):
 
     def forward(self, x: np.ndarray, *, labels: np.ndarray, ignore: int, smoothing: float) -> np.ndarray:
         self.labels, self.ignore, self.smoothing = labels, ignore, smoothing
-        problem = RowsProblem(x.dtype.name, *x.shape)
+        problem = RowsProblem(DTYPE_NAMES[x.dtype], *x.shape)
         losses, _ = plan_for("cross_entropy", problem).run(x, labels, scalars=(ignore, smoothing))
         return losses
 

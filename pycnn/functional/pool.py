@@ -11,7 +11,7 @@ from pycnn.functional.arguments import apply, floating, images, integer, layout,
 from pycnn.tensor import Tensor
 from pycnn_kernels.cpu.pool import NO_POSITION
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import PoolProblem, effective_kernel
+from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, effective_kernel
 
 Grads = tuple[Tensor | None, ...]
 
@@ -206,7 +206,7 @@ def _problem(
                 f"padding must be at most half a window, {effective_kernel(kernel, D) // 2} in {axis}; received {sides}"
             )
     problem = PoolProblem(
-        kind, x.dtype.name, layout(data_format), N, C, (1, H, W), (1, KH, KW), (1, SH, SW),
+        kind, DTYPE_NAMES[x.dtype], layout(data_format), N, C, (1, H, W), (1, KH, KW), (1, SH, SW),
         ((0, 0), vertical, horizontal), (1, DH, DW), bool(ceil_mode),
     )  # fmt: skip
     for axis, size, out, kernel, (before, after), D in zip(

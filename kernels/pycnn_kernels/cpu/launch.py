@@ -89,6 +89,7 @@ class Kernel:
         self.name = f"{body.__module__}.{body.__qualname__}"
         self.__doc__ = body.__doc__
         self._body, self._fields = body, fields
+        self._slots = {name: slot for slot, name in enumerate(fields, start=1)}
         self._entries: dict[str, int] = {}
 
     def entry(self, dtype: str) -> int:
@@ -104,18 +105,21 @@ class Kernel:
         Raises:
             TypeError: a name is not a field of this kernel.
         """
-        unknown = values.keys() - self._fields.keys()
-        if unknown:
-            raise TypeError(f"{self.name} has the fields {', '.join(self._fields)}; received {', '.join(unknown)}")
         block = np.zeros(1 + len(self._fields), np.int64)
-        for slot, (name, kind) in enumerate(self._fields.items(), start=1):
-            target = block.view(np.float64) if kind == "float" else block
-            target[slot] = values.get(name, 0)
+        for name, value in values.items():
+            slot = self.slot(name)
+            if self._fields[name] == "float":
+                block.view(np.float64)[slot] = value
+            else:
+                block[slot] = value
         return block
 
     def slot(self, field: str) -> int:
         """The position of a field in the block."""
-        return 1 + list(self._fields).index(field)
+        slot = self._slots.get(field)
+        if slot is None:
+            raise TypeError(f"{self.name} has the fields {', '.join(self._fields)}; received {field}")
+        return slot
 
     @global_compiler_lock
     def _compile(self, dtype: str) -> int:
