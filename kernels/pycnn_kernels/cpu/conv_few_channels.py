@@ -59,7 +59,7 @@ def few_channels_kernel(a, item, worker):
     ``w_filter`` elements from its neighbours. A piece of work is one image's band of ``band`` rows of each
     phase. It uses ``scratch_size`` elements of scratch: K planes of ``rows`` x ``width``, each ``plane`` long,
     that begin at row ``first_h`` before the band's and at column ``first_w`` of dy; then C planes of results,
-    each ``results`` long. Bits repeat: one piece sums an element, tap by tap, filter by filter.
+    each ``results`` long. Bits repeat: one piece sums an element, filter by filter, tap by tap.
     """
     n, first = item // a.bands, item % a.bands * a.band
     planes = shift(a.scratch, worker * a.scratch_size)
@@ -111,13 +111,10 @@ def _phase(a, phase, height, planes, results, shape):
     first_tap, taps = a.phases[phase * PHASE_FIELDS + 2], a.phases[phase * PHASE_FIELDS + 3]
     for pixel in range(0, height * a.width, VECTORS * lanes_of(a.dy)):
         acc = tile_zeros(shape)
-        for t in range(first_tap, first_tap + taps):
-            b = pixel + a.taps[t * TAP_FIELDS]
-            w = a.taps[t * TAP_FIELDS + 1]
-            for _ in range(a.K):
-                acc = tile_multiply_add(acc, a.w, w, channels, planes, b, None)
-                w += a.w_filter
-                b += a.plane
+        for k in range(a.K):  # one plane after the other: its rows stay in the first-level cache for all taps
+            b, w = pixel + k * a.plane, k * a.w_filter
+            for t in range(first_tap * TAP_FIELDS, (first_tap + taps) * TAP_FIELDS, TAP_FIELDS):
+                acc = tile_multiply_add(acc, a.w, w + a.taps[t + 1], channels, planes, b + a.taps[t], None)
         tile_store(acc, results, pixel, a.results, None)
 
 
