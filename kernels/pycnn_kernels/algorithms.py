@@ -1,7 +1,7 @@
 """The registry: for each backend and operation ONE ordered list of algorithms.
 
 ``auto`` takes the first of a list that supports the problem, so the order of a list is the rule of choice. The
-last entry of a list accepts every valid problem.
+last entry of a list accepts every problem that the operation has (max pooling has windows of two bytes' positions).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import os
 import warnings
 from pathlib import Path
@@ -45,6 +46,10 @@ def source_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
 def kernel_cache_dir(isa: str) -> Path:
     """The folder of the kernels compiled for the instruction set ``isa``, for example ``avx512``."""
     return user_cache_dir() / "kernels" / f"{source_hash()}-numba{numba.__version__}-{isa}"
@@ -56,13 +61,16 @@ def kernel_cache(function: Any, isa: str) -> FunctionCache | NullCache:
     A folder that cannot be written gives a warning, and kernels are compiled again in each process.
     """
     folder = kernel_cache_dir(isa)
+    source = Path(inspect.getsourcefile(function) or "")
+    # The folder's name speaks for the engine's own files; a kernel from elsewhere has its file beside that.
+    stamp = source_hash() if source.is_relative_to(_SOURCE_FOLDER) else _file_hash(source)
 
     class Locator(_CacheLocator):
         def get_cache_path(self) -> str:
             return str(folder)
 
         def get_source_stamp(self) -> str:
-            return source_hash()
+            return stamp
 
         def get_disambiguator(self) -> str:
             return str(function.__code__.co_firstlineno)

@@ -7,9 +7,10 @@ of results come back here when their last array is gone, and the next result of 
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
-import threading
+import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -21,70 +22,77 @@ ALIGNMENT = 64
 #: Smaller arrays come from NumPy, whose allocator keeps such sizes at hand itself.
 _POOL_FROM = 32 * 1024
 
-#: Bytes that wait for use at most; buffers that come back beyond that are given to the system.
+#: Bytes that may wait for use when another buffer is made.
 _MOST_WAITING = 1 << 30
 
 Shape = tuple[int, ...]
 
 
+class _Return(weakref.ref):
+    """A buffer on loan, and the way back: when the loan's end is near this goes into the pool's queue."""
+
+    __slots__ = ("buffer",)
+
+    buffer: np.ndarray
+
+
+class _Loan:
+    """What a pooled array has as its base: it lives as long as any array on the buffer."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "way_back")
+
+    __array_interface__: dict[str, Any]
+    way_back: _Return
+
+
 class _Pool:
-    """Buffers that wait for use, by size."""
+    """Buffers that wait for use, by size.
+
+    No lock and no Python code on the way back: a buffer returns while garbage is collected, at any moment and on
+    any thread, and an interrupt (Ctrl-C) there would be lost. The way back is one call of ``deque.append``.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.waiting: dict[int, list[np.ndarray]] = {}
-        self.waiting_bytes = 0
+        self.waiting: dict[int, deque[_Return]] = {}
+        self.last_use: dict[int, int] = {}
+        self.clock = itertools.count()
 
-    def take(self, size: int) -> np.ndarray:
-        with self.lock:
-            buffers = self.waiting.get(size)
-            if buffers:
-                self.waiting_bytes -= size
-                return buffers.pop()
-        return np.empty(size + ALIGNMENT, np.uint8)
-
-    def give_back(self, size: int, buffer: np.ndarray) -> None:
-        # Garbage collection may end up here while this very thread holds the lock: then the buffer is let go.
-        if not self.lock.acquire(blocking=False):
-            return
+    def lend(self, size: int, shape: Shape, typestr: str) -> np.ndarray:
+        queue = self.waiting.setdefault(size, deque())
+        self.last_use[size] = next(self.clock)
         try:
-            if self.waiting_bytes + size <= _MOST_WAITING:
-                self.waiting.setdefault(size, []).append(buffer)
-                self.waiting_bytes += size
-        finally:
-            self.lock.release()
-
-    def clear(self) -> None:
-        with self.lock:
-            self.waiting.clear()
-            self.waiting_bytes = 0
-
-    def after_fork(self) -> None:
-        self.lock = threading.Lock()  # another thread of the parent may have held it
-
-
-_pool = _Pool()
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_pool.after_fork)
-
-
-class _Lease:
-    """What a pooled array has as its base: it gives the buffer back when the last array on it is gone."""
-
-    __slots__ = ("__array_interface__", "_buffer", "_size")
-
-    def __init__(self, size: int, buffer: np.ndarray, shape: Shape, typestr: str):
-        self._size, self._buffer = size, buffer
+            buffer = queue.pop().buffer
+        except IndexError:
+            self.make_room()
+            buffer = np.empty(size + ALIGNMENT, np.uint8)
         address = buffer.ctypes.data
-        self.__array_interface__: dict[str, Any] = {
+        loan = _Loan()
+        loan.__array_interface__ = {
             "version": 3,
             "shape": shape,
             "typestr": typestr,
             "data": (address + -address % ALIGNMENT, False),
         }
+        loan.way_back = _Return(loan, queue.append)
+        loan.way_back.buffer = buffer
+        return np.asarray(loan)
 
-    def __del__(self, pool: _Pool = _pool) -> None:  # bound early: at exit the module may be empty already
-        pool.give_back(self._size, self._buffer)
+    def make_room(self) -> None:
+        """Let go of buffers, of the sizes first that were not used for longest, until few enough wait."""
+        total = sum(size * len(queue) for size, queue in list(self.waiting.items()))
+        for size in sorted(self.last_use, key=self.last_use.__getitem__):
+            if total <= _MOST_WAITING:
+                return
+            queue = self.waiting[size]
+            total -= size * len(queue)
+            queue.clear()
+
+    def clear(self) -> None:
+        for queue in list(self.waiting.values()):
+            queue.clear()
+
+
+_pool = _Pool()
 
 
 def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
@@ -97,8 +105,7 @@ def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
     size = math.prod(shape) * kind.itemsize
     if size < _POOL_FROM:
         return np.empty(shape, kind)
-    size = _size_class(size)
-    return np.asarray(_Lease(size, _pool.take(size), shape, kind.str))
+    return _pool.lend(_size_class(size), shape, kind.str)
 
 
 def _size_class(size: int) -> int:

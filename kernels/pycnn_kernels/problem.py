@@ -191,7 +191,7 @@ class ChannelsProblem(NamedTuple):
 
 
 class RowsProblem(NamedTuple):
-    """Work on a matrix of ``rows`` x ``columns``, row by row: softmax, its cross-entropy, sums of columns."""
+    """Work on a matrix of ``rows`` x ``columns``, row by row: softmax and its cross-entropy."""
 
     dtype: str
     rows: int

@@ -48,7 +48,7 @@ def test_number_of_threads_from_the_environment(
     assert int(python_prints(SEVEN_CORES + PRINT_THREADS, PYCNN_NUM_THREADS=wanted)) == found
 
 
-@pytest.mark.parametrize("wanted", ["0", "-1", "two", "", "1.5"])
+@pytest.mark.parametrize("wanted", ["0", "-1", "two", "²", "1.5"])
 def test_impossible_numbers_from_the_environment(wanted: str, run_python: Callable[..., object]) -> None:
     done = run_python("-c", PRINT_THREADS, PYCNN_NUM_THREADS=wanted)
     assert done.returncode != 0

@@ -194,3 +194,8 @@ def test_windows_of_more_positions_than_two_bytes_hold_are_refused() -> None:
     larger = pool_problem(C=1, N=1, size=256, kernel=256, stride=1)
     with pytest.raises(ValueError, match=r"at most 65535 elements; received 1 x 256 x 256"):
         plan_for("max_pool", larger)
+
+
+def test_one_pixel_with_several_windows(form: dict[str, Any]) -> None:
+    """The two layouts are the same only where neither side has more than one pixel."""
+    check_pool(pool_problem(C=3, size=1, kernel=2, stride=1, padding=1, **form))

@@ -34,7 +34,7 @@ from pycnn_kernels.cpu.tile import (
     with_rows,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
-from pycnn_kernels.problem import ConvProblem
+from pycnn_kernels.problem import ConvProblem, effective_kernel
 
 VECTORS = SIMD.plane_vectors
 MOST_CHANNELS = 4
@@ -145,6 +145,9 @@ def few_channels_supports(p: ConvProblem) -> str | None:
         return f"at most {MOST_CHANNELS} input channels in one group; received {p.C} in {p.G}"
     if p.size[0] > 1 or p.kernel[0] > 1:
         return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
+    band = _plane_bytes(p)
+    if band > _MOST_PLANE_BYTES:
+        return f"planes of at most {_MOST_PLANE_BYTES >> 20} MB a thread; a band of one row takes {band >> 20}"
     if math.prod(p.kernel) * p.K < 64:
         products = math.prod(p.kernel) * p.K
         return f"sums of at least 64 products, or the transposition costs too much; received {products}"
@@ -161,6 +164,19 @@ def _taps_along(kernel: int, S: int, before: int, D: int) -> list[list[tuple[int
 
 #: Bytes of planes that stay in the second-level cache beside dy and the results.
 _PLANE_BYTES = 640 * 1024
+
+#: Bytes of planes that a thread may take where a band of a single row exceeds that.
+_MOST_PLANE_BYTES = 8 << 20
+
+
+def _plane_bytes(p: ConvProblem) -> int:
+    """About the bytes of planes that a band of one row takes."""
+    rows, columns = (
+        -(-size // S) * (axis == 2) + -(-effective_kernel(kernel, D) // S) + 1
+        for axis, (size, kernel, S, D) in enumerate(zip(p.size, p.kernel, p.stride, p.dilation))
+        if axis > 0
+    )
+    return p.K * rows * columns * (4 if p.dtype == "float32" else 8)
 
 
 class FewChannelsInputGradient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from typing import NamedTuple
 
 import llvmlite.binding
@@ -15,7 +16,7 @@ class Simd(NamedTuple):
     vector_bytes: int
     #: Rows of the forward tile: rows x 2 accumulators, two vectors of weights and one broadcast must fit the registers.
     tile_rows: int
-    #: Rows of the weight gradient's tile, a power of two because channel counts are multiples of powers of two.
+    #: Rows of the weight gradient's tile; rows that it leaves over take tiles of 8, 4, 2 and 1.
     gradient_tile_rows: int
     #: Vectors of pixels in a tile whose rows are at most four channels.
     plane_vectors: int
@@ -39,7 +40,12 @@ _REQUIRED_FEATURES = {
 
 def supported() -> list[str]:
     """Names of the instruction sets that this processor runs, widest first."""
-    features = llvmlite.binding.get_host_cpu_features()
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this system's way to ask
+        features = {}
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        features["neon"] = True  # every 64-bit ARM processor has it, whatever LLVM reports
     return [
         simd.name
         for simd in INSTRUCTION_SETS
@@ -54,7 +60,7 @@ def choose() -> Simd:
         ValueError: ``$PYCNN_SIMD`` names an instruction set that is unknown or that this processor lacks.
     """
     available = supported()
-    wanted = os.environ.get("PYCNN_SIMD", available[0])
+    wanted = os.environ.get("PYCNN_SIMD") or available[0]
     if wanted not in available:
         raise ValueError(f"PYCNN_SIMD must be one of {', '.join(available)} on this processor; received {wanted!r}")
     return next(simd for simd in INSTRUCTION_SETS if simd.name == wanted)

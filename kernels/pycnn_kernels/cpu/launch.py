@@ -91,6 +91,7 @@ class Kernel:
         self._body, self._fields = body, fields
         self._slots = {name: slot for slot, name in enumerate(fields, start=1)}
         self._entries: dict[str, int] = {}
+        self._compiled: dict[str, CFunc] = {}
 
     def entry(self, dtype: str) -> int:
         """The address of the kernel compiled for "float32" or "float64"."""
@@ -123,13 +124,15 @@ class Kernel:
 
     @global_compiler_lock
     def _compile(self, dtype: str) -> int:
+        if dtype in self._entries:  # another thread was faster
+            return self._entries[dtype]
         block = BlockType(self.name, getattr(types, dtype), self._fields)
         signature = types.void(block, types.int64, types.int64)
         options = {"error_model": "numpy", "fastmath": set(FAST_MATH), "boundscheck": False}
         compiled = CFunc(self._body, (signature.args, signature.return_type), locals={}, options=options)
         compiled._cache = kernel_cache(self._body, SIMD.name)
         compiled.compile()
-        self._keep_alive = compiled
+        self._compiled[dtype] = compiled  # owns the machine code
         self._entries[dtype] = compiled.address
         return compiled.address
 
@@ -146,9 +149,9 @@ def _available_cores() -> int:
 
 def _default_threads(cores: int) -> int:
     wanted = os.environ.get("PYCNN_NUM_THREADS")
-    if wanted is None:
+    if not wanted:
         return cores
-    if not wanted.isdigit() or int(wanted) < 1:
+    if not wanted.isdecimal() or int(wanted) < 1:
         raise ValueError(f"PYCNN_NUM_THREADS must be a positive integer; received {wanted!r}")
     return min(int(wanted), cores)
 

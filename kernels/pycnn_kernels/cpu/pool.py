@@ -266,7 +266,7 @@ class _Pool:
         self.items = p.N * math.prod(rows) if p.C * self.pixels * self.out_pixels else 0
         self.parallel = p.N * self.pixels * p.C > 1 << 14
         # With one channel, or one pixel, both layouts are the same.
-        self.transposed = p.layout == "channels_first" and p.C > 1 and self.pixels > 1
+        self.transposed = p.layout == "channels_first" and p.C > 1 and max(self.pixels, self.out_pixels) > 1
         sizes = (p.N * p.C * self.pixels, p.N * p.C * self.out_pixels) if self.transposed else (0, 0)
         self.y_at = aligned_bytes(sizes[0], p.dtype)
         self.workspace_bytes = self.y_at + aligned_bytes(sizes[1], p.dtype)

@@ -1,9 +1,10 @@
 """The register tile: a Numba type that turns a plain loop nest into a microkernel.
 
 A tile is ``rows`` x ``vectors`` SIMD accumulators that live in registers from :func:`tile_zeros` to
-:func:`tile_store`. The one operation in between is the outer product of the microkernels of Goto and van de
-Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008): each row's scalar times each vector of
-``b``, added to the accumulators. LLVM keeps the whole value in registers because it is never addressed.
+:func:`tile_store`. The operation that matters is :func:`tile_multiply_add`, the outer product of the
+microkernels of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008): each row's
+scalar times each vector of ``b``, added to the accumulators. Pooling compares tiles instead. LLVM keeps the
+whole value in registers because it is never addressed.
 
 Every array argument is a typed pointer and an index in elements. Index arguments:
 

@@ -141,7 +141,11 @@ def _run_together(shared, entry, block, items, threads):
     _atomic_swap(shared + 8 * JOB, 0)
     # A worker counts itself active and then looks whether the job is open; here the job is closed first and the
     # count read then. One of the two sees the other, so no worker is left inside a job that has ended.
+    looks = 0
     while _atomic_load(shared + 8 * ACTIVE) > 0:
+        looks += 1
+        if looks % _LOOKS_PER_YIELD == 0:
+            _yield_core()  # a worker with the last piece may be waiting for this very core
         _relax()
     _atomic_swap(shared + 8 * BUSY, 0)
 
