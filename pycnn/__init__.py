@@ -1,10 +1,73 @@
-"""pycnn: a compiled-kernel convolution engine for Python."""
+"""pycnn: a compiled-kernel convolution engine for Python.
 
-from pycnn import functional, random
-from pycnn.autograd import no_grad
-from pycnn.tensor import Tensor
-from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
+The names here are imported when they are first used: ``import pycnn`` alone loads neither NumPy nor the compiler,
+and the command ``pycnn`` can report what is wrong with the engine's settings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pycnn import (
+        activations,
+        applications,
+        backend,
+        callbacks,
+        datasets,
+        functional,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        optimizers,
+        random,
+        utils,
+    )
+    from pycnn.autograd import no_grad
+    from pycnn.tensor import Tensor
+    from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
-__all__ = ["Tensor", "functional", "get_num_threads", "no_grad", "random", "set_num_threads"]
+__all__ = [
+    "Tensor",
+    "activations",
+    "applications",
+    "backend",
+    "callbacks",
+    "datasets",
+    "functional",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "no_grad",
+    "optimizers",
+    "random",
+    "set_num_threads",
+    "utils",
+]
+
+#: Where the names live that are no modules of pycnn themselves.
+_HOMES = {
+    "Tensor": "pycnn.tensor",
+    "no_grad": "pycnn.autograd",
+    "get_num_threads": "pycnn_kernels.cpu.launch",
+    "set_num_threads": "pycnn_kernels.cpu.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'pycnn' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    value = import_module(f"pycnn.{name}") if home is None else getattr(import_module(home), name)
+    globals()[name] = value  # found here from now on, without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ class Function:
 def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradients of ``root``, weighted by ``grad``, to the ``grad`` of every leaf it depends on."""
     if root._node is None:
-        _accumulate(root, grad)
+        _accumulate(root, grad, is_alone=False)
         return
     waiting: dict[int, list[Tensor | None]] = {id(root._node): _place(root, grad, None)}
     with _recording(create_graph):
@@ -128,14 +129,11 @@ def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_grap
                     "backward() through a graph that an earlier backward() has released; "
                     "pass retain_graph=True to the earlier call"
                 )
-            input_grads = node.backward(*grads)
-            for tensor, needed, gradient in zip(node.inputs, node.needs, input_grads):
-                if not needed or gradient is None or tensor is None:
-                    continue
-                if gradient.dtype != tensor.dtype:  # an operand of a wider dtype widened the result
-                    gradient = gradient.astype(tensor.dtype)
+            found = _input_gradients(node, grads)
+            owners = Counter(id(_memory_owner(g)) for g in (*grads, *(g for _, g in found)) if g is not None)
+            for tensor, gradient in found:
                 if tensor._node is None:
-                    _accumulate(tensor, gradient)
+                    _accumulate(tensor, gradient, is_alone=owners[id(_memory_owner(gradient))] == 1)
                 else:
                     known = waiting.get(id(tensor._node))
                     waiting[id(tensor._node)] = _place(tensor, gradient, known)
@@ -152,9 +150,37 @@ def _place(tensor: Tensor, grad: Tensor, known: list[Tensor | None] | None) -> l
     return grads
 
 
-def _accumulate(leaf: Tensor, grad: Tensor) -> None:
-    if leaf.requires_grad:
-        leaf.grad = grad if leaf.grad is None else leaf.grad + grad
+def _input_gradients(node: Function, grads: list[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
+    """The inputs of a node that want a gradient, each with what this node adds to it, in the input's dtype."""
+    found = []
+    for tensor, needed, gradient in zip(node.inputs, node.needs, node.backward(*grads)):
+        if needed and gradient is not None:
+            if gradient.dtype != tensor.dtype:  # an operand of a wider dtype widened the result
+                gradient = gradient.astype(tensor.dtype)
+            found.append((tensor, gradient))
+    return found
+
+
+def _memory_owner(tensor: Tensor) -> np.ndarray:
+    """The array whose memory a tensor's array is, or is a view of."""
+    array = tensor.data
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _accumulate(leaf: Tensor, grad: Tensor, is_alone: bool) -> None:
+    """Add to a leaf's gradient, whose array belongs to the leaf alone: callers may change it in place.
+
+    ``is_alone`` says that a node has just computed ``grad``, for this leaf and for nothing else.
+    """
+    if not leaf.requires_grad:
+        return
+    if leaf.grad is not None:
+        leaf.grad = leaf.grad + grad
+        return
+    flags = grad.data.flags
+    leaf.grad = grad if is_alone and flags.writeable and flags.c_contiguous else grad.astype(grad.dtype)
 
 
 def _topological_order(root: Function) -> list[Function]:

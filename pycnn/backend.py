@@ -24,9 +24,16 @@ class Backend:
     def __init__(self, name: str, xp: ModuleType):
         self.name, self.xp = name, xp
 
-    def asarray(self, data: Any) -> np.ndarray:
-        """``data`` as an array of this backend in native byte order, without a copy where it is one already."""
-        array = np.asarray(data)
+    def asarray(self, data: Any, name: str = "data") -> np.ndarray:
+        """``data`` as an array of this backend in native byte order, without a copy where it is one already.
+
+        Raises:
+            ValueError: nested lists with rows of different lengths; the message calls them ``name``.
+        """
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise ValueError(f"{name} must be an array or rows of equal lengths; received others ({error})") from None
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
     def __repr__(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+import pkgutil
 import platform
 import shutil
 import subprocess
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pycnn
-from pycnn.console import duration, print_table
+from pycnn.console import LiveLine, duration, has_live_terminal, print_table
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 BAD_INPUT = 2
@@ -49,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["train", "digits", "--out", "."])
     2
     """
-    arguments = _parser().parse_args(argv)
     try:
+        # Inside, because reading the command loads the engine, which checks its environment variables.
+        arguments = _parser().parse_args(argv)
         code: int = arguments.command(arguments)
     except KeyboardInterrupt:
         print("\npycnn: interrupted", file=sys.stderr)
@@ -73,7 +76,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     info = commands.add_parser("info", help="print versions, SIMD width, threads, cache folder and GPUs")
     info.set_defaults(command=_info)
-    warmup = commands.add_parser("warmup", help="fill the cache of compiled kernels")
+    warmup = commands.add_parser(
+        "warmup",
+        help="fill the cache of compiled kernels",
+        description="Compile every kernel of the engine that the cache on disk does not hold yet.",
+    )
+    warmup.add_argument(
+        "--dtype",
+        choices=("float32", "float64", "all"),
+        default="float32",
+        help="numbers to compile for (default: float32)",
+    )
     warmup.set_defaults(command=_warmup)
     return parser
 
@@ -234,13 +247,36 @@ def _gpus() -> str:
 
 
 def _warmup(arguments: argparse.Namespace) -> int:
-    """One step of training and one prediction of every network, at the sizes that ``pycnn train`` uses."""
-    for name, task in _tasks().items():
-        started = time.perf_counter()
-        model = task.network()
-        model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-        images = np.zeros((task.batch_size, *model.input_shape[1:]), dtype=np.float32)
-        model.train_on_batch(images, np.zeros(task.batch_size, dtype=np.int64))
-        model.predict(images, verbose=0)
-        print(f"{name}: ready after {duration(time.perf_counter() - started)}", flush=True)
+    """Compile every kernel, or load it where the cache has it, and the loops of the threads that run them."""
+    dtypes = ("float32", "float64") if arguments.dtype == "all" else (arguments.dtype,)
+    jobs = [(kernel, dtype) for dtype in dtypes for kernel in _kernels()]
+    bar = LiveLine() if has_live_terminal() else None
+    started = time.perf_counter()
+    try:
+        for number, (kernel, dtype) in enumerate(jobs):
+            name = f"{kernel.name.rpartition('.')[2]} {dtype}"
+            if bar is not None:
+                bar.update("Compiling", number / len(jobs), f"{number}/{len(jobs)} - {name}")
+            begun = time.perf_counter()
+            kernel.entry(dtype)
+            if bar is None:
+                print(f"{number + 1}/{len(jobs)} - {duration(time.perf_counter() - begun)} - {name}", flush=True)
+    finally:
+        if bar is not None:
+            bar.close(keep=False)
+    pycnn.functional.softmax(np.zeros((1, 1), np.float32))  # the first launch of all compiles the threads' loops
+    print(f"{len(jobs)} kernels are ready after {duration(time.perf_counter() - started)}")
     return 0
+
+
+def _kernels() -> list[Any]:
+    """Every kernel of the engine."""
+    import pycnn_kernels.cpu
+    from pycnn_kernels.cpu.launch import Kernel
+
+    modules = [
+        importlib.import_module(f"pycnn_kernels.cpu.{info.name}")
+        for info in pkgutil.iter_modules(pycnn_kernels.cpu.__path__)
+    ]
+    found = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Kernel)}
+    return list(found.values())  # once each, for modules also import the kernels of others

@@ -223,9 +223,11 @@ class Transpose(Function):
 
 
 class Cast(Function):
+    """Another dtype, or the same one: always an array of its own."""
+
     def forward(self, x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
         self.dtype = x.dtype
-        return x.astype(dtype)
+        return x.astype(dtype, order="C")
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         return (dy.astype(self.dtype),)

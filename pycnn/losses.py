@@ -1,8 +1,8 @@
 """Losses by Keras' names and semantics.
 
 A loss function takes (y_true, y_pred) and returns one value per sample; a loss object takes the mean of these
-over the batch. Where ``y_pred`` is the output of softmax or sigmoid, the cross-entropies are computed from its
-input, which is exact where the probabilities are too close to 0 or 1 for their logarithm.
+over the batch. Where ``y_pred`` is the output of softmax (sigmoid for two classes), the cross-entropies are computed
+from its input, which is exact where the probabilities are too close to 0 or 1 for their logarithm.
 
 Source: Keras 3, keras.losses.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pycnn import functional as F
+from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
 from pycnn.shapes import Shape, shapes_agree
 from pycnn.tensor import Tensor
@@ -122,7 +123,7 @@ def binary_crossentropy(
     if label_smoothing:
         labels = labels * (1 - label_smoothing) + 0.5 * label_smoothing
     truth = Tensor(labels)
-    logits = predictions if from_logits else F.logits_of(predictions)
+    logits = predictions if from_logits else logits_of(predictions, "sigmoid")
     if logits is not None:
         return (_softplus(logits) - logits * truth).mean(axis=-1)
     probabilities = predictions.clip(EPSILON, 1 - EPSILON)
@@ -356,7 +357,7 @@ def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
     """Numbers whose softmax is the predicted distribution."""
     if from_logits:
         return predictions
-    logits = F.logits_of(predictions)
+    logits = logits_of(predictions, "softmax")
     if logits is not None:
         return logits
     return predictions.clip(EPSILON, 1 - EPSILON).log()
@@ -429,6 +430,8 @@ def _check_range(name: str, values: NDArray[Any], low: float, high: float, expec
 
 
 def _fraction(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: expected a number in [0, 1], received {value!r}")
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a number in [0, 1], received {value!r}")
     return value

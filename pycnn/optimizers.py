@@ -35,17 +35,21 @@ class Optimizer:
         """Take one step: change each parameter in place by its gradient, and clear the gradient.
 
         Parameters without a gradient are left alone.
+
+        Results that were computed before the step know nothing of it: another ``backward(retain_graph=True)`` of
+        one of them mixes old values of the parameters with new ones. Compute the result anew after a step.
+
+        Raises:
+            TypeError: a parameter holds neither float32 nor float64; or its gradient holds another dtype.
+            ValueError: a gradient has another shape than its parameter.
         """
+        for parameter in parameters:
+            _check(parameter)
         self.iterations += 1
         scalars = self._scalars()
         for parameter in parameters:
             if parameter.grad is None:
                 continue
-            if parameter.grad.shape != parameter.shape:
-                raise ValueError(
-                    f"a gradient must have the shape of its parameter, {parameter.shape}; "
-                    f"received {parameter.grad.shape}"
-                )
             data = np.ascontiguousarray(parameter.data)  # the parameter's own memory, unless that is scattered
             flat = data.reshape(-1)
             plan = plan_for(self.operation, UpdateProblem(DTYPE_NAMES[data.dtype], data.size))
@@ -162,6 +166,22 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         known = ", ".join(map(repr, OPTIMIZERS))
         raise ValueError(f"optimizer must be one of {known}; received {optimizer!r}.{nearest(optimizer, OPTIMIZERS)}")
     return maker()
+
+
+def _check(parameter: Tensor) -> None:
+    if parameter.dtype not in DTYPE_NAMES:
+        raise TypeError(f"a parameter must hold float32 or float64; received {parameter.dtype}")
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    if gradient.dtype != parameter.dtype:
+        raise TypeError(
+            f"a gradient must have the dtype of its parameter, {parameter.dtype}; received {gradient.dtype}"
+        )
+    if gradient.shape != parameter.shape:
+        raise ValueError(
+            f"a gradient must have the shape of its parameter, {parameter.shape}; received {gradient.shape}"
+        )
 
 
 def _number(name: str, value: Any, least: float, below: float = float("inf")) -> float:

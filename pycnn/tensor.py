@@ -46,6 +46,7 @@ class Tensor:
 
     Raises:
         TypeError: the data is not numeric, or integers were to have a gradient.
+        ValueError: nested lists have rows of different lengths.
 
     >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -63,7 +64,7 @@ class Tensor:
         if isinstance(data, Tensor):
             data = data.data
         is_array = isinstance(data, np.ndarray | np.generic)
-        array = self.backend.asarray(data)
+        array = self.backend.asarray(data, "data")
         if array.dtype == np.float64 and not is_array:
             array = array.astype(np.float32)
         if array.dtype.kind not in "fiub":
@@ -72,7 +73,7 @@ class Tensor:
         self.grad: Tensor | None = None
         self._node: Function | None = None
         self._place = 0
-        self._logits: Tensor | None = None
+        self._logits: tuple[str, Tensor] | None = None  # see functional.activation.logits_of
         self._requires_grad = False
         self.requires_grad = requires_grad
 
@@ -147,6 +148,10 @@ class Tensor:
     def backward(self, grad: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this tensor to ``grad`` of every leaf that it was computed from.
 
+        Gradients are computed with the values that the leaves hold now. A leaf whose array was changed since the
+        operation, for example by ``Optimizer.apply`` before a second ``backward``, mixes new values with results
+        of the old ones, and the gradients belong to neither: compute the result anew first.
+
         Args:
             grad: the gradient of some scalar with respect to this tensor; 1 when this tensor is a scalar.
             retain_graph: keep what was recorded, so that ``backward`` can be called again.
@@ -164,8 +169,8 @@ class Tensor:
             grad = np.ones(self.shape, self.dtype)
         if not isinstance(grad, Tensor):
             grad = Tensor._of(check_gradient(grad, self.shape, self.dtype))
-        else:
-            check_gradient(grad.data, self.shape, self.dtype)
+        elif check_gradient(grad.data, self.shape, self.dtype) is not grad.data:
+            grad = grad.astype(self.dtype)  # and not the array alone: the gradient may have a history
         walk_back(self, grad, retain_graph, create_graph)
 
     # Arithmetic. Numbers stay weak: they take the tensor's dtype.
@@ -245,7 +250,16 @@ class Tensor:
             index = index.data
         return Index.apply(self, index=index)
 
-    # Comparisons give plain boolean tensors; they have no gradient.
+    # Comparisons give plain boolean tensors; they have no gradient. What is no number, such as None, is not equal.
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return Tensor._of(self.data == _operand(other, self).data) if _is_numeric(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return Tensor._of(self.data != _operand(other, self).data) if _is_numeric(other) else NotImplemented
+
+    # Tensors are looked up in sets and dictionaries by identity.
+    __hash__ = object.__hash__
 
     def __gt__(self, other: Any) -> Tensor:
         return Tensor._of(self.data > _operand(other, self).data)
@@ -282,6 +296,10 @@ def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
         return tuple(arguments[0])
     return arguments
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, Tensor | np.ndarray | np.generic | bool | int | float | list | tuple)
 
 
 def _operand(value: Any, like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 import pycnn
 import pycnn.functional as F
 from pycnn import Tensor
+from pycnn.functional.activation import logits_of
 from pycnn_kernels.plan import Plan
 from tests import reference as oracle
 
@@ -269,6 +270,14 @@ def test_activations(dtype: str) -> None:
         oracle.assert_close(F.sigmoid(x), 1 / (1 + np.exp(-wide)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sigmoid_keeps_its_digits_far_below_zero(dtype: str) -> None:
+    x = np.array([-80, -20, -15, -10, -1e-3, 0, 10, 80], dtype)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(F.sigmoid(x), np.exp(wide) / (1 + np.exp(wide)), rtol=4 * np.finfo(dtype).eps)
+    assert F.sigmoid(x).dtype == dtype
+
+
 def test_infinity() -> None:
     x = np.array([-np.inf, np.inf])
     np.testing.assert_array_equal(F.relu(x), [0, np.inf])
@@ -297,12 +306,14 @@ def test_softmax_casts_first() -> None:
 
 def test_logits_are_remembered() -> None:
     x = Tensor(normal(2, 3), requires_grad=True)
-    assert F.logits_of(F.softmax(x, -1)) is x
-    assert F.logits_of(F.softmax(x, 1)) is x
-    assert F.logits_of(F.softmax(x, 0)) is None
-    assert F.logits_of(F.sigmoid(x)) is x
-    assert F.logits_of(F.softmax(x, -1) * 1) is None
-    assert F.logits_of(x) is None
+    assert logits_of(F.softmax(x, -1), "softmax") is x
+    assert logits_of(F.softmax(x, 1), "softmax") is x
+    assert logits_of(F.softmax(x, 0), "softmax") is None
+    assert logits_of(F.softmax(x, -1), "sigmoid") is None
+    assert logits_of(F.sigmoid(x), "sigmoid") is x
+    assert logits_of(F.sigmoid(x), "softmax") is None
+    assert logits_of(F.softmax(x, -1) * 1, "softmax") is None
+    assert logits_of(x, "softmax") is None
 
 
 # Losses
@@ -469,9 +480,9 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.softmax, (X, 4), ValueError, "dim must be from -4 to 3 for the shape (2, 3, 6, 5); received 4"),
     (F.softmax, (X, 1.0), TypeError, "dim must be an integer; received 1.0"),
     (F.log_softmax, (np.float64(1),), ValueError, "input must have at least one axis; received a single number"),
-    (F.dropout, (X, 1.5), ValueError, "p must be a probability from 0 to 1; received 1.5"),
-    (F.dropout, (X, -0.1), ValueError, "p must be a probability from 0 to 1; received -0.1"),
-    (F.dropout, (X, np.nan), ValueError, "p must be a probability from 0 to 1; received nan"),
+    (F.dropout, (X, 1.5), ValueError, "p must be a number from 0 to 1; received 1.5"),
+    (F.dropout, (X, -0.1), ValueError, "p must be a number from 0 to 1; received -0.1"),
+    (F.dropout, (X, np.nan), ValueError, "p must be a number from 0 to 1; received nan"),
     (F.cross_entropy, (ROWS, LABELS[:3]), ValueError, "must have the shape (4,), a class for each row; received (3,)"),
     (F.cross_entropy, (ROWS, LABELS[None]), ValueError, "shape (4,), a class for each row; received (1, 4)"),
     (F.cross_entropy, (ROWS, LABELS + 1), ValueError, "target must hold class numbers from 0 to 2; received 3"),
@@ -486,7 +497,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (lambda *a: F.cross_entropy(*a, reduction="men"), (ROWS, LABELS), ValueError,
      "reduction must be one of 'mean', 'sum', 'none'; received 'men'. Did you mean 'mean'?"),
     (lambda *a: F.cross_entropy(*a, label_smoothing=1.5), (ROWS, LABELS), ValueError,
-     "label_smoothing must be from 0 to 1; received 1.5"),
+     "label_smoothing must be a number from 0 to 1; received 1.5"),
     (lambda *a: F.cross_entropy(*a, size_average=True), (ROWS, LABELS), ValueError,
      "size_average and reduce are former names"),
     (F.binary_cross_entropy, (ROWS, ROWS), ValueError, "input must lie between 0 and 1; received"),

@@ -63,6 +63,8 @@ def describe(value: object) -> str:
     if isinstance(value, PickledArray) and value.array is not None:
         return f"an array of shape {value.array.shape}"
     if isinstance(value, dict):
+        if not value:
+            return "an empty dict"
         return f"a dict with the keys {', '.join(describe(key) for key in list(value)[:6])}"
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of length {len(value)}"

@@ -63,6 +63,7 @@ def load_data(path: str | os.PathLike[str] | None = None) -> tuple[_Part, _Part]
         (50000, 1) and (10000, 1), positions in ``CLASS_NAMES``.
 
     Raises:
+        TypeError: if ``path`` is neither text nor a path.
         FileNotFoundError: if ``path`` or ``$PYCNN_DATA`` does not exist, or ``path`` has no CIFAR-10.
         DataError: if a file is missing from the folder, truncated, corrupt or hostile.
         DownloadError: (a DataError) if the download fails; existing files stay as they are.
@@ -106,7 +107,10 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
 
 
 def _existing(path: str | os.PathLike[str], prefix: str) -> Path:
-    place = Path(path).expanduser()
+    try:
+        place = Path(path).expanduser()
+    except TypeError:
+        raise TypeError(f"path: expected a folder or file as text or Path, received {path!r}") from None
     if not place.exists():
         raise FileNotFoundError(
             f"{prefix}{place}: expected a folder with {FOLDER_NAME} or {ARCHIVE_NAME}, "

@@ -5,7 +5,7 @@ is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels_last
 ``activation`` and ``algorithm``.
 """
 
-from pycnn.functional.activation import log_softmax, logits_of, relu, sigmoid, softmax, tanh
+from pycnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
 from pycnn.functional.conv import conv2d
 from pycnn.functional.dropout import dropout
 from pycnn.functional.linear import linear
@@ -20,7 +20,6 @@ __all__ = [
     "dropout",
     "linear",
     "log_softmax",
-    "logits_of",
     "max_pool2d",
     "relu",
     "sigmoid",

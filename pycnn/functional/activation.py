@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pycnn.autograd import Function
 from pycnn.elementary import Select
-from pycnn.functional.arguments import apply, floating, integer
+from pycnn.functional.arguments import apply, floating, integer, tensor_or_array
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem
@@ -37,13 +37,11 @@ class Tanh(Function):
 
 
 class Sigmoid(Function):
-    """``1 / (1 + exp(-x))`` as ``(tanh(x / 2) + 1) / 2``, which cannot overflow."""
+    """``1 / (1 + exp(-x))``; below 0 as ``exp(x) / (1 + exp(x))``, so that nothing overflows or cancels."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        y = np.tanh(x * 0.5)
-        y += 1
-        y *= 0.5
-        return y
+        e = np.exp(-np.abs(x))
+        return np.where(x >= 0, x.dtype.type(1), e) / (1 + e)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         y = sigmoid(self.inputs[0])
@@ -112,7 +110,7 @@ def sigmoid(input: Any) -> Any:
     """
     y = apply(Sigmoid, floating("input", input))
     if isinstance(y, Tensor):
-        y._logits = input
+        y._logits = ("sigmoid", input)
     return y
 
 
@@ -134,7 +132,7 @@ def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any
     x, axis = _along(input, dim, dtype)
     y = apply(Softmax, x, axis=axis)
     if isinstance(y, Tensor) and axis == x.ndim - 1:
-        y._logits = x
+        y._logits = ("softmax", x)
     return y
 
 
@@ -149,17 +147,23 @@ def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype:
     return apply(LogSoftmax, x, axis=axis)
 
 
-def logits_of(tensor: Tensor) -> Tensor | None:
-    """What a tensor was before :func:`sigmoid`, or before :func:`softmax` over its last axis; None for others.
+def logits_of(tensor: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor | None:
+    """What a tensor was before :func:`softmax` over its last axis, or before :func:`sigmoid`; None for others.
 
     Losses on probabilities use it to compute from the logits, which is faster and exact where a probability
-    has rounded to 0 or 1.
+    has rounded to 0 or 1. A loss must ask for the function that it undoes: the logits of another one give
+    another probability.
+
+    >>> x = Tensor([[1.0, 2.0]])
+    >>> logits_of(sigmoid(x), "sigmoid") is x, logits_of(sigmoid(x), "softmax") is x
+    (True, False)
     """
-    return tensor._logits
+    known = tensor._logits
+    return known[1] if known is not None and known[0] == kind else None
 
 
 def _along(input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:
-    x = input if isinstance(input, Tensor) else np.asarray(input)
+    x = tensor_or_array("input", input)
     x = floating("input", x if dtype is None else x.astype(dtype))
     if x.ndim == 0:
         raise ValueError("input must have at least one axis; received a single number")

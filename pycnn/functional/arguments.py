@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pycnn import backend
 from pycnn.autograd import Function
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
@@ -24,21 +25,38 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
     return function().compute(*inputs, **settings)
 
 
+def tensor_or_array(name: str, value: Any) -> Any:
+    """A tensor as it is; anything else as an array in native byte order."""
+    return value if isinstance(value, Tensor) else backend.get().asarray(value, name)
+
+
 def floating(name: str, value: Any, like: Any = None) -> Any:
     """A tensor, or an array made ready: floating point, native byte order; of ``like``'s dtype if that is given.
 
     Raises:
         TypeError: it holds something else than float32 or float64, or another dtype than ``like``.
+        ValueError: nested lists with rows of different lengths.
     """
-    if not isinstance(value, Tensor):
-        value = np.asarray(value)
-        if not value.dtype.isnative:
-            value = value.astype(value.dtype.newbyteorder("="))
+    value = tensor_or_array(name, value)
     if value.dtype not in DTYPE_NAMES:
         raise TypeError(f"{name} must hold float32 or float64; received {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
     return value
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: outside of 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number from 0 to 1; received {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1; received {value!r}")
+    return float(value)
 
 
 def integer(name: str, value: Any) -> int:

@@ -30,8 +30,9 @@ class Convolution(Function):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, algorithm: str = "auto"
     ) -> np.ndarray:
         self.problem, self.algorithm = problem, algorithm
-        (self.y,) = plan_for("conv_forward", problem, algorithm=algorithm).run(x, w, b)
-        return self.y
+        (y,) = plan_for("conv_forward", problem, algorithm=algorithm).run(x, w, b)
+        self.y = y if problem.activation == "relu" else None  # the gradient needs it to know where relu cut off
+        return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         x, w, b = self.inputs

@@ -9,7 +9,7 @@ import numpy as np
 from pycnn import random
 from pycnn.autograd import Function
 from pycnn.functional.activation import refuse_inplace
-from pycnn.functional.arguments import apply, floating
+from pycnn.functional.arguments import apply, floating, fraction
 from pycnn.tensor import Tensor
 
 
@@ -33,6 +33,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         inplace: must be False: results are new arrays here.
 
     Raises:
+        TypeError: ``p`` is no number, or the input holds neither float32 nor float64.
         ValueError: ``p`` is no probability.
 
     >>> import numpy as np
@@ -41,8 +42,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """
     refuse_inplace(inplace)
     x = floating("input", input)
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must be a probability from 0 to 1; received {p!r}")
+    p = fraction("p", p)
     if not training or p == 0:
         return x
-    return apply(Dropout, x, p=float(p))
+    return apply(Dropout, x, p=p)

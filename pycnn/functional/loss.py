@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.autograd import Function
+from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.activation import log_softmax, softmax
-from pycnn.functional.arguments import apply, floating, integer, one_of
+from pycnn.functional.arguments import apply, floating, fraction, integer, one_of, tensor_or_array
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem
@@ -22,7 +22,7 @@ class CrossEntropy(Function):
     def forward(self, x: np.ndarray, *, labels: np.ndarray, ignore: int, smoothing: float) -> np.ndarray:
         self.labels, self.ignore, self.smoothing = labels, ignore, smoothing
         problem = RowsProblem(DTYPE_NAMES[x.dtype], *x.shape)
-        losses, _ = plan_for("cross_entropy", problem).run(x, labels, scalars=(ignore, smoothing))
+        losses, self.softmax = plan_for("cross_entropy", problem).run(x, labels, scalars=(ignore, smoothing))
         return losses
 
     def backward(self, dlosses: Tensor) -> Grads:  # type: ignore[override]
@@ -32,7 +32,9 @@ class CrossEntropy(Function):
         target = np.full(x.shape, self.smoothing / columns, x.dtype)
         target[np.arange(rows)[counted], self.labels[counted]] += 1 - self.smoothing
         weight = dlosses * counted.astype(x.dtype)
-        return ((softmax(x, dim=1) - target) * weight.reshape(rows, 1),)
+        # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.
+        p = softmax(x, dim=1) if is_grad_enabled() else Tensor(self.softmax)
+        return ((p - target) * weight.reshape(rows, 1),)
 
 
 class BinaryCrossEntropy(Function):
@@ -73,6 +75,7 @@ def cross_entropy(
         The loss, a single number unless reduction is "none".
 
     Raises:
+        TypeError: dtypes other than those above, a label_smoothing that is no number.
         ValueError: shapes that do not fit, class numbers outside 0 to C - 1, an unknown reduction.
 
     Source: ``torch.nn.functional.cross_entropy``,
@@ -84,8 +87,7 @@ def cross_entropy(
     """
     _refuse_former_names(size_average, reduce)
     one_of("reduction", reduction, ("mean", "sum", "none"))
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must be from 0 to 1; received {label_smoothing!r}")
+    label_smoothing = fraction("label_smoothing", label_smoothing)
     x = floating("input", input)
     if x.ndim == 0:
         raise ValueError("input must have at least one axis, the classes; received a single number")
@@ -97,7 +99,7 @@ def cross_entropy(
             raise ValueError(f"weight must have the shape ({C},), one for each class; received {tuple(weight.shape)}")
     if C == 0:
         raise ValueError(f"input needs at least one class; received the shape {tuple(x.shape)}")
-    t = target if isinstance(target, Tensor) else np.asarray(target)
+    t = tensor_or_array("target", target)
     if t.dtype.kind == "f":
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
     labels = _labels(x, t, classes_axis, integer("ignore_index", ignore_index))

@@ -30,7 +30,8 @@ def sizes(value: int | Iterable[int], count: int, name: str) -> tuple[int, ...]:
         except TypeError:
             found = ()
     if len(found) != count or min(found) < 1:
-        raise ValueError(f"{name}: expected a positive integer or {count} of them, received {value!r}")
+        expected = "a positive integer" if count == 1 else f"a positive integer or {count} of them"
+        raise ValueError(f"{name}: expected {expected}, received {value!r}")
     return found
 
 

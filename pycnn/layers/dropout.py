@@ -48,9 +48,9 @@ class Dropout(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        if not isinstance(rate, int | float | np.integer | np.floating) or not 0 <= rate <= 1:
             raise ValueError(f"{self}: expected a rate in [0, 1], received {rate!r}")
-        self.rate = rate
+        self.rate = float(rate)
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
         self.seed = seed
         self._generator = None if seed is None else np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pycnn import initializers
+from pycnn import backend, initializers
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.naming import nearest
@@ -100,10 +100,16 @@ class Layer:
         """Apply the layer to a batch, building it first where that has not happened yet.
 
         Args:
-            inputs: a tensor, or an array which becomes one of the layer's dtype; the first axis is the batch.
+            inputs: a tensor or an array, of the layer's dtype or cast to it; the first axis is the batch.
             training: whether dropout and the like are active; None is False.
+
+        Raises:
+            TypeError: the inputs are no numbers.
+            ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths.
         """
-        x = inputs if isinstance(inputs, Tensor) else Tensor(np.asarray(inputs, dtype=self.dtype))
+        x = inputs if isinstance(inputs, Tensor) else Tensor(backend.get().asarray(inputs, "inputs"))
+        if x.dtype != self.dtype:
+            x = x.astype(self.dtype)
         if x.shape != self._accepted_shape:
             self.build_for((None, *x.shape[1:]))
             self._accepted_shape = x.shape

@@ -91,7 +91,9 @@ class Model(Layer):
 
     @property
     def trainable_weights(self) -> list[Tensor]:
-        """The weights that training changes, in the order of the layers."""
+        """The weights that training changes, in the order of the layers; none when :attr:`trainable` is False."""
+        if not self._trainable:
+            return []
         return [weight for layer in self.layers for weight in layer.trainable_weights]
 
     @property
@@ -165,7 +167,7 @@ class Model(Layer):
         self,
         x: ArrayLike,
         y: ArrayLike,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: Iterable[Callback] | None = None,
@@ -180,9 +182,10 @@ class Model(Layer):
         far stay, and :attr:`history` holds the complete epochs.
 
         Args:
-            x: samples, shape (n, ...) with the model's input shape behind the first axis, any numeric dtype.
+            x: samples, at least one, shape (n, ...) with the model's input shape behind the first axis, any
+                numeric dtype.
             y: labels, n of them; see the loss.
-            batch_size: samples per step; the last batch of an epoch may be smaller.
+            batch_size: samples per step, None for 32; the last batch of an epoch may be smaller.
             epochs: passes over the data.
             verbose: 0 silent, 1 or "auto" a live bar (one line per epoch without a terminal), 2 one line per epoch.
             callbacks: objects of :mod:`pycnn.callbacks`.
@@ -197,8 +200,9 @@ class Model(Layer):
 
         Raises:
             RuntimeError: before :meth:`compile`.
-            ValueError: for shapes, lengths, labels or sizes that do not fit, before anything is computed.
-            TypeError: for arrays that do not hold numbers.
+            ValueError: for shapes, lengths, labels or sizes that do not fit, and for no samples at all, before
+                anything is computed.
+            TypeError: for arrays that do not hold numbers, or callbacks that are no list of callbacks.
 
         >>> import numpy as np
         >>> from pycnn.layers import Dense, Input
@@ -240,7 +244,7 @@ class Model(Layer):
         self,
         x: ArrayLike,
         y: ArrayLike,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         verbose: int | str = "auto",
         *,
         callbacks: Iterable[Callback] | None = None,
@@ -249,7 +253,8 @@ class Model(Layer):
         """Loss and metrics on arrays, without training.
 
         Args:
-            x, y, batch_size, verbose, callbacks: as for :meth:`fit`.
+            x, y, batch_size, verbose, callbacks: as for :meth:`fit`; of no samples at all there is no average, so
+                at least one is needed here, too.
             return_dict: return a dictionary by name instead of a list.
 
         Returns:
@@ -264,7 +269,7 @@ class Model(Layer):
     def predict(
         self,
         x: ArrayLike,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         verbose: int | str = "auto",
         *,
         callbacks: Iterable[Callback] | None = None,

@@ -58,6 +58,7 @@ def save_results(path: Path, model: Model, history: History) -> None:
             file.write(archive.getbuffer())
             file.flush()
             os.fsync(file.fileno())
+            file.close()  # Windows renames no open file
             os.replace(file.name, path)
     except OSError as error:
         raise type(error)(f"{path}: cannot write the results: {error.strerror or error}") from error
@@ -68,8 +69,9 @@ def _temporary_file(path: Path) -> Iterator[BinaryIO]:
     """A new file in the folder of ``path``, removed at the end unless it has been renamed."""
     # open(), unlike the module tempfile, gives the file the permissions that the user's umask asks for.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(temporary, "xb") as file:
-        try:
+    temporary.touch(exist_ok=False)  # one that is there already is someone else's and stays
+    try:
+        with open(temporary, "wb") as file:
             yield file
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)  # after closing it: Windows removes no open file

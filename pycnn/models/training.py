@@ -21,7 +21,7 @@ def fit(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    batch_size: int,
+    batch_size: int | None,
     epochs: int,
     verbose: int | str,
     callbacks: Iterable[Callback],
@@ -30,7 +30,7 @@ def fit(
     shuffle: bool,
 ) -> History:
     """Train; see :meth:`pycnn.models.Model.fit`."""
-    batch_size, epochs = count(batch_size, "batch_size", 1), count(epochs, "epochs", 0)
+    batch_size, epochs = _batch_size(batch_size), count(epochs, "epochs", 0)
     trained, validated = _training_data(model, x, y, validation_split, validation_data)
     batches = Batches(*trained, batch_size, model.dtype)
     validation = None if validated is None else Batches(*validated, batch_size, model.dtype)
@@ -67,21 +67,23 @@ def evaluate(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    batch_size: int,
+    batch_size: int | None,
     verbose: int | str,
     callbacks: Iterable[Callback],
 ) -> dict[str, float]:
     """Loss and metrics by name; see :meth:`pycnn.models.Model.evaluate`."""
-    batches = Batches(*_labelled(model, x, y), count(batch_size, "batch_size", 1), model.dtype)
+    batches = Batches(*_labelled(model, x, y), _batch_size(batch_size), model.dtype)
     called = _callback_list(model, callbacks, epochs=1, steps=len(batches), verbose=_verbosity(verbose))
     return _test(model, batches, called)
 
 
-def predict(model: Model, x: ArrayLike, *, batch_size: int, verbose: int | str, callbacks: Iterable[Callback]) -> Array:
+def predict(
+    model: Model, x: ArrayLike, *, batch_size: int | None, verbose: int | str, callbacks: Iterable[Callback]
+) -> Array:
     """Outputs; see :meth:`pycnn.models.Model.predict`."""
     samples = as_array(x, "x")
     _fit_to(model, samples)
-    batches = Batches(samples, None, count(batch_size, "batch_size", 1), model.dtype)
+    batches = Batches(samples, None, _batch_size(batch_size), model.dtype)
     called = _callback_list(model, callbacks, epochs=1, steps=len(batches), verbose=_verbosity(verbose))
     outputs = []
     called.call("on_predict_begin")
@@ -125,6 +127,9 @@ def _train_step(model: Model, x: Array, y: Array) -> None:
     loss = model.objective.loss(y, predictions)
     weights = model.trainable_weights
     if weights:
+        # An interrupted step may have left gradients, and layers that are not trained get some that nobody takes.
+        for weight in model.weights:
+            weight.grad = None
         loss.backward()
         optimizer.apply(weights)
     model.objective.update(loss.item(), y, predictions.detach().numpy())
@@ -161,7 +166,11 @@ def _training_data(
     if validation_data is None:
         return trained, validated
     if not isinstance(validation_data, list | tuple) or len(validation_data) != 2:
-        raise ValueError("validation_data: expected a pair (x, y), received something else")
+        length = f" of length {len(validation_data)}" if hasattr(validation_data, "__len__") else ""
+        raise ValueError(
+            f"validation_data: expected a pair (x, y), received an object of type "
+            f"{type(validation_data).__name__}{length}"
+        )
     return (samples, labels), _labelled(model, *validation_data, name="validation ")
 
 
@@ -179,6 +188,10 @@ def _fit_to(model: Model, samples: Array) -> None:
     model.build_for((None, *samples.shape[1:]))
 
 
+def _batch_size(value: int | None) -> int:
+    return 32 if value is None else count(value, "batch_size", 1)
+
+
 def _verbosity(verbose: int | str) -> int | str:
     if verbose not in (0, 1, 2, "auto"):
         raise ValueError(f"verbose: expected 0, 1, 2 or 'auto', received {verbose!r}")
@@ -189,5 +202,7 @@ def _callback_list(
     model: Model, callbacks: Iterable[Callback], history: History | None = None, **params: Any
 ) -> CallbackList:
     # The history comes first, as in Keras, so that other callbacks find the epoch in it.
-    listed = [history] if history is not None else []
-    return CallbackList([*listed, *callbacks, ProgbarLogger()], model, params)
+    first = [] if history is None else [history]
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of Callback objects, received {callbacks!r}")
+    return CallbackList([*first, *callbacks, ProgbarLogger()], model, params)

@@ -471,17 +471,22 @@ def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list
     reads its weights too often, unless they are so few that they stay in the first-level cache.
     """
     least = 8 * ROWS if terms >= 256 else 2 * ROWS
-    limit = min(max(-(-sum(phases) * blocks // 32), least), PIXELS) // ROWS * ROWS
+    total = sum(phases)
+    wanted = min(max(-(-total * blocks // 32), least), PIXELS - ROWS)
+    limit = -(-total // max(round(total / wanted), 1))  # pieces of one size rather than a small last one
+    limit = min(limit, PIXELS)
     pieces, parts = [0], []
     room = limit
     for phase, pixels in enumerate(phases):
         first = 0
         while first < pixels:
             count = min(pixels - first, room)
+            if count < pixels - first and count > ROWS:
+                count -= count % ROWS  # a phase goes on in the next piece with whole tiles behind it
             parts.append([phase, first, count])
             first += count
             room -= count
-            if room < FEW_ROWS or len(parts) - pieces[-1] == MOST_PARTS:
+            if room < ROWS or len(parts) - pieces[-1] == MOST_PARTS:
                 pieces.append(len(parts))
                 room = limit
     if len(parts) > pieces[-1]:
