@@ -21,6 +21,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m bench.report
 	$(BIN)/python -m pytest bench
 
 clean:

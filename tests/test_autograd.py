@@ -15,6 +15,7 @@ import pycnn
 import pycnn.functional as F
 from pycnn import Tensor
 from pycnn.autograd import is_grad_enabled
+from pycnn.functional.conv import ConvolutionWeightGradient
 
 RNG = np.random.default_rng(7)
 
@@ -503,3 +504,89 @@ def test_errors(tensor: Tensor, gradient: Any, error: type[Exception], message: 
     with pytest.raises(error, match=message):
         tensor.backward(gradient)
     assert tensor.grad is None
+
+
+# Who owns a gradient's memory
+
+
+def test_leaves_do_not_share_gradients() -> None:
+    a, b = leaves([normal(3), normal(3)])
+    start = normal(3)
+    (a + b).backward(start)
+    assert a.grad is not b.grad
+    for gradient in (a.grad.data, b.grad.data):
+        np.testing.assert_array_equal(gradient, start)
+        assert not np.shares_memory(gradient, start)
+    assert not np.shares_memory(a.grad.data, b.grad.data)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x,
+        lambda x: x.sum(),
+        lambda x: x.sum(axis=0),
+        lambda x: x.reshape(-1),
+        lambda x: x.transpose(),
+        lambda x: x + x,
+        lambda x: x * 2,
+        lambda x: x[1:],
+    ],
+)
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_belongs_to_its_leaf(operation: Callable[[Tensor], Tensor], create_graph: bool) -> None:
+    (x,) = leaves([normal(2, 3)])
+    y = operation(x)
+    start = np.ones(y.shape)
+    y.backward(start, create_graph=create_graph)
+    assert x.grad.data.flags.c_contiguous
+    x.grad.data *= 2
+    np.testing.assert_array_equal(start, np.ones(y.shape))
+
+
+def test_a_fresh_gradient_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    compute = ConvolutionWeightGradient.forward
+
+    def noted(*arguments: Any, **settings: Any) -> np.ndarray:
+        made.append(compute(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(ConvolutionWeightGradient, "forward", noted)
+    x, w = leaves([normal(1, 2, 4, 4), normal(3, 2, 3, 3)])
+    F.conv2d(x, w).sum().backward()
+    assert w.grad.data is made[0]
+
+
+def test_a_starting_gradient_of_another_dtype_is_converted() -> None:
+    x = Tensor(np.ones((1, 1, 3, 3), np.float32), requires_grad=True)
+    F.conv2d(x, Tensor(np.ones((1, 1, 2, 2), np.float32))).backward(Tensor(np.ones((1, 1, 2, 2))))
+    assert x.grad.dtype == np.float32
+    assert x.grad.data.sum() == 16
+
+
+def test_a_starting_gradient_of_another_dtype_keeps_its_history() -> None:
+    x = Tensor(np.ones(3, np.float32), requires_grad=True)
+    start = Tensor(np.ones(3), requires_grad=True)
+    (x * 2).backward(start, create_graph=True)
+    x.grad.sum().backward()
+    np.testing.assert_array_equal(start.grad.data, [2, 2, 2])
+
+
+def test_cross_entropy_computes_softmax_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("softmax was computed again")
+
+    (x,) = leaves([normal(4, 3)])
+    loss = F.cross_entropy(x, np.array([0, 1, 2, 0]))
+    monkeypatch.setattr("pycnn.functional.loss.softmax", refuse)
+    loss.backward()
+    assert x.grad is not None
+
+
+def test_a_convolution_keeps_its_result_for_relu_alone() -> None:
+    x, w = leaves([normal(1, 2, 4, 4), normal(3, 2, 3, 3)])
+    for activation, kept in ((None, False), ("relu", True)):
+        y = F.conv2d(x, w, activation=activation)
+        node = y._node.inputs[0]._node if not hasattr(y._node, "y") else y._node
+        assert (node.y is not None) is kept

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from pycnn.callbacks import History
 from pycnn.cli import main
 from pycnn.models.results import save_results
 from pycnn.utils import clear_session
+from pycnn_kernels.cpu.launch import Kernel
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,11 +67,38 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in printed
 
 
-def test_warmup(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["warmup"]) == 0
-    printed = capsys.readouterr().out
-    assert "digits: ready" in printed
-    assert "cifar10: ready" in printed
+@pytest.mark.parametrize(
+    ("options", "dtypes"),
+    [([], {"float32"}), (["--dtype", "float64"], {"float64"}), (["--dtype", "all"], {"float32", "float64"})],
+)
+def test_warmup_compiles_every_kernel(
+    options: list[str], dtypes: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = " ".join(path.read_text() for path in (ROOT / "kernels/pycnn_kernels/cpu").glob("*.py"))
+    kernels = re.findall(r"^@kernel\((?:.*?)^def (\w+)", written, re.MULTILINE | re.DOTALL)
+    compiled = set()
+    entry = Kernel.entry
+
+    def noted(kernel: Kernel, dtype: str) -> int:
+        compiled.add((kernel.name.rpartition(".")[2], dtype))
+        return entry(kernel, "float32")  # the cache of the tests has it
+
+    monkeypatch.setattr(Kernel, "entry", noted)
+    assert main(["warmup", *options]) == 0
+    assert compiled - {("softmax_kernel", "float32")} == {
+        (name, dtype) for name in kernels for dtype in dtypes if (name, dtype) != ("softmax_kernel", "float32")
+    }
+    assert f"{len(kernels) * len(dtypes)} kernels are ready" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("PYCNN_SIMD", "foo"), ("PYCNN_NUM_THREADS", "abc")])
+def test_settings_that_the_engine_refuses_are_reported_in_one_line(name: str, value: str) -> None:
+    process = start("info", **{name: value})
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.startswith(f"pycnn: error: {name} must be ")
+    assert value in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_train_writes_weights_and_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,6 +237,35 @@ def test_a_full_disk_leaves_an_existing_file_whole(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert out.read_bytes() == b"as it was"
     assert os.listdir(tmp_path) == ["digits.npz"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_are_closed_before_they_are_renamed_or_removed(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows demands it."""
+    opened = []
+    real_open, replace, unlink = open, os.replace, Path.unlink
+
+    def noted(*arguments: Any, **settings: Any) -> Any:
+        opened.append(real_open(*arguments, **settings))
+        return opened[-1]
+
+    def when_closed(action: Any) -> Any:
+        def checked(*arguments: Any, **settings: Any) -> None:
+            assert [file.closed for file in opened] == [True]
+            if fails and action is replace:
+                raise OSError("no")
+            action(*arguments, **settings)
+
+        return checked
+
+    monkeypatch.setattr("builtins.open", noted)
+    monkeypatch.setattr(os, "replace", when_closed(replace))
+    monkeypatch.setattr(Path, "unlink", when_closed(unlink))
+    with pytest.raises(OSError, match="no") if fails else contextlib.nullcontext():
+        save_results(tmp_path / "digits.npz", digits_cnn(), History())
+    assert os.listdir(tmp_path) == ([] if fails else ["digits.npz"])
 
 
 def test_an_existing_file_is_replaced_only_by_a_complete_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

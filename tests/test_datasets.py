@@ -848,3 +848,14 @@ def test_real_cifar10(monkeypatch):
     assert [cifar10.CLASS_NAMES[label] for label in y_train[:3, 0]] == ["frog", "truck", "truck"]
     # The means of the channels over the training images that the literature gives, as shares of 255.
     np.testing.assert_allclose(x_train.mean((0, 1, 2)) / 255, [0.4914, 0.4822, 0.4465], atol=5e-5)
+
+
+def test_a_path_must_be_text_or_a_path():
+    with pytest.raises(TypeError, match="path: expected a folder or file as text or Path, received 3"):
+        cifar10.load_data(3)
+
+
+def test_an_empty_dictionary_is_called_empty(tmp_path):
+    folder = write_folder(tmp_path / "data", data_batch_3=pickle.dumps({}, protocol=2))
+    with pytest.raises(DataError, match=r"received an empty dict$"):
+        cifar10.load_data(folder)

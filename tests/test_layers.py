@@ -349,3 +349,34 @@ def test_to_categorical() -> None:
 def test_set_random_seed_rejects_nonsense() -> None:
     with pytest.raises(ValueError, match="received -1"):
         set_random_seed(-1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("given", ["float64", "float32", "int64", "uint8"])
+def test_inputs_are_cast_to_the_layers_dtype(given: str, dtype: str) -> None:
+    values = np.arange(6).reshape(2, 3).astype(given)
+    for layer in (L.Dense(2, dtype=dtype), L.Dropout(0.0, dtype=dtype)):
+        from_array, from_tensor = layer(values), layer(Tensor(values))
+        assert from_array.dtype == from_tensor.dtype == dtype
+        np.testing.assert_array_equal(from_array.detach().numpy(), from_tensor.detach().numpy())
+
+
+def test_the_gradient_goes_through_the_cast() -> None:
+    x = Tensor(np.ones((1, 3)), requires_grad=True)
+    L.Dense(2)(x).sum().backward()
+    assert x.grad.dtype == np.float64
+
+
+def test_inputs_of_different_lengths() -> None:
+    with pytest.raises(ValueError, match="inputs must be an array or rows of equal lengths"):
+        L.Dense(2)([[1.0], [2.0, 3.0]])
+
+
+def test_dropout_takes_numbers_of_numpy() -> None:
+    layer = L.Dropout(np.float32(0.5))
+    assert set(np.unique(layer(np.ones((4, 50)), training=True).numpy())) == {0.0, 2.0}
+
+
+def test_one_size_is_asked_for_in_the_singular() -> None:
+    with pytest.raises(ValueError, match=r"^filters: expected a positive integer, received 0$"):
+        L.Conv2D(0, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,25 @@ def test_softmax_and_sigmoid_keep_losses_exact_where_probabilities_vanish() -> N
     assert found == pytest.approx(200, rel=1e-6)
     found = losses.binary_crossentropy([[0.0, 1.0]], F.sigmoid(tensor(np.array([[300.0, -100.0]])))).item()
     assert found == pytest.approx(200, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "activation"),
+    [
+        ("binary_crossentropy", ONE_HOT, F.softmax),
+        ("categorical_crossentropy", ONE_HOT, F.sigmoid),
+        ("sparse_categorical_crossentropy", LABELS, F.sigmoid),
+    ],
+)
+def test_logits_of_another_activation_are_not_taken(name: str, labels: np.ndarray, activation: Any) -> None:
+    predictions = activation(tensor(LOGITS))
+    expected = losses.get(name)(labels, Tensor(predictions.numpy())).item()
+    assert losses.get(name)(labels, predictions).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_smoothing_must_be_a_number() -> None:
+    with pytest.raises(TypeError, match=r"label_smoothing: expected a number in \[0, 1\], received 'a'"):
+        losses.BinaryCrossentropy(label_smoothing="a")
 
 
 def test_gradient_of_softmax_and_loss_is_the_difference() -> None:

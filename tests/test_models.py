@@ -513,7 +513,8 @@ X, Y = bars(6)
         (X, Y, {"validation_split": 1.0}, r"\[0, 1\), received 1.0"),
         (X, Y, {"validation_split": -0.1}, r"received -0.1"),
         (X, Y, {"validation_split": 0.9}, "samples on both sides"),
-        (X, Y, {"validation_data": X}, "pair"),
+        (X, Y, {"validation_data": X}, r"a pair \(x, y\), received an object of type ndarray of length 6"),
+        (X, Y, {"validation_data": 1}, r"a pair \(x, y\), received an object of type int$"),
         (X, Y, {"validation_data": (X, Y[:1])}, "validation y: .*6 samples, received 1"),
         (X, Y, {"validation_data": (X[..., 0], Y)}, "expected inputs of shape"),
         (X, Y, {"verbose": 3}, "verbose"),
@@ -537,6 +538,52 @@ def test_arrays_of_anything_but_numbers(bad: np.ndarray) -> None:
         classifier().fit(bad, Y, verbose=0)
     with pytest.raises(TypeError, match="y: expected an array of numbers"):
         classifier().fit(X, bad[:, 0, 0, 0], verbose=0)
+
+
+def test_evaluating_needs_a_sample_and_predicting_does_not() -> None:
+    model = classifier()
+    with pytest.raises(ValueError, match="at least one sample"):
+        model.evaluate(X[:0], Y[:0])
+    with pytest.raises(ValueError, match="at least one sample"):
+        model.train_on_batch(X[:0], Y[:0])
+    assert model.predict(X[:0], verbose=0).shape == (0, 3)
+
+
+def test_no_batch_size_is_one_of_32(capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    model.fit(*bars(33), batch_size=None)
+    model.evaluate(*bars(33), batch_size=None)
+    model.predict(bars(33)[0], batch_size=None)
+    assert [" 2/2 " in line for line in capsys.readouterr().out.splitlines()] == [True] * 3
+
+
+def test_gradients_of_an_interrupted_step_do_not_count() -> None:
+    model, other = classifier(optimizer="sgd"), classifier(optimizer="sgd")
+    other.set_weights(model.get_weights())
+    for weight in model.weights:
+        weight.grad = Tensor(np.ones(weight.shape, np.float32))
+    for one in (model, other):
+        one.train_on_batch(X, Y)
+    for a, b in zip(model.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_that_is_not_trainable_stays_as_it_is() -> None:
+    model = Sequential([L.Dense(3, input_shape=(2,)), L.Dense(1)], trainable=False)
+    outer = Sequential([model, L.Dense(1)])
+    assert model.trainable_weights == []
+    assert len(model.non_trainable_weights) == 4
+    assert len(outer.trainable_weights) == 2
+    before = model.get_weights()
+    for trained in (model, outer):
+        trained.compile("sgd", "mse")
+        trained.fit(np.ones((4, 2)), np.ones(4), verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights()))
+
+
+def test_callbacks_must_be_a_list() -> None:
+    with pytest.raises(TypeError, match="callbacks: expected a list of Callback objects, received 1"):
+        classifier().fit(X, Y, verbose=0, callbacks=1)
 
 
 def test_callbacks_must_be_callbacks() -> None:

@@ -260,3 +260,37 @@ def test_numbers_out_of_range_follow_ieee_754() -> None:
 def test_tensors_are_keys() -> None:
     x, y = Tensor([1.0]), Tensor([1.0])
     assert len({x, y, x}) == 2
+
+
+def test_equality_is_element_by_element() -> None:
+    a = Tensor([1.0, 2.0, np.nan])
+    for found, expected in (
+        (a == 2, [False, True, False]),
+        (a != 2, [True, False, True]),
+        (a == a, [True, True, False]),
+        (a == np.array([1.0, 0.0, 0.0]), [True, False, False]),
+        (np.arange(1, 4) == a, [True, True, False]),
+        (a == [1, 2, 3], [True, True, False]),
+    ):
+        assert isinstance(found, Tensor)
+        assert found.dtype == bool
+        assert not found.requires_grad
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_a_tensor_equals_nothing_that_is_no_number() -> None:
+    a = Tensor([1.0])
+    assert (a == None) is False  # noqa: E711
+    assert (a != None) is True  # noqa: E711
+    assert (a == "relu") is False
+
+
+def test_tensors_are_hashed_by_identity() -> None:
+    a, b = Tensor([1.0]), Tensor([1.0])
+    assert len({a, b, a}) == 2
+    assert {a: "a"}[a] == "a"
+
+
+def test_rows_of_different_lengths() -> None:
+    with pytest.raises(ValueError, match="data must be an array or rows of equal lengths; received others"):
+        Tensor([[1.0], [2.0, 3.0]])
