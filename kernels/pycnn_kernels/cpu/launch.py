@@ -29,6 +29,10 @@ from pycnn_kernels.cpu.workers import Workers
 
 INT64 = ir.IntType(64)
 
+#: The slot of a block's first field. The counter of work has slot 0 and cache lines of its own: every claim takes
+#: its line away from the other threads, which must not lose the fields with it.
+FIRST_FIELD = 16
+
 # Reassociation lets sums vectorise and contraction makes fused multiply-adds. nnan and ninf stay out: NaN and
 # infinity must flow through every kernel.
 FAST_MATH = frozenset({"contract", "reassoc", "nsz"})
@@ -48,7 +52,7 @@ class BlockType(types.Type):
 
     def __init__(self, kernel: str, dtype: types.Type, fields: dict[str, str]):
         self.dtype = dtype
-        self.slots = {name: (slot, kind) for slot, (name, kind) in enumerate(fields.items(), start=1)}
+        self.slots = {name: (slot, kind) for slot, (name, kind) in enumerate(fields.items(), start=FIRST_FIELD)}
         layout = ", ".join(f"{name}:{kind}" for name, kind in fields.items())
         super().__init__(f"Block({kernel}, {dtype}, {layout})")
 
@@ -89,7 +93,7 @@ class Kernel:
         self.name = f"{body.__module__}.{body.__qualname__}"
         self.__doc__ = body.__doc__
         self._body, self._fields = body, fields
-        self._slots = {name: slot for slot, name in enumerate(fields, start=1)}
+        self._slots = {name: slot for slot, name in enumerate(fields, start=FIRST_FIELD)}
         self._entries: dict[str, int] = {}
         self._compiled: dict[str, CFunc] = {}
 
@@ -106,7 +110,7 @@ class Kernel:
         Raises:
             TypeError: a name is not a field of this kernel.
         """
-        block = np.zeros(1 + len(self._fields), np.int64)
+        block = np.zeros(FIRST_FIELD + len(self._fields), np.int64)
         for name, value in values.items():
             slot = self.slot(name)
             if self._fields[name] == "float":

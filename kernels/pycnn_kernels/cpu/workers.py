@@ -110,13 +110,20 @@ def _call(typing_context: Any, entry: Any, block: Any, item: Any, worker: Any) -
     return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
+#: Times that the counter is taken in one job, about. Each takes its cache line from the other threads, a quarter of
+#: a microsecond; where there are more pieces than this, several neighbours are taken at once.
+_CLAIMS = 64
+
+
 @njit
 def _work(entry, block, items, worker):
     """Take pieces from the counter in the first slot of the block until none is left."""
-    item = _atomic_add(block, 1)
-    while item < items:
-        _call(entry, block, item, worker)
-        item = _atomic_add(block, 1)
+    step = max(1, items // _CLAIMS)
+    first = _atomic_add(block, step)
+    while first < items:
+        for item in range(first, min(first + step, items)):
+            _call(entry, block, item, worker)
+        first = _atomic_add(block, step)
 
 
 def _run_alone(entry, block, items):
