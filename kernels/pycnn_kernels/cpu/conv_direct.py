@@ -293,6 +293,9 @@ def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edg
             tile = with_rows(shape, GRADIENT_ROWS)
             _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, tile, edge)
             r += GRADIENT_ROWS
+        elif GRADIENT_ROWS > 9 and left >= 9 and there[8] - there[0] == 8:  # a row of 3 taps of 3 channels
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, with_rows(shape, 9), edge)
+            r += 9
         elif GRADIENT_ROWS > 8 and left >= 8 and there[7] - there[0] == 7:
             _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, with_rows(shape, 8), edge)
             r += 8
