@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import math
 
+from numba import njit
+
 from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import RowsProblem
+
+
+@njit(error_model="numpy")
+def _exponentials(x, p, columns):
+    """``p[c] = exp(x[c] - m)``, m the greatest of the row, which is returned; NaN counts as greatest."""
+    most = x[0]
+    for c in range(1, columns):
+        most = x[c] if x[c] > most or x[c] != x[c] else most
+    for c in range(columns):
+        p[c] = math.exp(x[c] - most)
+    return most
 
 
 @kernel(x="array", p="array", rows="int", columns="int", chunk="int", logarithm="int")
@@ -14,11 +27,7 @@ def softmax_kernel(a, item, worker):
     """``p[r, c] = exp(x[r, c] - m) / sum``, m the greatest of the row; or its logarithm. A piece: ``chunk`` rows."""
     for row in range(item * a.chunk, min((item + 1) * a.chunk, a.rows)):
         x, p = shift(a.x, row * a.columns), shift(a.p, row * a.columns)
-        most = x[0]
-        for c in range(1, a.columns):
-            most = x[c] if x[c] > most or x[c] != x[c] else most
-        for c in range(a.columns):
-            p[c] = math.exp(x[c] - most)
+        most = _exponentials(x, p, a.columns)
         # A loop of its own: in one that also writes, the order of the sum would depend on how far apart x and p lie.
         total = 0.0
         for c in range(a.columns):
@@ -44,11 +53,7 @@ def cross_entropy_kernel(a, item, worker):
     """
     for row in range(item * a.chunk, min((item + 1) * a.chunk, a.rows)):
         x, p = shift(a.x, row * a.columns), shift(a.p, row * a.columns)
-        most = x[0]
-        for c in range(1, a.columns):
-            most = x[c] if x[c] > most or x[c] != x[c] else most
-        for c in range(a.columns):
-            p[c] = math.exp(x[c] - most)
+        most = _exponentials(x, p, a.columns)
         total = 0.0
         sum_of_x = 0.0
         for c in range(a.columns):  # apart from the writing loop, as above

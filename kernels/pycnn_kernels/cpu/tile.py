@@ -180,6 +180,21 @@ class _Emitter:
     def set(self, accumulators, value, row: int, vector: int):
         return self.builder.insert_value(accumulators, value, row * self.tile.vectors + vector)
 
+    def strided_row(self, pointer, start, stride, row: int):
+        """Address of row ``row`` of a matrix: ``pointer + start + row * stride``."""
+        builder = self.builder
+        return builder.gep(pointer, [builder.add(start, builder.mul(stride, ir.Constant(INT64, row)))])
+
+    def load_rows(self, accumulators, row_pointers: list, masks):
+        """The tile whose rows are read from the given addresses."""
+        for m, row in enumerate(row_pointers):
+            for j, vector in enumerate(self.load_vectors(row, masks)):
+                accumulators = self.set(accumulators, vector, m, j)
+        return accumulators
+
+    def store_row(self, accumulators, m: int, pointer, masks):
+        self.store_vectors([self.get(accumulators, m, j) for j in range(self.tile.vectors)], pointer, masks)
+
     def row_pointer(self, pointer, index, rows, row: int):
         """Address of tile row ``row`` of an array: ``pointer + index + rows[row]``, or ``+ row`` without a table."""
         builder = self.builder
@@ -254,12 +269,8 @@ def tile_load(typing_context, tile, array, index, row_stride, lanes):
     def generate(context, builder, signature, arguments):
         accumulators, pointer, start, stride, edge = arguments
         emit = _Emitter(builder, tile)
-        masks = emit.masks(_none_or(edge, lanes))
-        for m in range(tile.rows):
-            row = builder.gep(pointer, [builder.add(start, builder.mul(stride, ir.Constant(INT64, m)))])
-            for j, vector in enumerate(emit.load_vectors(row, masks)):
-                accumulators = emit.set(accumulators, vector, m, j)
-        return accumulators
+        rows = [emit.strided_row(pointer, start, stride, m) for m in range(tile.rows)]
+        return emit.load_rows(accumulators, rows, emit.masks(_none_or(edge, lanes)))
 
     return tile(tile, array, index, row_stride, lanes), generate
 
@@ -271,12 +282,8 @@ def tile_load_rows(typing_context, tile, array, index, rows, lanes):
     def generate(context, builder, signature, arguments):
         accumulators, pointer, start, table, edge = arguments
         emit = _Emitter(builder, tile)
-        masks = emit.masks(_none_or(edge, lanes))
-        for m in range(tile.rows):
-            row = emit.row_pointer(pointer, start, table, m)
-            for j, vector in enumerate(emit.load_vectors(row, masks)):
-                accumulators = emit.set(accumulators, vector, m, j)
-        return accumulators
+        there = [emit.row_pointer(pointer, start, table, m) for m in range(tile.rows)]
+        return emit.load_rows(accumulators, there, emit.masks(_none_or(edge, lanes)))
 
     return tile(tile, array, index, rows, lanes), generate
 
@@ -431,8 +438,7 @@ def tile_store(typing_context, tile, array, index, row_stride, lanes):
         emit = _Emitter(builder, tile)
         masks = emit.masks(_none_or(edge, lanes))
         for m in range(tile.rows):
-            row = builder.gep(pointer, [builder.add(start, builder.mul(stride, ir.Constant(INT64, m)))])
-            emit.store_vectors([emit.get(accumulators, m, j) for j in range(tile.vectors)], row, masks)
+            emit.store_row(accumulators, m, emit.strided_row(pointer, start, stride, m), masks)
         return context.get_dummy_value()
 
     return types.void(tile, array, index, row_stride, lanes), generate
@@ -448,8 +454,7 @@ def tile_store_rows(typing_context, tile, array, index, rows, count, lanes):
         masks = emit.masks(_none_or(edge, lanes))
         for m in range(tile.rows):
             with builder.if_then(builder.icmp_signed("<", ir.Constant(INT64, m), existing), likely=True):
-                row = emit.row_pointer(pointer, start, table, m)
-                emit.store_vectors([emit.get(accumulators, m, j) for j in range(tile.vectors)], row, masks)
+                emit.store_row(accumulators, m, emit.row_pointer(pointer, start, table, m), masks)
         return context.get_dummy_value()
 
     return types.void(tile, array, index, rows, count, lanes), generate
@@ -497,7 +502,7 @@ def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, ds
         n = tile.lanes
         rows = []
         for i in range(n):
-            row = builder.gep(src_pointer, [builder.add(src_start, builder.mul(src_stride, ir.Constant(INT64, i)))])
+            row = emit.strided_row(src_pointer, src_start, src_stride, i)
             rows.extend(emit.load_vectors(row, [None]))
         distance = 1
         while distance < n:
@@ -514,7 +519,7 @@ def transpose_square(typing_context, src, src_index, src_row, dst, dst_index, ds
                     exchanged[i + distance] = emit.shuffle(first, second, high)
             rows, distance = exchanged, distance * 2
         for j, vector in enumerate(rows):
-            row = builder.gep(dst_pointer, [builder.add(dst_start, builder.mul(dst_stride, ir.Constant(INT64, j)))])
+            row = emit.strided_row(dst_pointer, dst_start, dst_stride, j)
             emit.store_vectors([vector], row, [None])
         return context.get_dummy_value()
 
