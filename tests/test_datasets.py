@@ -582,7 +582,7 @@ def test_archive_members_that_are_no_files(kind, tmp_path):
         load_archive(tmp_path, archive_bytes(disguise))
 
 
-@pytest.mark.parametrize("name", ["../../escaped", "/tmp/pycnn-escaped", "cifar-10-batches-py/../escaped"])
+@pytest.mark.parametrize("name", ["../../escaped", "/pycnn-escaped", "cifar-10-batches-py/../escaped"])
 def test_archive_members_with_other_names_are_passed_over(name, tmp_path):
     def rename(member):
         if member.name.endswith("readme.html"):

@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.elementwise import sum_parts
-from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.cpu.layout import pad, to_channels_first, to_channels_last, transpose
 from pycnn_kernels.cpu.tile import (
@@ -129,12 +129,11 @@ def _list_part(a, phase, first, size, group, rows, outs):
     """Offsets in src and dst of ``size`` pixels of a phase, from its pixel ``first`` on."""
     d_class, h_class, w_class = _classes_of(a, phase)
     GD, GH, GW = d_class[1], h_class[1], w_class[1]
-    last = first + size
     source_step, target_step = a.source_step_w * a.SC, a.target_step_w * a.TC
     count = 0
-    while first + count < last:
+    while count < size:
         line, w = (first + count) // GW, (first + count) % GW
-        length = min(GW - w, last - first - count)
+        length = min(GW - w, size - count)
         n = line // (GH * GD)
         d = line // GH % GD
         h = line % GH
@@ -437,7 +436,6 @@ class _Gather:
             self._tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
         pieces_at, parts_at, d_at, h_at, w_at = (table.ctypes.data for table in self._tables)
         self.dtype = p.dtype
-        self.itemsize = 4 if p.dtype == "float32" else 8
         self.template = gather_kernel.block(
             pieces=pieces_at, parts=parts_at, d_classes=d_at, h_classes=h_at, w_classes=w_at,
             h_count=len(axes[1].classes), w_count=len(axes[2].classes),
@@ -618,7 +616,7 @@ class DirectInputGradient:
         base = workspace(self.workspace_bytes)
         packed = base + self.w_at
         R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
-        last_tap = packed + (T - 1) * K * R * self.gather.itemsize
+        last_tap = packed + (T - 1) * K * R * item_bytes(p.dtype)
         if p.weight_layout == "HWIO":
             transpose(p.dtype, w, last_tap, (T, R, K), (R * K, K), (-K * R, R))
         else:

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
-from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import kernel, launch, most_threads
 from pycnn_kernels.cpu.layout import transpose_matrix
 from pycnn_kernels.cpu.tile import (
@@ -176,7 +176,7 @@ def _plane_bytes(p: ConvProblem) -> int:
         for axis, (size, kernel, S, D) in enumerate(zip(p.size, p.kernel, p.stride, p.dilation))
         if axis > 0
     )
-    return p.K * rows * columns * (4 if p.dtype == "float32" else 8)
+    return p.K * rows * columns * item_bytes(p.dtype)
 
 
 class FewChannelsInputGradient:
@@ -191,7 +191,7 @@ class FewChannelsInputGradient:
         first_w, last_w = _extent(horizontal)
         grid_h, grid_w = -(-H // SH), -(-W // SW)
         width = grid_w + last_w - first_w
-        itemsize = 4 if p.dtype == "float32" else 8
+        itemsize = item_bytes(p.dtype)
         band = _PLANE_BYTES // (p.K * width * itemsize) - (last_h - first_h)
         band = min(max(band, 1), grid_h)
         rows = band + last_h - first_h

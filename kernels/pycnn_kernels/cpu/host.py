@@ -69,6 +69,11 @@ def choose() -> Simd:
 SIMD = choose()
 
 
+def item_bytes(dtype: str) -> int:
+    """Bytes of one element of ``dtype``, "float32" or "float64"."""
+    return 4 if dtype == "float32" else 8
+
+
 def lanes(dtype: str) -> int:
-    """Elements of ``dtype`` ("float32" or "float64") in one vector register."""
-    return SIMD.vector_bytes // (4 if dtype == "float32" else 8)
+    """Elements of ``dtype`` in one vector register."""
+    return SIMD.vector_bytes // item_bytes(dtype)

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 
+from pycnn_kernels.cpu.host import item_bytes
 from pycnn_kernels.memory import ALIGNMENT
 
 _local = threading.local()
@@ -16,7 +17,7 @@ _local = threading.local()
 
 def aligned_bytes(elements: int, dtype: str) -> int:
     """Bytes that ``elements`` of ``dtype`` take in a workspace, rounded up to whole cache lines."""
-    size = elements * (4 if dtype == "float32" else 8)
+    size = elements * item_bytes(dtype)
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
