@@ -29,6 +29,7 @@ from pycnn_kernels.cpu.layout import pad, to_channels_first, to_channels_last, t
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
+    rows_of,
     shift,
     tile_fill_rows,
     tile_load,
@@ -45,9 +46,12 @@ from pycnn_kernels.cpu.tile import (
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ConvProblem
 
+#: Vectors in a whole block of columns, and the rows of its tile.
+BLOCK_VECTORS, WIDE_ROWS = SIMD.wide_tile
+#: Rows of the tile of one or two vectors, for what a whole block leaves.
 ROWS = SIMD.tile_rows
-#: Rows of the small tile that takes what the last full tile leaves.
-FEW_ROWS = 4
+#: Rows of the small tiles that take what the last full tile leaves.
+FEW_ROWS, FEW_WIDE_ROWS = 4, 2
 GRADIENT_ROWS = SIMD.gradient_tile_rows
 #: Pixels of one piece of work at most; their tables of offsets lie on the stack.
 PIXELS = 384
@@ -79,8 +83,8 @@ def gather_kernel(a, item, worker):
     begin ``w_group`` elements after the last one's. ``join``: the taps along w follow each other in src and in
     w, so that they are one long row.
 
-    A phase is a class of pixels along each axis. Pieces of work: some parts of phases, group, block of two
-    vectors of columns. Piece i has the parts ``pieces[i]`` to ``pieces[i + 1] - 1``, each a phase, its first pixel
+    A phase is a class of pixels along each axis. Pieces of work: some parts of phases, group, block of
+    columns. Piece i has the parts ``pieces[i]`` to ``pieces[i + 1] - 1``, each a phase, its first pixel
     and how many. Bits repeat: a target element is summed by one piece, in the order of the taps.
     """
     block = item % a.blocks
@@ -89,16 +93,19 @@ def gather_kernel(a, item, worker):
     rows, outs, counts = local_table(TABLE), local_table(TABLE), local_table(MOST_PARTS)
     _list_targets(a, piece, group, rows, outs, counts)
     lane_count = lanes_of(a.src)
-    column = block * 2 * lane_count
-    width = min(2 * lane_count, a.L - column)
-    if width == 2 * lane_count:
-        _gather_columns(a, piece, rows, outs, counts, group, column, tile_shape(a.src, 1, 2), None)
-    else:
-        one = tile_shape(a.src, 1, 1)
-        _gather_columns(a, piece, rows, outs, counts, group, column, one, width)
-        if width > lane_count:
-            rest = width - lane_count
-            _gather_columns(a, piece, rows, outs, counts, group, column + lane_count, one, rest)
+    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.L)
+    if end - column == BLOCK_VECTORS * lane_count:
+        full, few = tile_shape(a.src, WIDE_ROWS, BLOCK_VECTORS), tile_shape(a.src, FEW_WIDE_ROWS, BLOCK_VECTORS)
+        _gather_columns(a, piece, rows, outs, counts, group, column, full, few, None)
+        column = end
+    while end - column >= 2 * lane_count:
+        full, few = tile_shape(a.src, ROWS, 2), tile_shape(a.src, FEW_ROWS, 2)
+        _gather_columns(a, piece, rows, outs, counts, group, column, full, few, None)
+        column += 2 * lane_count
+    while column < end:
+        full, few = tile_shape(a.src, ROWS, 1), tile_shape(a.src, FEW_ROWS, 1)
+        _gather_columns(a, piece, rows, outs, counts, group, column, full, few, min(end - column, lane_count))
+        column += lane_count
 
 
 @njit(error_model="numpy")
@@ -152,54 +159,64 @@ def _list_part(a, phase, first, size, group, rows, outs):
 
 
 @njit(error_model="numpy")
-def _gather_columns(a, piece, rows, outs, counts, group, column, shape, edge):
-    """All tiles of one piece and one block of columns, which ``edge`` cuts off unless it is None.
+def _gather_columns(a, piece, rows, outs, counts, group, column, full, few, edge):
+    """One piece and one block of columns, which ``edge`` cuts off unless it is None.
 
     Deep sums are divided: each pass of ``a.depth`` channels goes over all tiles with weights that stay in the
     second-level cache, and leaves its sums in dst for the next.
     """
-    few, full = with_rows(shape, FEW_ROWS), with_rows(shape, ROWS)
     for first in range(0, a.R, a.depth):
         channels = min(a.depth, a.R - first)
         at = 0
         for part in range(a.pieces[piece], a.pieces[piece + 1]):
             classes = _classes_of(a, a.parts[part * 3])
             count = counts[part - a.pieces[piece]]
-            i = 0
-            while count - i > 2 * FEW_ROWS:
-                there, to, existing = shift(rows, at + i), shift(outs, at + i), min(ROWS, count - i)
-                _gather_tile(a, there, to, existing, group, column, classes, first, channels, full, edge)
-                i += ROWS
-            while i < count:
-                there, to, existing = shift(rows, at + i), shift(outs, at + i), min(FEW_ROWS, count - i)
-                _gather_tile(a, there, to, existing, group, column, classes, first, channels, few, edge)
-                i += FEW_ROWS
+            # Full tiles, the last of them perhaps partly empty; or up to two small ones at the end.
+            whole = max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
+            there, to = shift(rows, at), shift(outs, at)
+            _gather_tiles(a, there, to, whole, group, column, classes, first, channels, full, edge)
+            there, to = shift(rows, at + whole), shift(outs, at + whole)
+            _gather_tiles(a, there, to, count - whole, group, column, classes, first, channels, few, edge)
             at += count + ROWS
 
 
 @njit(error_model="numpy")
-def _gather_tile(a, rows, outs, count, group, column, classes, first, channels, shape, edge):
-    """One tile and ``channels`` channels from ``first`` on: the bias or the sums so far, the taps, the activation."""
+def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels, shape, edge):
+    """The tiles of ``count`` pixels and ``channels`` channels from ``first`` on: the bias or the sums so far, the
+    taps, the activation.
+
+    A tile that hangs over the last pixel computes that pixel several times, all to the same bits. Between two
+    tiles the processor must get from one's last products to the next one's first within the 320 instructions that
+    it can hold back, or its multipliers idle. So whatever does not change is read from the block before the loop.
+    """
     d_class, h_class, w_class = classes
-    tile_prefetch_rows(shape, a.dst, column, outs)
-    acc = tile_zeros(shape)
-    if first > 0:
-        acc = tile_load_rows(acc, a.dst, column, outs, edge)
-    elif a.has_bias:
-        acc = tile_fill_rows(acc, a.bias, group * a.L + column, edge)
-    weights = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4] + first * a.w_row
+    src, w, bias, dst = a.src, a.w, a.bias, a.dst
+    src_d, src_h, src_w = a.tap_step_d * a.SH * a.SW * a.SC, a.tap_step_h * a.SW * a.SC, a.tap_step_w * a.SC
+    w_d, w_h, w_w, w_row = d_class[5], h_class[5], w_class[5], a.w_row
+    w_start = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4] + first * w_row
+    taps_d, taps_h = d_class[3], h_class[3]
     runs, length = (1, w_class[3] * a.R) if a.join else (w_class[3], channels)
-    for kd in range(d_class[3]):
-        for kh in range(h_class[3]):
-            for kw in range(runs):
-                tap = ((kd * a.tap_step_d * a.SH + kh * a.tap_step_h) * a.SW + kw * a.tap_step_w) * a.SC + first
-                b = weights + kd * d_class[5] + kh * h_class[5] + kw * w_class[5]
-                for r in range(tap, tap + length):
-                    acc = tile_multiply_add(acc, a.src, r, rows, a.w, b, edge)
-                    b += a.w_row
-    if a.relu and first + channels == a.R:
-        acc = tile_relu(acc)
-    tile_store_rows(acc, a.dst, column, outs, count, edge)
+    has_bias, bias_start = a.has_bias, group * a.L + column
+    relu = a.relu and first + channels == a.R
+    for i in range(0, count, rows_of(shape)):
+        there, to = shift(rows, i), shift(outs, i)
+        tile_prefetch_rows(shape, dst, column, to)
+        acc = tile_zeros(shape)
+        if first > 0:
+            acc = tile_load_rows(acc, dst, column, to, edge)
+        elif has_bias:
+            acc = tile_fill_rows(acc, bias, bias_start, edge)
+        for kd in range(taps_d):
+            for kh in range(taps_h):
+                for kw in range(runs):
+                    tap = kd * src_d + kh * src_h + kw * src_w + first
+                    b = w_start + kd * w_d + kh * w_h + kw * w_w
+                    for r in range(tap, tap + length):
+                        acc = tile_multiply_add(acc, src, r, there, w, b, edge)
+                        b += w_row
+        if relu:
+            acc = tile_relu(acc)
+        tile_store_rows(acc, dst, column, to, edge)
 
 
 #: Pixels whose rows of x and dy stay in the caches while the tiles of a block pass over them.
@@ -221,7 +238,7 @@ def weight_gradient_kernel(a, item, worker):
     x (N, D, H, W, C) and dy (N, OD, OH, OW, K), channels last; dw (T, R, K), R = C / G. A segment is a range of
     the T * R rows of dw, all of one tap, or of any taps where x has no padding; ``row_offsets`` says where in x
     each row's channel lies, seen from the pixel of the segment's tap. Pieces of work: split of the
-    pixels, segment, group, block of two vectors of columns; split s writes its sum to ``dw[s * part:]``, for
+    pixels, segment, group, block of columns; split s writes its sum to ``dw[s * part:]``, for
     :func:`sum_parts` to add in order. Bits repeat: the splits depend on the problem alone.
     """
     block = item % a.blocks
@@ -229,8 +246,7 @@ def weight_gradient_kernel(a, item, worker):
     segment = item // (a.blocks * a.G) % a.segment_count
     split = item // (a.blocks * a.G * a.segment_count)
     lane_count = lanes_of(a.x)
-    column = block * 2 * lane_count
-    width = min(2 * lane_count, a.L - column)
+    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.L)
     xs, dys = local_table(GRADIENT_PIXELS), local_table(GRADIENT_PIXELS)
     first = split * a.split_pixels
     last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
@@ -239,15 +255,19 @@ def weight_gradient_kernel(a, item, worker):
         count = _list_pixels(a, chunk, min(chunk + GRADIENT_PIXELS, last), segment, group, xs, dys)
         row, height = a.segments[segment * SEGMENT_FIELDS + 3], a.segments[segment * SEGMENT_FIELDS + 4]
         offsets = shift(a.row_offsets, row)
-        to = split * a.part + row * a.K + group * a.L + column
-        if width == 2 * lane_count:
-            _add_block(a, xs, dys, offsets, count, column, height, to, fresh, tile_shape(a.x, 1, 2), None)
-        else:
-            one = tile_shape(a.x, 1, 1)
-            _add_block(a, xs, dys, offsets, count, column, height, to, fresh, one, width)
-            if width > lane_count:
-                rest = width - lane_count
-                _add_block(a, xs, dys, offsets, count, column + lane_count, height, to + lane_count, fresh, one, rest)
+        to = split * a.part + row * a.K + group * a.L
+        at = column
+        if end - at == BLOCK_VECTORS * lane_count:
+            shape = tile_shape(a.x, 1, BLOCK_VECTORS)
+            _add_wide_block(a, xs, dys, offsets, count, at, height, to + at, fresh, shape)
+            at = end
+        while end - at >= 2 * lane_count:
+            _add_block(a, xs, dys, offsets, count, at, height, to + at, fresh, tile_shape(a.x, 1, 2), None)
+            at += 2 * lane_count
+        while at < end:
+            edge = min(end - at, lane_count)
+            _add_block(a, xs, dys, offsets, count, at, height, to + at, fresh, tile_shape(a.x, 1, 1), edge)
+            at += lane_count
         fresh = False
 
 
@@ -280,8 +300,29 @@ def _list_pixels(a, first, last, segment, group, xs, dys):
 
 
 @njit(error_model="numpy")
+def _add_wide_block(a, xs, dys, offsets, count, column, height, to, fresh, shape):
+    """Add ``count`` pixels to ``height`` rows and a whole block of columns of dw."""
+    r = 0
+    while r < height:
+        there, target, left = shift(offsets, r), to + r * a.K, height - r
+        if left >= WIDE_ROWS and there[WIDE_ROWS - 1] - there[0] == WIDE_ROWS - 1:
+            tile = with_rows(shape, WIDE_ROWS)
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, tile, None)
+            r += WIDE_ROWS
+        elif left >= WIDE_ROWS:
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, WIDE_ROWS), None)
+            r += WIDE_ROWS
+        elif left >= 3:
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 3), None)
+            r += 3
+        else:
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, shape, None)
+            r += 1
+
+
+@njit(error_model="numpy")
 def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edge):
-    """Add ``count`` pixels to ``height`` rows of dw, in tiles of as many rows as there are.
+    """Add ``count`` pixels to ``height`` rows and one or two vectors of dw, in tiles of as many rows as there are.
 
     Rows that are neighbours in x need no table of their offsets, and leave registers for a taller tile.
     """
@@ -327,8 +368,8 @@ def _add_tile(a, xs, dys, offset, offsets, count, column, to, fresh, shape, edge
 
 
 def column_blocks(columns: int, dtype: str) -> int:
-    """Blocks of two vectors that cover ``columns``."""
-    return -(-columns // (2 * lanes(dtype)))
+    """Blocks of BLOCK_VECTORS vectors that cover ``columns``."""
+    return -(-columns // (BLOCK_VECTORS * lanes(dtype)))
 
 
 class AxisClass(NamedTuple):
@@ -496,12 +537,12 @@ def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list
 
 
 #: Bytes of weights, of one block of columns, that stay in the second-level cache beside the pixels.
-_WEIGHT_BYTES = 192 * 1024
+_WEIGHT_BYTES = 384 * 1024
 
 
 def _pass_depth(R: int, taps: int, dtype: str) -> int:
     """Channels of one pass over a chunk: all of them, or equal parts whose weights take _WEIGHT_BYTES."""
-    row_bytes = 2 * SIMD.vector_bytes
+    row_bytes = BLOCK_VECTORS * SIMD.vector_bytes
     passes = -(-R * taps * row_bytes // _WEIGHT_BYTES)
     return -(-R // max(passes, 1))
 

@@ -14,7 +14,10 @@ class Simd(NamedTuple):
 
     name: str
     vector_bytes: int
-    #: Rows of the forward tile: rows x 2 accumulators, two vectors of weights and one broadcast must fit the registers.
+    #: The tile of a whole block of columns, (vectors, rows): its accumulators, a row of weights and a broadcast must
+    #: fit the registers. A wide tile leaves general registers for the addresses of its rows, and needs fewer loads.
+    wide_tile: tuple[int, int]
+    #: Rows of the tile of the one or two vectors that a whole block leaves.
     tile_rows: int
     #: Rows of the weight gradient's tile; rows that it leaves over take tiles of 8, 4, 2 and 1.
     gradient_tile_rows: int
@@ -24,10 +27,10 @@ class Simd(NamedTuple):
 
 #: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
 INSTRUCTION_SETS = (
-    Simd("avx512", 64, tile_rows=12, gradient_tile_rows=12, plane_vectors=6),
-    Simd("avx2", 32, tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
-    Simd("neon", 16, tile_rows=8, gradient_tile_rows=8, plane_vectors=6),
-    Simd("portable", 16, tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
+    Simd("avx512", 64, wide_tile=(4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6),
+    Simd("avx2", 32, wide_tile=(4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
+    Simd("neon", 16, wide_tile=(4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6),
+    Simd("portable", 16, wide_tile=(2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
 )
 
 _REQUIRED_FEATURES = {

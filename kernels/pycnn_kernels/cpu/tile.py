@@ -445,19 +445,24 @@ def tile_store(typing_context, tile, array, index, row_stride, lanes):
 
 
 @intrinsic
-def tile_store_rows(typing_context, tile, array, index, rows, count, lanes):
-    """Write the first ``count`` rows of a tile, row ``m`` to ``array[index + rows[m]:]``."""
+def tile_store_rows(typing_context, tile, array, index, rows, lanes):
+    """Write a tile, row ``m`` to ``array[index + rows[m]:]``."""
 
     def generate(context, builder, signature, arguments):
-        accumulators, pointer, start, table, existing, edge = arguments
+        accumulators, pointer, start, table, edge = arguments
         emit = _Emitter(builder, tile)
         masks = emit.masks(_none_or(edge, lanes))
         for m in range(tile.rows):
-            with builder.if_then(builder.icmp_signed("<", ir.Constant(INT64, m), existing), likely=True):
-                emit.store_row(accumulators, m, emit.row_pointer(pointer, start, table, m), masks)
+            emit.store_row(accumulators, m, emit.row_pointer(pointer, start, table, m), masks)
         return context.get_dummy_value()
 
-    return types.void(tile, array, index, rows, count, lanes), generate
+    return types.void(tile, array, index, rows, lanes), generate
+
+
+@intrinsic
+def rows_of(typing_context, shape):
+    """The number of rows of a shape."""
+    return types.int64(shape), lambda *_: ir.Constant(INT64, shape.tile.rows)
 
 
 @intrinsic
