@@ -1,7 +1,8 @@
 """The registry: for each backend and operation ONE ordered list of algorithms.
 
-``auto`` takes the first of a list that supports the problem, so the order of a list is the rule of choice. The
-last entry of a list accepts every problem that the operation has (max pooling has windows of two bytes' positions).
+``auto`` takes the first of a list that supports the problem and suits it, so the order of a list is the rule of
+choice. The last entry of a list takes every problem that the operation has (max pooling has windows of two bytes'
+positions).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from pycnn_kernels.cpu import conv_direct, conv_few_channels, elementwise, optimizer, pool, softmax
+from pycnn_kernels.cpu import conv_direct, conv_few_channels, conv_few_filters, elementwise, optimizer, pool, softmax
 
 
 class Prepared(Protocol):
@@ -33,12 +34,14 @@ class Algorithm(NamedTuple):
         prepare: makes it ready for a problem.
         supports: None for a problem that it can do, otherwise the reason why not.
         summary: one line on what it does and when it wins.
+        suits: None for a problem that ``auto`` gives to it, otherwise the reason why a later one of the list is faster.
     """
 
     name: str
     prepare: Callable[[Any], Prepared]
     summary: str
     supports: Callable[[Any], str | None] = _everything
+    suits: Callable[[Any], str | None] = _everything
 
 
 def _positions_fit(problem: Any) -> str | None:
@@ -51,17 +54,36 @@ def _positions_fit(problem: Any) -> str | None:
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
-    ("cpu", "conv_forward"): [Algorithm("direct", conv_direct.DirectForward, _DIRECT)],
+    ("cpu", "conv_forward"): [
+        Algorithm(
+            "few_channels",
+            conv_few_channels.FewChannelsForward,
+            "pixels in the lanes, x as planes in the cache: for layers of few filters",
+            conv_few_channels.few_channels_supports_forward,
+            conv_few_channels.few_channels_suits,
+        ),
+        Algorithm("direct", conv_direct.DirectForward, _DIRECT),
+    ],
     ("cpu", "conv_input_gradient"): [
         Algorithm(
             "few_channels",
             conv_few_channels.FewChannelsInputGradient,
             "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
-            conv_few_channels.few_channels_supports,
+            conv_few_channels.few_channels_supports_input_gradient,
+            conv_few_channels.few_channels_suits,
         ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
     ],
-    ("cpu", "conv_weight_gradient"): [Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT)],
+    ("cpu", "conv_weight_gradient"): [
+        Algorithm(
+            "few_filters",
+            conv_few_filters.FewFiltersWeightGradient,
+            "pixels in the lanes, x and dy as planes in the cache: for layers of few filters",
+            conv_few_filters.few_filters_supports,
+            conv_few_filters.few_filters_suits,
+        ),
+        Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT),
+    ],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")
     ],

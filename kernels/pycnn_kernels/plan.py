@@ -188,7 +188,7 @@ def plan_for(operation: str, problem: Any, *, backend: str = "cpu", algorithm: s
         operation: for example "conv_forward".
         problem: for example a :class:`~pycnn_kernels.problem.ConvProblem`.
         backend: "cpu".
-        algorithm: "auto" for the first of the operation's list that supports the problem, or a name.
+        algorithm: "auto" for the first of the operation's list that supports the problem and suits it, or a name.
 
     Raises:
         ValueError: there is no such operation or algorithm, or it does not support the problem.
@@ -211,7 +211,7 @@ def _choose(backend: str, operation: str, problem: Any, name: str) -> Algorithm:
     if name == "auto":
         verdicts = []
         for candidate in candidates:
-            reason = candidate.supports(problem)
+            reason = candidate.supports(problem) or candidate.suits(problem)
             if reason is None:
                 return candidate
             verdicts.append(f"{candidate.name} needs {reason}")

@@ -70,6 +70,7 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 3, "K": 17, "size": (7, 5), "kernel": 3, "padding": 1, "activation": "relu"},
     {"C": 17, "K": 33, "size": (5, 9), "kernel": (3, 2), "stride": 2, "padding": ((0, 1), (2, 0))},
     {"C": 33, "K": 3, "size": (6, 7), "kernel": 2, "dilation": 2},
+    {"C": 5, "K": 10, "size": (9, 6), "kernel": (3, 2), "padding": ((1, 0), (0, 1)), "bias": True},
     {"C": 34, "K": 66, "size": 5, "kernel": 3, "G": 2, "stride": (1, 3), "padding": 1},
     {"C": 17, "K": 17, "size": (9, 4), "kernel": 3, "G": 17, "padding": ((1, 0), (0, 1))},
     {"C": 64, "K": 32, "size": 4, "kernel": 1, "N": 1},

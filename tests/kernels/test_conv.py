@@ -47,7 +47,7 @@ def test_kernels_strides_and_dilations(kernel: Any, form: dict[str, str]) -> Non
 
 
 # Around the vectors of every instruction set: 16 float32 or 8 float64 in AVX-512, 4 or 2 in the portable width.
-CHANNELS = [1, 2, 3, 4, 10, 16, 17, 32, 33, 64]
+CHANNELS = [1, 2, 3, 4, 5, 6, 8, 10, 16, 17, 32, 33, 64]
 
 
 @pytest.mark.parametrize("C", CHANNELS)
@@ -87,16 +87,20 @@ def test_padding(padding: Any, kernel: Any, form: dict[str, str]) -> None:
 @pytest.mark.parametrize("N", [0, 1, 3])
 @pytest.mark.parametrize("C", [3, 16])
 def test_batches(N: int, C: int, form: dict[str, str]) -> None:
-    check_conv(conv_problem(N=N, C=C, size=(9, 10), K=33, padding=1, bias=True, **form))
+    for K in (6, 33):
+        check_conv(conv_problem(N=N, C=C, size=(9, 10), K=K, padding=1, bias=True, **form))
 
 
-@pytest.mark.parametrize("K", [3, 16, 33, 40])
+@pytest.mark.parametrize("K", [3, 10, 16, 33, 40])
 @pytest.mark.parametrize("bias", [False, True])
 def test_relu_is_fused(K: int, bias: bool, form: dict[str, str]) -> None:
     check_conv(conv_problem(K=K, padding=1, bias=bias, activation="relu", **form))
 
 
 MUCH_WORK = [
+    {"N": 2, "C": 3, "size": (61, 50), "K": 6, "kernel": 5, "padding": 2},
+    {"N": 40, "C": 1, "size": 12, "K": 10, "kernel": 3},
+    {"N": 1, "C": 9, "size": (20, 700), "K": 7, "kernel": (2, 3), "padding": ((0, 1), (2, 0))},
     {"N": 64, "C": 3, "size": 31, "K": 16, "kernel": 3},
     {"N": 1, "C": 3, "size": (90, 66), "K": 64, "kernel": 3, "padding": 1},
     {"N": 1, "C": 4, "size": (130, 64), "K": 70, "kernel": 5, "stride": 2, "padding": 2},

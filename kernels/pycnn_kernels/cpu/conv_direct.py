@@ -301,69 +301,52 @@ def _list_pixels(a, first, last, segment, group, xs, dys):
 
 @njit(error_model="numpy")
 def _add_wide_block(a, xs, dys, offsets, count, column, height, to, fresh, shape):
-    """Add ``count`` pixels to ``height`` rows and a whole block of columns of dw."""
+    """Add ``count`` pixels to ``height`` rows and a whole block of columns of dw, in tiles of as many rows as fit."""
     r = 0
     while r < height:
         there, target, left = shift(offsets, r), to + r * a.K, height - r
-        if left >= WIDE_ROWS and there[WIDE_ROWS - 1] - there[0] == WIDE_ROWS - 1:
-            tile = with_rows(shape, WIDE_ROWS)
-            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, tile, None)
-            r += WIDE_ROWS
-        elif left >= WIDE_ROWS:
-            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, WIDE_ROWS), None)
+        if left >= WIDE_ROWS:
+            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, WIDE_ROWS), None)
             r += WIDE_ROWS
         elif left >= 3:
-            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 3), None)
+            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 3), None)
             r += 3
         else:
-            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, shape, None)
+            _add_tile(a, xs, dys, there, count, column, target, fresh, shape, None)
             r += 1
 
 
 @njit(error_model="numpy")
 def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edge):
-    """Add ``count`` pixels to ``height`` rows and one or two vectors of dw, in tiles of as many rows as there are.
-
-    Rows that are neighbours in x need no table of their offsets, and leave registers for a taller tile.
-    """
+    """Add ``count`` pixels to ``height`` rows and one or two vectors of dw, in tiles of as many rows as fit."""
     r = 0
     while r < height:
         there, target, left = shift(offsets, r), to + r * a.K, height - r
-        if left >= GRADIENT_ROWS and there[GRADIENT_ROWS - 1] - there[0] == GRADIENT_ROWS - 1:
-            tile = with_rows(shape, GRADIENT_ROWS)
-            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, tile, edge)
-            r += GRADIENT_ROWS
-        elif GRADIENT_ROWS > 9 and left >= 9 and there[8] - there[0] == 8:  # a row of 3 taps of 3 channels
-            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, with_rows(shape, 9), edge)
+        if GRADIENT_ROWS > 9 and left % 9 == 0 and left <= 27:  # the 27 rows of a 3x3 kernel on 3 channels
+            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 9), edge)
             r += 9
-        elif GRADIENT_ROWS > 8 and left >= 8 and there[7] - there[0] == 7:
-            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, with_rows(shape, 8), edge)
-            r += 8
-        elif GRADIENT_ROWS >= 8 and left >= 8:
-            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 8), edge)
-            r += 8
+        elif left >= GRADIENT_ROWS:
+            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, GRADIENT_ROWS), edge)
+            r += GRADIENT_ROWS
         elif left >= 4:
-            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 4), edge)
+            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 4), edge)
             r += 4
         elif left >= 2:
-            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 2), edge)
+            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 2), edge)
             r += 2
         else:
-            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, shape, edge)
+            _add_tile(a, xs, dys, there, count, column, target, fresh, shape, edge)
             r += 1
 
 
 @njit(error_model="numpy")
-def _add_tile(a, xs, dys, offset, offsets, count, column, to, fresh, shape, edge):
-    """``dw[to + m * K:] += sum over i of x[xs[i] + offset(m)] * dy[dys[i] + column:]`` for the rows m of a tile.
-
-    ``offset(m)`` is ``offset + offsets[m]``, or ``offset + m`` where offsets is None.
-    """
+def _add_tile(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
+    """``dw[to + m * K:] += sum over i of x[xs[i] + offsets[m]] * dy[dys[i] + column:]`` for the rows m of a tile."""
     acc = tile_zeros(shape)
     if not fresh:
         acc = tile_load(acc, a.dw, to, a.K, edge)
     for i in range(count):
-        acc = tile_multiply_add(acc, a.x, xs[i] + offset, offsets, a.dy, dys[i] + column, edge)
+        acc = tile_multiply_add(acc, a.x, xs[i], offsets, a.dy, dys[i] + column, edge)
     tile_store(acc, a.dw, to, a.K, edge)
 
 

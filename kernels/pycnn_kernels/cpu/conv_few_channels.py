@@ -1,11 +1,12 @@
-"""The input gradient of a first layer: few input channels, so pixels take the lanes of the vectors.
+"""Convolution onto few channels: pixels take the lanes of the vectors.
 
-The direct algorithm puts the channels of dx into the lanes, and an image of 3 channels leaves 13 of 16 idle.
-Here the tile's rows are the channels of dx and its columns are neighbouring pixels: ``acc[c, pixel] += w[t, c, k]
-* dy[k, pixel + offset(t)]``. That needs dy with pixels as neighbours, so a band of its rows is transposed into
-planes in the cache, one plane for each of the K channels, with zeros around it. Rows of a plane follow each
-other without a gap, and so do the pixels of a tile: it runs on from row to row, computing a few pixels between
-them that nobody wants, instead of ending at each. A convolution with stride S has S x S phases of dx, as in
+The direct algorithm puts the channels of its target into the lanes; the 3 channels of an image, in the input
+gradient of a first layer, leave 13 of 16 idle, and the 6 filters of LeNet leave 10. Here the tile's rows are the
+channels of the target and its columns are neighbouring pixels: ``acc[l, pixel] += w[t, l, r] * src[r, pixel +
+offset(t)]``. That needs the source with pixels as neighbours, so a band of its rows is transposed into planes in
+the cache, one plane for each of its channels, with zeros around it. Rows of a plane follow each other without a
+gap, and so do the pixels of a tile: it runs on from row to row, computing a few pixels between them that nobody
+wants, instead of ending at each. The input gradient of a convolution with stride S has S x S phases of dx, as in
 the direct algorithm, and each of them is such a plane.
 
 The zeros around a plane take part in the products. So an infinite weight gives NaN at the border, as it does in
@@ -15,6 +16,7 @@ PyTorch, where the direct algorithm leaves the padding out.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -22,136 +24,181 @@ from numba import njit
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import kernel, launch, most_threads
-from pycnn_kernels.cpu.layout import transpose_matrix
+from pycnn_kernels.cpu.layout import fill_planes, transpose_matrix
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
+    prefetch_line,
+    rows_of,
     shift,
+    tile_fill_each,
     tile_multiply_add,
+    tile_relu,
     tile_shape,
     tile_store,
     tile_zeros,
-    with_rows,
+    vectors_of,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ConvProblem, effective_kernel
 
-VECTORS = SIMD.plane_vectors
-MOST_CHANNELS = 4
+MOST_CHANNELS = 10
 
-# A phase: its first row and column in dx, its first tap and how many it has.
+
+def _vectors(rows: int) -> int:
+    """Vectors of pixels in a tile of so many rows."""
+    return max(min(SIMD.plane_vectors, SIMD.accumulators // rows), 1)
+
+
+# Tiles have 1, 3, 4, 6, 8 or 10 rows; the last rows of a tile that is too tall repeat a channel, and are dropped.
+V1, V3, V4, V6, V8, V10 = (_vectors(rows) for rows in (1, 3, 4, 6, 8, 10))
+
+# A phase: its first row and column in the target, its first tap and how many it has.
 PHASE_FIELDS = 4
 # A tap: its offset in a plane, and the offset of its weights.
 TAP_FIELDS = 2
 
 
 @kernel(
-    dy="array", w="array", dx="array", scratch="array", phases="table", taps="table",
-    phase_count="int", channels_last="int", C="int", K="int", H="int", W="int", OH="int", OW="int",
-    stride_h="int", stride_w="int", w_channel="int", w_filter="int",
+    src="array", w="array", bias="array", dst="array", scratch="array", phases="table", taps="table",
+    phase_count="int", channels_last="int", has_bias="int", relu="int",
+    L="int", R="int", TH="int", TW="int", SH="int", SW="int",
+    stride_h="int", stride_w="int", w_target="int", w_source="int",
     bands="int", band="int", grid_h="int", first_h="int", first_w="int",
-    rows="int", width="int", plane="int", results="int", scratch_size="int",
+    rows="int", width="int", plane="int", results="int", tile_rows="int", scratch_size="int", ahead="int",
 )  # fmt: skip
 def few_channels_kernel(a, item, worker):
-    """``dx[n, i, c] = sum over taps t and filters k of dy[n, o(i, t), k] * w[t, c, k]`` for a band of rows of dx.
+    """``dst[n, i, l] = bias[l] + sum over taps t and channels r of src[n, o(i, t), r] * w[t, l, r]``.
 
-    dy (N, OH, OW, K) and dx (N, H, W, C), or channels first. Element (t, c, k) of w lies ``w_channel`` and
-    ``w_filter`` elements from its neighbours. A piece of work is one image's band of ``band`` rows of each
-    phase. It uses ``scratch_size`` elements of scratch: K planes of ``rows`` x ``width``, each ``plane`` long,
-    that begin at row ``first_h`` before the band's and at column ``first_w`` of dy; then C planes of results,
-    each ``results`` long. Bits repeat: one piece sums an element, filter by filter, tap by tap.
+    For a band of rows. src (N, SH, SW, R) and dst (N, TH, TW, L), or channels first. Element (t, l, r) of w lies
+    ``w_target`` and ``w_source`` elements from its neighbours. A piece of work is one image's band of ``band`` rows of
+    each phase. It uses ``scratch_size`` elements of scratch: R planes of ``rows`` x ``width``, each ``plane`` long,
+    that begin at row ``first_h`` before the band's and at column ``first_w`` of src; then planes of results, each
+    ``results`` long; then the weights, a tile's rows next to each other. Bits repeat: one piece sums an element,
+    channel by channel, tap by tap.
     """
     n, first = item // a.bands, item % a.bands * a.band
     planes = shift(a.scratch, worker * a.scratch_size)
-    results = shift(planes, a.K * a.plane)
-    _fill_planes(a, n, first + a.first_h, planes)
+    results = shift(planes, a.R * a.plane)
+    packed = shift(results, a.tile_rows * a.results)
+    top = first + a.first_h
+    fill_planes(a.src, a.channels_last, n, a.SH, a.SW, a.R, top, a.rows, a.first_w, a.width, planes, a.plane)
     height = min(a.band, a.grid_h - first)
+    ahead = (n * a.SH + min(top + a.rows, a.SH)) * a.SW * a.R
     for phase in range(a.phase_count):
-        one = tile_shape(a.dy, 1, VECTORS)
-        if a.C == 1:
-            _phase(a, phase, height, planes, results, one)
-        elif a.C == 2:
-            _phase(a, phase, height, planes, results, with_rows(one, 2))
-        elif a.C == 3:
-            _phase(a, phase, height, planes, results, with_rows(one, 3))
+        if a.L == 1:
+            ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 1, V1))
+        elif a.L <= 3:
+            ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 3, V3))
+        elif a.L == 4:
+            ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 4, V4))
+        elif a.L <= 6:
+            ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 6, V6))
+        elif a.L <= 8:
+            ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 8, V8))
         else:
-            _phase(a, phase, height, planes, results, with_rows(one, 4))
+            ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 10, V10))
         _write(a, n, phase, first, height, results)
 
 
 @njit(error_model="numpy")
-def _fill_planes(a, n, first, planes):
-    """The rows of dy from ``first`` on as K planes, zeros where dy has no pixels."""
-    begin, end = max(-a.first_w, 0), min(a.OW - a.first_w, a.width)  # columns of a plane that lie in dy
-    begin, end = min(begin, a.width), max(end, begin)
-    for r in range(a.rows):
-        h = first + r
-        exists = 0 <= h < a.OH
-        if exists and a.channels_last:
-            source = shift(a.dy, ((n * a.OH + h) * a.OW + begin + a.first_w) * a.K)
-            transpose_matrix(source, a.K, shift(planes, r * a.width + begin), a.plane, end - begin, a.K)
-        for k in range(a.K):
-            row = shift(planes, k * a.plane + r * a.width)
-            if exists and not a.channels_last:
-                source = shift(a.dy, ((n * a.K + k) * a.OH + h) * a.OW + a.first_w)
-                for i in range(begin, end):
-                    row[i] = source[i]
-            for i in range(begin if exists else a.width):
-                row[i] = 0
-            for i in range(end if exists else a.width, a.width):
-                row[i] = 0
+def _phase(a, phase, height, planes, results, packed, ahead, shape):
+    """All pixels of one phase's band, the pixels between its rows included, into the planes of results.
+
+    Meanwhile the rows of the source that the next piece will read, ``a.ahead`` cache lines for each channel of a
+    tile from the element ``ahead`` on, come into the second-level cache. Returns where they go on.
+    """
+    channels = local_table(MOST_CHANNELS)
+    for m in range(rows_of(shape)):
+        channels[m] = min(m, a.L - 1)
+    first_tap, taps = a.phases[phase * PHASE_FIELDS + 2], a.phases[phase * PHASE_FIELDS + 3]
+    offsets = shift(a.taps, first_tap * TAP_FIELDS)
+    _pack(a, offsets, taps, packed, rows_of(shape))
+    src, R, plane, lines, has_bias, relu = a.src, a.R, a.plane, a.ahead, a.has_bias, a.relu
+    for pixel in range(0, height * a.width, vectors_of(shape) * lanes_of(src)):
+        acc = tile_zeros(shape)
+        if has_bias:
+            acc = tile_fill_each(acc, a.bias, 0, channels)
+        w = 0
+        for r in range(R):  # one plane after the other: its rows stay in the first-level cache for all taps
+            for _ in range(lines):
+                prefetch_line(src, ahead)
+                ahead += lanes_of(src)
+            b = pixel + r * plane
+            for t in range(0, taps * TAP_FIELDS, TAP_FIELDS):
+                acc = tile_multiply_add(acc, packed, w, None, planes, b + offsets[t], None)
+                w += rows_of(shape)
+        if relu:
+            acc = tile_relu(acc)
+        tile_store(acc, results, pixel, a.results, None)
+    return ahead
 
 
 @njit(error_model="numpy")
-def _phase(a, phase, height, planes, results, shape):
-    """All pixels of one phase's band, the pixels between its rows included, into the planes of results."""
-    channels = local_table(MOST_CHANNELS)
-    for c in range(a.C):
-        channels[c] = c * a.w_channel
-    first_tap, taps = a.phases[phase * PHASE_FIELDS + 2], a.phases[phase * PHASE_FIELDS + 3]
-    for pixel in range(0, height * a.width, VECTORS * lanes_of(a.dy)):
-        acc = tile_zeros(shape)
-        for k in range(a.K):  # one plane after the other: its rows stay in the first-level cache for all taps
-            b, w = pixel + k * a.plane, k * a.w_filter
-            for t in range(first_tap * TAP_FIELDS, (first_tap + taps) * TAP_FIELDS, TAP_FIELDS):
-                acc = tile_multiply_add(acc, a.w, w + a.taps[t + 1], channels, planes, b + a.taps[t], None)
-        tile_store(acc, results, pixel, a.results, None)
+def _pack(a, offsets, taps, packed, rows):
+    """The weights of one phase in the order in which its tiles read them."""
+    to = 0
+    for r in range(a.R):
+        for t in range(taps):
+            for m in range(rows):
+                packed[to] = a.w[offsets[t * TAP_FIELDS + 1] + r * a.w_source + min(m, a.L - 1) * a.w_target]
+                to += 1
 
 
 @njit(error_model="numpy")
 def _write(a, n, phase, first, height, results):
-    """One phase's band from the planes of results to dx."""
+    """One phase's band from the planes of results to the target."""
     start_h, start_w = a.phases[phase * PHASE_FIELDS], a.phases[phase * PHASE_FIELDS + 1]
-    columns = -(-(a.W - start_w) // a.stride_w)
+    columns = -(-(a.TW - start_w) // a.stride_w)
     for r in range(height):
         h = start_h + (first + r) * a.stride_h
-        if h < a.H:
+        if h < a.TH:
             row = shift(results, r * a.width)
             if a.channels_last:
-                to = shift(a.dx, ((n * a.H + h) * a.W + start_w) * a.C)
-                for i in range(columns):
-                    for c in range(a.C):
-                        to[i * a.stride_w * a.C + c] = row[c * a.results + i]
+                to = shift(a.dst, ((n * a.TH + h) * a.TW + start_w) * a.L)
+                transpose_matrix(row, a.results, to, a.stride_w * a.L, a.L, columns)
             else:
-                for c in range(a.C):
-                    to = shift(a.dx, ((n * a.C + c) * a.H + h) * a.W + start_w)
+                for c in range(a.L):
+                    to = shift(a.dst, ((n * a.L + c) * a.TH + h) * a.TW + start_w)
                     for i in range(columns):
                         to[i * a.stride_w] = row[c * a.results + i]
 
 
-def few_channels_supports(p: ConvProblem) -> str | None:
-    """None for a problem that :class:`FewChannelsInputGradient` can do, otherwise the reason why not."""
-    if p.C > MOST_CHANNELS or p.G > 1:
-        return f"at most {MOST_CHANNELS} input channels in one group; received {p.C} in {p.G}"
-    if p.size[0] > 1 or p.kernel[0] > 1:
-        return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
-    band = _plane_bytes(p)
-    if band > _MOST_PLANE_BYTES:
-        return f"planes of at most {_MOST_PLANE_BYTES >> 20} MB a thread; a band of one row takes {band >> 20}"
-    if math.prod(p.kernel) * p.K < 64:
-        products = math.prod(p.kernel) * p.K
-        return f"sums of at least 64 products, or the transposition costs too much; received {products}"
-    return None
+class _Gather(NamedTuple):
+    """A convolution onto few channels, whichever operation it is.
+
+    Attributes:
+        source, target: (channels, height, width).
+        vertical, horizontal: for each start r < stride: (offset in the source, element of the kernel) of each tap
+            that the target pixels r, r + stride, ... meet.
+        stride: of the target's pixels that meet the same taps.
+        w_target, w_source, w_tap: elements between neighbours in w along the target's channels, the source's, taps.
+    """
+
+    source: tuple[int, int, int]
+    target: tuple[int, int, int]
+    vertical: list[list[tuple[int, int]]]
+    horizontal: list[list[tuple[int, int]]]
+    stride: tuple[int, int]
+    w_target: int
+    w_source: int
+    w_tap: int
+
+
+def _forward_gather(p: ConvProblem) -> _Gather:
+    (_, H, W), (_, OH, OW), (_, KH, KW) = p.size, p.output, p.kernel
+    vertical = [[(k * p.dilation[1] - p.padding[1][0], k) for k in range(KH)]]
+    horizontal = [[(k * p.dilation[2] - p.padding[2][0], k) for k in range(KW)]]
+    w_source, w_target, w_tap = (p.K, 1, p.C * p.K) if p.weight_layout == "HWIO" else (KH * KW, p.C * KH * KW, 1)
+    return _Gather((p.C, H, W), (p.K, OH, OW), vertical, horizontal, (1, 1), w_target, w_source, w_tap)
+
+
+def _input_gradient_gather(p: ConvProblem) -> _Gather:
+    (_, H, W), (_, OH, OW), (_, KH, KW), (_, SH, SW) = p.size, p.output, p.kernel, p.stride
+    vertical = _taps_along(KH, SH, p.padding[1][0], p.dilation[1])
+    horizontal = _taps_along(KW, SW, p.padding[2][0], p.dilation[2])
+    w_target, w_source, w_tap = (p.K, 1, p.C * p.K) if p.weight_layout == "HWIO" else (KH * KW, p.C * KH * KW, 1)
+    return _Gather((p.K, OH, OW), (p.C, H, W), vertical, horizontal, (SH, SW), w_target, w_source, w_tap)
 
 
 def _taps_along(kernel: int, S: int, before: int, D: int) -> list[list[tuple[int, int]]]:
@@ -162,79 +209,133 @@ def _taps_along(kernel: int, S: int, before: int, D: int) -> list[list[tuple[int
     return [[((r + before - k * D) // S, k) for k in range(kernel) if (r + before - k * D) % S == 0] for r in range(S)]
 
 
-#: Bytes of planes that stay in the second-level cache beside dy and the results.
+#: Bytes of planes that stay in the second-level cache beside the source and the results.
 _PLANE_BYTES = 640 * 1024
 
 #: Bytes of planes that a thread may take where a band of a single row exceeds that.
 _MOST_PLANE_BYTES = 8 << 20
 
 
-def _plane_bytes(p: ConvProblem) -> int:
-    """About the bytes of planes that a band of one row takes."""
-    rows, columns = (
-        -(-size // S) * (axis == 2) + -(-effective_kernel(kernel, D) // S) + 1
-        for axis, (size, kernel, S, D) in enumerate(zip(p.size, p.kernel, p.stride, p.dilation))
-        if axis > 0
-    )
-    return p.K * rows * columns * item_bytes(p.dtype)
+class _FewChannels:
+    """Tables and argument block of :func:`few_channels_kernel`."""
 
-
-class FewChannelsInputGradient:
-    """``dx`` from ``dy`` and ``w``; see :func:`few_channels_kernel`."""
-
-    def __init__(self, p: ConvProblem):
+    def __init__(self, p: ConvProblem, g: _Gather):
         self.dtype = p.dtype
-        (_, H, W), (_, OH, OW), (_, KH, KW), (_, SH, SW) = p.size, p.output, p.kernel, p.stride
-        vertical = _taps_along(KH, SH, p.padding[1][0], p.dilation[1])
-        horizontal = _taps_along(KW, SW, p.padding[2][0], p.dilation[2])
-        first_h, last_h = _extent(vertical)
-        first_w, last_w = _extent(horizontal)
-        grid_h, grid_w = -(-H // SH), -(-W // SW)
+        (R, SH, SW), (L, TH, TW), (stride_h, stride_w) = g.source, g.target, g.stride
+        first_h, last_h = _extent(g.vertical)
+        first_w, last_w = _extent(g.horizontal)
+        grid_h, grid_w = -(-TH // stride_h), -(-TW // stride_w)
         width = grid_w + last_w - first_w
         itemsize = item_bytes(p.dtype)
-        band = _PLANE_BYTES // (p.K * width * itemsize) - (last_h - first_h)
+        band = _PLANE_BYTES // (R * width * itemsize) - (last_h - first_h)
         band = min(max(band, 1), grid_h)
         rows = band + last_h - first_h
-        tile = VECTORS * lanes(p.dtype)
+        tile_rows = next(n for n in (1, 3, 4, 6, 8, 10) if n >= L)
+        tile = _vectors(tile_rows) * lanes(p.dtype)
         plane, results = rows * width + tile, band * width + tile  # the last tile hangs over
-        if p.weight_layout == "HWIO":
-            w_tap, w_channel, w_filter = p.C * p.K, p.K, 1
-        else:
-            w_tap, w_channel, w_filter = 1, KH * KW, p.C * KH * KW
+        _, _, KW = p.kernel
         phases: list[list[int]] = []
         taps: list[list[int]] = []
-        for r_h in range(min(SH, H)):
-            for r_w in range(min(SW, W)):
-                phases.append([r_h, r_w, len(taps), len(vertical[r_h]) * len(horizontal[r_w])])
+        for r_h in range(min(stride_h, TH)):
+            for r_w in range(min(stride_w, TW)):
+                phases.append([r_h, r_w, len(taps), len(g.vertical[r_h]) * len(g.horizontal[r_w])])
                 taps += [
-                    [(oh - first_h) * width + ow - first_w, (kh * KW + kw) * w_tap]
-                    for oh, kh in vertical[r_h]
-                    for ow, kw in horizontal[r_w]
+                    [(oh - first_h) * width + ow - first_w, (kh * KW + kw) * g.w_tap]
+                    for oh, kh in g.vertical[r_h]
+                    for ow, kw in g.horizontal[r_w]
                 ]
         self._tables = [np.array(phases, np.int64), np.array(taps or [[0, 0]], np.int64)]
         bands = -(-grid_h // band)
         self.items = p.N * bands
-        scratch = aligned_bytes(p.K * plane + p.C * results, p.dtype)
+        most_taps = max(phase[3] for phase in phases) if phases else 0
+        scratch = aligned_bytes(R * plane + tile_rows * (results + most_taps * R), p.dtype)
         self.workspace_bytes = scratch * most_threads()
+        # Cache lines of the next band's source, shared out among the steps that compute this band.
+        steps = len(phases) * -(-band * width // tile) * R
+        ahead = -(-band * SW * R // (lanes(p.dtype) * max(steps, 1))) if p.layout == "channels_last" else 0
         self.template = few_channels_kernel.block(
             phases=self._tables[0].ctypes.data, taps=self._tables[1].ctypes.data, phase_count=len(phases),
-            channels_last=int(p.layout == "channels_last"), C=p.C, K=p.K, H=H, W=W, OH=OH, OW=OW,
-            stride_h=SH, stride_w=SW, w_channel=w_channel, w_filter=w_filter,
+            channels_last=int(p.layout == "channels_last"), L=L, R=R, TH=TH, TW=TW, SH=SH, SW=SW,
+            stride_h=stride_h, stride_w=stride_w, w_target=g.w_target, w_source=g.w_source,
             bands=bands, band=band, grid_h=grid_h, first_h=first_h, first_w=first_w,
-            rows=rows, width=width, plane=plane, results=results, scratch_size=scratch // itemsize,
+            rows=rows, width=width, plane=plane, results=results, tile_rows=tile_rows,
+            scratch_size=scratch // itemsize, ahead=ahead,
         )  # fmt: skip
         self.parallel = p.multiply_adds > SMALL_WORK
 
-    def run(self, dy: int, w: int, dx: int) -> None:
+    def launch(self, src: int, w: int, bias: int, dst: int) -> None:
         block = self.template.copy()
-        block[_DY], block[_W], block[_DX], block[_SCRATCH] = dy, w, dx, workspace(self.workspace_bytes)
+        block[_SRC], block[_W], block[_BIAS], block[_DST] = src, w, bias, dst
+        block[_SCRATCH] = workspace(self.workspace_bytes)
         launch(few_channels_kernel.entry(self.dtype), block, self.items, parallel=self.parallel)
 
 
-_DY, _W, _DX, _SCRATCH = (few_channels_kernel.slot(name) for name in ("dy", "w", "dx", "scratch"))
+_SRC, _W, _BIAS, _DST, _SCRATCH = (few_channels_kernel.slot(name) for name in ("src", "w", "bias", "dst", "scratch"))
 
 
 def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:
     """The least and the greatest offset."""
     offsets = [offset for start in taps for offset, _ in start]
     return min(offsets), max(offsets)
+
+
+class FewChannelsForward(_FewChannels):
+    """``y = activation(x * w + b)`` with few filters."""
+
+    def __init__(self, p: ConvProblem):
+        super().__init__(p, _forward_gather(p))
+        self.template[few_channels_kernel.slot("has_bias")] = p.bias
+        self.template[few_channels_kernel.slot("relu")] = p.activation == "relu"
+
+    def run(self, x: int, w: int, b: int, y: int) -> None:
+        self.launch(x, w, b, y)
+
+
+class FewChannelsInputGradient(_FewChannels):
+    """``dx`` from ``dy`` and ``w`` with few input channels."""
+
+    def __init__(self, p: ConvProblem):
+        super().__init__(p, _input_gradient_gather(p))
+
+    def run(self, dy: int, w: int, dx: int) -> None:
+        self.launch(dy, w, 0, dx)
+
+
+def few_channels_supports_forward(p: ConvProblem) -> str | None:
+    """None for a problem that :class:`FewChannelsForward` can do, otherwise the reason why not."""
+    if p.stride[1:] != (1, 1):
+        return f"stride 1; received {p.stride[1:]}"
+    return _supports(p, p.K, p.C, "output channels")
+
+
+def few_channels_supports_input_gradient(p: ConvProblem) -> str | None:
+    """None for a problem that :class:`FewChannelsInputGradient` can do, otherwise the reason why not."""
+    return _supports(p, p.C, p.K, "input channels")
+
+
+def _supports(p: ConvProblem, channels: int, source_channels: int, what: str) -> str | None:
+    if channels > MOST_CHANNELS or p.G > 1:
+        return f"at most {MOST_CHANNELS} {what} in one group; received {channels} in {p.G}"
+    if p.size[0] > 1 or p.kernel[0] > 1:
+        return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
+    band = _plane_bytes(p, source_channels)
+    if band > _MOST_PLANE_BYTES:
+        return f"planes of at most {_MOST_PLANE_BYTES >> 20} MB a thread; a band of one row takes {band >> 20}"
+    return None
+
+
+def few_channels_suits(p: ConvProblem) -> str | None:
+    """None for a problem that this does faster than the direct algorithm."""
+    if math.prod(p.kernel) < 2:
+        return f"kernels of at least 2 taps, or the transposition costs too much; received {math.prod(p.kernel)}"
+    return None
+
+
+def _plane_bytes(p: ConvProblem, source_channels: int) -> int:
+    """About the bytes of planes that a band of one row takes."""
+    rows, columns = (
+        -(-size // S) * (axis == 2) + -(-effective_kernel(kernel, D) // S) + 1
+        for axis, (size, kernel, S, D) in enumerate(zip(p.size, p.kernel, p.stride, p.dilation))
+        if axis > 0
+    )
+    return source_channels * rows * columns * item_bytes(p.dtype)

@@ -19,18 +19,19 @@ class Simd(NamedTuple):
     wide_tile: tuple[int, int]
     #: Rows of the tile of the one or two vectors that a whole block leaves.
     tile_rows: int
-    #: Rows of the weight gradient's tile; rows that it leaves over take tiles of 8, 4, 2 and 1.
+    #: Rows of the weight gradient's tile; rows that it leaves over take tiles of 4, 2 and 1.
     gradient_tile_rows: int
-    #: Vectors of pixels in a tile whose rows are at most four channels.
+    #: Where the rows of a tile are channels and its columns are pixels: at most so many vectors and accumulators.
     plane_vectors: int
+    accumulators: int
 
 
 #: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
 INSTRUCTION_SETS = (
-    Simd("avx512", 64, wide_tile=(4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6),
-    Simd("avx2", 32, wide_tile=(4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
-    Simd("neon", 16, wide_tile=(4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6),
-    Simd("portable", 16, wide_tile=(2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3),
+    Simd("avx512", 64, wide_tile=(4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6, accumulators=24),
+    Simd("avx2", 32, wide_tile=(4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12),
+    Simd("neon", 16, wide_tile=(4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6, accumulators=24),
+    Simd("portable", 16, wide_tile=(2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12),
 )
 
 _REQUIRED_FEATURES = {

@@ -5,11 +5,17 @@ from __future__ import annotations
 from numba import njit
 
 from pycnn_kernels.cpu.launch import kernel, launch
-from pycnn_kernels.cpu.tile import lanes_of, shift, transpose_square
+from pycnn_kernels.cpu.tile import interleave, lanes_of, separate, shift, transpose_square
 from pycnn_kernels.problem import ConvProblem, Triple
 
 #: Columns of one piece of work: a few squares of the largest vector.
 _COLUMNS = 64
+
+#: A matrix with so few rows is transposed element by element.
+FEW = 4
+
+#: Channels of an image, for which there is a shorter way.
+RGB = 3
 
 
 @njit(error_model="numpy")
@@ -17,19 +23,74 @@ def transpose_matrix(src, src_row, dst, dst_row, rows, columns):
     """``dst[j * dst_row + i] = src[i * src_row + j]`` for i < rows, j < columns.
 
     Squares of a vector's length go through registers. The last square along each axis overlaps the one before
-    it; a matrix that is narrower than a vector goes element by element.
+    it; of a matrix that is smaller than a square, only what exists is read and written. Where there are but a few
+    rows or columns, going element by element is faster.
     """
     side = lanes_of(src)
-    if rows < side or columns < side:
+    height, width = min(rows, side), min(columns, side)
+    if columns == RGB and src_row == RGB:
+        _separate(src, dst, dst_row, rows)
+    elif rows == RGB and dst_row == RGB:
+        _interleave(src, src_row, dst, columns)
+    elif rows <= FEW or columns == 1 or (rows < side and columns < side):
         for i in range(rows):
             for j in range(columns):
                 dst[j * dst_row + i] = src[i * src_row + j]
-        return
-    for i in range(0, rows, side):
-        i0 = min(i, rows - side)
-        for j in range(0, columns, side):
-            j0 = min(j, columns - side)
-            transpose_square(src, i0 * src_row + j0, src_row, dst, j0 * dst_row + i0, dst_row)
+    else:
+        for i in range(0, rows, side):
+            i0 = min(i, rows - height)
+            for j in range(0, columns, side):
+                j0 = min(j, columns - width)
+                transpose_square(src, i0 * src_row + j0, src_row, dst, j0 * dst_row + i0, dst_row, height, width)
+
+
+@njit(error_model="numpy")
+def _separate(src, dst, dst_row, pixels):
+    """The channels of RGB pixels as rows."""
+    whole = pixels - pixels % lanes_of(src)
+    for i in range(0, whole, lanes_of(src)):
+        separate(src, i * RGB, dst, i, dst_row, RGB)
+    for i in range(whole, pixels):
+        for c in range(RGB):
+            dst[c * dst_row + i] = src[i * RGB + c]
+
+
+@njit(error_model="numpy")
+def _interleave(src, src_row, dst, pixels):
+    """Rows of channels as RGB pixels."""
+    whole = pixels - pixels % lanes_of(src)
+    for i in range(0, whole, lanes_of(src)):
+        interleave(src, i, src_row, dst, i * RGB, RGB)
+    for i in range(whole, pixels):
+        for c in range(RGB):
+            dst[i * RGB + c] = src[c * src_row + i]
+
+
+@njit(error_model="numpy")
+def fill_planes(src, channels_last, n, H, W, C, first_h, rows, first_w, width, planes, plane):
+    """Rows and columns of image n of src, (N, H, W, C) or channels first, as C planes of ``rows`` x ``width``.
+
+    They begin at row ``first_h`` and column ``first_w`` of the image, and have zeros where it has no pixels. Plane c
+    begins at ``planes[c * plane]``.
+    """
+    begin, end = max(-first_w, 0), min(W - first_w, width)  # columns of a plane that lie in the image
+    begin, end = min(begin, width), max(end, begin)
+    for r in range(rows):
+        h = first_h + r
+        exists = 0 <= h < H
+        if exists and channels_last:
+            source = shift(src, ((n * H + h) * W + begin + first_w) * C)
+            transpose_matrix(source, C, shift(planes, r * width + begin), plane, end - begin, C)
+        for c in range(C):
+            row = shift(planes, c * plane + r * width)
+            if exists and not channels_last:
+                source = shift(src, ((n * C + c) * H + h) * W + first_w)
+                for i in range(begin, end):
+                    row[i] = source[i]
+            for i in range(begin if exists else width):
+                row[i] = 0
+            for i in range(end if exists else width, width):
+                row[i] = 0
 
 
 @kernel(
