@@ -66,9 +66,11 @@ class Function:
         inputs: the input tensors, while the graph is kept.
         needs: for each input, whether its gradient is wanted.
         outputs: how many outputs ``forward`` returns: one, or a tuple of them.
+        uses_numpy: whether ``forward`` calculates with NumPy, which warns; kernels do not.
     """
 
     outputs = 1
+    uses_numpy = True
 
     def __init__(self) -> None:
         # Any: the gradients use inputs that are known to be there without asking again.
@@ -105,6 +107,8 @@ class Function:
 
     def compute(self, *arrays: Any, **settings: Any) -> Any:
         """``forward`` with floating-point's own rules: 1 / 0 is infinity, 0 * infinity is NaN, and neither is news."""
+        if not self.uses_numpy:
+            return self.forward(*arrays, **settings)
         with np.errstate(all="ignore"):
             return self.forward(*arrays, **settings)
 

@@ -175,8 +175,17 @@ def test_empty_batches() -> None:
     np.testing.assert_array_equal(w.grad.data, np.zeros(W.shape))
 
 
-def test_algorithm_by_name() -> None:
-    np.testing.assert_array_equal(F.conv2d(X, W, algorithm="direct"), F.conv2d(X, W))
+@pytest.mark.parametrize("algorithm", ["direct", "few_channels"])
+def test_algorithm_by_name(algorithm: str) -> None:
+    """Gradients take the algorithm of that name where there is one, otherwise the one that is chosen."""
+    gradients = []
+    for name in (algorithm, "auto"):
+        x, w = Tensor(X, requires_grad=True), Tensor(W[:6], requires_grad=True)
+        y = F.conv2d(x, w, algorithm=name)
+        y.sum().backward()
+        gradients.append((y, x.grad, w.grad))
+    for found, expected in zip(*gradients):
+        oracle.assert_close(found.data, expected.data)
 
 
 # Pooling
@@ -517,7 +526,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (lambda *a: F.conv2d(*a, weight_format="OHWI"), (X, W), ValueError, "weight_format must be one of 'OIHW', 'HWIO'"),
     (lambda *a: F.conv2d(*a, activation="rely"), (X, W), ValueError, "received 'rely'. Did you mean 'relu'?"),
     (lambda *a: F.conv2d(*a, algorithm="magic"), (X, W), ValueError,
-     "algorithm of conv_forward must be 'auto' or one of 'direct'; received 'magic'"),
+     "algorithm of conv_forward must be 'auto' or one of 'few_channels', 'direct'; received 'magic'"),
 ]  # fmt: skip
 
 

@@ -7,8 +7,10 @@ of results come back here when their last array is gone, and the next result of 
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
+import sys
 import weakref
 from collections import deque
 from typing import Any
@@ -26,6 +28,29 @@ _POOL_FROM = 32 * 1024
 _MOST_WAITING = 1 << 30
 
 Shape = tuple[int, ...]
+
+
+def address(array: np.ndarray) -> int:
+    """Where the elements of an array begin, as ``array.ctypes.data`` says in a microsecond.
+
+    A call of a small operation asks six times. In CPython an object's ``id`` is its place in memory, and NumPy's
+    binary interface puts the address of the elements right behind the object's header.
+
+    >>> a = np.zeros(3)
+    >>> address(a[1:]) - address(a)
+    8
+    """
+    return _read(id(array) + _HEADER_BYTES).value or 0
+
+
+def _slow_address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+_read = ctypes.c_void_p.from_address
+_HEADER_BYTES = object.__basicsize__
+if sys.implementation.name != "cpython":
+    address = _slow_address
 
 
 class _Return(weakref.ref):
@@ -65,13 +90,13 @@ class _Pool:
         except IndexError:
             self.make_room()
             buffer = np.empty(size + ALIGNMENT, np.uint8)
-        address = buffer.ctypes.data
+        first = address(buffer)
         loan = _Loan()
         loan.__array_interface__ = {
             "version": 3,
             "shape": shape,
             "typestr": typestr,
-            "data": (address + -address % ALIGNMENT, False),
+            "data": (first + -first % ALIGNMENT, False),
         }
         loan.way_back = _Return(loan, queue.append)
         loan.way_back.buffer = buffer
@@ -101,7 +126,7 @@ def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
     >>> aligned_empty((128, 128), "float32").ctypes.data % 64
     0
     """
-    kind = np.dtype(dtype)
+    kind = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     if size < _POOL_FROM:
         return np.empty(shape, kind)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn_kernels.algorithms import Algorithm, Prepared, algorithms_for
-from pycnn_kernels.memory import Shape, aligned_empty
+from pycnn_kernels.memory import Shape, address, aligned_empty
 
 
 class Spec(NamedTuple):
@@ -148,7 +148,7 @@ class Plan:
 
 
 def _address(array: np.ndarray | None) -> int:
-    return 0 if array is None else array.ctypes.data
+    return 0 if array is None else address(array)
 
 
 def _ready(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
@@ -163,8 +163,7 @@ def _ready(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
         raise TypeError(f"{spec.name} must have the dtype {spec.dtype}; received {array.dtype}")
     if array.shape != spec.shape:
         raise ValueError(f"{spec.name} must have the shape {spec.shape}; received {array.shape}")
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned):
+    if not array.flags.carray and not (array.flags.c_contiguous and array.flags.aligned):
         return np.require(array, requirements=["C", "A"])
     return array
 

@@ -113,6 +113,23 @@ def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
     return value
 
 
+def image_sizes(name: str, shape: tuple[int, ...], data_format: str) -> tuple[int, int, int, int]:
+    """N, C, H and W of the shape of a batch of images, or of one image.
+
+    Raises:
+        ValueError: it has neither three nor four axes, or no pixels.
+    """
+    first = layout(data_format) == "channels_first"
+    if len(shape) not in (3, 4):
+        axes = "(N, C, H, W) or (C, H, W)" if first else "(N, H, W, C) or (H, W, C)"
+        raise ValueError(f"{name} must have the axes {axes}; received the shape {shape}")
+    N, *rest = shape if len(shape) == 4 else (1, *shape)
+    C, H, W = rest if first else (rest[2], rest[0], rest[1])
+    if H == 0 or W == 0:
+        raise ValueError(f"{name} must have at least one pixel; received the shape {shape}")
+    return N, C, H, W
+
+
 def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, int, int]:
     """Read a batch of images, or one image.
 
@@ -120,20 +137,11 @@ def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, in
         The input with a batch axis, whether that axis was added, and its sizes N, C, H, W.
 
     Raises:
-        ValueError: it has neither three nor four axes.
+        ValueError: it has neither three nor four axes, or no pixels.
     """
-    first = layout(data_format) == "channels_first"
-    if x.ndim not in (3, 4):
-        axes = "(N, C, H, W) or (C, H, W)" if first else "(N, H, W, C) or (H, W, C)"
-        raise ValueError(f"{name} must have the axes {axes}; received the shape {tuple(x.shape)}")
+    N, C, H, W = image_sizes(name, tuple(x.shape), data_format)
     single = x.ndim == 3
-    if single:
-        x = x.reshape(1, *x.shape)
-    N, *rest = x.shape
-    C, H, W = rest if first else (rest[2], rest[0], rest[1])
-    if H == 0 or W == 0:
-        raise ValueError(f"{name} must have at least one pixel; received the shape {tuple(x.shape)}")
-    return x, single, N, C, H, W
+    return (x.reshape(1, *x.shape) if single else x), single, N, C, H, W
 
 
 def without_batch(y: Any, single: bool) -> Any:

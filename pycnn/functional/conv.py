@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function
-from pycnn.functional.arguments import apply, floating, images, integer, layout, one_of, pair, per_side, without_batch
+from pycnn.functional.arguments import (
+    apply,
+    floating,
+    image_sizes,
+    integer,
+    layout,
+    one_of,
+    pair,
+    per_side,
+    without_batch,
+)
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
+from pycnn_kernels.algorithms import algorithms_for
+from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import (
     DTYPE_NAMES,
     ChannelsProblem,
@@ -25,6 +36,8 @@ Grads = tuple[Tensor | None, ...]
 
 class Convolution(Function):
     """``y = activation(x * w + b)`` for a :class:`~pycnn_kernels.problem.ConvProblem`."""
+
+    uses_numpy = False
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, algorithm: str = "auto"
@@ -57,9 +70,11 @@ class Convolution(Function):
 class ConvolutionInputGradient(Function):
     """``dx`` from ``dy`` and ``w``."""
 
+    uses_numpy = False
+
     def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
         self.settings = {"problem": problem, "algorithm": algorithm}
-        (dx,) = plan_for("conv_input_gradient", problem, algorithm=algorithm).run(dy, w)
+        (dx,) = _gradient_plan("conv_input_gradient", problem, algorithm).run(dy, w)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
@@ -72,9 +87,11 @@ class ConvolutionInputGradient(Function):
 class ConvolutionWeightGradient(Function):
     """``dw`` from ``x`` and ``dy``."""
 
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
         self.settings = {"problem": problem, "algorithm": algorithm}
-        (dw,) = plan_for("conv_weight_gradient", problem, algorithm=algorithm).run(x, dy)
+        (dw,) = _gradient_plan("conv_weight_gradient", problem, algorithm).run(x, dy)
         return dw
 
     def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
@@ -84,9 +101,18 @@ class ConvolutionWeightGradient(Function):
         return dx, ddy
 
 
+def _gradient_plan(operation: str, problem: ConvProblem, algorithm: str) -> Plan:
+    """The plan by the algorithm that the forward operation was told to use, where the gradient has it too."""
+    if algorithm != "auto":
+        names = [a.name for a in algorithms_for("cpu", operation) if a.supports(problem) is None]
+        algorithm = algorithm if algorithm in names else "auto"
+    return plan_for(operation, problem, algorithm=algorithm)
+
+
 class ReluBiasGradient(Function):
     """``dz = dy where y > 0`` and ``db`` = the sum of dz over all pixels, in one pass."""
 
+    uses_numpy = False
     outputs = 2
 
     def forward(
@@ -110,6 +136,8 @@ class ReluBiasGradient(Function):
 
 class BiasGradient(Function):
     """``db`` = the sum of dy over all pixels."""
+
+    uses_numpy = False
 
     def forward(self, dy: np.ndarray, *, problem: ChannelsProblem) -> np.ndarray:
         self.problem, self.shape = problem, dy.shape
@@ -184,27 +212,60 @@ def conv2d(
     x = floating("input", input)
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
-    x, single, N, C, H, W = images("input", x, data_format)
+    geometry = (stride, padding, dilation, groups)
+    read = _known_problem if all(map(_is_plain, geometry)) else _problem
+    shapes = (tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
+    problem = read(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, activation)
+    single = x.ndim == 3
+    if single:
+        x = x.reshape(1, *x.shape)
+    return without_batch(apply(Convolution, x, w, b, problem=problem, algorithm=algorithm), single)
+
+
+def _is_plain(value: Any) -> bool:
+    """An integer, a string or a tuple of such: equal ones are the same argument, where 1 == 1.0 == True is not."""
+    return type(value) is int or type(value) is str or (type(value) is tuple and all(map(_is_plain, value)))
+
+
+def _problem(
+    dtype: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    b_shape: tuple[int, ...] | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    data_format: str,
+    weight_format: str,
+    activation: str | None,
+) -> ConvProblem:
+    """The checked problem of a call of :func:`conv2d`."""
+    N, C, H, W = image_sizes("input", x_shape, data_format)
     one_of("weight_format", weight_format, ("OIHW", "HWIO"))
     one_of("activation", activation, (None, "relu"))
-    if w.ndim != 4:
+    if len(w_shape) != 4:
         axes = "(K, C / groups, KH, KW)" if weight_format == "OIHW" else "(KH, KW, C / groups, K)"
-        raise ValueError(f"weight must have the axes {axes}; received the shape {tuple(w.shape)}")
-    K, R, KH, KW = w.shape if weight_format == "OIHW" else (w.shape[3], w.shape[2], *w.shape[:2])
+        raise ValueError(f"weight must have the axes {axes}; received the shape {w_shape}")
+    K, R, KH, KW = w_shape if weight_format == "OIHW" else (w_shape[3], w_shape[2], *w_shape[:2])
     groups = integer("groups", groups)
     _check_channels(C, K, R, groups)
-    if b is not None and tuple(b.shape) != (K,):
-        raise ValueError(f"bias must have the shape ({K},), one for each output channel; received {tuple(b.shape)}")
+    if b_shape is not None and b_shape != (K,):
+        raise ValueError(f"bias must have the shape ({K},), one for each output channel; received {b_shape}")
     SH, SW = pair("stride", stride)
     DH, DW = pair("dilation", dilation)
     vertical, horizontal = _padding(padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
     w_layout: WeightLayout = "OIHW" if weight_format == "OIHW" else "HWIO"
     problem = ConvProblem(
-        DTYPE_NAMES[x.dtype], layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
-        ((0, 0), vertical, horizontal), (1, DH, DW), groups, b is not None, activation,
+        dtype, layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
+        ((0, 0), vertical, horizontal), (1, DH, DW), groups, b_shape is not None, activation,
     )  # fmt: skip
     _check_fits(problem)
-    return without_batch(apply(Convolution, x, w, b, problem=problem, algorithm=algorithm), single)
+    return problem
+
+
+#: Reading the arguments anew takes longer than a small convolution.
+_known_problem = lru_cache(maxsize=4096)(_problem)
 
 
 def _check_channels(C: int, K: int, R: int, groups: int) -> None:
@@ -220,7 +281,6 @@ def _check_channels(C: int, K: int, R: int, groups: int) -> None:
         raise ValueError(f"a convolution needs at least one channel; received {C} in and {K} out")
 
 
-@lru_cache(maxsize=4096)
 def _check_fits(problem: ConvProblem) -> None:
     """The kernel must fit the padded input along each axis."""
     for axis, size, out, kernel, (before, after), D in zip(

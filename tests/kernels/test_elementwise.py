@@ -69,7 +69,7 @@ def test_threads_do_not_change_the_bits(shape: tuple[int, ...], dtype: str) -> N
 def test_parts_are_added_in_their_order(count: int, size: int, dtype: str) -> None:
     parts = numbers((count, size), dtype)
     total = np.full(size + 1, 7, dtype)  # the last element lies behind the sum and must stay
-    sum_parts(dtype, parts.ctypes.data, total.ctypes.data, count, size)
+    sum_parts(dtype, count, size).run(parts.ctypes.data, total.ctypes.data)
     expected = np.zeros(size, dtype)
     for part in parts:
         expected += part

@@ -24,10 +24,8 @@ def test_transpose(rows: int, dtype: str) -> None:
     for columns in LENGTHS:
         src = numbers((2, rows, columns), dtype)
         dst = canvas((2, columns + 1, rows), dtype)
-        layout.transpose(
-            dtype, src.ctypes.data, dst.ctypes.data, src.shape,
-            (rows * columns, columns), ((columns + 1) * rows, rows),
-        )  # fmt: skip
+        strides = (rows * columns, columns), ((columns + 1) * rows, rows)
+        layout.transposition(dtype, src.shape, *strides).run(src.ctypes.data, dst.ctypes.data)
         np.testing.assert_array_equal(dst[:, :-1], src.transpose(0, 2, 1))
         assert (dst[:, -1] == UNTOUCHED).all()
 
@@ -39,10 +37,8 @@ def test_transpose_with_gaps_and_backwards(dtype: str) -> None:
     src = numbers((batch, rows, columns + 3), dtype)
     dst = canvas((batch, columns, rows + 2), dtype)
     last = dst[-1].ctypes.data
-    layout.transpose(
-        dtype, src.ctypes.data, last, (batch, rows, columns),
-        (rows * (columns + 3), columns + 3), (-columns * (rows + 2), rows + 2),
-    )  # fmt: skip
+    strides = (rows * (columns + 3), columns + 3), (-columns * (rows + 2), rows + 2)
+    layout.transposition(dtype, (batch, rows, columns), *strides).run(src.ctypes.data, last)
     np.testing.assert_array_equal(dst[:, :, :rows], src[::-1, :, :columns].transpose(0, 2, 1))
     assert (dst[:, :, rows:] == UNTOUCHED).all()
 
@@ -52,9 +48,9 @@ def test_transpose_with_gaps_and_backwards(dtype: str) -> None:
 def test_channels_last_and_back(N: int, C: int, pixels: int, dtype: str) -> None:
     first = numbers((N, C, pixels), dtype)
     last, again = np.empty((N, pixels, C), dtype), np.empty((N, C, pixels), dtype)
-    layout.to_channels_last(dtype, first.ctypes.data, last.ctypes.data, N, C, pixels)
+    layout.to_channels_last(dtype, N, C, pixels).run(first.ctypes.data, last.ctypes.data)
     np.testing.assert_array_equal(last, first.transpose(0, 2, 1))
-    layout.to_channels_first(dtype, last.ctypes.data, again.ctypes.data, N, C, pixels)
+    layout.to_channels_first(dtype, N, C, pixels).run(last.ctypes.data, again.ctypes.data)
     np.testing.assert_array_equal(again, first)
 
 
@@ -62,7 +58,7 @@ def test_every_bit_survives() -> None:
     """A copy must not compute: NaN keeps its payload, -0 its sign."""
     bits = np.arange(2 * 40 * 40, dtype=np.uint32).reshape(2, 40, 40) * 0x00010101 + 0x7F800001
     dst = np.empty((2, 40, 40), np.uint32)
-    layout.transpose("float32", bits.ctypes.data, dst.ctypes.data, bits.shape, (1600, 40), (1600, 40))
+    layout.transposition("float32", bits.shape, (1600, 40), (1600, 40)).run(bits.ctypes.data, dst.ctypes.data)
     np.testing.assert_array_equal(dst, bits.transpose(0, 2, 1))
 
 
@@ -73,7 +69,7 @@ def test_pad(padding: tuple[tuple[int, int], ...], dtype: str) -> None:
     x = numbers(p.x_shape, dtype)
     expected = np.pad(x, [(0, 0), *padding, (0, 0)])
     dst = canvas((expected.size + 5,), dtype)
-    layout.pad(p, (1, *expected.shape[1:3]), x.ctypes.data, dst.ctypes.data)
+    layout.padding(p, (1, *expected.shape[1:3])).run(x.ctypes.data, dst.ctypes.data)
     np.testing.assert_array_equal(dst[:-5].reshape(expected.shape), expected)
     assert (dst[-5:] == UNTOUCHED).all()
 
@@ -84,7 +80,7 @@ def test_pad_volumes() -> None:
     x = numbers(p.x_shape, p.dtype)
     expected = np.pad(x, [(0, 0), *padding, (0, 0)])
     dst = np.full(expected.shape, np.nan, p.dtype)
-    layout.pad(p, expected.shape[1:4], x.ctypes.data, dst.ctypes.data)
+    layout.padding(p, expected.shape[1:4]).run(x.ctypes.data, dst.ctypes.data)
     np.testing.assert_array_equal(dst, expected)
 
 
@@ -92,5 +88,5 @@ def test_threads_share_large_transpositions() -> None:
     src = numbers((3, 130, 700), "float32")
     for _ in each_number_of_threads():
         dst = np.empty((3, 700, 130), np.float32)
-        layout.transpose("float32", src.ctypes.data, dst.ctypes.data, src.shape, (91000, 700), (91000, 130))
+        layout.transposition("float32", src.shape, (91000, 700), (91000, 130)).run(src.ctypes.data, dst.ctypes.data)
         np.testing.assert_array_equal(dst, src.transpose(0, 2, 1))

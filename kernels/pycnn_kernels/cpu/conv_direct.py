@@ -24,8 +24,8 @@ from numba import njit
 
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
-from pycnn_kernels.cpu.launch import kernel, launch
-from pycnn_kernels.cpu.layout import pad, to_channels_first, to_channels_last, transpose
+from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.layout import padding, to_channels_first, to_channels_last, transposition
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -433,52 +433,43 @@ def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tupl
     return Axis(classes, 1, S, tap_step, weights, every)
 
 
-class _Gather:
-    """The tables and the argument block of one use of :func:`gather_kernel`."""
-
-    def __init__(self, p: ConvProblem, forward: bool):
-        make_axis = _forward_axis if forward else _input_gradient_axis
-        axes = [make_axis(*a) for a in zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)]
-        source, target = (p.size, p.output) if forward else (p.output, p.size)
-        SC, TC = (p.C, p.K) if forward else (p.K, p.C)
-        R, L = SC // p.G, TC // p.G
-        w_row = p.K if forward else L
-        blocks = column_blocks(L, p.dtype)
-        _, KH, KW = p.kernel
-        tap_elements = (p.C // p.G) * p.K
-        depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
-        phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
-        pieces, parts = _pieces(phases, blocks * p.G, R * math.prod(p.kernel))
-        self.items = (len(pieces) - 1) * blocks * p.G
-        # The block holds the addresses of the tables; keeping the arrays here keeps them alive.
-        self._tables = [np.array(pieces, np.int64), np.array(parts or [[0] * 3], np.int64)]
-        for axis, elements in zip(axes, (KH * KW * tap_elements, KW * tap_elements, tap_elements)):
-            rows = [
-                [c.start, c.size, c.source, c.taps, first * elements, axis.weight_step * elements]
-                for c, first in zip(axis.classes, axis.weights)
-            ]
-            self._tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
-        pieces_at, parts_at, d_at, h_at, w_at = (table.ctypes.data for table in self._tables)
-        self.dtype = p.dtype
-        self.template = gather_kernel.block(
-            pieces=pieces_at, parts=parts_at, d_classes=d_at, h_classes=h_at, w_classes=w_at,
-            h_count=len(axes[1].classes), w_count=len(axes[2].classes),
-            has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
-            N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
-            TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=p.G,
-            source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
-            target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
-            tap_step_d=axes[0].tap_step, tap_step_h=axes[1].tap_step, tap_step_w=axes[2].tap_step,
-            w_row=w_row, w_group=L if forward else R * L,
-            join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1 and depth == R),
-            depth=depth, blocks=blocks,
-        )  # fmt: skip
-        self.parallel = p.multiply_adds > SMALL_WORK
-
-    def launch(self, src: int, w: int, bias: int, dst: int) -> None:
-        block = self.template.copy()
-        block[_SRC], block[_W], block[_BIAS], block[_DST] = src, w, bias, dst
-        launch(gather_kernel.entry(self.dtype), block, self.items, parallel=self.parallel)
+def _gather_task(p: ConvProblem, forward: bool) -> Task:
+    """Makes one use of :func:`gather_kernel` ready: a task that takes the addresses of src, w, bias and dst."""
+    make_axis = _forward_axis if forward else _input_gradient_axis
+    axes = [make_axis(*a) for a in zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)]
+    source, target = (p.size, p.output) if forward else (p.output, p.size)
+    SC, TC = (p.C, p.K) if forward else (p.K, p.C)
+    R, L = SC // p.G, TC // p.G
+    w_row = p.K if forward else L
+    blocks = column_blocks(L, p.dtype)
+    _, KH, KW = p.kernel
+    tap_elements = (p.C // p.G) * p.K
+    depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
+    phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
+    pieces, parts = _pieces(phases, blocks * p.G, R * math.prod(p.kernel))
+    tables = []
+    for axis, elements in zip(axes, (KH * KW * tap_elements, KW * tap_elements, tap_elements)):
+        rows = [
+            [c.start, c.size, c.source, c.taps, first * elements, axis.weight_step * elements]
+            for c, first in zip(axis.classes, axis.weights)
+        ]
+        tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
+    return Task(
+        gather_kernel, p.dtype, (len(pieces) - 1) * blocks * p.G, "src w bias dst",
+        parallel=p.multiply_adds > SMALL_WORK,
+        pieces=np.array(pieces, np.int64), parts=np.array(parts or [[0] * 3], np.int64),
+        d_classes=tables[0], h_classes=tables[1], w_classes=tables[2],
+        h_count=len(axes[1].classes), w_count=len(axes[2].classes),
+        has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
+        N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
+        TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=p.G,
+        source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
+        target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
+        tap_step_d=axes[0].tap_step, tap_step_h=axes[1].tap_step, tap_step_w=axes[2].tap_step,
+        w_row=w_row, w_group=L if forward else R * L,
+        join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1 and depth == R),
+        depth=depth, blocks=blocks,
+    )  # fmt: skip
 
 
 def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list[list[int]]]:
@@ -529,9 +520,6 @@ def _pass_depth(R: int, taps: int, dtype: str) -> int:
     passes = -(-R * taps * row_bytes // _WEIGHT_BYTES)
     return -(-R // max(passes, 1))
 
-
-_SRC, _W, _BIAS, _DST = (gather_kernel.slot(name) for name in ("src", "w", "bias", "dst"))
-_X, _DY, _DW = (weight_gradient_kernel.slot(name) for name in ("x", "dy", "dw"))
 
 #: Multiply-adds below which waking a second thread (3 us) costs more than it saves.
 SMALL_WORK = 200_000
@@ -594,119 +582,119 @@ class DirectForward:
     """``y = activation(x * w + b)``."""
 
     def __init__(self, p: ConvProblem):
-        self.problem = p
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
+        R, T = p.C // p.G, math.prod(p.kernel)
         scratch = _Scratch(p.dtype)
-        first = p.layout == "channels_first"
-        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
-        self.x_at = scratch.reserve(p.N * p.C * self.pixels) if first else None
-        self.y_at = scratch.reserve(p.N * p.K * self.out_pixels) if first else None
-        self.w_at = scratch.reserve(math.prod(p.w_shape)) if p.weight_layout == "OIHW" else None
-        self.gather = _Gather(p, forward=True)
+        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
+        if self._channels_first:
+            self._x_at, self._y_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
+            self._read = to_channels_last(p.dtype, p.N, p.C, pixels)
+            self._write = to_channels_first(p.dtype, p.N, p.K, out_pixels)
+        if self._filters_first:
+            self._w_at = scratch.reserve(math.prod(p.w_shape))
+            self._turn_weights = transposition(p.dtype, (R, p.K, T), (T, R * T), (p.K, R * p.K))
+        self._gather = _gather_task(p, forward=True)
         self.workspace_bytes = scratch.size
 
     def run(self, x: int, w: int, b: int, y: int) -> None:
-        p = self.problem
         base = workspace(self.workspace_bytes)
-        if self.x_at is not None:
-            to_channels_last(p.dtype, x, base + self.x_at, p.N, p.C, self.pixels)
-            x = base + self.x_at
-        if self.w_at is not None:
-            R, T = p.C // p.G, math.prod(p.kernel)
-            transpose(p.dtype, w, base + self.w_at, (R, p.K, T), (T, R * T), (p.K, R * p.K))
-            w = base + self.w_at
-        if self.y_at is None:
-            self.gather.launch(x, w, b, y)
+        if self._filters_first:
+            self._turn_weights.run(w, base + self._w_at)
+            w = base + self._w_at
+        if self._channels_first:
+            self._read.run(x, base + self._x_at)
+            self._gather.run(base + self._x_at, w, b, base + self._y_at)
+            self._write.run(base + self._y_at, y)
         else:
-            self.gather.launch(x, w, b, base + self.y_at)
-            to_channels_first(p.dtype, base + self.y_at, y, p.N, p.K, self.out_pixels)
+            self._gather.run(x, w, b, y)
 
 
 class DirectInputGradient:
     """``dx`` from ``dy`` and ``w``: a gather over the weights, transposed and reversed in the workspace."""
 
     def __init__(self, p: ConvProblem):
-        self.problem = p
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
+        R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
         scratch = _Scratch(p.dtype)
-        self.gather = _Gather(p, forward=False)
-        self.w_at = scratch.reserve(math.prod(p.w_shape))
-        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
-        first = p.layout == "channels_first"
-        self.dy_at = scratch.reserve(p.N * p.K * self.out_pixels) if first else 0
-        self.dx_at = scratch.reserve(p.N * p.C * self.pixels) if first else 0
+        self._last_tap = scratch.reserve(math.prod(p.w_shape)) + (T - 1) * K * R * item_bytes(p.dtype)
+        if p.weight_layout == "HWIO":
+            self._turn_weights = transposition(p.dtype, (T, R, K), (R * K, K), (-K * R, R))
+        else:
+            self._turn_weights = transposition(p.dtype, (K, R, T), (R * T, T), (R, -K * R))
+        self._channels_first = p.layout == "channels_first"
+        if self._channels_first:
+            self._dy_at, self._dx_at = scratch.reserve(p.N * K * out_pixels), scratch.reserve(p.N * p.C * pixels)
+            self._read = to_channels_last(p.dtype, p.N, K, out_pixels)
+            self._write = to_channels_first(p.dtype, p.N, p.C, pixels)
+        self._gather = _gather_task(p, forward=False)
         self.workspace_bytes = scratch.size
 
     def run(self, dy: int, w: int, dx: int) -> None:
-        p = self.problem
         base = workspace(self.workspace_bytes)
-        packed = base + self.w_at
-        R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
-        last_tap = packed + (T - 1) * K * R * item_bytes(p.dtype)
-        if p.weight_layout == "HWIO":
-            transpose(p.dtype, w, last_tap, (T, R, K), (R * K, K), (-K * R, R))
+        self._turn_weights.run(w, base + self._last_tap)
+        if self._channels_first:
+            self._read.run(dy, base + self._dy_at)
+            self._gather.run(base + self._dy_at, base, 0, base + self._dx_at)
+            self._write.run(base + self._dx_at, dx)
         else:
-            transpose(p.dtype, w, last_tap, (K, R, T), (R * T, T), (R, -K * R))
-        if p.layout == "channels_last":
-            self.gather.launch(dy, packed, 0, dx)
-        else:
-            to_channels_last(p.dtype, dy, base + self.dy_at, p.N, K, self.out_pixels)
-            self.gather.launch(base + self.dy_at, packed, 0, base + self.dx_at)
-            to_channels_first(p.dtype, base + self.dx_at, dx, p.N, p.C, self.pixels)
+            self._gather.run(dy, base, 0, dx)
 
 
 class DirectWeightGradient:
     """``dw`` from ``x`` and ``dy``."""
 
     def __init__(self, p: ConvProblem):
-        self.problem = p
+        q = _padded(p) or p
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
         scratch = _Scratch(p.dtype)
-        self.padded = _padded(p)
-        q = self.padded or p
-        first = p.layout == "channels_first"
-        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
-        self.x_at = scratch.reserve(p.N * p.C * self.pixels) if first else None
-        self.padded_at = scratch.reserve(p.N * p.C * math.prod(q.size)) if self.padded else None
-        L = q.K // q.G
+        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
+        if self._channels_first:
+            self._x_at, self._dy_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
+            self._read_x = to_channels_last(p.dtype, p.N, p.C, pixels)
+            self._read_dy = to_channels_last(p.dtype, p.N, p.K, out_pixels)
+        self._is_padded = q is not p
+        if self._is_padded:
+            self._padded_at = scratch.reserve(p.N * p.C * math.prod(q.size))
+            self._pad = padding(p, q.size)
+        R, T = p.C // p.G, math.prod(p.kernel)
         segments, offsets = _gradient_segments(q)
-        self._tables = [np.array(segments, np.int64), np.array(offsets, np.int64)]
-        blocks = column_blocks(L, q.dtype)
-        pixels = q.N * math.prod(q.output)
-        self.size = math.prod(q.w_shape)
-        chunks = -(-pixels // GRADIENT_PIXELS)
+        blocks = column_blocks(q.K // q.G, q.dtype)
+        chunks = -(-q.N * out_pixels // GRADIENT_PIXELS)
         # Few blocks of dw: split the pixels until there are 32 pieces, whatever the number of threads.
-        splits = max(1, min(chunks, -(-32 // (len(segments) * q.G * blocks))))
-        split_pixels = -(-chunks // splits) * GRADIENT_PIXELS
-        self.splits = max(1, -(-pixels // max(split_pixels, 1)))
-        self.items = self.splits * len(segments) * q.G * blocks
-        self.template = weight_gradient_kernel.block(
-            segments=self._tables[0].ctypes.data, row_offsets=self._tables[1].ctypes.data, segment_count=len(segments),
-            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=q.C // q.G,
-            OD=q.output[0], OH=q.output[1], OW=q.output[2], K=q.K, L=L, G=q.G,
+        wanted = max(1, min(chunks, -(-32 // (len(segments) * q.G * blocks))))
+        split_pixels = -(-chunks // wanted) * GRADIENT_PIXELS
+        splits = max(1, -(-q.N * out_pixels // max(split_pixels, 1)))
+        size = math.prod(q.w_shape)
+        self._multiply = Task(
+            weight_gradient_kernel, p.dtype, splits * len(segments) * q.G * blocks, "x dy dw",
+            parallel=p.multiply_adds > SMALL_WORK,
+            segments=np.array(segments, np.int64), row_offsets=np.array(offsets, np.int64), segment_count=len(segments),
+            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=R,
+            OD=q.output[0], OH=q.output[1], OW=q.output[2], K=q.K, L=q.K // q.G, G=q.G,
             stride_d=q.stride[0], stride_h=q.stride[1], stride_w=q.stride[2],
-            blocks=blocks, split_pixels=split_pixels, part=self.size,
+            blocks=blocks, split_pixels=split_pixels, part=size,
         )  # fmt: skip
-        self.dy_at = scratch.reserve(p.N * p.K * self.out_pixels) if first else None
-        self.parts_at = scratch.reserve(self.splits * self.size) if self.splits > 1 else None
-        self.dw_at = scratch.reserve(self.size) if p.weight_layout == "OIHW" else None
+        self._has_parts = splits > 1
+        if self._has_parts:
+            self._parts_at = scratch.reserve(splits * size)
+            self._total = sum_parts(p.dtype, splits, size)
+        if self._filters_first:
+            self._dw_at = scratch.reserve(size)
+            self._turn_weights = transposition(p.dtype, (R, T, p.K), (p.K, R * p.K), (T, R * T))
         self.workspace_bytes = scratch.size
 
     def run(self, x: int, dy: int, dw: int) -> None:
-        p = self.problem
         base = workspace(self.workspace_bytes)
-        if self.x_at is not None and self.dy_at is not None:
-            to_channels_last(p.dtype, x, base + self.x_at, p.N, p.C, self.pixels)
-            x = base + self.x_at
-            to_channels_last(p.dtype, dy, base + self.dy_at, p.N, p.K, self.out_pixels)
-            dy = base + self.dy_at
-        if self.padded is not None and self.padded_at is not None:
-            pad(p, self.padded.size, x, base + self.padded_at)
-            x = base + self.padded_at
-        result = dw if self.dw_at is None else base + self.dw_at
-        parts = result if self.parts_at is None else base + self.parts_at
-        block = self.template.copy()
-        block[_X], block[_DY], block[_DW] = x, dy, parts
-        launch(weight_gradient_kernel.entry(p.dtype), block, self.items, parallel=p.multiply_adds > SMALL_WORK)
-        if self.parts_at is not None:
-            sum_parts(p.dtype, parts, result, self.splits, self.size)
-        if self.dw_at is not None:
-            R, T = p.C // p.G, math.prod(p.kernel)
-            transpose(p.dtype, result, dw, (R, T, p.K), (p.K, R * p.K), (T, R * T))
+        if self._channels_first:
+            self._read_x.run(x, base + self._x_at)
+            self._read_dy.run(dy, base + self._dy_at)
+            x, dy = base + self._x_at, base + self._dy_at
+        if self._is_padded:
+            self._pad.run(x, base + self._padded_at)
+            x = base + self._padded_at
+        result = base + self._dw_at if self._filters_first else dw
+        self._multiply.run(x, dy, base + self._parts_at if self._has_parts else result)
+        if self._has_parts:
+            self._total.run(base + self._parts_at, result)
+        if self._filters_first:
+            self._turn_weights.run(result, dw)

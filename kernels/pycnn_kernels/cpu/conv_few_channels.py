@@ -23,7 +23,7 @@ from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
-from pycnn_kernels.cpu.launch import kernel, launch, most_threads
+from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes, transpose_matrix
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -219,8 +219,7 @@ _MOST_PLANE_BYTES = 8 << 20
 class _FewChannels:
     """Tables and argument block of :func:`few_channels_kernel`."""
 
-    def __init__(self, p: ConvProblem, g: _Gather):
-        self.dtype = p.dtype
+    def __init__(self, p: ConvProblem, g: _Gather, has_bias: bool = False, relu: bool = False):
         (R, SH, SW), (L, TH, TW), (stride_h, stride_w) = g.source, g.target, g.stride
         first_h, last_h = _extent(g.vertical)
         first_w, last_w = _extent(g.horizontal)
@@ -244,33 +243,26 @@ class _FewChannels:
                     for oh, kh in g.vertical[r_h]
                     for ow, kw in g.horizontal[r_w]
                 ]
-        self._tables = [np.array(phases, np.int64), np.array(taps or [[0, 0]], np.int64)]
         bands = -(-grid_h // band)
-        self.items = p.N * bands
         most_taps = max(phase[3] for phase in phases) if phases else 0
         scratch = aligned_bytes(R * plane + tile_rows * (results + most_taps * R), p.dtype)
         self.workspace_bytes = scratch * most_threads()
         # Cache lines of the next band's source, shared out among the steps that compute this band.
         steps = len(phases) * -(-band * width // tile) * R
         ahead = -(-band * SW * R // (lanes(p.dtype) * max(steps, 1))) if p.layout == "channels_last" else 0
-        self.template = few_channels_kernel.block(
-            phases=self._tables[0].ctypes.data, taps=self._tables[1].ctypes.data, phase_count=len(phases),
+        self._task = Task(
+            few_channels_kernel, p.dtype, p.N * bands, "src w bias dst scratch", parallel=p.multiply_adds > SMALL_WORK,
+            phases=np.array(phases, np.int64), taps=np.array(taps or [[0, 0]], np.int64), phase_count=len(phases),
+            has_bias=has_bias, relu=relu,
             channels_last=int(p.layout == "channels_last"), L=L, R=R, TH=TH, TW=TW, SH=SH, SW=SW,
             stride_h=stride_h, stride_w=stride_w, w_target=g.w_target, w_source=g.w_source,
             bands=bands, band=band, grid_h=grid_h, first_h=first_h, first_w=first_w,
             rows=rows, width=width, plane=plane, results=results, tile_rows=tile_rows,
             scratch_size=scratch // itemsize, ahead=ahead,
         )  # fmt: skip
-        self.parallel = p.multiply_adds > SMALL_WORK
 
     def launch(self, src: int, w: int, bias: int, dst: int) -> None:
-        block = self.template.copy()
-        block[_SRC], block[_W], block[_BIAS], block[_DST] = src, w, bias, dst
-        block[_SCRATCH] = workspace(self.workspace_bytes)
-        launch(few_channels_kernel.entry(self.dtype), block, self.items, parallel=self.parallel)
-
-
-_SRC, _W, _BIAS, _DST, _SCRATCH = (few_channels_kernel.slot(name) for name in ("src", "w", "bias", "dst", "scratch"))
+        self._task.run(src, w, bias, dst, workspace(self.workspace_bytes))
 
 
 def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:
@@ -283,9 +275,7 @@ class FewChannelsForward(_FewChannels):
     """``y = activation(x * w + b)`` with few filters."""
 
     def __init__(self, p: ConvProblem):
-        super().__init__(p, _forward_gather(p))
-        self.template[few_channels_kernel.slot("has_bias")] = p.bias
-        self.template[few_channels_kernel.slot("relu")] = p.activation == "relu"
+        super().__init__(p, _forward_gather(p), p.bias, p.activation == "relu")
 
     def run(self, x: int, w: int, b: int, y: int) -> None:
         self.launch(x, w, b, y)

@@ -19,7 +19,7 @@ from numba import njit
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
-from pycnn_kernels.cpu.launch import kernel, launch, most_threads
+from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -152,7 +152,6 @@ class FewFiltersWeightGradient:
     """``dw`` from ``x`` and ``dy``; see :func:`few_filters_kernel`."""
 
     def __init__(self, p: ConvProblem):
-        self.dtype = p.dtype
         (_, H, W), (_, OH, OW), (_, KH, KW) = p.size, p.output, p.kernel
         _, DH, DW = p.dilation
         _, (top, _), (left, _) = p.padding
@@ -164,7 +163,7 @@ class FewFiltersWeightGradient:
         band = -(-OH // bands)
         total = p.N * bands
         bands_each = max(-(-total // 32), -(-_LEAST_PIXELS // max(band * OW, 1)))
-        self.items = -(-total // bands_each)
+        items = -(-total // bands_each)
         # The last vector of pixels hangs over the end of a plane, whose dy is zero there.
         x_plane = (band + x_height) * width + lane_count
         dy_plane = -(-band * width // lane_count) * lane_count
@@ -179,31 +178,26 @@ class FewFiltersWeightGradient:
         x_rows += x_rows[-1:] * (-len(order) % tile_rows)
         dy_rows = [k * dy_plane for k in range(p.K)]
         dy_rows += dy_rows[-1:] * (-p.K % filters)
-        self._tables = [np.array(x_rows, np.int64), np.array(dy_rows, np.int64)]
-        self.size = math.prod(p.w_shape)
+        size = math.prod(p.w_shape)
         partial_sums = len(x_rows) * len(dy_rows) * lane_count
         scratch = aligned_bytes(p.C * x_plane + p.K * dy_plane + partial_sums, p.dtype)
-        self.parts_at = scratch * most_threads()
-        self.workspace_bytes = self.parts_at + aligned_bytes(self.items * self.size, p.dtype)
-        self.template = few_filters_kernel.block(
-            x_rows=self._tables[0].ctypes.data, dy_rows=self._tables[1].ctypes.data,
+        self._parts_at = scratch * most_threads()
+        self.workspace_bytes = self._parts_at + aligned_bytes(items * size, p.dtype)
+        self._task = Task(
+            few_filters_kernel, p.dtype, items, "x dy parts scratch", parallel=p.multiply_adds > SMALL_WORK,
+            x_rows=np.array(x_rows, np.int64), dy_rows=np.array(dy_rows, np.int64),
             channels_last=int(p.layout == "channels_last"), C=p.C, H=H, W=W, K=p.K, OH=OH, OW=OW,
             tile_rows=tile_rows, tile_filters=filters,
             bands=bands, band=band, total=total, bands_each=bands_each, x_height=x_height, top=top,
-            left=left, width=width, x_plane=x_plane, dy_plane=dy_plane, height=len(order), part=self.size,
+            left=left, width=width, x_plane=x_plane, dy_plane=dy_plane, height=len(order), part=size,
             dw_row=dw_row, dw_filter=dw_filter, scratch_size=scratch // itemsize,
         )  # fmt: skip
-        self.parallel = p.multiply_adds > SMALL_WORK
+        self._total = sum_parts(p.dtype, items, size)
 
     def run(self, x: int, dy: int, dw: int) -> None:
-        base = workspace(self.workspace_bytes)
-        block = self.template.copy()
-        block[_X], block[_DY], block[_PARTS], block[_SCRATCH] = x, dy, base + self.parts_at, base
-        launch(few_filters_kernel.entry(self.dtype), block, self.items, parallel=self.parallel)
-        sum_parts(self.dtype, base + self.parts_at, dw, self.items, self.size)
-
-
-_X, _DY, _PARTS, _SCRATCH = (few_filters_kernel.slot(name) for name in ("x", "dy", "parts", "scratch"))
+        scratch = workspace(self.workspace_bytes)
+        self._task.run(x, dy, scratch + self._parts_at, scratch)
+        self._total.run(scratch + self._parts_at, dw)
 
 
 def few_filters_supports(p: ConvProblem) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ChannelsProblem
@@ -25,10 +25,14 @@ def sum_parts_kernel(a, item, worker):
             total[i] += parts[part + i]
 
 
-def sum_parts(dtype: str, parts: int, total: int, count: int, size: int) -> None:
-    """Add partial sums in their order; see :func:`sum_parts_kernel`. The arguments are addresses and sizes."""
-    block = sum_parts_kernel.block(parts=parts, total=total, count=count, size=size)
-    launch(sum_parts_kernel.entry(dtype), block, -(-size // PIECE), parallel=count * size > 1 << 15)
+def sum_parts(dtype: str, count: int, size: int) -> Task:
+    """Makes ready to add ``count`` partial sums of ``size`` elements in their order; see :func:`sum_parts_kernel`.
+
+    Returns:
+        A task that takes the addresses of the parts and of the total.
+    """
+    parallel = count * size > 1 << 15
+    return Task(sum_parts_kernel, dtype, -(-size // PIECE), "parts total", parallel=parallel, count=count, size=size)
 
 
 @kernel(
@@ -78,21 +82,20 @@ class BiasActivationGradient:
     """``dz, db`` from ``dy`` and ``y``; see :func:`bias_activation_gradient_kernel`."""
 
     def __init__(self, p: ChannelsProblem):
-        self.problem = p
         # About 32 pieces, whatever the number of threads, so that the sums have the same bits for every number.
-        self.chunk = max(-(-p.pixels // 32), 1)
-        self.items = -(-p.pixels // self.chunk)
-        self.workspace_bytes = aligned_bytes(max(self.items, 1) * p.channels, p.dtype)
+        chunk = max(-(-p.pixels // 32), 1)
+        items = -(-p.pixels // chunk)
+        self.workspace_bytes = aligned_bytes(max(items, 1) * p.channels, p.dtype)
+        self._sums = Task(
+            bias_activation_gradient_kernel, p.dtype, items, "dy y dz parts relu want_bias",
+            parallel=p.pixels * p.channels * p.inner > 1 << 14,
+            pixels=p.pixels, chunk=chunk, K=p.channels, inner=p.inner,
+        )  # fmt: skip
+        self._total = sum_parts(p.dtype, items, p.channels)
 
     def run(self, dy: int, y: int, dz: int, db: int) -> None:
         """Addresses; ``y`` and ``dz`` are 0 without relu, ``db`` is 0 when the bias has no gradient."""
-        p = self.problem
         parts = workspace(self.workspace_bytes)
-        block = bias_activation_gradient_kernel.block(
-            dy=dy, y=y, dz=dz, parts=parts, relu=int(dz != 0), want_bias=int(db != 0),
-            pixels=p.pixels, chunk=self.chunk, K=p.channels, inner=p.inner,
-        )  # fmt: skip
-        entry = bias_activation_gradient_kernel.entry(p.dtype)
-        launch(entry, block, self.items, parallel=p.pixels * p.channels * p.inner > 1 << 14)
+        self._sums.run(dy, y, dz, parts, dz != 0, db != 0)
         if db:
-            sum_parts(p.dtype, parts, db, self.items, p.channels)
+            self._total.run(parts, db)

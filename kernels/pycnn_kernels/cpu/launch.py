@@ -26,6 +26,7 @@ from numba.extending import infer_getattr, lower_getattr_generic, models, regist
 from pycnn_kernels.cache import kernel_cache
 from pycnn_kernels.cpu.host import SIMD
 from pycnn_kernels.cpu.workers import Workers
+from pycnn_kernels.memory import address
 
 INT64 = ir.IntType(64)
 
@@ -105,19 +106,17 @@ class Kernel:
     def block(self, **values: float) -> np.ndarray:
         """An argument block: int64, the work counter first, then the fields in their order.
 
-        Fields that are given later (the addresses of arrays) may be left out.
-
         Raises:
             TypeError: a name is not a field of this kernel.
         """
         block = np.zeros(FIRST_FIELD + len(self._fields), np.int64)
         for name, value in values.items():
-            slot = self.slot(name)
-            if self._fields[name] == "float":
-                block.view(np.float64)[slot] = value
-            else:
-                block[slot] = value
+            view = block.view(np.float64) if self.is_float(name) else block
+            view[self.slot(name)] = value
         return block
+
+    def is_float(self, field: str) -> bool:
+        return self._fields.get(field) == "float"
 
     def slot(self, field: str) -> int:
         """The position of a field in the block."""
@@ -175,7 +174,40 @@ def launch(kernel_entry: int, block: np.ndarray, items: int, *, parallel: bool =
     """
     threads = min(_threads, items) if parallel else 1
     if threads > 0:
-        _workers.run(kernel_entry, block.ctypes.data, items, threads)
+        _workers.run(kernel_entry, address(block), items, threads)
+
+
+class Task:
+    """A kernel made ready for one problem: its block is filled in once, but for the fields that each run gives.
+
+    Args:
+        kernel: what to run.
+        dtype: "float32" or "float64".
+        items: how many pieces of work; piece numbers 0 to ``items - 1`` reach the kernel, each once.
+        given: the names of the fields that :meth:`run` takes, in its order.
+        parallel: False for work that is smaller than the cost of waking a thread.
+        fields: the others; an array stands for the address of its elements, and lives as long as the task.
+    """
+
+    def __init__(
+        self, kernel: Kernel, dtype: str, items: int, given: str, *, parallel: bool = True, **fields: Any
+    ) -> None:
+        self._kernel, self._dtype, self._items, self._parallel = kernel, dtype, items, parallel
+        self._kept = [value for value in fields.values() if isinstance(value, np.ndarray)]
+        numbers = {name: address(v) if isinstance(v, np.ndarray) else v for name, v in fields.items()}
+        self.template = kernel.block(**numbers)
+        names = given.split()
+        self._slots = [kernel.slot(name) for name in names if not kernel.is_float(name)]
+        self._float_slots = [kernel.slot(name) for name in names if kernel.is_float(name)]
+
+    def run(self, *values: float) -> None:
+        """Run with the given fields' values, floats last."""
+        block = self.template.copy()
+        for slot, value in zip(self._slots, values):
+            block[slot] = value
+        if self._float_slots:
+            block.view(np.float64)[self._float_slots] = values[len(self._slots) :]
+        launch(self._kernel.entry(self._dtype), block, self._items, parallel=self._parallel)
 
 
 def set_num_threads(n: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import interleave, lanes_of, separate, shift, transpose_square
 from pycnn_kernels.problem import ConvProblem, Triple
 
@@ -111,40 +111,36 @@ def transpose_kernel(a, item, worker):
     transpose_matrix(src, a.src_row, dst, a.dst_row, a.rows, columns)
 
 
-def transpose(
-    dtype: str,
-    src: int,
-    dst: int,
-    shape: tuple[int, int, int],
-    src_strides: tuple[int, int],
-    dst_strides: tuple[int, int],
-) -> None:
-    """Transpose each of a batch of matrices; see :func:`transpose_kernel`.
+def transposition(
+    dtype: str, shape: tuple[int, int, int], src_strides: tuple[int, int], dst_strides: tuple[int, int]
+) -> Task:
+    """Makes ready to transpose each of a batch of matrices; see :func:`transpose_kernel`.
 
     Args:
         dtype: of the elements.
-        src, dst: addresses of the first elements.
         shape: (batch, rows, columns) of src.
         src_strides, dst_strides: elements from one matrix to the next, and from one row to the next.
+
+    Returns:
+        A task that takes the addresses of the first elements of src and dst.
     """
     batch, rows, columns = shape
     pieces = -(-columns // _COLUMNS)
-    block = transpose_kernel.block(
-        src=src, dst=dst, batch=batch, rows=rows, columns=columns, pieces=pieces,
+    return Task(
+        transpose_kernel, dtype, batch * pieces, "src dst", parallel=batch * rows * columns > 1 << 15,
+        batch=batch, rows=rows, columns=columns, pieces=pieces,
         src_batch=src_strides[0], src_row=src_strides[1], dst_batch=dst_strides[0], dst_row=dst_strides[1],
     )  # fmt: skip
-    elements = batch * rows * columns
-    launch(transpose_kernel.entry(dtype), block, batch * pieces, parallel=elements > 1 << 15)
 
 
-def to_channels_last(dtype: str, src: int, dst: int, N: int, C: int, pixels: int) -> None:
-    """(N, C, pixels) to (N, pixels, C)."""
-    transpose(dtype, src, dst, (N, C, pixels), (C * pixels, pixels), (C * pixels, C))
+def to_channels_last(dtype: str, N: int, C: int, pixels: int) -> Task:
+    """Makes ready to bring (N, C, pixels) to (N, pixels, C)."""
+    return transposition(dtype, (N, C, pixels), (C * pixels, pixels), (C * pixels, C))
 
 
-def to_channels_first(dtype: str, src: int, dst: int, N: int, C: int, pixels: int) -> None:
-    """(N, pixels, C) to (N, C, pixels)."""
-    transpose(dtype, src, dst, (N, pixels, C), (C * pixels, C), (C * pixels, pixels))
+def to_channels_first(dtype: str, N: int, C: int, pixels: int) -> Task:
+    """Makes ready to bring (N, pixels, C) to (N, C, pixels)."""
+    return transposition(dtype, (N, pixels, C), (C * pixels, C), (C * pixels, pixels))
 
 
 @kernel(
@@ -174,11 +170,15 @@ def pad_kernel(a, item, worker):
             dst[to + i] = 0
 
 
-def pad(problem: ConvProblem, padded_size: Triple, x: int, dst: int) -> None:
-    """Copy the x of a channels-last problem, at the address ``x``, into a zero-padded array of ``padded_size``."""
+def padding(problem: ConvProblem, padded_size: Triple) -> Task:
+    """Makes ready to copy the x of a channels-last problem into a zero-padded array of ``padded_size``.
+
+    Returns:
+        A task that takes the addresses of x and of the padded array.
+    """
     (D, H, W), (PD, PH, PW) = problem.size, padded_size
     (front, _), (top, _), (left, _) = problem.padding
-    block = pad_kernel.block(
-        src=x, dst=dst, C=problem.C, D=D, H=H, W=W, PD=PD, PH=PH, PW=PW, front=front, top=top, left=left
-    )
-    launch(pad_kernel.entry(problem.dtype), block, problem.N * PD * PH)
+    return Task(
+        pad_kernel, problem.dtype, problem.N * PD * PH, "src dst",
+        C=problem.C, D=D, H=H, W=W, PD=PD, PH=PH, PW=PW, front=front, top=top, left=left,
+    )  # fmt: skip

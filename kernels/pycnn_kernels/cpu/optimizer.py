@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import scalar
 from pycnn_kernels.problem import UpdateProblem
 
@@ -60,14 +60,8 @@ class AdamStep:
     workspace_bytes = 0
 
     def __init__(self, p: UpdateProblem):
-        self.problem = p
-
-    def run(self, g: int, w: int, m: int, v: int, rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
-        p = self.problem
-        block = adam_kernel.block(
-            w=w, g=g, m=m, v=v, size=p.size, rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon
-        )
-        launch(adam_kernel.entry(p.dtype), block, -(-p.size // PIECE))
+        given = "g w m v rate beta_1 beta_2 epsilon"
+        self.run = Task(adam_kernel, p.dtype, -(-p.size // PIECE), given, size=p.size).run
 
 
 class SgdStep:
@@ -76,9 +70,7 @@ class SgdStep:
     workspace_bytes = 0
 
     def __init__(self, p: UpdateProblem):
-        self.problem = p
+        self._step = Task(sgd_kernel, p.dtype, -(-p.size // PIECE), "g w v nesterov rate momentum", size=p.size)
 
     def run(self, g: int, w: int, v: int, rate: float, momentum: float, nesterov: bool) -> None:
-        p = self.problem
-        block = sgd_kernel.block(w=w, g=g, v=v, size=p.size, rate=rate, momentum=momentum, nesterov=int(nesterov))
-        launch(sgd_kernel.entry(p.dtype), block, -(-p.size // PIECE))
+        self._step.run(g, w, v, nesterov, rate, momentum)

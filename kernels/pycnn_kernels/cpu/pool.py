@@ -14,7 +14,7 @@ import math
 
 from numba import njit
 
-from pycnn_kernels.cpu.launch import Kernel, kernel, launch
+from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -253,70 +253,74 @@ def _geometry(p: PoolProblem) -> dict[str, int]:
 
 
 class _Pool:
-    """What the four pooling operations share: the geometry, rows of a result as pieces, and the two layouts."""
+    """What the four pooling operations share: the geometry, rows of a result as pieces, and the two layouts.
 
-    #: Whether the result is dx rather than y.
-    backward = False
+    Args:
+        p: the problem.
+        kernel: what to run.
+        given: its fields for each run: the array it reads, the array it writes, then others.
+        backward: whether the result is dx rather than y.
+    """
 
-    def __init__(self, p: PoolProblem):
-        self.problem = p
-        self.fields = _geometry(p)
-        self.pixels, self.out_pixels = math.prod(p.size), math.prod(p.output)
-        rows = p.size[:2] if self.backward else p.output[:2]
-        self.items = p.N * math.prod(rows) if p.C * self.pixels * self.out_pixels else 0
-        self.parallel = p.N * self.pixels * p.C > 1 << 14
+    def __init__(self, p: PoolProblem, kernel: Kernel, given: str, backward: bool = False):
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
+        rows = p.size[:2] if backward else p.output[:2]
+        items = p.N * math.prod(rows) if p.C * pixels * out_pixels else 0
+        self._task = Task(kernel, p.dtype, items, given, parallel=p.N * pixels * p.C > 1 << 14, **_geometry(p))
         # With one channel, or one pixel, both layouts are the same.
-        self.transposed = p.layout == "channels_first" and p.C > 1 and max(self.pixels, self.out_pixels) > 1
-        sizes = (p.N * p.C * self.pixels, p.N * p.C * self.out_pixels) if self.transposed else (0, 0)
-        self.y_at = aligned_bytes(sizes[0], p.dtype)
-        self.workspace_bytes = self.y_at + aligned_bytes(sizes[1], p.dtype)
+        self._transposed = p.layout == "channels_first" and p.C > 1 and max(pixels, out_pixels) > 1
+        read, written = (out_pixels, pixels) if backward else (pixels, out_pixels)
+        self._before = to_channels_last(p.dtype, p.N, p.C, read)
+        self._after = to_channels_first(p.dtype, p.N, p.C, written)
+        sizes = (p.N * p.C * read, p.N * p.C * written) if self._transposed else (0, 0)
+        self._written_at = aligned_bytes(sizes[0], p.dtype)
+        self.workspace_bytes = self._written_at + aligned_bytes(sizes[1], p.dtype)
 
-    def launch(self, kernel: Kernel, given: str, source: int, wanted: str, result: int, **fields: int) -> None:
-        """Run a kernel from the array ``given`` to the array ``wanted``, both in the problem's layout."""
-        p = self.problem
-        if self.transposed:
+    def _run(self, source: int, result: int, *others: int) -> None:
+        if self._transposed:
             base = workspace(self.workspace_bytes)
-            x_like, y_like = base, base + self.y_at
-            to, into = (y_like, x_like) if self.backward else (x_like, y_like)
-            given_pixels, wanted_pixels = self.pixels, self.out_pixels
-            if self.backward:
-                given_pixels, wanted_pixels = wanted_pixels, given_pixels
-            to_channels_last(p.dtype, source, to, p.N, p.C, given_pixels)
+            self._before.run(source, base)
+            self._task.run(base, base + self._written_at, *others)
+            self._after.run(base + self._written_at, result)
         else:
-            to, into = source, result
-        block = kernel.block(**{given: to, wanted: into}, **self.fields, **fields)
-        launch(kernel.entry(p.dtype), block, self.items, parallel=self.parallel)
-        if self.transposed:
-            to_channels_first(p.dtype, into, result, p.N, p.C, wanted_pixels)
+            self._task.run(source, result, *others)
 
 
 class MaxPool(_Pool):
     """``y, index`` from ``x``; see :func:`max_pool_kernel`. ``index`` is 0 when the positions are not wanted."""
 
+    def __init__(self, p: PoolProblem):
+        super().__init__(p, max_pool_kernel, "x y index keep_index")
+
     def run(self, x: int, y: int, index: int) -> None:
-        self.launch(max_pool_kernel, "x", x, "y", y, index=index, keep_index=int(index != 0))
+        self._run(x, y, index, index != 0)
 
 
 class MaxPoolGradient(_Pool):
     """``dx`` from ``dy`` and the forward's ``index``."""
 
-    backward = True
+    def __init__(self, p: PoolProblem):
+        super().__init__(p, max_pool_gradient_kernel, "dy dx index", backward=True)
 
     def run(self, dy: int, index: int, dx: int) -> None:
-        self.launch(max_pool_gradient_kernel, "dy", dy, "dx", dx, index=index)
+        self._run(dy, dx, index)
 
 
 class AveragePool(_Pool):
     """``y`` from ``x``; see :func:`average_pool_kernel`."""
 
+    def __init__(self, p: PoolProblem):
+        super().__init__(p, average_pool_kernel, "x y")
+
     def run(self, x: int, y: int) -> None:
-        self.launch(average_pool_kernel, "x", x, "y", y)
+        self._run(x, y)
 
 
 class AveragePoolGradient(_Pool):
     """``dx`` from ``dy``."""
 
-    backward = True
+    def __init__(self, p: PoolProblem):
+        super().__init__(p, average_pool_gradient_kernel, "dy dx", backward=True)
 
     def run(self, dy: int, dx: int) -> None:
-        self.launch(average_pool_gradient_kernel, "dy", dy, "dx", dx)
+        self._run(dy, dx)

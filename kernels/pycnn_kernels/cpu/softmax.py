@@ -6,7 +6,7 @@ import math
 
 from numba import njit
 
-from pycnn_kernels.cpu.launch import kernel, launch
+from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import RowsProblem
 
@@ -72,39 +72,36 @@ def cross_entropy_kernel(a, item, worker):
             a.losses[row] = loss
 
 
+def _rows_task(kernel: Kernel, p: RowsProblem, given: str, **fields: int) -> Task:
+    """A few thousand elements a piece, whole rows."""
+    chunk = max(1, min(-(-p.rows // 16), 4096 // max(p.columns, 1)))
+    items = -(-p.rows // chunk) if p.columns else 0
+    parallel = p.rows * p.columns > 1 << 12
+    return Task(kernel, p.dtype, items, given, parallel=parallel, rows=p.rows, columns=p.columns, chunk=chunk, **fields)
+
+
 class Softmax:
-    """``p`` from ``x``, or its logarithm."""
+    """``p`` from ``x``."""
 
     workspace_bytes = 0
-    logarithm = 0
 
     def __init__(self, p: RowsProblem):
-        self.problem = p
-        self.chunk = max(1, min(-(-p.rows // 16), 4096 // max(p.columns, 1)))
-        self.items = -(-p.rows // self.chunk) if p.columns else 0
-        self.parallel = p.rows * p.columns > 1 << 12
-
-    def run(self, x: int, y: int) -> None:
-        p = self.problem
-        block = softmax_kernel.block(
-            x=x, p=y, rows=p.rows, columns=p.columns, chunk=self.chunk, logarithm=self.logarithm
-        )
-        launch(softmax_kernel.entry(p.dtype), block, self.items, parallel=self.parallel)
+        self.run = _rows_task(softmax_kernel, p, "x p", logarithm=0).run
 
 
-class LogSoftmax(Softmax):
+class LogSoftmax:
     """The logarithm of ``p``, from ``x``."""
 
-    logarithm = 1
+    workspace_bytes = 0
+
+    def __init__(self, p: RowsProblem):
+        self.run = _rows_task(softmax_kernel, p, "x p", logarithm=1).run
 
 
-class CrossEntropy(Softmax):
+class CrossEntropy:
     """``losses`` and ``p`` from ``x`` and int64 ``labels``; see :func:`cross_entropy_kernel`."""
 
-    def run(self, x: int, labels: int, losses: int, y: int, ignore: int, smoothing: float) -> None:  # type: ignore[override]
-        p = self.problem
-        block = cross_entropy_kernel.block(
-            x=x, labels=labels, losses=losses, p=y, rows=p.rows, columns=p.columns, chunk=self.chunk,
-            ignore=ignore, smoothing=smoothing,
-        )  # fmt: skip
-        launch(cross_entropy_kernel.entry(p.dtype), block, self.items, parallel=self.parallel)
+    workspace_bytes = 0
+
+    def __init__(self, p: RowsProblem):
+        self.run = _rows_task(cross_entropy_kernel, p, "x labels losses p ignore smoothing").run

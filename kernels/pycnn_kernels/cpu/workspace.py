@@ -10,9 +10,18 @@ import threading
 import numpy as np
 
 from pycnn_kernels.cpu.host import item_bytes
-from pycnn_kernels.memory import ALIGNMENT
+from pycnn_kernels.memory import ALIGNMENT, address
 
-_local = threading.local()
+
+class _Local(threading.local):
+    """One thread's buffer, how much of it can be used, and where that begins."""
+
+    def __init__(self) -> None:
+        self.buffer = np.empty(ALIGNMENT, np.uint8)
+        self.size, self.first = 0, -(-address(self.buffer) // ALIGNMENT) * ALIGNMENT
+
+
+_local = _Local()
 
 
 def aligned_bytes(elements: int, dtype: str) -> int:
@@ -23,8 +32,7 @@ def aligned_bytes(elements: int, dtype: str) -> int:
 
 def workspace(size: int) -> int:
     """The address of at least ``size`` bytes, aligned to a cache line, valid until this thread's next call."""
-    buffer = getattr(_local, "buffer", None)
-    if buffer is None or buffer.nbytes < size + ALIGNMENT:
-        buffer = _local.buffer = np.empty(size + ALIGNMENT, np.uint8)
-    address: int = buffer.ctypes.data
-    return -(-address // ALIGNMENT) * ALIGNMENT
+    if _local.size < size:
+        _local.buffer = np.empty(size + ALIGNMENT, np.uint8)
+        _local.size, _local.first = size, -(-address(_local.buffer) // ALIGNMENT) * ALIGNMENT
+    return _local.first
