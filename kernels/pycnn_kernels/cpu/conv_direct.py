@@ -306,13 +306,13 @@ def _add_wide_block(a, xs, dys, offsets, count, column, height, to, fresh, shape
     while r < height:
         there, target, left = shift(offsets, r), to + r * a.K, height - r
         if left >= WIDE_ROWS:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, WIDE_ROWS), None)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, WIDE_ROWS), None)
             r += WIDE_ROWS
         elif left >= 3:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 3), None)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 3), None)
             r += 3
         else:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, shape, None)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, shape, None)
             r += 1
 
 
@@ -322,31 +322,35 @@ def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edg
     r = 0
     while r < height:
         there, target, left = shift(offsets, r), to + r * a.K, height - r
-        if GRADIENT_ROWS > 9 and left % 9 == 0 and left <= 27:  # the 27 rows of a 3x3 kernel on 3 channels
-            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 9), edge)
+        if GRADIENT_ROWS > 9 and left >= 9 and there[8] - there[0] == 8 and left % GRADIENT_ROWS:
+            # A row of 3 taps of 3 channels. Neighbours need no table, which counts where there is but one vector.
+            _add_tile(a, xs, dys, there[0], None, count, column, target, fresh, with_rows(shape, 9), edge)
             r += 9
         elif left >= GRADIENT_ROWS:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, GRADIENT_ROWS), edge)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, GRADIENT_ROWS), edge)
             r += GRADIENT_ROWS
         elif left >= 4:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 4), edge)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 4), edge)
             r += 4
         elif left >= 2:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, with_rows(shape, 2), edge)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, with_rows(shape, 2), edge)
             r += 2
         else:
-            _add_tile(a, xs, dys, there, count, column, target, fresh, shape, edge)
+            _add_tile(a, xs, dys, 0, there, count, column, target, fresh, shape, edge)
             r += 1
 
 
 @njit(error_model="numpy")
-def _add_tile(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
-    """``dw[to + m * K:] += sum over i of x[xs[i] + offsets[m]] * dy[dys[i] + column:]`` for the rows m of a tile."""
+def _add_tile(a, xs, dys, offset, offsets, count, column, to, fresh, shape, edge):
+    """``dw[to + m * K:] += sum over i of x[xs[i] + offset(m)] * dy[dys[i] + column:]`` for the rows m of a tile.
+
+    ``offset(m)`` is ``offset + offsets[m]``, or ``offset + m`` where offsets is None.
+    """
     acc = tile_zeros(shape)
     if not fresh:
         acc = tile_load(acc, a.dw, to, a.K, edge)
     for i in range(count):
-        acc = tile_multiply_add(acc, a.x, xs[i], offsets, a.dy, dys[i] + column, edge)
+        acc = tile_multiply_add(acc, a.x, xs[i] + offset, offsets, a.dy, dys[i] + column, edge)
     tile_store(acc, a.dw, to, a.K, edge)
 
 

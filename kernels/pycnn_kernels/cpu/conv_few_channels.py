@@ -140,9 +140,12 @@ def _pack(a, offsets, taps, packed, rows):
     to = 0
     for r in range(a.R):
         for t in range(taps):
-            for m in range(rows):
-                packed[to] = a.w[offsets[t * TAP_FIELDS + 1] + r * a.w_source + min(m, a.L - 1) * a.w_target]
-                to += 1
+            w = shift(a.w, offsets[t * TAP_FIELDS + 1] + r * a.w_source)
+            for m in range(a.L):
+                packed[to + m] = w[m * a.w_target]
+            for m in range(a.L, rows):
+                packed[to + m] = w[(a.L - 1) * a.w_target]
+            to += rows
 
 
 @njit(error_model="numpy")
@@ -210,7 +213,7 @@ def _taps_along(kernel: int, S: int, before: int, D: int) -> list[list[tuple[int
 
 
 #: Bytes of planes that stay in the second-level cache beside the source and the results.
-_PLANE_BYTES = 640 * 1024
+_PLANE_BYTES = 384 * 1024
 
 #: Bytes of planes that a thread may take where a band of a single row exceeds that.
 _MOST_PLANE_BYTES = 8 << 20
@@ -227,7 +230,8 @@ class _FewChannels:
         width = grid_w + last_w - first_w
         itemsize = item_bytes(p.dtype)
         band = _PLANE_BYTES // (R * width * itemsize) - (last_h - first_h)
-        band = min(max(band, 1), grid_h)
+        bands = max(-(-grid_h // max(band, 1)), 1)
+        band = -(-grid_h // bands)
         rows = band + last_h - first_h
         tile_rows = next(n for n in (1, 3, 4, 6, 8, 10) if n >= L)
         tile = _vectors(tile_rows) * lanes(p.dtype)
@@ -243,7 +247,6 @@ class _FewChannels:
                     for oh, kh in g.vertical[r_h]
                     for ow, kw in g.horizontal[r_w]
                 ]
-        bands = -(-grid_h // band)
         most_taps = max(phase[3] for phase in phases) if phases else 0
         scratch = aligned_bytes(R * plane + tile_rows * (results + most_taps * R), p.dtype)
         self.workspace_bytes = scratch * most_threads()
