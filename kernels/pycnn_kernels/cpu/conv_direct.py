@@ -22,10 +22,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
 from pycnn_kernels.cpu.elementwise import sum_parts
-from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
-from pycnn_kernels.cpu.layout import padding, to_channels_first, to_channels_last, transposition
+from pycnn_kernels.cpu.layout import padding, to_channels_last, transposition
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -43,7 +44,7 @@ from pycnn_kernels.cpu.tile import (
     tile_zeros,
     with_rows,
 )
-from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
+from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.problem import ConvProblem
 
 #: Vectors in a whole block of columns, and the rows of its tile.
@@ -569,79 +570,26 @@ def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
     return segments, offsets
 
 
-class _Scratch:
-    """Divides one workspace into named pieces."""
+class _Direct:
+    """The core of forward and input gradient: the gather kernel."""
 
-    def __init__(self, dtype: str):
-        self.dtype, self.size = dtype, 0
+    def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
+        self._gather = _gather_task(p, forward)
 
-    def reserve(self, elements: int) -> int:
-        """The offset of room for ``elements``."""
-        offset = self.size
-        self.size += aligned_bytes(elements, self.dtype)
-        return offset
+    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
+        self._gather.run(src, w, bias, dst)
 
 
-class DirectForward:
+class DirectForward(Forward):
     """``y = activation(x * w + b)``."""
 
-    def __init__(self, p: ConvProblem):
-        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
-        R, T = p.C // p.G, math.prod(p.kernel)
-        scratch = _Scratch(p.dtype)
-        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
-        if self._channels_first:
-            self._x_at, self._y_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
-            self._read = to_channels_last(p.dtype, p.N, p.C, pixels)
-            self._write = to_channels_first(p.dtype, p.N, p.K, out_pixels)
-        if self._filters_first:
-            self._w_at = scratch.reserve(math.prod(p.w_shape))
-            self._turn_weights = transposition(p.dtype, (R, p.K, T), (T, R * T), (p.K, R * p.K))
-        self._gather = _gather_task(p, forward=True)
-        self.workspace_bytes = scratch.size
-
-    def run(self, x: int, w: int, b: int, y: int) -> None:
-        base = workspace(self.workspace_bytes)
-        if self._filters_first:
-            self._turn_weights.run(w, base + self._w_at)
-            w = base + self._w_at
-        if self._channels_first:
-            self._read.run(x, base + self._x_at)
-            self._gather.run(base + self._x_at, w, b, base + self._y_at)
-            self._write.run(base + self._y_at, y)
-        else:
-            self._gather.run(x, w, b, y)
+    make_core = _Direct
 
 
-class DirectInputGradient:
-    """``dx`` from ``dy`` and ``w``: a gather over the weights, transposed and reversed in the workspace."""
+class DirectInputGradient(InputGradient):
+    """``dx`` from ``dy`` and ``w``."""
 
-    def __init__(self, p: ConvProblem):
-        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
-        R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
-        scratch = _Scratch(p.dtype)
-        self._last_tap = scratch.reserve(math.prod(p.w_shape)) + (T - 1) * K * R * item_bytes(p.dtype)
-        if p.weight_layout == "HWIO":
-            self._turn_weights = transposition(p.dtype, (T, R, K), (R * K, K), (-K * R, R))
-        else:
-            self._turn_weights = transposition(p.dtype, (K, R, T), (R * T, T), (R, -K * R))
-        self._channels_first = p.layout == "channels_first"
-        if self._channels_first:
-            self._dy_at, self._dx_at = scratch.reserve(p.N * K * out_pixels), scratch.reserve(p.N * p.C * pixels)
-            self._read = to_channels_last(p.dtype, p.N, K, out_pixels)
-            self._write = to_channels_first(p.dtype, p.N, p.C, pixels)
-        self._gather = _gather_task(p, forward=False)
-        self.workspace_bytes = scratch.size
-
-    def run(self, dy: int, w: int, dx: int) -> None:
-        base = workspace(self.workspace_bytes)
-        self._turn_weights.run(w, base + self._last_tap)
-        if self._channels_first:
-            self._read.run(dy, base + self._dy_at)
-            self._gather.run(base + self._dy_at, base, 0, base + self._dx_at)
-            self._write.run(base + self._dx_at, dx)
-        else:
-            self._gather.run(dy, base, 0, dx)
+    make_core = _Direct
 
 
 class DirectWeightGradient:
@@ -650,7 +598,7 @@ class DirectWeightGradient:
     def __init__(self, p: ConvProblem):
         q = _padded(p) or p
         pixels, out_pixels = math.prod(p.size), math.prod(p.output)
-        scratch = _Scratch(p.dtype)
+        scratch = Scratch(p.dtype)
         self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
         if self._channels_first:
             self._x_at, self._dy_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)

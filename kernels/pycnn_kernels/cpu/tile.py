@@ -19,6 +19,8 @@ process, and Numba's cache would never hit.
 
 from __future__ import annotations
 
+import math
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
@@ -370,6 +372,74 @@ def tile_multiply_vectors(typing_context, tile, a, a_index, rows, b, b_index, co
         return accumulators
 
     return tile(tile, a, a_index, rows, b, b_index, columns), generate
+
+
+class Term:
+    """One vector of a tile inside an intrinsic, so that a transform can be written as it stands in a paper."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    def __add__(self, other: Term) -> Term:
+        return Term(self.builder, self.builder.fadd(self.value, other.value, flags=("contract",)))
+
+    def __sub__(self, other: Term) -> Term:
+        return Term(self.builder, self.builder.fsub(self.value, other.value, flags=("contract",)))
+
+    def __rmul__(self, factor: float) -> Term:
+        vector = self.value.type
+        spread = ir.Constant(vector, [float(factor)] * vector.count)
+        return Term(self.builder, self.builder.fmul(spread, self.value, flags=("contract",)))
+
+
+def transform_both_ways(tile: TileType, transform, out: int):
+    """The result type and the code of ``transform`` applied to the columns of a square, then to its rows.
+
+    The tile holds the square row by row, one vector an element. ``transform`` takes a list of n terms and returns
+    ``out`` of them; it may use ``+``, ``-`` and a number times a term.
+    """
+    n = math.isqrt(tile.rows)
+    result = TileType(tile.dtype, out * out, 1)
+
+    def generate(context, builder, signature, arguments):
+        emit = _Emitter(builder, tile)
+        square = [[Term(builder, emit.get(arguments[0], i * n + j, 0)) for j in range(n)] for i in range(n)]
+        columns = [transform([square[i][j] for i in range(n)]) for j in range(n)]
+        rows = [transform([columns[j][i] for j in range(n)]) for i in range(out)]
+        accumulators = result.zeros()
+        for i in range(out):
+            for j in range(out):
+                accumulators = _Emitter(builder, result).set(accumulators, rows[i][j].value, i * out + j, 0)
+        return accumulators
+
+    return result, generate
+
+
+@intrinsic
+def tile_add(typing_context, tile, other):
+    """The sum of two tiles of one shape."""
+
+    def generate(context, builder, signature, arguments):
+        emit = _Emitter(builder, tile)
+        accumulators = arguments[0]
+        for m in range(tile.rows):
+            for j in range(tile.vectors):
+                total = builder.fadd(emit.get(arguments[0], m, j), emit.get(arguments[1], m, j))
+                accumulators = emit.set(accumulators, total, m, j)
+        return accumulators
+
+    return tile(tile, other), generate
+
+
+@intrinsic
+def elements_between(typing_context, first, second):
+    """How many elements ``second`` lies behind ``first``; both pointers are aligned to their elements."""
+
+    def generate(context, builder, signature, arguments):
+        begin, end = (builder.ptrtoint(pointer, INT64) for pointer in arguments)
+        return builder.sdiv(builder.sub(end, begin), ir.Constant(INT64, first.dtype.bitwidth // 8))
+
+    return types.int64(first, second), generate
 
 
 @intrinsic

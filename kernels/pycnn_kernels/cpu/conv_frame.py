@@ -1,0 +1,111 @@
+"""The frame around a convolution's kernels: arrays in any layout, kernels in channels last.
+
+An algorithm is written for x and y in channels last and for weights with a matrix (source channels, target
+channels) for each tap. The frame brings arrays of other layouts there and back, through the workspace. An algorithm
+gives it a *core*, made by ``core(problem, forward, scratch)`` and run by ``core.run(base, src, w, bias, dst)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from pycnn_kernels.cpu.host import item_bytes
+from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last, transposition
+from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
+from pycnn_kernels.problem import ConvProblem
+
+
+class Scratch:
+    """Divides one workspace into named pieces."""
+
+    def __init__(self, dtype: str):
+        self.dtype, self.size = dtype, 0
+
+    def reserve(self, elements: int) -> int:
+        """The offset of room for ``elements``."""
+        offset = self.size
+        self.size += aligned_bytes(elements, self.dtype)
+        return offset
+
+
+class Core(Protocol):
+    """The part of an algorithm that computes, in channels last.
+
+    ``base`` is the workspace; src, w, bias and dst are addresses. The weights of the forward are (T, R, K); those of
+    the input gradient are (T, K, R) with the taps in reverse, so that both are a correlation of src with w.
+    """
+
+    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None: ...
+
+
+MakeCore = Callable[[ConvProblem, bool, Scratch], Core]
+
+
+class Forward:
+    """``y = activation(x * w + b)`` in any layout. A subclass says which core."""
+
+    make_core: MakeCore
+
+    def __init__(self, p: ConvProblem):
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
+        R, T = p.C // p.G, math.prod(p.kernel)
+        scratch = Scratch(p.dtype)
+        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
+        if self._channels_first:
+            self._x_at, self._y_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
+            self._read = to_channels_last(p.dtype, p.N, p.C, pixels)
+            self._write = to_channels_first(p.dtype, p.N, p.K, out_pixels)
+        if self._filters_first:
+            self._w_at = scratch.reserve(math.prod(p.w_shape))
+            self._turn_weights = transposition(p.dtype, (R, p.K, T), (T, R * T), (p.K, R * p.K))
+        self._core = type(self).make_core(p, True, scratch)
+        self.workspace_bytes = scratch.size
+
+    def run(self, x: int, w: int, b: int, y: int) -> None:
+        base = workspace(self.workspace_bytes)
+        if self._filters_first:
+            self._turn_weights.run(w, base + self._w_at)
+            w = base + self._w_at
+        if self._channels_first:
+            self._read.run(x, base + self._x_at)
+            self._core.run(base, base + self._x_at, w, b, base + self._y_at)
+            self._write.run(base + self._y_at, y)
+        else:
+            self._core.run(base, x, w, b, y)
+
+
+class InputGradient:
+    """``dx`` from ``dy`` and ``w`` in any layout; the weights are transposed and reversed in the workspace."""
+
+    make_core: MakeCore
+
+    def __init__(self, p: ConvProblem):
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
+        R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
+        scratch = Scratch(p.dtype)
+        self._w_at = scratch.reserve(math.prod(p.w_shape))
+        self._last_tap = self._w_at + (T - 1) * K * R * item_bytes(p.dtype)
+        if p.weight_layout == "HWIO":
+            self._turn_weights = transposition(p.dtype, (T, R, K), (R * K, K), (-K * R, R))
+        else:
+            self._turn_weights = transposition(p.dtype, (K, R, T), (R * T, T), (R, -K * R))
+        self._channels_first = p.layout == "channels_first"
+        if self._channels_first:
+            self._dy_at, self._dx_at = scratch.reserve(p.N * K * out_pixels), scratch.reserve(p.N * p.C * pixels)
+            self._read = to_channels_last(p.dtype, p.N, K, out_pixels)
+            self._write = to_channels_first(p.dtype, p.N, p.C, pixels)
+        self._core = type(self).make_core(p, False, scratch)
+        self.workspace_bytes = scratch.size
+
+    def run(self, dy: int, w: int, dx: int) -> None:
+        base = workspace(self.workspace_bytes)
+        w_turned = base + self._w_at
+        self._turn_weights.run(w, base + self._last_tap)
+        if self._channels_first:
+            self._read.run(dy, base + self._dy_at)
+            self._core.run(base, base + self._dy_at, w_turned, 0, base + self._dx_at)
+            self._write.run(base + self._dx_at, dx)
+        else:
+            self._core.run(base, dy, w_turned, 0, dx)

@@ -1,0 +1,319 @@
+"""Winograd convolution F(4x4, 3x3): 36 multiplications for 16 results of a 3x3 kernel, instead of 144.
+
+A tile of 4 x 4 results is ``A^T [(G g G^T) * (B^T d B)] A`` of its 6 x 6 patch d of the source and the kernel g, where
+``*`` multiplies element by element. Summed over channels, the element-by-element products of many tiles become 36
+matrix products, (tiles, R) x (R, L), which is where the time goes. From Lavin and Gray, "Fast Algorithms for
+Convolutional Neural Networks" (2015), whose points 0, 1, -1, 2, -2 and infinity these are. The transforms round more
+than a direct sum: about 1e-5 of the largest result in float32, where direct sums have 1e-6.
+
+The input gradient of a convolution is the same correlation, of dy with the transposed, reversed weights.
+
+A NaN or an infinity in the source reaches all results of the tiles whose patches it lies in, as NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+from numba.extending import intrinsic
+
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.launch import Task, kernel, most_threads
+from pycnn_kernels.cpu.tile import (
+    elements_between,
+    lanes_of,
+    local_table,
+    rows_of,
+    shift,
+    tile_add,
+    tile_fill_rows,
+    tile_load,
+    tile_load_rows,
+    tile_multiply_add,
+    tile_relu,
+    tile_shape,
+    tile_store,
+    tile_store_rows,
+    tile_zeros,
+    transform_both_ways,
+    vectors_of,
+)
+from pycnn_kernels.problem import ConvProblem
+
+#: Results of a tile along one axis, and elements of its patch.
+M, PATCH = 4, 6
+POINTS, RESULTS = PATCH * PATCH, M * M
+
+#: Vectors in a block of columns and the rows of its tile; a last block of half the width has a tile of its own.
+VECTORS, ROWS = SIMD.wide_tile
+HALF, HALF_ROWS = VECTORS // 2, SIMD.tile_rows
+
+#: Source channels of one piece of the weights' transform.
+CHANNELS = 8
+
+
+def input_transform(d):
+    """``B^T d`` of 6 elements.
+
+    >>> input_transform([0, 0, 1, 0, 0, 0])
+    [-5, -4, -4, -1, -1, 0]
+    """
+    even, odd = d[4] - 4 * d[2], d[3] - 4 * d[1]
+    even_2, odd_2 = d[4] - d[2], 2 * (d[3] - d[1])
+    return [
+        4 * d[0] - 5 * d[2] + d[4],
+        even + odd,
+        even - odd,
+        even_2 + odd_2,
+        even_2 - odd_2,
+        4 * d[1] - 5 * d[3] + d[5],
+    ]
+
+
+def weight_transform(g):
+    """``G g`` of 3 elements: 6."""
+    even, odd = -1 / 6 * (g[0] + g[2]), 1 / 6 * g[1]
+    even_2, odd_2 = 1 / 24 * g[0] + 1 / 6 * g[2], 1 / 12 * g[1]
+    return [1 / 4 * g[0], even - odd, even + odd, even_2 + odd_2, even_2 - odd_2, 1 * g[2]]
+
+
+def output_transform(m):
+    """``A^T m`` of 6 elements: 4."""
+    sum_1, sum_2 = m[1] + m[2], m[3] + m[4]
+    difference_1, difference_2 = m[1] - m[2], m[3] - m[4]
+    return [
+        m[0] + sum_1 + sum_2,
+        difference_1 + 2 * difference_2,
+        sum_1 + 4 * sum_2,
+        difference_1 + 8 * difference_2 + m[5],
+    ]
+
+
+@intrinsic
+def tile_transform_input(typing_context, tile):
+    """``B^T d B`` of a patch, 36 vectors of channels."""
+    result, generate = transform_both_ways(tile, input_transform, PATCH)
+    return result(tile), generate
+
+
+@intrinsic
+def tile_transform_weights(typing_context, tile):
+    """``G g G^T`` of a kernel, 9 vectors of columns: 36."""
+    result, generate = transform_both_ways(tile, weight_transform, PATCH)
+    return result(tile), generate
+
+
+@intrinsic
+def tile_transform_output(typing_context, tile):
+    """``A^T m A`` of 36 vectors of columns: 16."""
+    result, generate = transform_both_ways(tile, output_transform, M)
+    return result(tile), generate
+
+
+@kernel(w="array", u="array", R="int", L="int", chunks="int", w_tap="int", w_row="int", u_point="int")
+def winograd_weights_kernel(a, item, worker):
+    """``u[block, point, r, column] = (G w[:, r, l] G^T)[point]`` for CHANNELS channels of one block of columns.
+
+    w (9, R, L), its rows ``w_row`` and its taps ``w_tap`` elements apart. In u a block has 36 points, ``u_point``
+    elements apart, each R rows of a block's width; columns beyond L are zeros.
+    """
+    block, first = item // a.chunks, item % a.chunks * CHANNELS
+    width = VECTORS * lanes_of(a.w)
+    to = shift(a.u, block * POINTS * a.u_point)
+    for r in range(first, min(first + CHANNELS, a.R)):
+        for at in range(0, width, lanes_of(a.w)):
+            column = block * width + at
+            g = tile_zeros(tile_shape(a.w, 9, 1))
+            if column + lanes_of(a.w) <= a.L:
+                g = tile_load(g, a.w, r * a.w_row + column, a.w_tap, None)
+            elif column < a.L:
+                g = tile_load(g, a.w, r * a.w_row + column, a.w_tap, a.L - column)
+            tile_store(tile_transform_weights(g), to, r * width + at, a.u_point, None)
+
+
+@kernel(
+    src="array", u="array", bias="array", dst="array", scratch="array",
+    N="int", SH="int", SW="int", R="int", TH="int", TW="int", L="int", has_bias="int", relu="int",
+    top="int", left="int", tiles_h="int", tiles_w="int", tiles="int", block_tiles="int",
+    blocks="int", groups="int", group_blocks="int",
+    depth="int", v_point="int", u_point="int", m_point="int", scratch_size="int",
+)  # fmt: skip
+def winograd_kernel(a, item, worker):
+    """``dst[n, i, j, l] = bias[l] + sum over (kh, kw, r) of src[n, i - top + kh, j - left + kw, r] * w[kh, kw, r, l]``.
+
+    src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; u is the transform of w, see
+    :func:`winograd_weights_kernel`. A piece of work is ``block_tiles`` tiles, numbered over all images, and
+    ``group_blocks`` blocks of columns. Its scratch, ``scratch_size`` elements, holds the transformed patches v (36
+    points, tiles, ``depth``), the products m of one block of columns (36 points, tiles, columns), a row of zeros and
+    a row for results that do not exist. Bits repeat: a result is computed by one piece.
+    """
+    group, block = item % a.groups, item // a.groups
+    first = block * a.block_tiles
+    count = min(a.block_tiles, a.tiles - first)
+    v = shift(a.scratch, worker * a.scratch_size)
+    m = shift(v, POINTS * a.v_point)
+    nothing = shift(m, POINTS * a.m_point)
+    nowhere = shift(nothing, a.depth)
+    for i in range(a.depth):
+        nothing[i] = 0
+    _read_patches(a, first, count, v, elements_between(a.src, nothing))
+    width = VECTORS * lanes_of(a.src)
+    for b in range(group * a.group_blocks, min((group + 1) * a.group_blocks, a.blocks)):
+        u = shift(a.u, b * POINTS * a.u_point)
+        for point in range(POINTS):
+            there, weights, to = shift(v, point * a.v_point), shift(u, point * a.u_point), shift(m, point * a.m_point)
+            if a.L - b * width > HALF * lanes_of(a.src):
+                _multiply(a, there, weights, to, count, width, tile_shape(a.src, ROWS, VECTORS))
+            else:
+                _multiply(a, there, weights, to, count, width, tile_shape(a.src, HALF_ROWS, HALF))
+        _write(a, first, count, m, b * width, elements_between(a.dst, nowhere))
+
+
+@njit(error_model="numpy")
+def _read_patches(a, first, count, v, nothing):
+    """The transformed patches of the tiles from ``first`` on; ``nothing``: where zeros lie, seen from src."""
+    there = local_table(POINTS)
+    for t in range(count):
+        tile = first + t
+        n, row, column = tile // (a.tiles_h * a.tiles_w), tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
+        for i in range(PATCH):
+            h = row * M - a.top + i
+            for j in range(PATCH):
+                w = column * M - a.left + j
+                inside = 0 <= h < a.SH and 0 <= w < a.SW
+                there[i * PATCH + j] = ((n * a.SH + h) * a.SW + w) * a.R if inside else nothing
+        whole = a.R - a.R % lanes_of(a.src)
+        for r in range(0, whole, lanes_of(a.src)):
+            d = tile_load_rows(tile_zeros(tile_shape(a.src, POINTS, 1)), a.src, r, there, None)
+            tile_store(tile_transform_input(d), v, t * a.depth + r, a.v_point, None)
+        if whole < a.R:
+            d = tile_load_rows(tile_zeros(tile_shape(a.src, POINTS, 1)), a.src, whole, there, a.R - whole)
+            tile_store(tile_transform_input(d), v, t * a.depth + whole, a.v_point, None)
+
+
+@njit(error_model="numpy")
+def _multiply(a, v, u, m, count, width, shape):
+    """``m[t, l] = sum over r of v[t, r] * u[r, l]`` for the tiles of one point; the last rows may be of no tile."""
+    rows = local_table(16)
+    for i in range(rows_of(shape)):
+        rows[i] = i * a.depth
+    R, depth = a.R, a.depth
+    for t in range(0, count, rows_of(shape)):
+        acc = tile_zeros(shape)
+        b = 0
+        for r in range(t * depth, t * depth + R):
+            acc = tile_multiply_add(acc, v, r, rows, u, b, None)
+            b += width
+        tile_store(acc, m, t * width, width, None)
+
+
+@njit(error_model="numpy")
+def _write(a, first, count, m, column, nowhere):
+    """The results of one block of columns; ``nowhere``: a place that nobody reads, seen from dst."""
+    to = local_table(RESULTS)
+    width = VECTORS * lanes_of(a.src)
+    for t in range(count):
+        tile = first + t
+        n, row, place = tile // (a.tiles_h * a.tiles_w), tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
+        for i in range(M):
+            h = row * M + i
+            for j in range(M):
+                w = place * M + j
+                to[i * M + j] = ((n * a.TH + h) * a.TW + w) * a.L if h < a.TH and w < a.TW else nowhere
+        for at in range(0, min(width, a.L - column), lanes_of(a.src)):
+            if column + at + lanes_of(a.src) <= a.L:
+                _write_vector(a, m, t * width + at, column + at, to, None)
+            else:
+                _write_vector(a, m, t * width + at, column + at, to, a.L - column - at)
+
+
+@njit(error_model="numpy")
+def _write_vector(a, m, at, column, to, edge):
+    """One vector of columns of one tile's results, from ``m[point, at]``."""
+    y = tile_transform_output(tile_load(tile_zeros(tile_shape(a.src, POINTS, 1)), m, at, a.m_point, None))
+    if a.has_bias:
+        y = tile_add(y, tile_fill_rows(tile_zeros(tile_shape(a.src, RESULTS, 1)), a.bias, column, edge))
+    if a.relu:
+        y = tile_relu(y)
+    tile_store_rows(y, a.dst, column, to, edge)
+
+
+#: Bytes of patches and products of one piece, beside its weights, in the second-level cache.
+_PIECE_BYTES = 512 * 1024
+#: Pieces of work at least, for the threads to share.
+_PIECES = 8
+
+
+class _Winograd:
+    """The core of forward and input gradient."""
+
+    def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
+        (_, (top, _), (left, _)) = p.padding
+        if forward:
+            (_, SH, SW), (_, TH, TW), R, L = p.size, p.output, p.C, p.K
+        else:
+            (_, SH, SW), (_, TH, TW), R, L = p.output, p.size, p.K, p.C
+            top, left = 2 - top, 2 - left
+        lane_count, threads = lanes(p.dtype), most_threads()
+        width = VECTORS * lane_count
+        tiles_h, tiles_w = -(-TH // M), -(-TW // M)
+        tiles = p.N * tiles_h * tiles_w
+        # One more cache line between points than they take: distances of a power of two would share cache sets.
+        line = 64 // item_bytes(p.dtype)
+        depth = -(-R // lane_count) * lane_count
+        step = math.lcm(ROWS, HALF_ROWS)
+        wanted = _PIECE_BYTES // (POINTS * (depth + width) * item_bytes(p.dtype))
+        wanted = max(wanted // step, 2 if R <= 64 else 4) * step
+        pieces = max(-(-tiles // wanted), 1)
+        block_tiles = -(--(-tiles // pieces) // step) * step if tiles > step else step
+        blocks = -(-L // width)
+        groups = min(blocks, -(-_PIECES // pieces))
+        group_blocks = -(-blocks // groups)
+        groups = -(-blocks // group_blocks)
+        u_point, v_point, m_point = R * width + line, block_tiles * depth + line, block_tiles * width + line
+        self._u_at = scratch.reserve(blocks * POINTS * u_point)
+        each = POINTS * (v_point + m_point) + depth + -(-L // lane_count) * lane_count
+        each = -(-each // line) * line
+        self._scratch_at = scratch.reserve(threads * each)
+        chunks = -(-R // CHANNELS)
+        self._transform = Task(
+            winograd_weights_kernel, p.dtype, blocks * chunks, "w u",
+            R=R, L=L, chunks=chunks, w_tap=R * L, w_row=L, u_point=u_point,
+        )  # fmt: skip
+        self._convolve = Task(
+            winograd_kernel, p.dtype, -(-tiles // block_tiles) * groups, "src u bias dst scratch",
+            N=p.N, SH=SH, SW=SW, R=R, TH=TH, TW=TW, L=L,
+            has_bias=forward and p.bias, relu=forward and p.activation == "relu",
+            top=top, left=left, tiles_h=tiles_h, tiles_w=tiles_w, tiles=tiles, block_tiles=block_tiles,
+            blocks=blocks, groups=groups, group_blocks=group_blocks,
+            depth=depth, v_point=v_point, u_point=u_point, m_point=m_point, scratch_size=each,
+        )  # fmt: skip
+
+    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
+        self._transform.run(w, base + self._u_at)
+        self._convolve.run(src, base + self._u_at, bias, dst, base + self._scratch_at)
+
+
+class WinogradForward(Forward):
+    """``y = activation(x * w + b)``."""
+
+    make_core = _Winograd
+
+
+class WinogradInputGradient(InputGradient):
+    """``dx`` from ``dy`` and ``w``."""
+
+    make_core = _Winograd
+
+
+def winograd_supports(p: ConvProblem) -> str | None:
+    """None for a problem that Winograd's algorithm can do, otherwise the reason why not."""
+    if p.kernel != (1, 3, 3) or p.size[0] > 1:
+        return f"kernels of 3 x 3 on images; received {' x '.join(map(str, p.kernel[3 - p.rank :]))}"
+    if p.stride != (1, 1, 1) or p.dilation != (1, 1, 1):
+        return f"stride 1 and dilation 1; received {p.stride[1:]} and {p.dilation[1:]}"
+    if p.G > 1:
+        return f"one group; received {p.G}"
+    return None
