@@ -78,7 +78,8 @@ def test_conv2d(data: st.DataObject) -> None:
 
 def test_conv2d_in_single_precision() -> None:
     arrays = [a.astype(np.float32) for a in (normal(2, 16, 12, 12), normal(33, 16, 3, 3), normal(33))]
-    compare(lambda functional, *inputs: functional.conv2d(*inputs, padding=1), *arrays, bound=3e-6)
+    # Winograd's transforms round ten times as much as a sum of products.
+    compare(lambda functional, *inputs: functional.conv2d(*inputs, padding=1), *arrays, bound=3e-5)
 
 
 @st.composite

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from pycnn_kernels.cpu import conv_direct, conv_few_channels, conv_few_filters, elementwise, optimizer, pool, softmax
+from pycnn_kernels.cpu import (
+    conv_direct,
+    conv_few_channels,
+    conv_few_filters,
+    conv_winograd,
+    elementwise,
+    optimizer,
+    pool,
+    softmax,
+)
 
 
 class Prepared(Protocol):
@@ -52,6 +61,7 @@ def _positions_fit(problem: Any) -> str | None:
 
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
+_WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [
@@ -62,6 +72,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_few_channels.few_channels_supports_forward,
             conv_few_channels.few_channels_suits,
         ),
+        Algorithm(
+            "winograd",
+            conv_winograd.WinogradForward,
+            _WINOGRAD,
+            conv_winograd.winograd_supports,
+            conv_winograd.winograd_suits_forward,
+        ),
         Algorithm("direct", conv_direct.DirectForward, _DIRECT),
     ],
     ("cpu", "conv_input_gradient"): [
@@ -71,6 +88,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
             conv_few_channels.few_channels_supports_input_gradient,
             conv_few_channels.few_channels_suits,
+        ),
+        Algorithm(
+            "winograd",
+            conv_winograd.WinogradInputGradient,
+            _WINOGRAD,
+            conv_winograd.winograd_supports,
+            conv_winograd.winograd_suits_input_gradient,
         ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
     ],

@@ -152,13 +152,18 @@ def run_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np
     }
 
 
+#: Errors of algorithms that round more than a sum of products, against the largest result.
+BOUNDS = {("winograd", "float32"): 3e-5}
+
+
 def check_conv(p: ConvProblem) -> None:
     """All three operations of a problem, by every algorithm, against the oracle."""
     arrays = conv_arrays(p)
     found, expected = run_conv(p, **arrays), expected_conv(p, **arrays)
     for name, array in found.items():
         assert array.dtype == p.dtype
-        oracle.assert_close(array, expected[name.split()[0]])
+        result, algorithm = name.split()
+        oracle.assert_close(array, expected[result], BOUNDS.get((algorithm, p.dtype)))
 
 
 def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:

@@ -331,7 +331,8 @@ def test_infinity_flows_through(form: dict[str, str]) -> None:
 def test_padding_never_meets_a_weight(C: int, stride: int, form: dict[str, str]) -> None:
     """0 * inf is NaN: an infinite weight at a tap that lies in the padding must not be multiplied at all.
 
-    Except by the few_channels algorithm, whose planes have zeros around them, as its description says.
+    Except by few_channels, whose planes have zeros around them, and by winograd, which adds the elements of a patch
+    before it multiplies, as their descriptions say.
     """
     p = conv_problem(N=1, C=C, K=17, size=(6, 7), padding=1, stride=stride, **form)
     arrays = conv_arrays(p)
@@ -341,7 +342,7 @@ def test_padding_never_meets_a_weight(C: int, stride: int, form: dict[str, str])
     meets = np.outer(*(np.isin((np.arange(n) + 1) / stride, range(m)) for n, m in zip(p.size[1:], p.output[1:])))
     for name, array in run_conv(p, **arrays).items():
         plane = oracle.channels_last(array, p.layout)[0, :, :, 0]
-        if name == "dx few_channels":
+        if name.endswith(("few_channels", "winograd")):
             continue
         if name.startswith("y"):
             np.testing.assert_array_equal(np.isinf(plane), inside_of(plane.shape, first=1), err_msg=name)
@@ -368,14 +369,26 @@ def test_results_are_new_arrays(form: dict[str, str]) -> None:
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize("channels", [64, 256, 512])
+def test_rounding_of_deep_sums(channels: int) -> None:
+    """In float32 against float64, relative to the largest result: direct within 3e-6, Winograd within 3e-5."""
+    p = conv_problem(N=1, C=channels, K=channels, size=12, padding=1, bias=True)
+    arrays = conv_arrays(p)
+    double = p._replace(dtype="float64")
+    exact = run_conv(double, **{name: array.astype(np.float64) for name, array in arrays.items()})
+    for name, array in run_conv(p, **arrays).items():
+        result, algorithm = name.split()
+        oracle.assert_close(array, exact[f"{result} direct"], 3e-5 if algorithm == "winograd" else 3e-6)
+
+
 def test_workspace_is_bounded_by_the_arrays() -> None:
     """No im2col buffer: channels last needs no scratch memory forward, and the weights' size for dx."""
     p = conv_problem(N=8, C=64, K=64, size=32, padding=1)
     weights = 4 * int(np.prod(p.w_shape))
-    assert plan_for("conv_forward", p).workspace_bytes == 0
-    assert plan_for("conv_input_gradient", p).workspace_bytes <= weights + 64
+    assert plan_for("conv_forward", p, algorithm="direct").workspace_bytes == 0
+    assert plan_for("conv_input_gradient", p, algorithm="direct").workspace_bytes <= weights + 64
     largest = 4 * max(int(np.prod(p.x_shape)), int(np.prod(p.y_shape)))
-    assert plan_for("conv_weight_gradient", p).workspace_bytes < largest
+    assert plan_for("conv_weight_gradient", p, algorithm="direct").workspace_bytes < largest
 
 
 def test_plans_of_many_shapes_do_not_mix() -> None:

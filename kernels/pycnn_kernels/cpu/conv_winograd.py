@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
@@ -38,9 +39,8 @@ from pycnn_kernels.cpu.tile import (
     tile_store_rows,
     tile_zeros,
     transform_both_ways,
-    vectors_of,
 )
-from pycnn_kernels.problem import ConvProblem
+from pycnn_kernels.problem import ConvProblem, Triple
 
 #: Results of a tile along one axis, and elements of its patch.
 M, PATCH = 4, 6
@@ -112,42 +112,53 @@ def tile_transform_output(typing_context, tile):
     return result(tile), generate
 
 
-@kernel(w="array", u="array", R="int", L="int", chunks="int", w_tap="int", w_row="int", u_point="int")
+@kernel(w="array", u="array", R="int", L="int", chunks="int", u_point="int")
 def winograd_weights_kernel(a, item, worker):
     """``u[block, point, r, column] = (G w[:, r, l] G^T)[point]`` for CHANNELS channels of one block of columns.
 
-    w (9, R, L), its rows ``w_row`` and its taps ``w_tap`` elements apart. In u a block has 36 points, ``u_point``
+    w (9, R, L). In u a block has 36 points, ``u_point``
     elements apart, each R rows of a block's width; columns beyond L are zeros.
     """
     block, first = item // a.chunks, item % a.chunks * CHANNELS
     width = VECTORS * lanes_of(a.w)
-    to = shift(a.u, block * POINTS * a.u_point)
-    for r in range(first, min(first + CHANNELS, a.R)):
-        for at in range(0, width, lanes_of(a.w)):
-            column = block * width + at
+    to = shift(a.u, block * POINTS * a.u_point + first * width)
+    _transform_weights(a, first, min(CHANNELS, a.R - first), block * width, to)
+
+
+@njit(error_model="numpy")
+def _transform_weights(a, first, channels, column, u):
+    """The weights of a block of columns, from ``column`` on, for ``channels`` channels from ``first`` on, into u."""
+    for r in range(channels):
+        for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
+            left = a.L - column - at
+            start = (first + r) * a.L + column + at
             g = tile_zeros(tile_shape(a.w, 9, 1))
-            if column + lanes_of(a.w) <= a.L:
-                g = tile_load(g, a.w, r * a.w_row + column, a.w_tap, None)
-            elif column < a.L:
-                g = tile_load(g, a.w, r * a.w_row + column, a.w_tap, a.L - column)
-            tile_store(tile_transform_weights(g), to, r * width + at, a.u_point, None)
+            if left >= lanes_of(a.w):
+                g = tile_load(g, a.w, start, a.R * a.L, None)
+            elif left > 0:
+                g = tile_load(g, a.w, start, a.R * a.L, left)
+            tile_store(tile_transform_weights(g), u, r * VECTORS * lanes_of(a.w) + at, a.u_point, None)
 
 
 @kernel(
-    src="array", u="array", bias="array", dst="array", scratch="array",
+    src="array", w="array", u="array", bias="array", dst="array", scratch="array", v_rows="table",
     N="int", SH="int", SW="int", R="int", TH="int", TW="int", L="int", has_bias="int", relu="int",
     top="int", left="int", tiles_h="int", tiles_w="int", tiles="int", block_tiles="int",
     blocks="int", groups="int", group_blocks="int",
-    depth="int", v_point="int", u_point="int", m_point="int", scratch_size="int",
+    depth="int", pass_channels="int", nowhere_size="int",
+    v_point="int", u_point="int", m_point="int", scratch_size="int",
 )  # fmt: skip
 def winograd_kernel(a, item, worker):
-    """``dst[n, i, j, l] = bias[l] + sum over (kh, kw, r) of src[n, i - top + kh, j - left + kw, r] * w[kh, kw, r, l]``.
+    """``dst[n, i, j, l] = bias[l] + sum over taps, r of src[n, i - top + kh, j - left + kw, r] * w[kh, kw, r, l]``.
 
-    src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; u is the transform of w, see
-    :func:`winograd_weights_kernel`. A piece of work is ``block_tiles`` tiles, numbered over all images, and
-    ``group_blocks`` blocks of columns. Its scratch, ``scratch_size`` elements, holds the transformed patches v (36
-    points, tiles, ``depth``), the products m of one block of columns (36 points, tiles, columns), a row of zeros and
-    a row for results that do not exist. Bits repeat: a result is computed by one piece.
+    src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; w (9, R, L). u is the transform of w,
+    see :func:`winograd_weights_kernel`. Or, where ``pass_channels`` is less than R, each piece transforms the weights
+    itself, so many channels at a time: large weights for a few tiles would not stay in any cache.
+
+    A piece of work is ``block_tiles`` tiles, numbered over all images, and ``group_blocks`` blocks of columns. Its
+    scratch, ``scratch_size`` elements, holds the transformed patches v (36 points, tiles, ``depth``), the products m of
+    one block of columns (36 points, tiles, columns), a row of zeros, a row for results that do not exist, and the
+    weights of one pass. Bits repeat: a result is computed by one piece.
     """
     group, block = item % a.groups, item // a.groups
     first = block * a.block_tiles
@@ -156,18 +167,22 @@ def winograd_kernel(a, item, worker):
     m = shift(v, POINTS * a.v_point)
     nothing = shift(m, POINTS * a.m_point)
     nowhere = shift(nothing, a.depth)
+    here = shift(nowhere, a.nowhere_size)
     for i in range(a.depth):
         nothing[i] = 0
     _read_patches(a, first, count, v, elements_between(a.src, nothing))
     width = VECTORS * lanes_of(a.src)
     for b in range(group * a.group_blocks, min((group + 1) * a.group_blocks, a.blocks)):
-        u = shift(a.u, b * POINTS * a.u_point)
-        for point in range(POINTS):
-            there, weights, to = shift(v, point * a.v_point), shift(u, point * a.u_point), shift(m, point * a.m_point)
+        for channel in range(0, max(a.R, 1), a.pass_channels):
+            channels = min(a.pass_channels, a.R - channel)
+            u = shift(a.u, b * POINTS * a.u_point)
+            if a.pass_channels < a.R:
+                u = here
+                _transform_weights(a, channel, channels, b * width, u)
             if a.L - b * width > HALF * lanes_of(a.src):
-                _multiply(a, there, weights, to, count, width, tile_shape(a.src, ROWS, VECTORS))
+                _multiply(a, v, u, m, count, channel, channels, tile_shape(a.src, ROWS, VECTORS))
             else:
-                _multiply(a, there, weights, to, count, width, tile_shape(a.src, HALF_ROWS, HALF))
+                _multiply(a, v, u, m, count, channel, channels, tile_shape(a.src, HALF_ROWS, HALF))
         _write(a, first, count, m, b * width, elements_between(a.dst, nowhere))
 
 
@@ -194,19 +209,24 @@ def _read_patches(a, first, count, v, nothing):
 
 
 @njit(error_model="numpy")
-def _multiply(a, v, u, m, count, width, shape):
-    """``m[t, l] = sum over r of v[t, r] * u[r, l]`` for the tiles of one point; the last rows may be of no tile."""
-    rows = local_table(16)
-    for i in range(rows_of(shape)):
-        rows[i] = i * a.depth
-    R, depth = a.R, a.depth
-    for t in range(0, count, rows_of(shape)):
-        acc = tile_zeros(shape)
-        b = 0
-        for r in range(t * depth, t * depth + R):
-            acc = tile_multiply_add(acc, v, r, rows, u, b, None)
-            b += width
-        tile_store(acc, m, t * width, width, None)
+def _multiply(a, v, u, m, count, channel, channels, shape):
+    """``m[point, t, l] (+)= sum over r of v[point, t, channel + r] * u[point, r, l]``; the last rows may be of no tile.
+
+    ``v_rows``, the offsets of a tile's rows, comes from outside: knowing them as multiples of ``depth``, the
+    compiler would keep all their values in registers, at the accumulators' expense (half the speed).
+    """
+    depth, rows, width = a.depth, a.v_rows, VECTORS * lanes_of(a.src)
+    for point in range(POINTS):
+        there, weights, to = shift(v, point * a.v_point), shift(u, point * a.u_point), shift(m, point * a.m_point)
+        for t in range(0, count, rows_of(shape)):
+            acc = tile_zeros(shape)
+            if channel > 0:
+                acc = tile_load(acc, to, t * width, width, None)
+            b = 0
+            for r in range(t * depth + channel, t * depth + channel + channels):
+                acc = tile_multiply_add(acc, there, r, rows, weights, b, None)
+                b += width
+            tile_store(acc, to, t * width, width, None)
 
 
 @njit(error_model="numpy")
@@ -242,8 +262,11 @@ def _write_vector(a, m, at, column, to, edge):
 
 #: Bytes of patches and products of one piece, beside its weights, in the second-level cache.
 _PIECE_BYTES = 512 * 1024
+#: Channels whose transformed weights of one block stay in the second-level cache; and up to how many blocks of tiles
+#: it costs less to transform the weights for each of them than to keep the transforms in memory.
+_PASS_CHANNELS, _FUSED_BLOCKS = 64, 2
 #: Pieces of work at least, for the threads to share.
-_PIECES = 8
+_PIECES = 4
 
 
 class _Winograd:
@@ -266,34 +289,42 @@ class _Winograd:
         step = math.lcm(ROWS, HALF_ROWS)
         wanted = _PIECE_BYTES // (POINTS * (depth + width) * item_bytes(p.dtype))
         wanted = max(wanted // step, 2 if R <= 64 else 4) * step
-        pieces = max(-(-tiles // wanted), 1)
+        pieces = max(round(tiles / wanted), 1)
         block_tiles = -(--(-tiles // pieces) // step) * step if tiles > step else step
         blocks = -(-L // width)
         groups = min(blocks, -(-_PIECES // pieces))
         group_blocks = -(-blocks // groups)
         groups = -(-blocks // group_blocks)
-        u_point, v_point, m_point = R * width + line, block_tiles * depth + line, block_tiles * width + line
-        self._u_at = scratch.reserve(blocks * POINTS * u_point)
-        each = POINTS * (v_point + m_point) + depth + -(-L // lane_count) * lane_count
-        each = -(-each // line) * line
+        tile_blocks = max(-(-tiles // block_tiles), 1)
+        self._fused = tile_blocks <= _FUSED_BLOCKS and R > _PASS_CHANNELS
+        pass_channels = _PASS_CHANNELS if self._fused else max(R, 1)
+        v_point, m_point = block_tiles * depth + line, block_tiles * width + line
+        u_point = pass_channels * width + line
+        nowhere_size = -(-L // line) * line
+        each = POINTS * (v_point + m_point) + depth + nowhere_size + (POINTS * u_point if self._fused else 0)
         self._scratch_at = scratch.reserve(threads * each)
-        chunks = -(-R // CHANNELS)
-        self._transform = Task(
-            winograd_weights_kernel, p.dtype, blocks * chunks, "w u",
-            R=R, L=L, chunks=chunks, w_tap=R * L, w_row=L, u_point=u_point,
-        )  # fmt: skip
+        if not self._fused:
+            self._u_at = scratch.reserve(blocks * POINTS * u_point)
+            chunks = -(-R // CHANNELS)
+            self._transform = Task(
+                winograd_weights_kernel, p.dtype, blocks * chunks, "w u", R=R, L=L, chunks=chunks, u_point=u_point
+            )
         self._convolve = Task(
-            winograd_kernel, p.dtype, -(-tiles // block_tiles) * groups, "src u bias dst scratch",
+            winograd_kernel, p.dtype, -(-tiles // block_tiles) * groups, "src w u bias dst scratch",
             N=p.N, SH=SH, SW=SW, R=R, TH=TH, TW=TW, L=L,
             has_bias=forward and p.bias, relu=forward and p.activation == "relu",
             top=top, left=left, tiles_h=tiles_h, tiles_w=tiles_w, tiles=tiles, block_tiles=block_tiles,
             blocks=blocks, groups=groups, group_blocks=group_blocks,
-            depth=depth, v_point=v_point, u_point=u_point, m_point=m_point, scratch_size=each,
+            depth=depth, v_rows=np.arange(max(ROWS, HALF_ROWS)) * depth, pass_channels=pass_channels,
+            nowhere_size=nowhere_size, v_point=v_point, u_point=u_point, m_point=m_point, scratch_size=each,
         )  # fmt: skip
 
     def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
-        self._transform.run(w, base + self._u_at)
-        self._convolve.run(src, base + self._u_at, bias, dst, base + self._scratch_at)
+        u = 0
+        if not self._fused:
+            u = base + self._u_at
+            self._transform.run(w, u)
+        self._convolve.run(src, w, u, bias, dst, base + self._scratch_at)
 
 
 class WinogradForward(Forward):
@@ -316,4 +347,29 @@ def winograd_supports(p: ConvProblem) -> str | None:
         return f"stride 1 and dilation 1; received {p.stride[1:]} and {p.dilation[1:]}"
     if p.G > 1:
         return f"one group; received {p.G}"
+    return None
+
+
+def winograd_suits_forward(p: ConvProblem) -> str | None:
+    """None for a problem whose forward this does faster than the direct algorithm."""
+    return _suits(p, p.output, p.C, p.K)
+
+
+def winograd_suits_input_gradient(p: ConvProblem) -> str | None:
+    """None for a problem whose input gradient this does faster than the direct algorithm."""
+    return _suits(p, p.size, p.K, p.C)
+
+
+def _suits(p: ConvProblem, target: Triple, R: int, L: int) -> str | None:
+    """Compares cycles on one core: products at one vector a cycle, transforms as they were measured on AVX-512."""
+    lane_count = lanes(p.dtype)
+    tiles = p.N * -(-target[1] // M) * -(-target[2] // M)
+    depth, columns = -(-R // lane_count), -(-L // lane_count)
+    in_halves = -(-columns // HALF) * HALF
+    products = POINTS * tiles * in_halves * (1.05 * R + 5)
+    transforms = 230 * tiles * depth + 150 * tiles * columns + 130 * R * columns
+    direct = 1.05 * p.multiply_adds / max(L, 1) * columns
+    if products + transforms > 0.9 * direct:
+        share = (products + transforms) / max(direct, 1)
+        return f"larger images or more channels: it would take about {share:.1f} times as long as direct"
     return None
