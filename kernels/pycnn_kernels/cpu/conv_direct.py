@@ -32,6 +32,7 @@ from pycnn_kernels.cpu.tile import (
     local_table,
     rows_of,
     shift,
+    tile_add,
     tile_fill_rows,
     tile_load,
     tile_load_rows,
@@ -164,7 +165,7 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, full, few, edge
     """One piece and one block of columns, which ``edge`` cuts off unless it is None.
 
     Deep sums are divided: each pass of ``a.depth`` channels goes over all tiles with weights that stay in the
-    second-level cache, and leaves its sums in dst for the next.
+    second-level cache, and leaves its sums in dst for the next to add: shorter sums round less, too.
     """
     for first in range(0, a.R, a.depth):
         channels = min(a.depth, a.R - first)
@@ -183,8 +184,8 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, full, few, edge
 
 @njit(error_model="numpy")
 def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels, shape, edge):
-    """The tiles of ``count`` pixels and ``channels`` channels from ``first`` on: the bias or the sums so far, the
-    taps, the activation.
+    """The tiles of ``count`` pixels and ``channels`` channels from ``first`` on: the bias, the taps, the sums of
+    the passes before, the activation.
 
     A tile that hangs over the last pixel computes that pixel several times, all to the same bits. Between two
     tiles the processor must get from one's last products to the next one's first within the 320 instructions that
@@ -203,9 +204,7 @@ def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels,
         there, to = shift(rows, i), shift(outs, i)
         tile_prefetch_rows(shape, dst, column, to)
         acc = tile_zeros(shape)
-        if first > 0:
-            acc = tile_load_rows(acc, dst, column, to, edge)
-        elif has_bias:
+        if has_bias and first == 0:
             acc = tile_fill_rows(acc, bias, bias_start, edge)
         for kd in range(taps_d):
             for kh in range(taps_h):
@@ -215,6 +214,8 @@ def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels,
                     for r in range(tap, tap + length):
                         acc = tile_multiply_add(acc, src, r, there, w, b, edge)
                         b += w_row
+        if first > 0:
+            acc = tile_add(acc, tile_load_rows(tile_zeros(shape), dst, column, to, edge))
         if relu:
             acc = tile_relu(acc)
         tile_store_rows(acc, dst, column, to, edge)

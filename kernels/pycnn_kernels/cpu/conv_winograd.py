@@ -149,7 +149,7 @@ def _transform_weights(a, first, channels, column, u):
     v_point="int", u_point="int", m_point="int", scratch_size="int",
 )  # fmt: skip
 def winograd_kernel(a, item, worker):
-    """``dst[n, i, j, l] = bias[l] + sum over taps, r of src[n, i - top + kh, j - left + kw, r] * w[kh, kw, r, l]``.
+    """``dst[n, i, j, l] = bias[l] + sum over kh, kw, r of src[n, i - top + kh, j - left + kw, r] w[kh, kw, r, l]``.
 
     src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; w (9, R, L). u is the transform of w,
     see :func:`winograd_weights_kernel`. Or, where ``pass_channels`` is less than R, each piece transforms the weights
