@@ -29,16 +29,16 @@ def arrays(shape: Shape, seed: int = 0) -> tuple[np.ndarray, ...]:
     return x, w, b, dy
 
 
-def pycnn_sides(shape: Shape, data: tuple[np.ndarray, ...]) -> dict[str, Side]:
+def pycnn_sides(shape: Shape, data: tuple[np.ndarray, ...], algorithm: str = "auto") -> dict[str, Side]:
     """The three operations through plans, as the functional layer calls them."""
     from pycnn_kernels.plan import plan_for
 
     x, w, b, dy = data
     problem = shape.problem()
     bare = problem._replace(bias=False)
-    forward = plan_for("conv_forward", problem)
-    input_gradient = plan_for("conv_input_gradient", bare)
-    weight_gradient = plan_for("conv_weight_gradient", bare)
+    forward = plan_for("conv_forward", problem, algorithm=algorithm)
+    input_gradient = plan_for("conv_input_gradient", bare, algorithm=algorithm)
+    weight_gradient = plan_for("conv_weight_gradient", bare, algorithm=algorithm)
     return {
         "forward": lambda: forward.run(x, w, b)[0],
         "input gradient": lambda: input_gradient.run(dy, w)[0],
@@ -77,11 +77,11 @@ def torch_sides(shape: Shape, data: tuple[np.ndarray, ...], channels_last: bool)
     }
 
 
-def conv_sides(shape: Shape) -> dict[str, dict[str, Side]]:
-    """For each installed engine, its three operations on the same numbers."""
+def conv_sides(shape: Shape, algorithm: str = "auto") -> dict[str, dict[str, Side]]:
+    """For each installed engine, its three operations on the same numbers; ours by the given algorithm."""
     data = arrays(shape)
     found = {
-        "pycnn": pycnn_sides(shape, data),
+        "pycnn": pycnn_sides(shape, data, algorithm),
         "torch channels first": torch_sides(shape, data, channels_last=False),
         "torch channels last": torch_sides(shape, data, channels_last=True),
     }

@@ -32,7 +32,7 @@ def header(*cells: str) -> None:
 
 @table
 def conv_table() -> None:
-    """Documented layers on one core: GFLOP/s, share of the ceiling, ratio to PyTorch's better layout."""
+    """Documented layers on one core, direct: GFLOP/s, share of the ceiling, ratio to PyTorch's better layout."""
     from bench.measure import ceiling_side, medians, pin_to_one_core
 
     pin_to_one_core()
@@ -43,7 +43,7 @@ def conv_table() -> None:
     header("layer", *(f"{op}: GFLOP/s, of ceiling, x PyTorch" for op in OPERATIONS), "ceiling")
     shares, ratios = [], []
     for shape in DOCUMENTED:
-        sides = conv_sides(shape)
+        sides = conv_sides(shape, algorithm="direct")
         check_agreement(shape.name, sides)
         ceiling, ceiling_flops = ceiling_side()
         flops = 2 * shape.problem().multiply_adds
@@ -66,27 +66,48 @@ def conv_table() -> None:
 @table
 def first_table() -> None:
     """First layers on one core: milliseconds, and ratio to PyTorch's better layout."""
+    from bench.shapes import FIRST_LAYERS
+
+    compare_shapes(FIRST_LAYERS)
+
+
+@table
+def networks_table() -> None:
+    """Layers of networks on one core, by the algorithm that is chosen: milliseconds, and ratio to PyTorch's better
+    layout."""
+    from bench.shapes import DOCUMENTED, RESNET50, VGG16
+
+    compare_shapes([*DOCUMENTED[:5], *VGG16, *RESNET50])
+
+
+def compare_shapes(shapes: list) -> None:
+    """A row for each shape, and the geometric means of the ratios."""
+    import numpy as np
+
     from bench.measure import medians, pin_to_one_core
 
     pin_to_one_core()
     from bench.peers import OPERATIONS, conv_sides, set_threads
-    from bench.shapes import FIRST_LAYERS
 
     set_threads(1)
     header("layer", *(f"{op}: ms, x PyTorch" for op in OPERATIONS), "forward + backward: ms, x PyTorch")
-    for shape in FIRST_LAYERS:
+    ratios: dict[str, list[float]] = {}
+    for shape in shapes:
         sides = conv_sides(shape)
         check_agreement(shape.name, sides)
-        timed = {op: medians({name: engine[op] for name, engine in sides.items()}) for op in OPERATIONS}
+        timed = {op: medians({name: engine[op] for name, engine in sides.items()}, 0.5) for op in OPERATIONS}
         timed["all"] = {name: sum(timed[op][name] for op in OPERATIONS) for name in sides}
         cells = []
-        for times in timed.values():
+        for op, times in timed.items():
             cell = f"{times['pycnn'] * 1e3:.2f}"
             peers = [seconds for name, seconds in times.items() if name.startswith("torch")]
             if peers:
-                cell += f", {min(peers) / times['pycnn']:.2f}"
+                ratios.setdefault(op, []).append(min(peers) / times["pycnn"])
+                cell += f", {ratios[op][-1]:.2f}"
             cells.append(cell)
         row(shape.name, *cells)
+    if ratios:
+        row("geometric mean", *(f"{np.exp(np.mean(np.log(r))):.2f}, least {min(r):.2f}" for r in ratios.values()))
 
 
 def check_agreement(name: str, sides: dict) -> None:

@@ -51,3 +51,39 @@ FIRST_LAYERS = [
     Shape("VGG16 conv1_1, 64 filters 3x3", 1, 3, 224, 64, 3, padding=1),
     Shape("ResNet conv1, 64 filters 7x7 stride 2", 8, 3, 224, 64, 7, stride=2, padding=3),
 ]
+
+#: The distinct convolutions of VGG16 (Simonyan and Zisserman, 2015) on one image.
+VGG16 = [
+    Shape("VGG16 conv1_1", 1, 3, 224, 64, 3, padding=1),
+    Shape("VGG16 conv1_2", 1, 64, 224, 64, 3, padding=1),
+    Shape("VGG16 conv2_1", 1, 64, 112, 128, 3, padding=1),
+    Shape("VGG16 conv2_2", 1, 128, 112, 128, 3, padding=1),
+    Shape("VGG16 conv3_1", 1, 128, 56, 256, 3, padding=1),
+    Shape("VGG16 conv3_2", 1, 256, 56, 256, 3, padding=1),
+    Shape("VGG16 conv4_1", 1, 256, 28, 512, 3, padding=1),
+    Shape("VGG16 conv4_2", 1, 512, 28, 512, 3, padding=1),
+    Shape("VGG16 conv5", 1, 512, 14, 512, 3, padding=1),
+]
+
+
+def _resnet50() -> list[Shape]:
+    """The distinct convolutions of ResNet50 on one image, the stride in the 3x3 layers (He et al., 2016)."""
+    shapes = [Shape("ResNet50 conv1", 1, 3, 224, 64, 7, stride=2, padding=3)]
+    for stage, (size, C, width) in enumerate([(56, 64, 64), (56, 256, 128), (28, 512, 256), (14, 1024, 512)], start=2):
+        step, out = (1 if stage == 2 else 2), 4 * width
+        after = size // step
+        shapes += [
+            Shape(f"ResNet50 {stage} first 1x1", 1, C, size, width, 1),
+            Shape(f"ResNet50 {stage} shortcut 1x1", 1, C, size, out, 1, stride=step),
+        ]
+        if step == 2:
+            shapes.append(Shape(f"ResNet50 {stage} 3x3 stride 2", 1, width, size, width, 3, stride=2, padding=1))
+        shapes += [
+            Shape(f"ResNet50 {stage} 3x3", 1, width, after, width, 3, padding=1),
+            Shape(f"ResNet50 {stage} 1x1 out", 1, width, after, out, 1),
+            Shape(f"ResNet50 {stage} 1x1 in", 1, out, after, width, 1),
+        ]
+    return shapes
+
+
+RESNET50 = _resnet50()

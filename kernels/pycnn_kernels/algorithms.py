@@ -106,6 +106,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_few_filters.few_filters_supports,
             conv_few_filters.few_filters_suits,
         ),
+        Algorithm(
+            "winograd",
+            conv_winograd.WinogradWeightGradient,
+            _WINOGRAD,
+            conv_winograd.winograd_supports,
+            conv_winograd.winograd_suits_weight_gradient,
+        ),
         Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT),
     ],
     ("cpu", "bias_activation_gradient"): [

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
-from pycnn_kernels.cpu.layout import padding, to_channels_last, transposition
+from pycnn_kernels.cpu.layout import padding
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -45,7 +45,6 @@ from pycnn_kernels.cpu.tile import (
     tile_zeros,
     with_rows,
 )
-from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.problem import ConvProblem
 
 #: Vectors in a whole block of columns, and the rows of its tile.
@@ -593,36 +592,29 @@ class DirectInputGradient(InputGradient):
     make_core = _Direct
 
 
-class DirectWeightGradient:
-    """``dw`` from ``x`` and ``dy``."""
+class _DirectWeightGradient:
+    """The core of the weight gradient."""
 
-    def __init__(self, p: ConvProblem):
+    def __init__(self, p: ConvProblem, scratch: Scratch):
         q = _padded(p) or p
-        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
-        scratch = Scratch(p.dtype)
-        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
-        if self._channels_first:
-            self._x_at, self._dy_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
-            self._read_x = to_channels_last(p.dtype, p.N, p.C, pixels)
-            self._read_dy = to_channels_last(p.dtype, p.N, p.K, out_pixels)
         self._is_padded = q is not p
         if self._is_padded:
             self._padded_at = scratch.reserve(p.N * p.C * math.prod(q.size))
             self._pad = padding(p, q.size)
-        R, T = p.C // p.G, math.prod(p.kernel)
         segments, offsets = _gradient_segments(q)
         blocks = column_blocks(q.K // q.G, q.dtype)
-        chunks = -(-q.N * out_pixels // GRADIENT_PIXELS)
+        pixels = q.N * math.prod(q.output)
+        chunks = -(-pixels // GRADIENT_PIXELS)
         # Few blocks of dw: split the pixels until there are 32 pieces, whatever the number of threads.
         wanted = max(1, min(chunks, -(-32 // (len(segments) * q.G * blocks))))
         split_pixels = -(-chunks // wanted) * GRADIENT_PIXELS
-        splits = max(1, -(-q.N * out_pixels // max(split_pixels, 1)))
+        splits = max(1, -(-pixels // max(split_pixels, 1)))
         size = math.prod(q.w_shape)
         self._multiply = Task(
             weight_gradient_kernel, p.dtype, splits * len(segments) * q.G * blocks, "x dy dw",
             parallel=p.multiply_adds > SMALL_WORK,
             segments=np.array(segments, np.int64), row_offsets=np.array(offsets, np.int64), segment_count=len(segments),
-            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=R,
+            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=q.C // q.G,
             OD=q.output[0], OH=q.output[1], OW=q.output[2], K=q.K, L=q.K // q.G, G=q.G,
             stride_d=q.stride[0], stride_h=q.stride[1], stride_w=q.stride[2],
             blocks=blocks, split_pixels=split_pixels, part=size,
@@ -631,23 +623,19 @@ class DirectWeightGradient:
         if self._has_parts:
             self._parts_at = scratch.reserve(splits * size)
             self._total = sum_parts(p.dtype, splits, size)
-        if self._filters_first:
-            self._dw_at = scratch.reserve(size)
-            self._turn_weights = transposition(p.dtype, (R, T, p.K), (p.K, R * p.K), (T, R * T))
-        self.workspace_bytes = scratch.size
 
-    def run(self, x: int, dy: int, dw: int) -> None:
-        base = workspace(self.workspace_bytes)
-        if self._channels_first:
-            self._read_x.run(x, base + self._x_at)
-            self._read_dy.run(dy, base + self._dy_at)
-            x, dy = base + self._x_at, base + self._dy_at
+    def run(self, base: int, x: int, dy: int, dw: int) -> None:
         if self._is_padded:
             self._pad.run(x, base + self._padded_at)
             x = base + self._padded_at
-        result = base + self._dw_at if self._filters_first else dw
-        self._multiply.run(x, dy, base + self._parts_at if self._has_parts else result)
         if self._has_parts:
-            self._total.run(base + self._parts_at, result)
-        if self._filters_first:
-            self._turn_weights.run(result, dw)
+            self._multiply.run(x, dy, base + self._parts_at)
+            self._total.run(base + self._parts_at, dw)
+        else:
+            self._multiply.run(x, dy, dw)
+
+
+class DirectWeightGradient(WeightGradient):
+    """``dw`` from ``x`` and ``dy``."""
+
+    make_core = _DirectWeightGradient

@@ -109,3 +109,42 @@ class InputGradient:
             self._write.run(base + self._dx_at, dx)
         else:
             self._core.run(base, dy, w_turned, 0, dx)
+
+
+class GradientCore(Protocol):
+    """The part of a weight gradient that computes: x and dy in channels last, dw (T, R, K)."""
+
+    def run(self, base: int, x: int, dy: int, dw: int) -> None: ...
+
+
+class WeightGradient:
+    """``dw`` from ``x`` and ``dy`` in any layout."""
+
+    make_core: Callable[[ConvProblem, Scratch], GradientCore]
+
+    def __init__(self, p: ConvProblem):
+        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
+        R, T = p.C // p.G, math.prod(p.kernel)
+        scratch = Scratch(p.dtype)
+        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
+        if self._channels_first:
+            self._x_at, self._dy_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
+            self._read_x = to_channels_last(p.dtype, p.N, p.C, pixels)
+            self._read_dy = to_channels_last(p.dtype, p.N, p.K, out_pixels)
+        if self._filters_first:
+            self._dw_at = scratch.reserve(T * R * p.K)
+            self._turn_weights = transposition(p.dtype, (R, T, p.K), (p.K, R * p.K), (T, R * T))
+        self._core = type(self).make_core(p, scratch)
+        self.workspace_bytes = scratch.size
+
+    def run(self, x: int, dy: int, dw: int) -> None:
+        base = workspace(self.workspace_bytes)
+        if self._channels_first:
+            self._read_x.run(x, base + self._x_at)
+            self._read_dy.run(dy, base + self._dy_at)
+            x, dy = base + self._x_at, base + self._dy_at
+        if self._filters_first:
+            self._core.run(base, x, dy, base + self._dw_at)
+            self._turn_weights.run(base + self._dw_at, dw)
+        else:
+            self._core.run(base, x, dy, dw)

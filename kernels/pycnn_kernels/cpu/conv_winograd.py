@@ -6,7 +6,9 @@ matrix products, (tiles, R) x (R, L), which is where the time goes. From Lavin a
 Convolutional Neural Networks" (2015), whose points 0, 1, -1, 2, -2 and infinity these are. The transforms round more
 than a direct sum: about 1e-5 of the largest result in float32, where direct sums have 1e-6.
 
-The input gradient of a convolution is the same correlation, of dy with the transposed, reversed weights.
+The input gradient of a convolution is the same correlation, of dy with the transposed, reversed weights. The weight
+gradient, a correlation of x with dy, is F(3x3, 4x4): the same patches, tiles of dy in the place of the kernel, and
+products summed over tiles instead of channels.
 
 A NaN or an infinity in the source reaches all results of the tiles whose patches it lies in, as NaN.
 """
@@ -19,7 +21,8 @@ import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
+from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
@@ -49,6 +52,9 @@ POINTS, RESULTS = PATCH * PATCH, M * M
 #: Vectors in a block of columns and the rows of its tile; a last block of half the width has a tile of its own.
 VECTORS, ROWS = SIMD.wide_tile
 HALF, HALF_ROWS = VECTORS // 2, SIMD.tile_rows
+
+#: Channels of a block of the weight gradient, whose products stay in the second-level cache.
+GRADIENT_ROWS = 60
 
 #: Source channels of one piece of the weights' transform.
 CHANNELS = 8
@@ -91,6 +97,20 @@ def output_transform(m):
     ]
 
 
+def gradient_transform(e):
+    """Of 4 elements of dy: 6. The ``G`` of F(3, 4), which has the points of F(4, 3) and the same ``B``."""
+    even, odd = -1 / 6 * (e[0] + e[2]), 1 / 6 * (e[1] + e[3])
+    even_2, odd_2 = 1 / 24 * e[0] + 1 / 6 * e[2], 1 / 12 * e[1] + 1 / 3 * e[3]
+    return [1 / 4 * e[0], even - odd, even + odd, even_2 + odd_2, even_2 - odd_2, 1 * e[3]]
+
+
+def weight_gradient_transform(m):
+    """Of 6 elements: 3. The ``A^T`` of F(3, 4)."""
+    sum_1, sum_2 = m[1] + m[2], m[3] + m[4]
+    difference_1, difference_2 = m[1] - m[2], m[3] - m[4]
+    return [m[0] + sum_1 + sum_2, difference_1 + 2 * difference_2, sum_1 + 4 * sum_2 + m[5]]
+
+
 @intrinsic
 def tile_transform_input(typing_context, tile):
     """``B^T d B`` of a patch, 36 vectors of channels."""
@@ -109,6 +129,20 @@ def tile_transform_weights(typing_context, tile):
 def tile_transform_output(typing_context, tile):
     """``A^T m A`` of 36 vectors of columns: 16."""
     result, generate = transform_both_ways(tile, output_transform, M)
+    return result(tile), generate
+
+
+@intrinsic
+def tile_transform_gradient(typing_context, tile):
+    """16 vectors of dy: 36."""
+    result, generate = transform_both_ways(tile, gradient_transform, PATCH)
+    return result(tile), generate
+
+
+@intrinsic
+def tile_transform_weight_gradient(typing_context, tile):
+    """36 vectors of products: the 9 of dw."""
+    result, generate = transform_both_ways(tile, weight_gradient_transform, 3)
     return result(tile), generate
 
 
@@ -149,11 +183,11 @@ def _transform_weights(a, first, channels, column, u):
     v_point="int", u_point="int", m_point="int", scratch_size="int",
 )  # fmt: skip
 def winograd_kernel(a, item, worker):
-    """``dst[n, i, j, l] = bias[l] + sum over kh, kw, r of src[n, i - top + kh, j - left + kw, r] w[kh, kw, r, l]``.
+    """``dst[n, i, j, l] = bias[l] + sum of src[n, i - top + kh, j - left + kw, r] w[kh, kw, r, l]``.
 
-    src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; w (9, R, L). u is the transform of w,
-    see :func:`winograd_weights_kernel`. Or, where ``pass_channels`` is less than R, each piece transforms the weights
-    itself, so many channels at a time: large weights for a few tiles would not stay in any cache.
+    src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; w (9, R, L). u is the transform of
+    w, see :func:`winograd_weights_kernel`. Or, where ``pass_channels`` is less than R, each piece transforms the
+    weights itself, so many channels at a time: large weights for a few tiles would not stay in any cache.
 
     A piece of work is ``block_tiles`` tiles, numbered over all images, and ``group_blocks`` blocks of columns. Its
     scratch, ``scratch_size`` elements, holds the transformed patches v (36 points, tiles, ``depth``), the products m of
@@ -170,7 +204,7 @@ def winograd_kernel(a, item, worker):
     here = shift(nowhere, a.nowhere_size)
     for i in range(a.depth):
         nothing[i] = 0
-    _read_patches(a, first, count, v, elements_between(a.src, nothing))
+    _read_patches(a, first, count, 0, a.R, v, elements_between(a.src, nothing))
     width = VECTORS * lanes_of(a.src)
     for b in range(group * a.group_blocks, min((group + 1) * a.group_blocks, a.blocks)):
         for channel in range(0, max(a.R, 1), a.pass_channels):
@@ -187,25 +221,30 @@ def winograd_kernel(a, item, worker):
 
 
 @njit(error_model="numpy")
-def _read_patches(a, first, count, v, nothing):
+def _read_patches(a, first, count, channel, channels, v, nothing):
     """The transformed patches of the tiles from ``first`` on; ``nothing``: where zeros lie, seen from src."""
     there = local_table(POINTS)
     for t in range(count):
-        tile = first + t
-        n, row, column = tile // (a.tiles_h * a.tiles_w), tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
+        n, row, column = _place(a, first + t)
         for i in range(PATCH):
             h = row * M - a.top + i
             for j in range(PATCH):
                 w = column * M - a.left + j
                 inside = 0 <= h < a.SH and 0 <= w < a.SW
-                there[i * PATCH + j] = ((n * a.SH + h) * a.SW + w) * a.R if inside else nothing
-        whole = a.R - a.R % lanes_of(a.src)
+                there[i * PATCH + j] = ((n * a.SH + h) * a.SW + w) * a.R + channel if inside else nothing
+        whole = channels - channels % lanes_of(a.src)
         for r in range(0, whole, lanes_of(a.src)):
             d = tile_load_rows(tile_zeros(tile_shape(a.src, POINTS, 1)), a.src, r, there, None)
             tile_store(tile_transform_input(d), v, t * a.depth + r, a.v_point, None)
-        if whole < a.R:
-            d = tile_load_rows(tile_zeros(tile_shape(a.src, POINTS, 1)), a.src, whole, there, a.R - whole)
+        if whole < channels:
+            d = tile_load_rows(tile_zeros(tile_shape(a.src, POINTS, 1)), a.src, whole, there, channels - whole)
             tile_store(tile_transform_input(d), v, t * a.depth + whole, a.v_point, None)
+
+
+@njit(error_model="numpy")
+def _place(a, tile):
+    """The image, row and column of a tile."""
+    return tile // (a.tiles_h * a.tiles_w), tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
 
 
 @njit(error_model="numpy")
@@ -235,8 +274,7 @@ def _write(a, first, count, m, column, nowhere):
     to = local_table(RESULTS)
     width = VECTORS * lanes_of(a.src)
     for t in range(count):
-        tile = first + t
-        n, row, place = tile // (a.tiles_h * a.tiles_w), tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
+        n, row, place = _place(a, first + t)
         for i in range(M):
             h = row * M + i
             for j in range(M):
@@ -260,11 +298,98 @@ def _write_vector(a, m, at, column, to, edge):
     tile_store_rows(y, a.dst, column, to, edge)
 
 
+@kernel(
+    src="array", dy="array", dw="array", scratch="array",
+    SH="int", SW="int", R="int", TH="int", TW="int", L="int",
+    top="int", left="int", tiles_h="int", tiles_w="int", tiles="int", block_tiles="int", split_tiles="int",
+    row_blocks="int", column_blocks="int", depth="int", v_point="int", e_point="int", m_point="int",
+    part="int", scratch_size="int",
+)  # fmt: skip
+def winograd_weight_gradient_kernel(a, item, worker):
+    """``dw[kh, kw, r, l] = sum over n, i, j of src[n, i - top + kh, j - left + kw, r] * dy[n, i, j, l]``.
+
+    src (N, SH, SW, R) and dy (N, TH, TW, L), channels last, outside of them zeros; dw (9, R, L). A piece of work is a
+    split of ``split_tiles`` tiles, a block of GRADIENT_ROWS channels and a block of columns; split s writes its sum to
+    ``dw[s * part:]``, for :func:`sum_parts` to add in order. Its scratch holds the transforms of ``block_tiles`` tiles
+    of src and of dy (36 points, tiles, channels) and the sums of their products (36 points, channels, columns). Bits
+    repeat: the splits depend on the problem alone.
+    """
+    column_block = item % a.column_blocks
+    row_block = item // a.column_blocks % a.row_blocks
+    split = item // (a.column_blocks * a.row_blocks)
+    v = shift(a.scratch, worker * a.scratch_size)
+    e = shift(v, POINTS * a.v_point)
+    m = shift(e, POINTS * a.e_point)
+    nothing = shift(m, POINTS * a.m_point)
+    for i in range(max(a.R, a.L)):
+        nothing[i] = 0
+    channel, column = row_block * GRADIENT_ROWS, column_block * VECTORS * lanes_of(a.src)
+    channels, columns = min(GRADIENT_ROWS, a.R - channel), min(VECTORS * lanes_of(a.src), a.L - column)
+    begin = split * a.split_tiles
+    end = min(begin + a.split_tiles, a.tiles)
+    for first in range(begin, max(end, begin + 1), a.block_tiles):  # without tiles, a sum of zero
+        count = min(a.block_tiles, end - first)
+        _read_patches(a, first, count, channel, channels, v, elements_between(a.src, nothing))
+        _read_gradients(a, first, count, column, columns, e, elements_between(a.dy, nothing))
+        if columns > HALF * lanes_of(a.src):
+            _add_products(a, first == begin, count, channels, v, e, m, tile_shape(a.src, ROWS, VECTORS))
+        else:
+            _add_products(a, first == begin, count, channels, v, e, m, tile_shape(a.src, HALF_ROWS, HALF))
+    to = shift(a.dw, split * a.part + channel * a.L + column)
+    for r in range(channels):
+        for at in range(0, columns, lanes_of(a.src)):
+            source = r * VECTORS * lanes_of(a.src) + at
+            products = tile_load(tile_zeros(tile_shape(a.src, POINTS, 1)), m, source, a.m_point, None)
+            dw = tile_transform_weight_gradient(products)
+            if at + lanes_of(a.src) <= columns:
+                tile_store(dw, to, r * a.L + at, a.R * a.L, None)
+            else:
+                tile_store(dw, to, r * a.L + at, a.R * a.L, columns - at)
+
+
+@njit(error_model="numpy")
+def _read_gradients(a, first, count, column, columns, e, nothing):
+    """The transformed tiles of dy from ``first`` on; ``nothing``: where zeros lie, seen from dy."""
+    there = local_table(RESULTS)
+    for t in range(count):
+        n, row, place = _place(a, first + t)
+        for i in range(M):
+            h = row * M + i
+            for j in range(M):
+                w = place * M + j
+                inside = h < a.TH and w < a.TW
+                there[i * M + j] = ((n * a.TH + h) * a.TW + w) * a.L + column if inside else nothing
+        for at in range(0, columns, lanes_of(a.src)):
+            g = tile_zeros(tile_shape(a.src, RESULTS, 1))
+            if at + lanes_of(a.src) <= columns:
+                g = tile_load_rows(g, a.dy, at, there, None)
+            else:
+                g = tile_load_rows(g, a.dy, at, there, columns - at)
+            tile_store(tile_transform_gradient(g), e, t * VECTORS * lanes_of(a.src) + at, a.e_point, None)
+
+
+@njit(error_model="numpy")
+def _add_products(a, fresh, count, channels, v, e, m, shape):
+    """``m[point, r, l] (+)= sum over t of v[point, t, r] * e[point, t, l]``; the last rows may be of no channel."""
+    width = VECTORS * lanes_of(a.src)
+    for point in range(POINTS):
+        there, here, to = shift(v, point * a.v_point), shift(e, point * a.e_point), shift(m, point * a.m_point)
+        for r in range(0, channels, rows_of(shape)):
+            acc = tile_zeros(shape)
+            if not fresh:
+                acc = tile_load(acc, to, r * width, width, None)
+            for t in range(count):
+                acc = tile_multiply_add(acc, there, t * a.depth + r, None, here, t * width, None)
+            tile_store(acc, to, r * width, width, None)
+
+
 #: Bytes of patches and products of one piece, beside its weights, in the second-level cache.
 _PIECE_BYTES = 512 * 1024
 #: Channels whose transformed weights of one block stay in the second-level cache; and up to how many blocks of tiles
 #: it costs less to transform the weights for each of them than to keep the transforms in memory.
 _PASS_CHANNELS, _FUSED_BLOCKS = 64, 2
+#: Tiles of one block of the weight gradient, and pieces of its work at least.
+_GRADIENT_TILES, _GRADIENT_PIECES = 48, 8
 #: Pieces of work at least, for the threads to share.
 _PIECES = 4
 
@@ -290,7 +415,7 @@ class _Winograd:
         wanted = _PIECE_BYTES // (POINTS * (depth + width) * item_bytes(p.dtype))
         wanted = max(wanted // step, 2 if R <= 64 else 4) * step
         pieces = max(round(tiles / wanted), 1)
-        block_tiles = -(--(-tiles // pieces) // step) * step if tiles > step else step
+        block_tiles = max(-(-tiles // (pieces * step)), 1) * step
         blocks = -(-L // width)
         groups = min(blocks, -(-_PIECES // pieces))
         group_blocks = -(-blocks // groups)
@@ -339,6 +464,55 @@ class WinogradInputGradient(InputGradient):
     make_core = _Winograd
 
 
+class _WinogradWeightGradient:
+    """The core of the weight gradient."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        (_, (top, _), (left, _)) = p.padding
+        (_, SH, SW), (_, TH, TW) = p.size, p.output
+        lane_count = lanes(p.dtype)
+        width, line = VECTORS * lane_count, 64 // item_bytes(p.dtype)
+        tiles_h, tiles_w = -(-TH // M), -(-TW // M)
+        tiles = p.N * tiles_h * tiles_w
+        row_blocks, column_blocks = -(-p.C // GRADIENT_ROWS), -(-p.K // width)
+        block_tiles = min(_GRADIENT_TILES, max(tiles, 1))
+        chunks = -(-tiles // block_tiles)
+        wanted = max(1, min(chunks, -(-_GRADIENT_PIECES // (row_blocks * column_blocks))))
+        split_tiles = max(-(-chunks // wanted), 1) * block_tiles
+        splits = max(1, -(-tiles // split_tiles))
+        # The last tile of rows hangs over.
+        rows = -(-min(p.C, GRADIENT_ROWS) // math.lcm(ROWS, HALF_ROWS)) * math.lcm(ROWS, HALF_ROWS)
+        depth = -(-rows // lane_count) * lane_count
+        v_point, e_point, m_point = block_tiles * depth + line, block_tiles * width + line, rows * width + line
+        each = POINTS * (v_point + e_point + m_point) + -(-max(p.C, p.K) // line) * line
+        size = math.prod(p.w_shape)
+        self._scratch_at = scratch.reserve(most_threads() * each)
+        self._products = Task(
+            winograd_weight_gradient_kernel, p.dtype, splits * row_blocks * column_blocks, "src dy dw scratch",
+            SH=SH, SW=SW, R=p.C, TH=TH, TW=TW, L=p.K, top=top, left=left,
+            tiles_h=tiles_h, tiles_w=tiles_w, tiles=tiles, block_tiles=block_tiles, split_tiles=split_tiles,
+            row_blocks=row_blocks, column_blocks=column_blocks, depth=depth,
+            v_point=v_point, e_point=e_point, m_point=m_point, part=size, scratch_size=each,
+        )  # fmt: skip
+        self._has_parts = splits > 1
+        if self._has_parts:
+            self._parts_at = scratch.reserve(splits * size)
+            self._total = sum_parts(p.dtype, splits, size)
+
+    def run(self, base: int, x: int, dy: int, dw: int) -> None:
+        if self._has_parts:
+            self._products.run(x, dy, base + self._parts_at, base + self._scratch_at)
+            self._total.run(base + self._parts_at, dw)
+        else:
+            self._products.run(x, dy, dw, base + self._scratch_at)
+
+
+class WinogradWeightGradient(WeightGradient):
+    """``dw`` from ``x`` and ``dy``."""
+
+    make_core = _WinogradWeightGradient
+
+
 def winograd_supports(p: ConvProblem) -> str | None:
     """None for a problem that Winograd's algorithm can do, otherwise the reason why not."""
     if p.kernel != (1, 3, 3) or p.size[0] > 1:
@@ -360,16 +534,36 @@ def winograd_suits_input_gradient(p: ConvProblem) -> str | None:
     return _suits(p, p.size, p.K, p.C)
 
 
+def winograd_suits_weight_gradient(p: ConvProblem) -> str | None:
+    """None for a problem whose weight gradient this does faster than the direct algorithm."""
+    lane_count = lanes(p.dtype)
+    tiles = _tiles(p, p.output)
+    depth, columns = -(-p.C // lane_count), -(-p.K // lane_count)
+    row_blocks, column_blocks = -(-p.C // GRADIENT_ROWS), -(-columns // VECTORS)
+    products = POINTS * tiles * -(-columns // HALF) * HALF * (1.1 * p.C + 6)
+    transforms = 250 * tiles * depth * column_blocks + 200 * tiles * columns * row_blocks + 100 * p.C * columns
+    return _faster(p, products + transforms, columns, p.K)
+
+
 def _suits(p: ConvProblem, target: Triple, R: int, L: int) -> str | None:
     """Compares cycles on one core: products at one vector a cycle, transforms as they were measured on AVX-512."""
     lane_count = lanes(p.dtype)
-    tiles = p.N * -(-target[1] // M) * -(-target[2] // M)
+    tiles = _tiles(p, target)
     depth, columns = -(-R // lane_count), -(-L // lane_count)
-    in_halves = -(-columns // HALF) * HALF
-    products = POINTS * tiles * in_halves * (1.05 * R + 5)
+    products = POINTS * tiles * -(-columns // HALF) * HALF * (1.05 * R + 5)
     transforms = 230 * tiles * depth + 150 * tiles * columns + 130 * R * columns
+    return _faster(p, products + transforms, columns, L)
+
+
+def _tiles(p: ConvProblem, target: Triple) -> int:
+    return p.N * -(-target[1] // M) * -(-target[2] // M)
+
+
+def _faster(p: ConvProblem, cycles: float, columns: int, L: int) -> str | None:
+    """None if so many cycles are clearly fewer than those of the direct algorithm on ``columns`` vectors of L."""
     direct = 1.05 * p.multiply_adds / max(L, 1) * columns
-    if products + transforms > 0.9 * direct:
-        share = (products + transforms) / max(direct, 1)
-        return f"larger images or more channels: it would take about {share:.1f} times as long as direct"
+    if cycles > 0.9 * direct:
+        return (
+            f"larger images or more channels: it would take about {cycles / max(direct, 1):.1f} times as long as direct"
+        )
     return None
