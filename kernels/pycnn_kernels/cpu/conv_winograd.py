@@ -29,6 +29,7 @@ from pycnn_kernels.cpu.tile import (
     elements_between,
     lanes_of,
     local_table,
+    prefetch_line,
     rows_of,
     shift,
     tile_add,
@@ -55,6 +56,9 @@ HALF, HALF_ROWS = VECTORS // 2, SIMD.tile_rows
 
 #: Channels of a block of the weight gradient, whose products stay in the second-level cache.
 GRADIENT_ROWS = 60
+
+#: Rows of weights between the one that is transformed and the one that is asked for from memory.
+AHEAD = 4
 
 #: Source channels of one piece of the weights' transform.
 CHANNELS = 8
@@ -163,6 +167,9 @@ def winograd_weights_kernel(a, item, worker):
 def _transform_weights(a, first, channels, column, u):
     """The weights of a block of columns, from ``column`` on, for ``channels`` channels from ``first`` on, into u."""
     for r in range(channels):
+        for tap in range(9):  # nine places far from each other, a few cache lines each
+            for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
+                prefetch_line(a.w, (tap * a.R + first + r + AHEAD) * a.L + column + at)
         for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
             left = a.L - column - at
             start = (first + r) * a.L + column + at
