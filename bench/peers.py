@@ -23,7 +23,9 @@ def arrays(shape: Shape, seed: int = 0) -> tuple[np.ndarray, ...]:
     random = np.random.default_rng(seed)
     problem = shape.problem()
     x = random.standard_normal(problem.x_shape, np.float32)
-    w = random.standard_normal(problem.w_shape, np.float32) / np.float32(np.sqrt(shape.C * shape.kernel**2))
+    w = random.standard_normal(problem.w_shape, np.float32) / np.float32(
+        np.sqrt(shape.C // shape.groups * shape.kernel**2)
+    )
     b = random.standard_normal(shape.K, np.float32)
     dy = random.standard_normal(problem.y_shape, np.float32)
     return x, w, b, dy
@@ -60,7 +62,9 @@ def torch_sides(shape: Shape, data: tuple[np.ndarray, ...], channels_last: bool)
     step, side = [shape.stride] * 2, [shape.padding] * 2
 
     def backward(wanted: list[bool]) -> Any:
-        gradients = torch.ops.aten.convolution_backward(tdy, tx, tw, None, step, side, [1, 1], False, [0, 0], 1, wanted)
+        gradients = torch.ops.aten.convolution_backward(
+            tdy, tx, tw, None, step, side, [1, 1], False, [0, 0], shape.groups, wanted
+        )
         return next(g for g in gradients if g is not None)
 
     def channels_to_end(t: Any) -> np.ndarray:
@@ -68,7 +72,7 @@ def torch_sides(shape: Shape, data: tuple[np.ndarray, ...], channels_last: bool)
 
     def forward() -> Any:
         with torch.no_grad():
-            return torch.nn.functional.conv2d(tx, tw, tb, step, side)
+            return torch.nn.functional.conv2d(tx, tw, tb, step, side, groups=shape.groups)
 
     return {
         "forward": lambda: channels_to_end(forward()),

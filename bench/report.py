@@ -75,9 +75,9 @@ def first_table() -> None:
 def networks_table() -> None:
     """Layers of networks on one core, by the algorithm that is chosen: milliseconds, and ratio to PyTorch's better
     layout."""
-    from bench.shapes import DOCUMENTED, RESNET50, VGG16
+    from bench.shapes import DOCUMENTED, MOBILENET, RESNET50, VGG16
 
-    compare_shapes([*DOCUMENTED[:5], *VGG16, *RESNET50])
+    compare_shapes([*DOCUMENTED[:5], *VGG16, *RESNET50, *MOBILENET])
 
 
 def compare_shapes(shapes: list) -> None:

@@ -18,12 +18,14 @@ class Shape(NamedTuple):
     kernel: int
     stride: int = 1
     padding: int = 0
+    groups: int = 1
 
     def problem(self, layout: str = "channels_last", weight_layout: str = "HWIO") -> ConvProblem:
         side = (self.padding, self.padding)
         return ConvProblem(
             "float32", layout, weight_layout, self.N, self.C, (1, self.size, self.size), self.K,
-            (1, self.kernel, self.kernel), (1, self.stride, self.stride), ((0, 0), side, side), (1, 1, 1), bias=True,
+            (1, self.kernel, self.kernel), (1, self.stride, self.stride), ((0, 0), side, side), (1, 1, 1),
+            self.groups, bias=True,
         )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -87,3 +89,12 @@ def _resnet50() -> list[Shape]:
 
 
 RESNET50 = _resnet50()
+
+#: The distinct depthwise convolutions of MobileNet (Howard et al., 2017) on one image.
+MOBILENET = [
+    Shape(f"MobileNet depthwise {C}, {size}, stride {stride}", 1, C, size, C, 3, stride, 1, groups=C)
+    for C, size, stride in [
+        (32, 112, 1), (64, 112, 2), (128, 56, 1), (128, 56, 2), (256, 28, 1), (256, 28, 2), (512, 14, 1), (512, 14, 2),
+        (1024, 7, 1),
+    ]
+]  # fmt: skip

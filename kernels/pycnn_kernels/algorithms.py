@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from pycnn_kernels.cpu import (
+    conv_depthwise,
     conv_direct,
     conv_few_channels,
     conv_few_filters,
@@ -62,9 +63,17 @@ def _positions_fit(problem: Any) -> str | None:
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 _WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [
+        Algorithm(
+            "depthwise",
+            conv_depthwise.DepthwiseForward,
+            _DEPTHWISE,
+            conv_depthwise.depthwise_supports,
+            conv_depthwise.depthwise_suits,
+        ),
         Algorithm(
             "few_channels",
             conv_few_channels.FewChannelsForward,
@@ -83,6 +92,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "conv_input_gradient"): [
         Algorithm(
+            "depthwise",
+            conv_depthwise.DepthwiseInputGradient,
+            _DEPTHWISE,
+            conv_depthwise.depthwise_supports,
+            conv_depthwise.depthwise_suits,
+        ),
+        Algorithm(
             "few_channels",
             conv_few_channels.FewChannelsInputGradient,
             "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
@@ -99,6 +115,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
     ],
     ("cpu", "conv_weight_gradient"): [
+        Algorithm(
+            "depthwise",
+            conv_depthwise.DepthwiseWeightGradient,
+            _DEPTHWISE,
+            conv_depthwise.depthwise_supports,
+            conv_depthwise.depthwise_suits,
+        ),
         Algorithm(
             "few_filters",
             conv_few_filters.FewFiltersWeightGradient,

@@ -25,7 +25,7 @@ from numba import njit
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import SIMD, lanes
-from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.layout import padding
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -64,18 +64,21 @@ TABLE = PIXELS + MOST_PARTS * ROWS
 CLASS_FIELDS = 6
 
 
-@kernel(
-    src="array", w="array", bias="array", dst="array",
-    pieces="table", parts="table", d_classes="table", h_classes="table", w_classes="table",
-    h_count="int", w_count="int", has_bias="int", relu="int",
-    N="int", SD="int", SH="int", SW="int", SC="int", R="int",
-    TD="int", TH="int", TW="int", TC="int", L="int", G="int",
-    source_step_d="int", source_step_h="int", source_step_w="int",
-    target_step_d="int", target_step_h="int", target_step_w="int",
-    tap_step_d="int", tap_step_h="int", tap_step_w="int",
-    w_row="int", w_group="int",
-    join="int", depth="int", blocks="int",
-)  # fmt: skip
+#: The fields of a kernel that gathers.
+GATHER_FIELDS = {
+    name: kind
+    for kind, names in {
+        "array": "src w bias dst",
+        "table": "pieces parts d_classes h_classes w_classes",
+        "int": "h_count w_count has_bias relu N SD SH SW SC R TD TH TW TC L G "
+        "source_step_d source_step_h source_step_w target_step_d target_step_h target_step_w "
+        "tap_step_d tap_step_h tap_step_w w_row w_group join depth blocks",
+    }.items()
+    for name in names.split()
+}
+
+
+@kernel(**GATHER_FIELDS)
 def gather_kernel(a, item, worker):
     """``dst[p, l] = bias[l] + sum over taps t and channels r of src[p * source_step + t * tap_step, r] * w[t, r, l]``.
 
@@ -92,7 +95,7 @@ def gather_kernel(a, item, worker):
     group = item // a.blocks % a.G
     piece = item // (a.blocks * a.G)
     rows, outs, counts = local_table(TABLE), local_table(TABLE), local_table(MOST_PARTS)
-    _list_targets(a, piece, group, rows, outs, counts)
+    list_targets(a, piece, group, rows, outs, counts)
     lane_count = lanes_of(a.src)
     column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.L)
     if end - column == BLOCK_VECTORS * lane_count:
@@ -110,7 +113,7 @@ def gather_kernel(a, item, worker):
 
 
 @njit(error_model="numpy")
-def _classes_of(a, phase):
+def classes_of(a, phase):
     """The classes of a phase along d, h and w."""
     d_class = shift(a.d_classes, phase // (a.h_count * a.w_count) * CLASS_FIELDS)
     h_class = shift(a.h_classes, phase // a.w_count % a.h_count * CLASS_FIELDS)
@@ -119,7 +122,7 @@ def _classes_of(a, phase):
 
 
 @njit(error_model="numpy")
-def _list_targets(a, piece, group, rows, outs, counts):
+def list_targets(a, piece, group, rows, outs, counts):
     """For each part of a piece: how many pixels it has, and where they begin in src and dst.
 
     The table of a part is filled up to whole tiles: its last pixel is repeated, ROWS times.
@@ -135,7 +138,7 @@ def _list_targets(a, piece, group, rows, outs, counts):
 @njit(error_model="numpy")
 def _list_part(a, phase, first, size, group, rows, outs):
     """Offsets in src and dst of ``size`` pixels of a phase, from its pixel ``first`` on."""
-    d_class, h_class, w_class = _classes_of(a, phase)
+    d_class, h_class, w_class = classes_of(a, phase)
     GD, GH, GW = d_class[1], h_class[1], w_class[1]
     source_step, target_step = a.source_step_w * a.SC, a.target_step_w * a.TC
     count = 0
@@ -170,7 +173,7 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, full, few, edge
         channels = min(a.depth, a.R - first)
         at = 0
         for part in range(a.pieces[piece], a.pieces[piece + 1]):
-            classes = _classes_of(a, a.parts[part * 3])
+            classes = classes_of(a, a.parts[part * 3])
             count = counts[part - a.pieces[piece]]
             # Full tiles, the last of them perhaps partly empty; or up to two small ones at the end.
             whole = max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
@@ -253,7 +256,7 @@ def weight_gradient_kernel(a, item, worker):
     last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
     fresh = True
     for chunk in range(first, max(last, first + 1), GRADIENT_PIXELS):
-        count = _list_pixels(a, chunk, min(chunk + GRADIENT_PIXELS, last), segment, group, xs, dys)
+        count = list_pixels(a, chunk, min(chunk + GRADIENT_PIXELS, last), segment, group, xs, dys)
         row, height = a.segments[segment * SEGMENT_FIELDS + 3], a.segments[segment * SEGMENT_FIELDS + 4]
         offsets = shift(a.row_offsets, row)
         to = split * a.part + row * a.K + group * a.L
@@ -273,7 +276,7 @@ def weight_gradient_kernel(a, item, worker):
 
 
 @njit(error_model="numpy")
-def _list_pixels(a, first, last, segment, group, xs, dys):
+def list_pixels(a, first, last, segment, group, xs, dys):
     """Offsets in x and dy of the pixels from first to last for which the segment lies inside x; their number."""
     s = segment * SEGMENT_FIELDS
     dd, dh, dw = a.segments[s], a.segments[s + 1], a.segments[s + 2]
@@ -438,20 +441,24 @@ def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tupl
     return Axis(classes, 1, S, tap_step, weights, every)
 
 
-def _gather_task(p: ConvProblem, forward: bool) -> Task:
-    """Makes one use of :func:`gather_kernel` ready: a task that takes the addresses of src, w, bias and dst."""
+def gather_task(p: ConvProblem, forward: bool, gather: Kernel = gather_kernel, depthwise: bool = False) -> Task:
+    """Makes one use of a kernel that gathers ready: a task that takes the addresses of src, w, bias and dst.
+
+    Depthwise, the groups are columns of one group: each target channel has one source channel, in its own lane.
+    """
     make_axis = _forward_axis if forward else _input_gradient_axis
     axes = [make_axis(*a) for a in zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)]
     source, target = (p.size, p.output) if forward else (p.output, p.size)
     SC, TC = (p.C, p.K) if forward else (p.K, p.C)
-    R, L = SC // p.G, TC // p.G
+    G = 1 if depthwise else p.G
+    R, L = SC // p.G, TC // G
     w_row = p.K if forward else L
     blocks = column_blocks(L, p.dtype)
     _, KH, KW = p.kernel
     tap_elements = (p.C // p.G) * p.K
     depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
     phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
-    pieces, parts = _pieces(phases, blocks * p.G, R * math.prod(p.kernel))
+    pieces, parts = _pieces(phases, blocks * G, R * math.prod(p.kernel))
     tables = []
     for axis, elements in zip(axes, (KH * KW * tap_elements, KW * tap_elements, tap_elements)):
         rows = [
@@ -460,14 +467,14 @@ def _gather_task(p: ConvProblem, forward: bool) -> Task:
         ]
         tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
     return Task(
-        gather_kernel, p.dtype, (len(pieces) - 1) * blocks * p.G, "src w bias dst",
+        gather, p.dtype, (len(pieces) - 1) * blocks * G, "src w bias dst",
         parallel=p.multiply_adds > SMALL_WORK,
         pieces=np.array(pieces, np.int64), parts=np.array(parts or [[0] * 3], np.int64),
         d_classes=tables[0], h_classes=tables[1], w_classes=tables[2],
         h_count=len(axes[1].classes), w_count=len(axes[2].classes),
         has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
         N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
-        TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=p.G,
+        TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=G,
         source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
         target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
         tap_step_d=axes[0].tap_step, tap_step_h=axes[1].tap_step, tap_step_w=axes[2].tap_step,
@@ -574,7 +581,7 @@ class _Direct:
     """The core of forward and input gradient: the gather kernel."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        self._gather = _gather_task(p, forward)
+        self._gather = gather_task(p, forward)
 
     def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
         self._gather.run(src, w, bias, dst)

@@ -1,0 +1,245 @@
+"""Depthwise convolution: each channel has a kernel of its own, and a lane of the vectors.
+
+The direct algorithm sums over the channels of a group, of which there is one here, and leaves all lanes but one
+idle. Here the lanes are channels: ``acc[pixel, c] += x[pixel + offset(t), c] * w[t, c]``. Otherwise forward and input
+gradient are the gather of ``conv_direct``, with its phases of pixels that meet the same taps and its tables.
+
+The weight gradient sums, for each tap and each vector of channels, products of x and dy over the pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from pycnn_kernels.cpu.conv_direct import (
+    BLOCK_VECTORS,
+    FEW_ROWS,
+    FEW_WIDE_ROWS,
+    GATHER_FIELDS,
+    GRADIENT_PIXELS,
+    MOST_PARTS,
+    ROWS,
+    SMALL_WORK,
+    TABLE,
+    WIDE_ROWS,
+    classes_of,
+    column_blocks,
+    gather_task,
+    list_pixels,
+    list_targets,
+)
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
+from pycnn_kernels.cpu.elementwise import sum_parts
+from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.tile import (
+    lanes_of,
+    local_table,
+    rows_of,
+    shift,
+    tile_add,
+    tile_fill_rows,
+    tile_load,
+    tile_multiply_pairs,
+    tile_multiply_rows,
+    tile_prefetch_rows,
+    tile_relu,
+    tile_shape,
+    tile_store,
+    tile_store_rows,
+    tile_sum_rows,
+    tile_zeros,
+    with_rows,
+)
+from pycnn_kernels.problem import ConvProblem
+
+#: Pixels that all taps of the weight gradient pass over in turn.
+_CHUNK = 128
+
+
+@kernel(**GATHER_FIELDS)
+def depthwise_kernel(a, item, worker):
+    """``dst[p, c] = bias[c] + sum over taps t of src[p * source_step + t * tap_step, c] * w[t, c]``.
+
+    The fields are those of :func:`gather_kernel`, with L channels in one group. A piece of work is some parts of
+    phases and a block of channels. Bits repeat: an element is summed by one piece, in the order of the taps.
+    """
+    block, piece = item % a.blocks, item // a.blocks
+    rows, outs, counts = local_table(TABLE), local_table(TABLE), local_table(MOST_PARTS)
+    list_targets(a, piece, 0, rows, outs, counts)
+    lane_count = lanes_of(a.src)
+    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.L)
+    if end - column == BLOCK_VECTORS * lane_count:
+        full, few = tile_shape(a.src, WIDE_ROWS, BLOCK_VECTORS), tile_shape(a.src, FEW_WIDE_ROWS, BLOCK_VECTORS)
+        _columns(a, piece, rows, outs, counts, column, full, few, None)
+        column = end
+    while column < end:
+        full, few = tile_shape(a.src, ROWS, 1), tile_shape(a.src, FEW_ROWS, 1)
+        _columns(a, piece, rows, outs, counts, column, full, few, min(end - column, lane_count))
+        column += lane_count
+
+
+@njit(error_model="numpy")
+def _columns(a, piece, rows, outs, counts, column, full, few, edge):
+    """One piece and one block of channels, which ``edge`` cuts off unless it is None."""
+    at = 0
+    for part in range(a.pieces[piece], a.pieces[piece + 1]):
+        classes = classes_of(a, a.parts[part * 3])
+        count = counts[part - a.pieces[piece]]
+        whole = max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
+        _tiles(a, shift(rows, at), shift(outs, at), whole, column, classes, full, edge)
+        _tiles(a, shift(rows, at + whole), shift(outs, at + whole), count - whole, column, classes, few, edge)
+        at += count + ROWS
+
+
+@njit(error_model="numpy")
+def _tiles(a, rows, outs, count, column, classes, shape, edge):
+    """The tiles of ``count`` pixels; one that hangs over computes the last pixel several times, to the same bits."""
+    d_class, h_class, w_class = classes
+    src, w, dst = a.src, a.w, a.dst
+    src_d, src_h, src_w = a.tap_step_d * a.SH * a.SW * a.SC, a.tap_step_h * a.SW * a.SC, a.tap_step_w * a.SC
+    w_d, w_h, w_w = d_class[5], h_class[5], w_class[5]
+    w_start = column + d_class[4] + h_class[4] + w_class[4]
+    taps_d, taps_h, taps_w = d_class[3], h_class[3], w_class[3]
+    has_bias, relu = a.has_bias, a.relu
+    for i in range(0, count, rows_of(shape)):
+        there, to = shift(rows, i), shift(outs, i)
+        tile_prefetch_rows(shape, dst, column, to)
+        acc = tile_zeros(shape)
+        if has_bias:
+            acc = tile_fill_rows(acc, a.bias, column, edge)
+        for kd in range(taps_d):
+            for kh in range(taps_h):
+                for kw in range(taps_w):
+                    tap = kd * src_d + kh * src_h + kw * src_w + column
+                    acc = tile_multiply_rows(acc, src, tap, there, w, w_start + kd * w_d + kh * w_h + kw * w_w, edge)
+        if relu:
+            acc = tile_relu(acc)
+        tile_store_rows(acc, dst, column, to, edge)
+
+
+@kernel(
+    x="array", dy="array", dw="array", segments="table",
+    N="int", D="int", H="int", W="int", C="int", R="int", OD="int", OH="int", OW="int", K="int", L="int",
+    stride_d="int", stride_h="int", stride_w="int", taps="int", blocks="int", split_pixels="int", part="int",
+)  # fmt: skip
+def depthwise_weight_gradient_kernel(a, item, worker):
+    """``dw[t, c] = sum over pixels p of x[p * stride + offset(t), c] * dy[p, c]``.
+
+    x (N, D, H, W, C) and dy (N, OD, OH, OW, C), channels last; dw (T, C). A segment is a tap, see
+    :func:`weight_gradient_kernel`. Pieces of work: split of the pixels, block of channels; split s writes its sum to
+    ``dw[s * part:]``, for :func:`sum_parts` to add in order. All taps pass over some pixels before the next come into
+    the first-level cache. Bits repeat: the splits depend on the problem.
+    """
+    block, split = item % a.blocks, item // a.blocks
+    lane_count = lanes_of(a.x)
+    xs, dys = local_table(GRADIENT_PIXELS), local_table(GRADIENT_PIXELS)
+    first = split * a.split_pixels
+    last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
+    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.C)
+    for chunk in range(first, max(last, first + 1), _CHUNK):
+        for tap in range(a.taps):
+            count = list_pixels(a, chunk, min(chunk + _CHUNK, last), tap, 0, xs, dys)
+            to = split * a.part + tap * a.C
+            if end - column == BLOCK_VECTORS * lane_count:
+                shape = tile_shape(a.x, 4, BLOCK_VECTORS)
+                _add(a, xs, dys, count, column, to, chunk == first, shape, None)
+            else:
+                for c in range(column, end, lane_count):
+                    edge = min(end - c, lane_count)
+                    _add(a, xs, dys, count, c, to, chunk == first, tile_shape(a.x, 8, 1), edge)
+
+
+@njit(error_model="numpy")
+def _add(a, xs, dys, count, column, to, fresh, shape, edge):
+    """Add ``count`` pixels to one tap of one block of channels.
+
+    Neighbouring pixels have accumulators of their own, so that a product need not wait for the one before it.
+    """
+    acc, one = tile_zeros(shape), with_rows(shape, 1)
+    whole = count - count % rows_of(shape)
+    for i in range(0, whole, rows_of(shape)):
+        acc = tile_multiply_pairs(acc, a.x, column, shift(xs, i), a.dy, column, shift(dys, i), edge)
+    total = tile_sum_rows(acc)
+    for i in range(whole, count):
+        total = tile_multiply_pairs(total, a.x, column, shift(xs, i), a.dy, column, shift(dys, i), edge)
+    if not fresh:
+        total = tile_add(total, tile_load(tile_zeros(one), a.dw, to + column, 0, edge))
+    tile_store(total, a.dw, to + column, 0, edge)
+
+
+class _Depthwise:
+    """The core of forward and input gradient."""
+
+    def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
+        self._gather = gather_task(p, forward, depthwise_kernel, depthwise=True)
+
+    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
+        self._gather.run(src, w, bias, dst)
+
+
+class DepthwiseForward(Forward):
+    """``y = activation(x * w + b)``."""
+
+    make_core = _Depthwise
+
+
+class DepthwiseInputGradient(InputGradient):
+    """``dx`` from ``dy`` and ``w``."""
+
+    make_core = _Depthwise
+
+
+class _DepthwiseWeightGradient:
+    """The core of the weight gradient."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        taps = math.prod(p.kernel)
+        d, h, w = ([k * D - before for k in range(n)] for n, D, (before, _) in zip(p.kernel, p.dilation, p.padding))
+        segments = [[od, oh, ow, 0, 1] for od in d for oh in h for ow in w]
+        blocks = column_blocks(p.C, p.dtype)
+        pixels = p.N * math.prod(p.output)
+        chunks = -(-pixels // _CHUNK)
+        wanted = max(1, min(chunks, -(-32 // blocks)))
+        split_pixels = -(-chunks // wanted) * _CHUNK
+        splits = max(1, -(-pixels // max(split_pixels, 1)))
+        size = taps * p.C
+        self._multiply = Task(
+            depthwise_weight_gradient_kernel, p.dtype, splits * blocks, "x dy dw",
+            parallel=p.multiply_adds > SMALL_WORK, segments=np.array(segments, np.int64),
+            N=p.N, D=p.size[0], H=p.size[1], W=p.size[2], C=p.C, R=1,
+            OD=p.output[0], OH=p.output[1], OW=p.output[2], K=p.K, L=1,
+            stride_d=p.stride[0], stride_h=p.stride[1], stride_w=p.stride[2],
+            taps=taps, blocks=blocks, split_pixels=split_pixels, part=size,
+        )  # fmt: skip
+        self._has_parts = splits > 1
+        if self._has_parts:
+            self._parts_at = scratch.reserve(splits * size)
+            self._total = sum_parts(p.dtype, splits, size)
+
+    def run(self, base: int, x: int, dy: int, dw: int) -> None:
+        if self._has_parts:
+            self._multiply.run(x, dy, base + self._parts_at)
+            self._total.run(base + self._parts_at, dw)
+        else:
+            self._multiply.run(x, dy, dw)
+
+
+class DepthwiseWeightGradient(WeightGradient):
+    """``dw`` from ``x`` and ``dy``."""
+
+    make_core = _DepthwiseWeightGradient
+
+
+def depthwise_supports(p: ConvProblem) -> str | None:
+    """None for a problem that depthwise convolution can do, otherwise the reason why not."""
+    if not p.G == p.C == p.K:
+        return f"a group for each input and output channel; received {p.C} and {p.K} channels in {p.G}"
+    return None
+
+
+def depthwise_suits(p: ConvProblem) -> str | None:
+    """None for a problem that this does faster than the direct algorithm."""
+    return None if p.C > 1 else "more than one channel"
