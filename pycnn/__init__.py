@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         utils,
     )
     from pycnn.autograd import no_grad
+    from pycnn.explanation import explain
     from pycnn.tensor import Tensor
     from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
 
@@ -37,6 +38,7 @@ __all__ = [
     "backend",
     "callbacks",
     "datasets",
+    "explain",
     "functional",
     "get_num_threads",
     "initializers",
@@ -55,6 +57,7 @@ __all__ = [
 _HOMES = {
     "Tensor": "pycnn.tensor",
     "no_grad": "pycnn.autograd",
+    "explain": "pycnn.explanation",
     "get_num_threads": "pycnn_kernels.cpu.launch",
     "set_num_threads": "pycnn_kernels.cpu.launch",
 }

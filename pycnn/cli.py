@@ -30,6 +30,8 @@ _EXAMPLES = """\
 examples:
   pycnn train digits                               real handwritten digits, 0.98 and more within a minute
   pycnn train cifar10 --data DIR --out cifar.npz   the documented CIFAR-10 network, weights kept in cifar.npz
+  pycnn explain conv2d --input 1,56,56,256 --filters 256 --kernel 3 --padding 1
+                                                   which algorithm that gets, and why not another one
   pycnn info                                       versions, processor, threads, cache folder
   pycnn warmup                                     compile the kernels now, so that later runs start at once
 """
@@ -72,8 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pycnn {pycnn.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{train,info,warmup}")
+    commands = parser.add_subparsers(required=True, metavar="{train,explain,info,warmup}")
     _add_train(commands)
+    _add_explain(commands)
     info = commands.add_parser("info", help="print versions, SIMD width, threads, cache folder and GPUs")
     info.set_defaults(command=_info)
     warmup = commands.add_parser(
@@ -119,6 +122,35 @@ def _add_train(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="write weights and history to FILE, in NumPy's .npz format"
     )
     train.set_defaults(command=_train)
+
+
+def _add_explain(commands: Any) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="say which algorithm computes an operation, and why not another one",
+        description="Say which algorithm computes a convolution and its gradients, and why not another one.",
+    )
+    explain.add_argument("operation", choices=("conv2d",), help="what to explain")
+    explain.add_argument("--input", type=_sizes, required=True, metavar="N,H,W,C", help="shape of the images")
+    explain.add_argument("--filters", type=_positive, required=True, metavar="K", help="output channels")
+    explain.add_argument("--kernel", type=_sizes, required=True, metavar="H,W", help="size of the kernel, one or two")
+    for name, default in (("stride", (1,)), ("padding", (0,)), ("dilation", (1,))):
+        explain.add_argument(
+            f"--{name}", type=_sizes, default=default, metavar="H,W", help=f"one or two (default: {default[0]})"
+        )
+    explain.add_argument("--groups", type=_positive, default=1, metavar="G", help="parts of the channels (default: 1)")
+    explain.add_argument(
+        "--channels-first", action="store_true", help="--input is N,C,H,W, and the arrays lie in that order"
+    )
+    explain.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    explain.set_defaults(command=_explain)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected integers with commas between them, received {text!r}")
+    return tuple(map(int, parts))
 
 
 def _positive(text: str) -> int:
@@ -208,6 +240,32 @@ def _report(model: Any, x_test: NDArray[np.float32], y_test: NDArray[Any], secon
 
 
 # -- pycnn info, pycnn warmup --------------------------------------------------------------------------------------
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from pycnn.explanation import HEADER, explain
+
+    first = arguments.channels_first
+    shape = arguments.input
+    C = shape[-3 if first else -1] if len(shape) in (3, 4) else 0  # of another shape, explain says what is wrong
+    kernel = arguments.kernel * 2 if len(arguments.kernel) == 1 else arguments.kernel
+    inside, outside = C // arguments.groups, arguments.filters
+    found = explain(
+        arguments.operation,
+        shape,
+        (outside, inside, *kernel) if first else (*kernel, inside, outside),
+        True,
+        arguments.stride,
+        arguments.padding,
+        arguments.dilation,
+        arguments.groups,
+        data_format="channels_first" if first else "channels_last",
+        weight_format="OIHW" if first else "HWIO",
+        dtype=arguments.dtype,
+    )
+    print(found.title)
+    print_table(HEADER, found.rows)
+    return 0
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -526,7 +526,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (lambda *a: F.conv2d(*a, weight_format="OHWI"), (X, W), ValueError, "weight_format must be one of 'OIHW', 'HWIO'"),
     (lambda *a: F.conv2d(*a, activation="rely"), (X, W), ValueError, "received 'rely'. Did you mean 'relu'?"),
     (lambda *a: F.conv2d(*a, algorithm="magic"), (X, W), ValueError,
-     "algorithm of conv_forward must be 'auto' or one of 'depthwise', 'few_channels', 'winograd', 'direct'; received 'magic'"),
+     "algorithm of conv_forward must be 'auto' or one of 'depthwise', 'few_channels'"),
 ]  # fmt: skip
 
 

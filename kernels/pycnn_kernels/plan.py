@@ -205,6 +205,50 @@ def plan_for(operation: str, problem: Any, *, backend: str = "cpu", algorithm: s
     return plan
 
 
+class Verdict(NamedTuple):
+    """What became of one candidate of an operation.
+
+    Attributes:
+        name: of the algorithm.
+        chosen: whether it is the one.
+        reason: why it is not the one; None if it is.
+        workspace_bytes: scratch memory that it takes, None where it cannot do the problem.
+        summary: what it does and when it wins.
+    """
+
+    name: str
+    chosen: bool
+    reason: str | None
+    workspace_bytes: int | None
+    summary: str
+
+
+def explain(operation: str, problem: Any, *, backend: str = "cpu") -> list[Verdict]:
+    """A verdict on each algorithm of an operation, in the order in which they are asked.
+
+    Raises:
+        ValueError: there is no such operation, or no algorithm for the problem.
+
+    >>> from pycnn_kernels.problem import RowsProblem
+    >>> [(verdict.name, verdict.chosen) for verdict in explain("softmax", RowsProblem("float32", 2, 10))]
+    [('rows', True)]
+    """
+    chosen = _choose(backend, operation, problem, "auto")
+    verdicts, is_past = [], False
+    for candidate in algorithms_for(backend, operation):
+        cannot = candidate.supports(problem)
+        workspace = None if cannot else candidate.prepare(problem).workspace_bytes
+        reason: str | None = None
+        if candidate is chosen:
+            is_past = True
+        elif cannot or candidate.suits(problem):
+            reason = f"needs {cannot or candidate.suits(problem)}"
+        elif is_past:
+            reason = f"{chosen.name} is asked first"
+        verdicts.append(Verdict(candidate.name, candidate is chosen, reason, workspace, candidate.summary))
+    return verdicts
+
+
 def _choose(backend: str, operation: str, problem: Any, name: str) -> Algorithm:
     candidates = algorithms_for(backend, operation)
     if name == "auto":

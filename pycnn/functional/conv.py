@@ -49,7 +49,7 @@ class Convolution(Function):
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         x, w, b = self.inputs
-        problem = _linear_part(self.problem)
+        problem = linear_part(self.problem)
         dz, db = self._in_front_of_activation(dy, b is not None and self.needs[2])
         settings = {"problem": problem, "algorithm": self.algorithm}
         dx = ConvolutionInputGradient.apply(dz, w, **settings) if self.needs[0] else None
@@ -156,7 +156,7 @@ def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int
 
 
 @lru_cache(maxsize=1024)
-def _linear_part(problem: ConvProblem) -> ConvProblem:
+def linear_part(problem: ConvProblem) -> ConvProblem:
     return problem._replace(bias=False, activation=None)
 
 
@@ -213,7 +213,7 @@ def conv2d(
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
     geometry = (stride, padding, dilation, groups)
-    read = _known_problem if all(map(_is_plain, geometry)) else _problem
+    read = _known_problem if all(map(_is_plain, geometry)) else problem_of
     shapes = (tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
     problem = read(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, activation)
     single = x.ndim == 3
@@ -227,7 +227,7 @@ def _is_plain(value: Any) -> bool:
     return type(value) is int or type(value) is str or (type(value) is tuple and all(map(_is_plain, value)))
 
 
-def _problem(
+def problem_of(
     dtype: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
@@ -265,7 +265,7 @@ def _problem(
 
 
 #: Reading the arguments anew takes longer than a small convolution.
-_known_problem = lru_cache(maxsize=4096)(_problem)
+_known_problem = lru_cache(maxsize=4096)(problem_of)
 
 
 def _check_channels(C: int, K: int, R: int, groups: int) -> None:
