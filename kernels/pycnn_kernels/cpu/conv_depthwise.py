@@ -4,7 +4,7 @@ The direct algorithm sums over the channels of a group, of which there is one he
 idle. Here the lanes are channels: ``acc[pixel, c] += x[pixel + offset(t), c] * w[t, c]``. Otherwise forward and input
 gradient are the gather of ``conv_direct``, with its phases of pixels that meet the same taps and its tables.
 
-The weight gradient sums, for each tap and each vector of channels, products of x and dy over the pixels.
+The weight gradient is a tile of taps for each vector of channels, summed over the pixels of a zero-padded x.
 """
 
 from __future__ import annotations
@@ -34,24 +34,21 @@ from pycnn_kernels.cpu.conv_direct import (
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.layout import padding
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
     rows_of,
     shift,
-    tile_add,
     tile_fill_rows,
     tile_load,
-    tile_multiply_pairs,
     tile_multiply_rows,
     tile_prefetch_rows,
     tile_relu,
     tile_shape,
     tile_store,
     tile_store_rows,
-    tile_sum_rows,
     tile_zeros,
-    with_rows,
 )
 from pycnn_kernels.problem import ConvProblem
 
@@ -121,17 +118,17 @@ def _tiles(a, rows, outs, count, column, classes, shape, edge):
 
 
 @kernel(
-    x="array", dy="array", dw="array", segments="table",
+    x="array", dy="array", dw="array", segments="table", tap_offsets="table",
     N="int", D="int", H="int", W="int", C="int", R="int", OD="int", OH="int", OW="int", K="int", L="int",
     stride_d="int", stride_h="int", stride_w="int", taps="int", blocks="int", split_pixels="int", part="int",
 )  # fmt: skip
 def depthwise_weight_gradient_kernel(a, item, worker):
-    """``dw[t, c] = sum over pixels p of x[p * stride + offset(t), c] * dy[p, c]``.
+    """``dw[t, c] = sum over pixels p of x[p * stride + tap_offsets[t], c] * dy[p, c]``.
 
-    x (N, D, H, W, C) and dy (N, OD, OH, OW, C), channels last; dw (T, C). A segment is a tap, see
-    :func:`weight_gradient_kernel`. Pieces of work: split of the pixels, block of channels; split s writes its sum to
-    ``dw[s * part:]``, for :func:`sum_parts` to add in order. All taps pass over some pixels before the next come into
-    the first-level cache. Bits repeat: the splits depend on the problem.
+    x (N, D, H, W, C), its padding included, and dy (N, OD, OH, OW, C), channels last; dw (T, C). Pieces of work: split
+    of the pixels, block of channels; split s writes its sum to ``dw[s * part:]``, for :func:`sum_parts` to add in
+    order. All taps pass over some pixels before the next come into the first-level cache. Bits repeat: the splits
+    depend on the problem.
     """
     block, split = item % a.blocks, item // a.blocks
     lane_count = lanes_of(a.x)
@@ -140,34 +137,41 @@ def depthwise_weight_gradient_kernel(a, item, worker):
     last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
     column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.C)
     for chunk in range(first, max(last, first + 1), _CHUNK):
-        for tap in range(a.taps):
-            count = list_pixels(a, chunk, min(chunk + _CHUNK, last), tap, 0, xs, dys)
-            to = split * a.part + tap * a.C
-            if end - column == BLOCK_VECTORS * lane_count:
-                shape = tile_shape(a.x, 4, BLOCK_VECTORS)
-                _add(a, xs, dys, count, column, to, chunk == first, shape, None)
+        count = list_pixels(a, chunk, min(chunk + _CHUNK, last), 0, 0, xs, dys)
+        for c in range(column, end, lane_count):
+            to = split * a.part + c
+            if c + lane_count <= end:
+                _add_taps(a, xs, dys, count, c, to, chunk == first, None)
             else:
-                for c in range(column, end, lane_count):
-                    edge = min(end - c, lane_count)
-                    _add(a, xs, dys, count, c, to, chunk == first, tile_shape(a.x, 8, 1), edge)
+                _add_taps(a, xs, dys, count, c, to, chunk == first, end - c)
 
 
 @njit(error_model="numpy")
-def _add(a, xs, dys, count, column, to, fresh, shape, edge):
-    """Add ``count`` pixels to one tap of one block of channels.
+def _add_taps(a, xs, dys, count, column, to, fresh, edge):
+    """Add ``count`` pixels to all taps of one vector of channels, the taps of a tile together."""
+    tap = 0
+    while tap < a.taps:
+        offsets, target, left = shift(a.tap_offsets, tap), to + tap * a.C, a.taps - tap
+        if left >= 9:
+            _add(a, xs, dys, offsets, count, column, target, fresh, tile_shape(a.x, 9, 1), edge)
+            tap += 9
+        elif left >= 3:
+            _add(a, xs, dys, offsets, count, column, target, fresh, tile_shape(a.x, 3, 1), edge)
+            tap += 3
+        else:
+            _add(a, xs, dys, offsets, count, column, target, fresh, tile_shape(a.x, 1, 1), edge)
+            tap += 1
 
-    Neighbouring pixels have accumulators of their own, so that a product need not wait for the one before it.
-    """
-    acc, one = tile_zeros(shape), with_rows(shape, 1)
-    whole = count - count % rows_of(shape)
-    for i in range(0, whole, rows_of(shape)):
-        acc = tile_multiply_pairs(acc, a.x, column, shift(xs, i), a.dy, column, shift(dys, i), edge)
-    total = tile_sum_rows(acc)
-    for i in range(whole, count):
-        total = tile_multiply_pairs(total, a.x, column, shift(xs, i), a.dy, column, shift(dys, i), edge)
+
+@njit(error_model="numpy")
+def _add(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
+    """Add ``count`` pixels to the taps of one tile and one vector of channels."""
+    acc = tile_zeros(shape)
     if not fresh:
-        total = tile_add(total, tile_load(tile_zeros(one), a.dw, to + column, 0, edge))
-    tile_store(total, a.dw, to + column, 0, edge)
+        acc = tile_load(acc, a.dw, to, a.C, edge)
+    for i in range(count):
+        acc = tile_multiply_rows(acc, a.x, xs[i] + column, offsets, a.dy, dys[i] + column, edge)
+    tile_store(acc, a.dw, to, a.C, edge)
 
 
 class _Depthwise:
@@ -196,23 +200,31 @@ class _DepthwiseWeightGradient:
     """The core of the weight gradient."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
-        taps = math.prod(p.kernel)
-        d, h, w = ([k * D - before for k in range(n)] for n, D, (before, _) in zip(p.kernel, p.dilation, p.padding))
-        segments = [[od, oh, ow, 0, 1] for od in d for oh in h for ow in w]
+        # With zeros around x all taps meet all pixels; the copy costs less than nine lists of pixels.
+        D, H, W = (size + before + after for size, (before, after) in zip(p.size, p.padding))
+        self._is_padded = any(map(any, p.padding))
+        if self._is_padded:
+            self._padded_at = scratch.reserve(p.N * D * H * W * p.C)
+            self._pad = padding(p, (D, H, W))
+        offsets = [
+            ((kd * p.dilation[0] * H + kh * p.dilation[1]) * W + kw * p.dilation[2]) * p.C
+            for kd, kh, kw in np.ndindex(*p.kernel)
+        ]
         blocks = column_blocks(p.C, p.dtype)
         pixels = p.N * math.prod(p.output)
         chunks = -(-pixels // _CHUNK)
         wanted = max(1, min(chunks, -(-32 // blocks)))
         split_pixels = -(-chunks // wanted) * _CHUNK
         splits = max(1, -(-pixels // max(split_pixels, 1)))
-        size = taps * p.C
+        size = len(offsets) * p.C
         self._multiply = Task(
             depthwise_weight_gradient_kernel, p.dtype, splits * blocks, "x dy dw",
-            parallel=p.multiply_adds > SMALL_WORK, segments=np.array(segments, np.int64),
-            N=p.N, D=p.size[0], H=p.size[1], W=p.size[2], C=p.C, R=1,
+            parallel=p.multiply_adds > SMALL_WORK,
+            segments=np.zeros(5, np.int64), tap_offsets=np.array(offsets, np.int64),
+            N=p.N, D=D, H=H, W=W, C=p.C, R=1,
             OD=p.output[0], OH=p.output[1], OW=p.output[2], K=p.K, L=1,
             stride_d=p.stride[0], stride_h=p.stride[1], stride_w=p.stride[2],
-            taps=taps, blocks=blocks, split_pixels=split_pixels, part=size,
+            taps=len(offsets), blocks=blocks, split_pixels=split_pixels, part=size,
         )  # fmt: skip
         self._has_parts = splits > 1
         if self._has_parts:
@@ -220,6 +232,9 @@ class _DepthwiseWeightGradient:
             self._total = sum_parts(p.dtype, splits, size)
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
+        if self._is_padded:
+            self._pad.run(x, base + self._padded_at)
+            x = base + self._padded_at
         if self._has_parts:
             self._multiply.run(x, dy, base + self._parts_at)
             self._total.run(base + self._parts_at, dw)

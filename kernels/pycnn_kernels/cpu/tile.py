@@ -375,43 +375,6 @@ def tile_multiply_rows(typing_context, tile, a, a_index, rows, b, b_index, lanes
 
 
 @intrinsic
-def tile_multiply_pairs(typing_context, tile, a, a_index, a_rows, b, b_index, b_rows, lanes):
-    """Add products of rows: ``tile[m, :] += a[a_index + a_rows[m]:] * b[b_index + b_rows[m]:]``, lane by lane."""
-
-    def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, a_table, b_pointer, b_start, b_table, edge = arguments
-        emit = _Emitter(builder, tile)
-        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
-        masks = emit.masks(_none_or(edge, lanes))
-        for m in range(tile.rows):
-            left = emit.load_vectors(emit.row_pointer(a_pointer, a_start, a_table, m), masks)
-            right = emit.load_vectors(emit.row_pointer(b_pointer, b_start, b_table, m), masks)
-            for j in range(tile.vectors):
-                total = builder.call(fma, [left[j], right[j], emit.get(accumulators, m, j)])
-                accumulators = emit.set(accumulators, total, m, j)
-        return accumulators
-
-    return tile(tile, a, a_index, a_rows, b, b_index, b_rows, lanes), generate
-
-
-@intrinsic
-def tile_sum_rows(typing_context, tile):
-    """The sum of a tile's rows, from the first to the last: a tile of one row."""
-    result = TileType(tile.dtype, 1, tile.vectors)
-
-    def generate(context, builder, signature, arguments):
-        emit, total = _Emitter(builder, tile), result.zeros()
-        for j in range(tile.vectors):
-            column = emit.get(arguments[0], 0, j)
-            for m in range(1, tile.rows):
-                column = builder.fadd(column, emit.get(arguments[0], m, j))
-            total = _Emitter(builder, result).set(total, column, 0, j)
-        return total
-
-    return result(tile), generate
-
-
-@intrinsic
 def tile_multiply_vectors(typing_context, tile, a, a_index, rows, b, b_index, columns):
     """Add products of vectors: ``tile[m, j] += a[a_index + rows[m]:] * b[b_index + columns[j]:]``, lane by lane."""
 
