@@ -234,17 +234,12 @@ def explain(operation: str, problem: Any, *, backend: str = "cpu") -> list[Verdi
     [('rows', True)]
     """
     chosen = _choose(backend, operation, problem, "auto")
-    verdicts, is_past = [], False
+    verdicts = []
     for candidate in algorithms_for(backend, operation):
         cannot = candidate.supports(problem)
         workspace = None if cannot else candidate.prepare(problem).workspace_bytes
-        reason: str | None = None
-        if candidate is chosen:
-            is_past = True
-        elif cannot or candidate.suits(problem):
-            reason = f"needs {cannot or candidate.suits(problem)}"
-        elif is_past:
-            reason = f"{chosen.name} is asked first"
+        needs = cannot or candidate.suits(problem)
+        reason = f"needs {needs}" if needs else f"{chosen.name} is asked first" if candidate is not chosen else None
         verdicts.append(Verdict(candidate.name, candidate is chosen, reason, workspace, candidate.summary))
     return verdicts
 

@@ -30,11 +30,10 @@ from pycnn_kernels.cpu.conv_direct import (
     gather_task,
     list_pixels,
     list_targets,
+    whole_tiles,
 )
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
-from pycnn_kernels.cpu.elementwise import sum_parts
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.launch import Task, kernel
-from pycnn_kernels.cpu.layout import padding
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -85,7 +84,7 @@ def _columns(a, piece, rows, outs, counts, column, full, few, edge):
     for part in range(a.pieces[piece], a.pieces[piece + 1]):
         classes = classes_of(a, a.parts[part * 3])
         count = counts[part - a.pieces[piece]]
-        whole = max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
+        whole = whole_tiles(count, full, few)
         _tiles(a, shift(rows, at), shift(outs, at), whole, column, classes, full, edge)
         _tiles(a, shift(rows, at + whole), shift(outs, at + whole), count - whole, column, classes, few, edge)
         at += count + ROWS
@@ -201,21 +200,15 @@ class _DepthwiseWeightGradient:
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
         # With zeros around x all taps meet all pixels; the copy costs less than nine lists of pixels.
-        D, H, W = (size + before + after for size, (before, after) in zip(p.size, p.padding))
-        self._is_padded = any(map(any, p.padding))
-        if self._is_padded:
-            self._padded_at = scratch.reserve(p.N * D * H * W * p.C)
-            self._pad = padding(p, (D, H, W))
+        self._padded = PaddedInput(p, scratch)
+        D, H, W = self._padded.problem.size
         offsets = [
             ((kd * p.dilation[0] * H + kh * p.dilation[1]) * W + kw * p.dilation[2]) * p.C
             for kd, kh, kw in np.ndindex(*p.kernel)
         ]
         blocks = column_blocks(p.C, p.dtype)
         pixels = p.N * math.prod(p.output)
-        chunks = -(-pixels // _CHUNK)
-        wanted = max(1, min(chunks, -(-32 // blocks)))
-        split_pixels = -(-chunks // wanted) * _CHUNK
-        splits = max(1, -(-pixels // max(split_pixels, 1)))
+        split_pixels, splits = split(pixels, _CHUNK, -(-32 // blocks))
         size = len(offsets) * p.C
         self._multiply = Task(
             depthwise_weight_gradient_kernel, p.dtype, splits * blocks, "x dy dw",
@@ -226,20 +219,11 @@ class _DepthwiseWeightGradient:
             stride_d=p.stride[0], stride_h=p.stride[1], stride_w=p.stride[2],
             taps=len(offsets), blocks=blocks, split_pixels=split_pixels, part=size,
         )  # fmt: skip
-        self._has_parts = splits > 1
-        if self._has_parts:
-            self._parts_at = scratch.reserve(splits * size)
-            self._total = sum_parts(p.dtype, splits, size)
+        self._parts = Parts(splits, size, scratch)
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
-        if self._is_padded:
-            self._pad.run(x, base + self._padded_at)
-            x = base + self._padded_at
-        if self._has_parts:
-            self._multiply.run(x, dy, base + self._parts_at)
-            self._total.run(base + self._parts_at, dw)
-        else:
-            self._multiply.run(x, dy, dw)
+        self._multiply.run(self._padded.run(base, x), dy, self._parts.place(base, dw))
+        self._parts.add(base, dw)
 
 
 class DepthwiseWeightGradient(WeightGradient):

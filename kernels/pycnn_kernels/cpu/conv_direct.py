@@ -22,11 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
-from pycnn_kernels.cpu.elementwise import sum_parts
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
-from pycnn_kernels.cpu.layout import padding
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -175,13 +173,18 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, full, few, edge
         for part in range(a.pieces[piece], a.pieces[piece + 1]):
             classes = classes_of(a, a.parts[part * 3])
             count = counts[part - a.pieces[piece]]
-            # Full tiles, the last of them perhaps partly empty; or up to two small ones at the end.
-            whole = max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
+            whole = whole_tiles(count, full, few)
             there, to = shift(rows, at), shift(outs, at)
             _gather_tiles(a, there, to, whole, group, column, classes, first, channels, full, edge)
             there, to = shift(rows, at + whole), shift(outs, at + whole)
             _gather_tiles(a, there, to, count - whole, group, column, classes, first, channels, few, edge)
             at += count + ROWS
+
+
+@njit(error_model="numpy")
+def whole_tiles(count, full, few):
+    """Pixels that full tiles take, the last of them perhaps partly empty; up to two small ones take the rest."""
+    return max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
 
 
 @njit(error_model="numpy")
@@ -540,17 +543,13 @@ SMALL_WORK = 200_000
 _SEGMENT_ROWS = 96
 
 
-def _padded(p: ConvProblem) -> ConvProblem | None:
-    """The problem of the weight gradient on a zero-padded copy of x, where that copy is worth making.
+def _pays_padding(p: ConvProblem) -> bool:
+    """Whether the weight gradient is faster on a zero-padded copy of x.
 
     Padding keeps the rows of different taps apart, and the few rows of a tap with few channels leave the tile
     empty. The copy costs little just because the channels are few.
     """
-    few_channels = p.C < 8 and p.G == 1 and math.prod(p.kernel) > 1
-    if not few_channels or not any(map(any, p.padding)):
-        return None
-    d, h, w = (size + before + after for size, (before, after) in zip(p.size, p.padding))
-    return p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)))
+    return p.C < 8 and p.G == 1 and math.prod(p.kernel) > 1
 
 
 def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
@@ -603,19 +602,13 @@ class _DirectWeightGradient:
     """The core of the weight gradient."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
-        q = _padded(p) or p
-        self._is_padded = q is not p
-        if self._is_padded:
-            self._padded_at = scratch.reserve(p.N * p.C * math.prod(q.size))
-            self._pad = padding(p, q.size)
+        self._padded = PaddedInput(p, scratch) if _pays_padding(p) else None
+        q = self._padded.problem if self._padded else p
         segments, offsets = _gradient_segments(q)
         blocks = column_blocks(q.K // q.G, q.dtype)
         pixels = q.N * math.prod(q.output)
-        chunks = -(-pixels // GRADIENT_PIXELS)
-        # Few blocks of dw: split the pixels until there are 32 pieces, whatever the number of threads.
-        wanted = max(1, min(chunks, -(-32 // (len(segments) * q.G * blocks))))
-        split_pixels = -(-chunks // wanted) * GRADIENT_PIXELS
-        splits = max(1, -(-pixels // max(split_pixels, 1)))
+        # Few blocks of dw: split the pixels until there are 32 pieces.
+        split_pixels, splits = split(pixels, GRADIENT_PIXELS, -(-32 // (len(segments) * q.G * blocks)))
         size = math.prod(q.w_shape)
         self._multiply = Task(
             weight_gradient_kernel, p.dtype, splits * len(segments) * q.G * blocks, "x dy dw",
@@ -626,20 +619,12 @@ class _DirectWeightGradient:
             stride_d=q.stride[0], stride_h=q.stride[1], stride_w=q.stride[2],
             blocks=blocks, split_pixels=split_pixels, part=size,
         )  # fmt: skip
-        self._has_parts = splits > 1
-        if self._has_parts:
-            self._parts_at = scratch.reserve(splits * size)
-            self._total = sum_parts(p.dtype, splits, size)
+        self._parts = Parts(splits, size, scratch)
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
-        if self._is_padded:
-            self._pad.run(x, base + self._padded_at)
-            x = base + self._padded_at
-        if self._has_parts:
-            self._multiply.run(x, dy, base + self._parts_at)
-            self._total.run(base + self._parts_at, dw)
-        else:
-            self._multiply.run(x, dy, dw)
+        x = self._padded.run(base, x) if self._padded else x
+        self._multiply.run(x, dy, self._parts.place(base, dw))
+        self._parts.add(base, dw)
 
 
 class DirectWeightGradient(WeightGradient):

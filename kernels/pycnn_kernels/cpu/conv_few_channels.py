@@ -188,11 +188,17 @@ class _Gather(NamedTuple):
     w_tap: int
 
 
+def _weight_strides(p: ConvProblem) -> tuple[int, int, int]:
+    """Elements between neighbours in w along the input channels, the filters and the taps."""
+    taps = math.prod(p.kernel)
+    return (p.K, 1, p.C * p.K) if p.weight_layout == "HWIO" else (taps, p.C * taps, 1)
+
+
 def _forward_gather(p: ConvProblem) -> _Gather:
     (_, H, W), (_, OH, OW), (_, KH, KW) = p.size, p.output, p.kernel
     vertical = [[(k * p.dilation[1] - p.padding[1][0], k) for k in range(KH)]]
     horizontal = [[(k * p.dilation[2] - p.padding[2][0], k) for k in range(KW)]]
-    w_source, w_target, w_tap = (p.K, 1, p.C * p.K) if p.weight_layout == "HWIO" else (KH * KW, p.C * KH * KW, 1)
+    w_source, w_target, w_tap = _weight_strides(p)
     return _Gather((p.C, H, W), (p.K, OH, OW), vertical, horizontal, (1, 1), w_target, w_source, w_tap)
 
 
@@ -200,7 +206,7 @@ def _input_gradient_gather(p: ConvProblem) -> _Gather:
     (_, H, W), (_, OH, OW), (_, KH, KW), (_, SH, SW) = p.size, p.output, p.kernel, p.stride
     vertical = _taps_along(KH, SH, p.padding[1][0], p.dilation[1])
     horizontal = _taps_along(KW, SW, p.padding[2][0], p.dilation[2])
-    w_target, w_source, w_tap = (p.K, 1, p.C * p.K) if p.weight_layout == "HWIO" else (KH * KW, p.C * KH * KW, 1)
+    w_target, w_source, w_tap = _weight_strides(p)
     return _Gather((p.K, OH, OW), (p.C, H, W), vertical, horizontal, (SH, SW), w_target, w_source, w_tap)
 
 

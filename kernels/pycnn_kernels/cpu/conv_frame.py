@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.host import item_bytes
-from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last, transposition
+from pycnn_kernels.cpu.layout import padding, to_channels_first, to_channels_last, transposition
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ConvProblem
 
@@ -28,6 +29,56 @@ class Scratch:
         offset = self.size
         self.size += aligned_bytes(elements, self.dtype)
         return offset
+
+
+def split(units: int, chunk: int, pieces: int) -> tuple[int, int]:
+    """Divide ``units`` of a sum into splits of whole chunks: units of a split, and how many splits.
+
+    About ``pieces`` of them, at least one; they depend on the problem alone, so that sums have the same bits for any
+    number of threads.
+    """
+    chunks = -(-units // chunk)
+    wanted = max(1, min(chunks, pieces))
+    size = max(-(-chunks // wanted), 1) * chunk
+    return size, max(1, -(-units // size))
+
+
+class Parts:
+    """Partial sums of an array of ``size`` elements, one from each split; a single one is the array itself."""
+
+    def __init__(self, splits: int, size: int, scratch: Scratch):
+        self._many = splits > 1
+        if self._many:
+            self._at = scratch.reserve(splits * size)
+            self._total = sum_parts(scratch.dtype, splits, size)
+
+    def place(self, base: int, result: int) -> int:
+        """Where the splits write."""
+        return base + self._at if self._many else result
+
+    def add(self, base: int, result: int) -> None:
+        """Bring the total to ``result``."""
+        if self._many:
+            self._total.run(base + self._at, result)
+
+
+class PaddedInput:
+    """A zero-padded copy of x, in channels last, where the problem has padding; ``problem`` is the one without it."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        d, h, w = (size + before + after for size, (before, after) in zip(p.size, p.padding))
+        self.problem = p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)))
+        self._copies = any(map(any, p.padding))
+        if self._copies:
+            self._at = scratch.reserve(p.N * p.C * d * h * w)
+            self._pad = padding(p, self.problem.size)
+
+    def run(self, base: int, x: int) -> int:
+        """The address of the padded x."""
+        if not self._copies:
+            return x
+        self._pad.run(x, base + self._at)
+        return base + self._at
 
 
 class Core(Protocol):

@@ -21,8 +21,7 @@ import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
-from pycnn_kernels.cpu.elementwise import sum_parts
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
@@ -483,10 +482,7 @@ class _WinogradWeightGradient:
         tiles = p.N * tiles_h * tiles_w
         row_blocks, column_blocks = -(-p.C // GRADIENT_ROWS), -(-p.K // width)
         block_tiles = min(_GRADIENT_TILES, max(tiles, 1))
-        chunks = -(-tiles // block_tiles)
-        wanted = max(1, min(chunks, -(-_GRADIENT_PIECES // (row_blocks * column_blocks))))
-        split_tiles = max(-(-chunks // wanted), 1) * block_tiles
-        splits = max(1, -(-tiles // split_tiles))
+        split_tiles, splits = split(tiles, block_tiles, -(-_GRADIENT_PIECES // (row_blocks * column_blocks)))
         # The last tile of rows hangs over.
         rows = -(-min(p.C, GRADIENT_ROWS) // math.lcm(ROWS, HALF_ROWS)) * math.lcm(ROWS, HALF_ROWS)
         depth = -(-rows // lane_count) * lane_count
@@ -501,17 +497,11 @@ class _WinogradWeightGradient:
             row_blocks=row_blocks, column_blocks=column_blocks, depth=depth,
             v_point=v_point, e_point=e_point, m_point=m_point, part=size, scratch_size=each,
         )  # fmt: skip
-        self._has_parts = splits > 1
-        if self._has_parts:
-            self._parts_at = scratch.reserve(splits * size)
-            self._total = sum_parts(p.dtype, splits, size)
+        self._parts = Parts(splits, size, scratch)
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
-        if self._has_parts:
-            self._products.run(x, dy, base + self._parts_at, base + self._scratch_at)
-            self._total.run(base + self._parts_at, dw)
-        else:
-            self._products.run(x, dy, dw, base + self._scratch_at)
+        self._products.run(x, dy, self._parts.place(base, dw), base + self._scratch_at)
+        self._parts.add(base, dw)
 
 
 class WinogradWeightGradient(WeightGradient):

@@ -195,14 +195,14 @@ class Task:
         self._kernel, self._dtype, self._items, self._parallel = kernel, dtype, items, parallel
         self._kept = [value for value in fields.values() if isinstance(value, np.ndarray)]
         numbers = {name: address(v) if isinstance(v, np.ndarray) else v for name, v in fields.items()}
-        self.template = kernel.block(**numbers)
+        self._template = kernel.block(**numbers)
         names = given.split()
         self._slots = [kernel.slot(name) for name in names if not kernel.is_float(name)]
         self._float_slots = [kernel.slot(name) for name in names if kernel.is_float(name)]
 
     def run(self, *values: float) -> None:
         """Run with the given fields' values, floats last."""
-        block = self.template.copy()
+        block = self._template.copy()
         for slot, value in zip(self._slots, values):
             block[slot] = value
         if self._float_slots:

@@ -24,7 +24,7 @@ def transpose_matrix(src, src_row, dst, dst_row, rows, columns):
 
     Squares of a vector's length go through registers. The last square along each axis overlaps the one before
     it; of a matrix that is smaller than a square, only what exists is read and written. Where there are but a few
-    rows or columns, going element by element is faster.
+    rows, going element by element is faster.
     """
     side = lanes_of(src)
     height, width = min(rows, side), min(columns, side)
