@@ -18,6 +18,8 @@ Triple = tuple[int, int, int]
 PaddingTriple = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Layout = Literal["channels_last", "channels_first"]
 WeightLayout = Literal["HWIO", "OIHW"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid"]
 
 #: The dtypes of problems, by the names that problems use. (NumPy takes microseconds to put ``dtype.name`` together.)
 DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
@@ -104,9 +106,17 @@ class ConvProblem(NamedTuple):
     dilation: Triple
     G: int = 1
     bias: bool = False
-    activation: str | None = None
+    activation: Activation | None = None
     #: Spatial axes of the arrays; axes beyond are of size 1 in the problem and missing in the arrays.
     rank: int = 2
+    #: What lies in the padding: zeros, or elements of x, as ``torch.nn.functional.pad`` names the ways.
+    padding_mode: PaddingMode = "zeros"
+    #: Whether each output channel is multiplied by an element of ``scale`` before the bias is added.
+    scale: bool = False
+    #: Whether an array like y is added in front of the activation.
+    residual: bool = False
+    #: What "leaky_relu" multiplies negative results with.
+    slope: float = 0.01
 
     @property
     def output(self) -> Triple:
