@@ -63,8 +63,22 @@ def places(size: int, kernel: int, stride: int, sides: tuple[int, int], dilation
     return count
 
 
-def padded(x: np.ndarray, padding: Sides) -> np.ndarray:
-    return np.pad(np.asarray(x, np.float64), [(0, 0), *padding, (0, 0)])
+#: NumPy's names of the ways of padding.
+PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def padded(x: np.ndarray, padding: Sides, mode: str = "zeros") -> np.ndarray:
+    return np.pad(np.asarray(x, np.float64), [(0, 0), *padding, (0, 0)], mode=PADDING_MODES[mode])  # type: ignore[call-overload]
+
+
+def padded_gradient(dx: np.ndarray, padding: Sides, mode: str = "zeros") -> np.ndarray:
+    """The gradient of :func:`padded`: each element gathers what became of all places that show it."""
+    for axis, (before, after) in enumerate(padding, start=1):
+        size = dx.shape[axis] - before - after
+        shown = np.pad(np.arange(1, size + 1), (before, after), mode=PADDING_MODES[mode])  # type: ignore[call-overload]
+        parts = [dx.take(np.flatnonzero(shown == i), axis).sum(axis) for i in range(1, size + 1)]
+        dx = np.stack(parts, axis)
+    return dx
 
 
 def meetings(
@@ -97,10 +111,11 @@ def convolution(
     padding: Sides,
     dilation: Sequence[int],
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """``y[n, o, k] = b[k] + sum over taps t and channels c of padded x[n, o * S + t * D, c] w[t, c, k]``."""
     kernel, K = w.shape[:-2], w.shape[-1]
-    source = padded(x, padding)
+    source = padded(x, padding, padding_mode)
     counts = [places(*axis) for axis in zip(x.shape[1:-1], kernel, stride, padding, dilation)]
     y = np.zeros((x.shape[0], *counts, K))
     for tap, part in meetings(x.shape, kernel, stride, padding, dilation):
@@ -118,14 +133,14 @@ def convolution_input_gradient(
     padding: Sides,
     dilation: Sequence[int],
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """Each product of :func:`convolution`, seen from x: ``dx += dy w`` at the place where x was read."""
     dx = padded(np.zeros(x_shape), padding)
     for tap, part in meetings(x_shape, w.shape[:-2], stride, padding, dilation):
         for of_x, of_y in zip(groups_of(groups, x_shape[-1]), groups_of(groups, w.shape[-1])):
             dx[part][..., of_x] += dy[..., of_y] @ w[tap][:, of_y].T.astype(np.float64)
-    inside = [slice(before, before + size) for (before, _), size in zip(padding, x_shape[1:-1])]
-    return dx[(slice(None), *inside)]
+    return padded_gradient(dx, padding, padding_mode)
 
 
 def convolution_weight_gradient(
@@ -137,9 +152,10 @@ def convolution_weight_gradient(
     padding: Sides,
     dilation: Sequence[int],
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """Each product of :func:`convolution`, seen from w: ``dw += x dy`` over images and places of the window."""
-    source = padded(x, padding)
+    source = padded(x, padding, padding_mode)
     C, K = x.shape[-1], dy.shape[-1]
     dw = np.zeros((*kernel, C // groups, K))
     for tap, part in meetings(x.shape, kernel, stride, padding, dilation):

@@ -2,7 +2,7 @@
 
 ``auto`` takes the first of a list that supports the problem and suits it, so the order of a list is the rule of
 choice. The last entry of a list takes every problem that the operation has (max pooling has windows of two bytes'
-positions).
+positions; a convolution's padding, where it continues the image, has no more of it than there is).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_forward,
         ),
-        Algorithm("direct", conv_direct.DirectForward, _DIRECT),
+        Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports),
     ],
     ("cpu", "conv_input_gradient"): [
         Algorithm(
@@ -112,7 +112,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_input_gradient,
         ),
-        Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
+        Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
     ],
     ("cpu", "conv_weight_gradient"): [
         Algorithm(
@@ -136,7 +136,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_weight_gradient,
         ),
-        Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT),
+        Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT, conv_direct.direct_supports),
     ],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")

@@ -19,7 +19,6 @@ PaddingTriple = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Layout = Literal["channels_last", "channels_first"]
 WeightLayout = Literal["HWIO", "OIHW"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid"]
 
 #: The dtypes of problems, by the names that problems use. (NumPy takes microseconds to put ``dtype.name`` together.)
 DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
@@ -106,7 +105,8 @@ class ConvProblem(NamedTuple):
     dilation: Triple
     G: int = 1
     bias: bool = False
-    activation: Activation | None = None
+    #: None, "relu", "leaky_relu", "tanh" or "sigmoid".
+    activation: str | None = None
     #: Spatial axes of the arrays; axes beyond are of size 1 in the problem and missing in the arrays.
     rank: int = 2
     #: What lies in the padding: zeros, or elements of x, as ``torch.nn.functional.pad`` names the ways.

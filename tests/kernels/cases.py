@@ -74,6 +74,8 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 34, "K": 66, "size": 5, "kernel": 3, "G": 2, "stride": (1, 3), "padding": 1},
     {"C": 17, "K": 17, "size": (9, 4), "kernel": 3, "G": 17, "padding": ((1, 0), (0, 1))},
     {"C": 64, "K": 32, "size": 4, "kernel": 1, "N": 1},
+    {"C": 5, "K": 18, "size": (5, 4), "kernel": 3, "padding": ((1, 2), (3, 0)), "padding_mode": "reflect"},
+    {"C": 18, "K": 18, "size": (3, 4), "kernel": (3, 2), "G": 18, "padding": 2, "padding_mode": "circular"},
     {"C": 1, "K": 1, "size": 1, "kernel": 1, "N": 1},
     {"C": 33, "K": 17, "size": (13, 11), "kernel": 5, "stride": 3, "padding": 2, "N": 3},
 ]

@@ -63,10 +63,12 @@ def conv_problem(
     bias: bool = False,
     activation: str | None = None,
     rank: int = 2,
+    padding_mode: Any = "zeros",
 ) -> ConvProblem:
     return ConvProblem(
         dtype, layout, weight_layout, N, C, per_axis(size, rank, 1), K, per_axis(kernel, rank, 1),
         per_axis(stride, rank, 1), per_side(padding, rank), per_axis(dilation, rank, 1), G, bias, activation, rank,
+        padding_mode,
     )  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def spatial(p: Any, *names: str) -> dict[str, Any]:
 
 def expected_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
     """y, dx and dw of the oracle, in the problem's layouts. The gradients are those in front of the activation."""
-    geometry = spatial(p, "stride", "padding", "dilation") | {"groups": p.G}
+    geometry = spatial(p, "stride", "padding", "dilation") | {"groups": p.G, "padding_mode": p.padding_mode}
     x, w, dy = (
         oracle.channels_last(x, p.layout),
         oracle.taps_first(w, p.weight_layout),

@@ -84,6 +84,32 @@ def test_padding(padding: Any, kernel: Any, form: dict[str, str]) -> None:
                                 padding=padding, **form))  # fmt: skip
 
 
+MODES = ["reflect", "replicate", "circular"]
+CONTINUED = [
+    {"size": (5, 7), "kernel": 3, "padding": 1},
+    {"size": (6, 5), "kernel": (3, 5), "padding": ((1, 2), (4, 3)), "K": 33},
+    {"size": (9, 8), "kernel": 3, "stride": 2, "padding": ((3, 0), (1, 2)), "C": 17},
+    {"size": (7, 9), "kernel": (2, 3), "stride": (3, 1), "dilation": (2, 3), "padding": 4, "C": 4, "K": 6, "G": 2},
+    {"size": (6, 7), "kernel": 3, "padding": 2, "C": 20, "K": 20, "G": 20},
+    {"size": (9,), "kernel": 4, "padding": ((5, 8),), "rank": 1},
+    {"size": (2,), "kernel": 3, "padding": ((1, 1),), "rank": 1},
+    {"size": (3, 4, 5), "kernel": 3, "padding": ((1, 2), (1, 1), (2, 0)), "rank": 3},
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("continued", CONTINUED, ids=str)
+def test_padding_that_continues_the_image(continued: dict[str, Any], mode: str, form: dict[str, str]) -> None:
+    check_conv(conv_problem(padding_mode=mode, bias=True, **continued, **form))
+
+
+@pytest.mark.parametrize(("mode", "most"), [("reflect", 4), ("circular", 5)])
+def test_more_padding_than_there_is_image_is_refused(mode: str, most: int) -> None:
+    p = conv_problem(size=(5, 9), padding=((most + 1, 0), (0, 0)), padding_mode=mode)
+    with pytest.raises(ValueError, match=f"at most {most} on an axis of 5 in the mode '{mode}'; received {most + 1}"):
+        plan_for("conv_forward", p)
+
+
 @pytest.mark.parametrize("N", [0, 1, 3])
 @pytest.mark.parametrize("C", [3, 16])
 def test_batches(N: int, C: int, form: dict[str, str]) -> None:
@@ -174,6 +200,7 @@ def conv_problems(draw: st.DrawFn) -> ConvProblem:
         dtype=draw(st.sampled_from(DTYPES)), layout=draw(st.sampled_from(LAYOUTS)),
         weight_layout=draw(st.sampled_from(WEIGHT_LAYOUTS)), bias=draw(st.booleans()),
         activation=draw(st.sampled_from([None, "relu"])),
+        padding_mode=draw(st.sampled_from(["zeros", "zeros", "replicate"])),
     )  # fmt: skip
 
 

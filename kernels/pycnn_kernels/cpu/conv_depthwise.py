@@ -30,9 +30,11 @@ from pycnn_kernels.cpu.conv_direct import (
     gather_task,
     list_pixels,
     list_targets,
+    taps_of,
     whole_tiles,
 )
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.gather import continuation_fits
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -95,10 +97,8 @@ def _tiles(a, rows, outs, count, column, classes, shape, edge):
     """The tiles of ``count`` pixels; one that hangs over computes the last pixel several times, to the same bits."""
     d_class, h_class, w_class = classes
     src, w, dst = a.src, a.w, a.dst
-    src_d, src_h, src_w = a.tap_step_d * a.SH * a.SW * a.SC, a.tap_step_h * a.SW * a.SC, a.tap_step_w * a.SC
-    w_d, w_h, w_w = d_class[5], h_class[5], w_class[5]
-    w_start = column + d_class[4] + h_class[4] + w_class[4]
-    taps_d, taps_h, taps_w = d_class[3], h_class[3], w_class[3]
+    d_taps, h_taps, w_taps = taps_of(a, classes)
+    taps_d, taps_h, taps_w = d_class[4], h_class[4], w_class[4]
     has_bias, relu = a.has_bias, a.relu
     for i in range(0, count, rows_of(shape)):
         there, to = shift(rows, i), shift(outs, i)
@@ -109,8 +109,9 @@ def _tiles(a, rows, outs, count, column, classes, shape, edge):
         for kd in range(taps_d):
             for kh in range(taps_h):
                 for kw in range(taps_w):
-                    tap = kd * src_d + kh * src_h + kw * src_w + column
-                    acc = tile_multiply_rows(acc, src, tap, there, w, w_start + kd * w_d + kh * w_h + kw * w_w, edge)
+                    tap = d_taps[2 * kd] + h_taps[2 * kh] + w_taps[2 * kw] + column
+                    b = d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + w_taps[2 * kw + 1] + column
+                    acc = tile_multiply_rows(acc, src, tap, there, w, b, edge)
         if relu:
             acc = tile_relu(acc)
         tile_store_rows(acc, dst, column, to, edge)
@@ -118,6 +119,7 @@ def _tiles(a, rows, outs, count, column, classes, shape, edge):
 
 @kernel(
     x="array", dy="array", dw="array", segments="table", tap_offsets="table",
+    continued="int", d_positions="table", h_positions="table", w_positions="table",
     N="int", D="int", H="int", W="int", C="int", R="int", OD="int", OH="int", OW="int", K="int", L="int",
     stride_d="int", stride_h="int", stride_w="int", taps="int", blocks="int", split_pixels="int", part="int",
 )  # fmt: skip
@@ -236,7 +238,7 @@ def depthwise_supports(p: ConvProblem) -> str | None:
     """None for a problem that depthwise convolution can do, otherwise the reason why not."""
     if not p.G == p.C == p.K:
         return f"a group for each input and output channel; received {p.C} and {p.K} channels in {p.G}"
-    return None
+    return continuation_fits(p)
 
 
 def depthwise_suits(p: ConvProblem) -> str | None:

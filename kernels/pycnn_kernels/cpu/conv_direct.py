@@ -2,9 +2,10 @@
 
 Forward and input gradient are one kernel, :func:`gather_kernel`: each pixel of the target gathers, over taps,
 rows of channels of the source times a matrix of weights. Target pixels are divided into phases, all of whose
-pixels meet the same taps. Padding divides them, because a tap that lies outside the source is left out; and
-in the input gradient of a convolution with stride S, so do the S x S classes of pixels that meet different
-elements of the kernel. So no product with a padded or inserted zero is ever formed.
+pixels meet the same taps at the same distances. Padding divides them, because a tap that lies outside the source is
+left out, or meets another pixel where the image is continued; and in the input gradient of a convolution with stride
+S, so do the S x S classes of pixels that meet different elements of the kernel. So no product with a padded or
+inserted zero is ever formed, and no padded copy is made. ``gather.py`` has the arithmetic.
 
 The tile's rows are consecutive pixels of a phase, wherever they lie: a table holds the offset of each row's
 source pixel, as in the indirect convolution of Dukhan ("The Indirect Convolution Algorithm", 2019), but one
@@ -17,12 +18,12 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, continuation_fits, gather_axes, shown_positions
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import (
@@ -58,19 +59,16 @@ PIXELS = 384
 MOST_PARTS = 16
 TABLE = PIXELS + MOST_PARTS * ROWS
 
-#: Fields of an axis class, see :class:`AxisClass`.
-CLASS_FIELDS = 6
-
 
 #: The fields of a kernel that gathers.
 GATHER_FIELDS = {
     name: kind
     for kind, names in {
         "array": "src w bias dst",
-        "table": "pieces parts d_classes h_classes w_classes",
+        "table": "pieces parts d_classes h_classes w_classes d_taps h_taps w_taps",
         "int": "h_count w_count has_bias relu N SD SH SW SC R TD TH TW TC L G "
         "source_step_d source_step_h source_step_w target_step_d target_step_h target_step_w "
-        "tap_step_d tap_step_h tap_step_w w_row w_group join depth blocks",
+        "w_row w_group depth blocks",
     }.items()
     for name in names.split()
 }
@@ -78,12 +76,11 @@ GATHER_FIELDS = {
 
 @kernel(**GATHER_FIELDS)
 def gather_kernel(a, item, worker):
-    """``dst[p, l] = bias[l] + sum over taps t and channels r of src[p * source_step + t * tap_step, r] * w[t, r, l]``.
+    """``dst[p, l] = bias[l] + sum over taps t and channels r of src[p * source_step + offset(t), r] * w[t, r, l]``.
 
     src (N, SD, SH, SW, SC) and dst (N, TD, TH, TW, TC), channels last; group g reads R channels of the source
     from g * R and writes L channels from g * L. A row of weights is ``w_row`` elements long, a group's weights
-    begin ``w_group`` elements after the last one's. ``join``: the taps along w follow each other in src and in
-    w, so that they are one long row.
+    begin ``w_group`` elements after the last one's.
 
     A phase is a class of pixels along each axis. Pieces of work: some parts of phases, group, block of
     columns. Piece i has the parts ``pieces[i]`` to ``pieces[i + 1] - 1``, each a phase, its first pixel
@@ -117,6 +114,14 @@ def classes_of(a, phase):
     h_class = shift(a.h_classes, phase // a.w_count % a.h_count * CLASS_FIELDS)
     w_class = shift(a.w_classes, phase % a.w_count * CLASS_FIELDS)
     return d_class, h_class, w_class
+
+
+@njit(error_model="numpy")
+def taps_of(a, classes):
+    """Where the taps of the classes along d, h and w begin: pairs of an offset in src and one in w."""
+    d_class, h_class, w_class = classes
+    d_taps, h_taps = shift(a.d_taps, d_class[3] * TAP_FIELDS), shift(a.h_taps, h_class[3] * TAP_FIELDS)
+    return d_taps, h_taps, shift(a.w_taps, w_class[3] * TAP_FIELDS)
 
 
 @njit(error_model="numpy")
@@ -198,11 +203,11 @@ def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels,
     """
     d_class, h_class, w_class = classes
     src, w, bias, dst = a.src, a.w, a.bias, a.dst
-    src_d, src_h, src_w = a.tap_step_d * a.SH * a.SW * a.SC, a.tap_step_h * a.SW * a.SC, a.tap_step_w * a.SC
-    w_d, w_h, w_w, w_row = d_class[5], h_class[5], w_class[5], a.w_row
-    w_start = group * a.w_group + column + d_class[4] + h_class[4] + w_class[4] + first * w_row
-    taps_d, taps_h = d_class[3], h_class[3]
-    runs, length = (1, w_class[3] * a.R) if a.join else (w_class[3], channels)
+    w_row = a.w_row
+    w_start = group * a.w_group + column + first * w_row
+    d_taps, h_taps, w_taps = taps_of(a, classes)
+    runs, length = (1, w_class[4] * a.R) if w_class[5] else (w_class[4], channels)
+    taps_d, taps_h = d_class[4], h_class[4]
     has_bias, bias_start = a.has_bias, group * a.L + column
     relu = a.relu and first + channels == a.R
     for i in range(0, count, rows_of(shape)):
@@ -214,8 +219,8 @@ def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels,
         for kd in range(taps_d):
             for kh in range(taps_h):
                 for kw in range(runs):
-                    tap = kd * src_d + kh * src_h + kw * src_w + first
-                    b = w_start + kd * w_d + kh * w_h + kw * w_w
+                    tap = d_taps[2 * kd] + h_taps[2 * kh] + w_taps[2 * kw] + first
+                    b = w_start + d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + w_taps[2 * kw + 1]
                     for r in range(tap, tap + length):
                         acc = tile_multiply_add(acc, src, r, there, w, b, edge)
                         b += w_row
@@ -234,6 +239,7 @@ SEGMENT_FIELDS = 5
 
 @kernel(
     x="array", dy="array", dw="array", segments="table", row_offsets="table", segment_count="int",
+    continued="int", d_positions="table", h_positions="table", w_positions="table",
     N="int", D="int", H="int", W="int", C="int", R="int",
     OD="int", OH="int", OW="int", K="int", L="int", G="int",
     stride_d="int", stride_h="int", stride_w="int",
@@ -280,7 +286,11 @@ def weight_gradient_kernel(a, item, worker):
 
 @njit(error_model="numpy")
 def list_pixels(a, first, last, segment, group, xs, dys):
-    """Offsets in x and dy of the pixels from first to last for which the segment lies inside x; their number."""
+    """Offsets in x and dy of the pixels from first to last for which the segment lies inside x; their number.
+
+    Where x is ``continued`` into the padding, coordinates count from where the padding begins, and the tables say
+    which pixels of x they show.
+    """
     s = segment * SEGMENT_FIELDS
     dd, dh, dw = a.segments[s], a.segments[s + 1], a.segments[s + 2]
     count = 0
@@ -292,7 +302,13 @@ def list_pixels(a, first, last, segment, group, xs, dys):
         d = row // a.OH % a.OD * a.stride_d + dd
         h = row % a.OH * a.stride_h + dh
         n = row // (a.OH * a.OD)
-        if 0 <= d < a.D and 0 <= h < a.H:
+        if a.continued:
+            x = ((n * a.D + a.d_positions[d]) * a.H + a.h_positions[h]) * a.W
+            for i in range(length):
+                xs[count + i] = (x + a.w_positions[(ow + i) * a.stride_w + dw]) * a.C + group * a.R
+                dys[count + i] = (pixel + i) * a.K + group * a.L
+            count += length
+        elif 0 <= d < a.D and 0 <= h < a.H:
             # 0 <= ow * stride + dw < W, solved for ow.
             least = max(ow, -(dw // a.stride_w))
             most = min(ow + length - 1, (a.W - 1 - dw) // a.stride_w)
@@ -366,124 +382,37 @@ def column_blocks(columns: int, dtype: str) -> int:
     return -(-columns // (BLOCK_VECTORS * lanes(dtype)))
 
 
-class AxisClass(NamedTuple):
-    """Target coordinates along one axis that meet the same taps: ``start, start + step, ...``, ``size`` of them.
-
-    The first of them meets the source coordinate ``source`` through its first tap, the element ``first_tap`` of
-    the axis' list of taps, and meets ``taps`` of them.
-    """
-
-    start: int
-    size: int
-    source: int
-    first_tap: int
-    taps: int
-
-
-def _axis_classes(
-    count: int,
-    start: int,
-    target_step: int,
-    source_step: int,
-    origin: int,
-    taps: int,
-    tap_step: int,
-    source_size: int,
-) -> list[AxisClass]:
-    """Divide one axis of the target by the taps that lie inside the source.
-
-    Target j, j < count, is the coordinate ``start + j * target_step`` and meets, through tap t, the source
-    coordinate ``j * source_step + origin + t * tap_step``, which exists when it is at least 0 and less than
-    ``source_size``.
-    """
-    nearest = np.arange(count) * source_step + origin
-    first = np.clip(-(nearest // tap_step), 0, taps)
-    last = np.clip((source_size - 1 - nearest) // tap_step + 1, first, taps)
-    edges = np.flatnonzero(np.diff(first) | np.diff(last)) + 1
-    classes = []
-    for begin, end in zip([0, *edges], [*edges, count]):
-        t = int(first[begin])
-        source = int(nearest[begin]) + t * tap_step
-        classes.append(AxisClass(start + int(begin) * target_step, int(end - begin), source, t, int(last[begin]) - t))
-    return classes
-
-
-class Axis(NamedTuple):
-    """One axis of a gather: its classes, how coordinates and taps step, and how the weights' taps are ordered."""
-
-    classes: list[AxisClass]
-    source_step: int
-    target_step: int
-    tap_step: int
-    #: Position in the packed weights of each class' first tap, and the step from tap to tap.
-    weights: list[int]
-    weight_step: int
-
-
-def _forward_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int) -> Axis:
-    """Pixel o of y meets pixel ``o * S - P + k * D`` of x through the kernel's element k."""
-    classes = _axis_classes(out, 0, 1, S, -padding[0], kernel, D, size)
-    return Axis(classes, S, 1, D, [c.first_tap for c in classes], 1)
-
-
-def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int) -> Axis:
-    """Pixel i of x meets pixel ``o = (i + P - k * D) / S`` of y where that division leaves no rest.
-
-    The pixels ``i = r, r + S, ...`` meet the same elements k, every ``S / gcd(S, D)``-th. The packed weights
-    hold the elements in reverse, so that o rises with the position.
-    """
-    every = S // math.gcd(S, D)
-    classes, weights = [], []
-    tap_step = every * D // S
-    for r in range(min(S, size)):
-        meets = [k for k in reversed(range(kernel)) if (r + padding[0] - k * D) % S == 0]
-        origin = (r + padding[0] - meets[0] * D) // S if meets else 0
-        here = _axis_classes(-(-(size - r) // S), r, S, 1, origin, len(meets), tap_step, out)
-        classes += here
-        weights += [kernel - 1 - meets[0] + c.first_tap * every if meets else 0 for c in here]
-    return Axis(classes, 1, S, tap_step, weights, every)
-
-
 def gather_task(p: ConvProblem, forward: bool, gather: Kernel = gather_kernel, depthwise: bool = False) -> Task:
     """Makes one use of a kernel that gathers ready: a task that takes the addresses of src, w, bias and dst.
 
     Depthwise, the groups are columns of one group: each target channel has one source channel, in its own lane.
     """
-    make_axis = _forward_axis if forward else _input_gradient_axis
-    axes = [make_axis(*a) for a in zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)]
+    axes = gather_axes(p, forward)
     source, target = (p.size, p.output) if forward else (p.output, p.size)
     SC, TC = (p.C, p.K) if forward else (p.K, p.C)
     G = 1 if depthwise else p.G
     R, L = SC // p.G, TC // G
-    w_row = p.K if forward else L
     blocks = column_blocks(L, p.dtype)
-    _, KH, KW = p.kernel
-    tap_elements = (p.C // p.G) * p.K
     depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
     phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
     pieces, parts = _pieces(phases, blocks * G, R * math.prod(p.kernel))
-    tables = []
-    for axis, elements in zip(axes, (KH * KW * tap_elements, KW * tap_elements, tap_elements)):
-        rows = [
-            [c.start, c.size, c.source, c.taps, first * elements, axis.weight_step * elements]
-            for c, first in zip(axis.classes, axis.weights)
-        ]
-        tables.append(np.array(rows or [[0] * CLASS_FIELDS], np.int64))
+    _, KH, KW = p.kernel
+    each_tap = (p.C // p.G) * p.K
+    steps = ((source[1] * source[2] * SC, KH * KW * each_tap), (source[2] * SC, KW * each_tap), (SC, each_tap))
+    joins = (False, False, p.G == 1 and depth == R)
+    d, h, w = (axis.tables(*step, join) for axis, step, join in zip(axes, steps, joins))
     return Task(
         gather, p.dtype, (len(pieces) - 1) * blocks * G, "src w bias dst",
         parallel=p.multiply_adds > SMALL_WORK,
         pieces=np.array(pieces, np.int64), parts=np.array(parts or [[0] * 3], np.int64),
-        d_classes=tables[0], h_classes=tables[1], w_classes=tables[2],
+        d_classes=d[0], h_classes=h[0], w_classes=w[0], d_taps=d[1], h_taps=h[1], w_taps=w[1],
         h_count=len(axes[1].classes), w_count=len(axes[2].classes),
         has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
         N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
         TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=G,
         source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
         target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
-        tap_step_d=axes[0].tap_step, tap_step_h=axes[1].tap_step, tap_step_w=axes[2].tap_step,
-        w_row=w_row, w_group=L if forward else R * L,
-        join=int(p.G == 1 and axes[2].tap_step == 1 and axes[2].weight_step == 1 and depth == R),
-        depth=depth, blocks=blocks,
+        w_row=p.K if forward else L, w_group=L if forward else R * L, depth=depth, blocks=blocks,
     )  # fmt: skip
 
 
@@ -549,7 +478,7 @@ def _pays_padding(p: ConvProblem) -> bool:
     Padding keeps the rows of different taps apart, and the few rows of a tap with few channels leave the tile
     empty. The copy costs little just because the channels are few.
     """
-    return p.C < 8 and p.G == 1 and math.prod(p.kernel) > 1
+    return p.C < 8 and p.G == 1 and math.prod(p.kernel) > 1 and p.padding_mode == "zeros"
 
 
 def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
@@ -562,7 +491,7 @@ def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
     for kd, kh, kw in np.ndindex(*p.kernel):
         d, h, w = (k * D for k, D in zip((kd, kh, kw), p.dilation))
         if padded:
-            (front, _), (top, _), (left, _) = p.padding
+            (front, _), (top, _), (left, _) = p.padding if p.padding_mode == "zeros" else ((0, 0),) * 3
             for first in range(0, R, _SEGMENT_ROWS):
                 rows = min(_SEGMENT_ROWS, R - first)
                 segments.append([d - front, h - top, w - left, len(offsets), rows])
@@ -586,6 +515,11 @@ class _Direct:
         self._gather.run(src, w, bias, dst)
 
 
+def direct_supports(p: ConvProblem) -> str | None:
+    """None for a problem that direct convolution can do, otherwise the reason why not."""
+    return continuation_fits(p)
+
+
 class DirectForward(Forward):
     """``y = activation(x * w + b)``."""
 
@@ -605,6 +539,8 @@ class _DirectWeightGradient:
         self._padded = PaddedInput(p, scratch) if _pays_padding(p) else None
         q = self._padded.problem if self._padded else p
         segments, offsets = _gradient_segments(q)
+        continued = q.padding_mode != "zeros"
+        positions = shown_positions(q) if continued else [np.zeros(0, np.int64)] * 3
         blocks = column_blocks(q.K // q.G, q.dtype)
         pixels = q.N * math.prod(q.output)
         # Few blocks of dw: split the pixels until there are 32 pieces.
@@ -614,6 +550,8 @@ class _DirectWeightGradient:
             weight_gradient_kernel, p.dtype, splits * len(segments) * q.G * blocks, "x dy dw",
             parallel=p.multiply_adds > SMALL_WORK,
             segments=np.array(segments, np.int64), row_offsets=np.array(offsets, np.int64), segment_count=len(segments),
+            continued=continued,
+            d_positions=positions[0], h_positions=positions[1], w_positions=positions[2],
             N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=q.C // q.G,
             OD=q.output[0], OH=q.output[1], OW=q.output[2], K=q.K, L=q.K // q.G, G=q.G,
             stride_d=q.stride[0], stride_h=q.stride[1], stride_w=q.stride[2],

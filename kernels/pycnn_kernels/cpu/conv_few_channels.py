@@ -22,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
+from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes, transpose_matrix
@@ -320,7 +321,7 @@ def _supports(p: ConvProblem, channels: int, source_channels: int, what: str) ->
     band = _plane_bytes(p, source_channels)
     if band > _MOST_PLANE_BYTES:
         return f"planes of at most {_MOST_PLANE_BYTES >> 20} MB a thread; a band of one row takes {band >> 20}"
-    return None
+    return needs_zeros(p)
 
 
 def few_channels_suits(p: ConvProblem) -> str | None:

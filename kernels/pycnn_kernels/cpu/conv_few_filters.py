@@ -18,6 +18,7 @@ from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.elementwise import sum_parts
+from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes
@@ -212,7 +213,7 @@ def few_filters_supports(p: ConvProblem) -> str | None:
     band = (p.C * effective_kernel(p.kernel[1], p.dilation[1]) + p.K) * width * item_bytes(p.dtype)
     if band > _MOST_PLANE_BYTES:
         return f"planes of at most {_MOST_PLANE_BYTES >> 20} MB a thread; a band of one row takes {band >> 20}"
-    return None
+    return needs_zeros(p)
 
 
 def few_filters_suits(p: ConvProblem) -> str | None:

@@ -63,11 +63,11 @@ class Parts:
 
 
 class PaddedInput:
-    """A zero-padded copy of x, in channels last, where the problem has padding; ``problem`` is the one without it."""
+    """A padded copy of x, in channels last, where the problem has padding; ``problem`` is the one without it."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
         d, h, w = (size + before + after for size, (before, after) in zip(p.size, p.padding))
-        self.problem = p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)))
+        self.problem = p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)), padding_mode="zeros")
         self._copies = any(map(any, p.padding))
         if self._copies:
             self._at = scratch.reserve(p.N * p.C * d * h * w)

@@ -22,6 +22,7 @@ from numba import njit
 from numba.extending import intrinsic
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
@@ -518,7 +519,7 @@ def winograd_supports(p: ConvProblem) -> str | None:
         return f"stride 1 and dilation 1; received {p.stride[1:]} and {p.dilation[1:]}"
     if p.G > 1:
         return f"one group; received {p.G}"
-    return None
+    return needs_zeros(p)
 
 
 def winograd_suits_forward(p: ConvProblem) -> str | None:

@@ -1,9 +1,10 @@
-"""Copies that bring arrays into the layout that a kernel reads: transposition and zero padding."""
+"""Copies that bring arrays into the layout that a kernel reads: transposition and padding."""
 
 from __future__ import annotations
 
 from numba import njit
 
+from pycnn_kernels.cpu.gather import shown_positions
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import interleave, lanes_of, separate, shift, transpose_square
 from pycnn_kernels.problem import ConvProblem, Triple
@@ -144,41 +145,46 @@ def to_channels_first(dtype: str, N: int, C: int, pixels: int) -> Task:
 
 
 @kernel(
-    src="array", dst="array", C="int",
-    D="int", H="int", W="int", PD="int", PH="int", PW="int",
-    front="int", top="int", left="int",
+    src="array", dst="array", d_positions="table", h_positions="table", w_positions="table",
+    C="int", D="int", H="int", W="int", PD="int", PH="int", PW="int", left="int",
 )  # fmt: skip
 def pad_kernel(a, item, worker):
-    """Copy x (N, D, H, W, C) into the middle of (N, PD, PH, PW, C), zeros around it; a piece is one row of PW."""
-    to = item * a.PW * a.C
-    h = item % a.PH - a.top
-    d = item // a.PH % a.PD - a.front
-    n = item // (a.PH * a.PD)
-    dst, src = a.dst, a.src
-    if 0 <= d < a.D and 0 <= h < a.H:
-        before = a.left * a.C
-        length = a.W * a.C
-        source = ((n * a.D + d) * a.H + h) * length
-        for i in range(before):
-            dst[to + i] = 0
-        for i in range(length):
-            dst[to + before + i] = src[source + i]
-        for i in range(before + length, a.PW * a.C):
-            dst[to + i] = 0
-    else:
+    """Copy x (N, D, H, W, C) into the middle of (N, PD, PH, PW, C); a piece is one row of PW.
+
+    The tables say which element of x each position shows; -1 for a zero.
+    """
+    n, d, h = item // (a.PH * a.PD), a.d_positions[item // a.PH % a.PD], a.h_positions[item % a.PH]
+    to = shift(a.dst, item * a.PW * a.C)
+    if d < 0 or h < 0:
         for i in range(a.PW * a.C):
-            dst[to + i] = 0
+            to[i] = 0
+        return
+    source = shift(a.src, ((n * a.D + d) * a.H + h) * a.W * a.C)
+    _show_pixels(a, source, to, 0, a.left)
+    middle = shift(to, a.left * a.C)
+    for i in range(a.W * a.C):
+        middle[i] = source[i]
+    _show_pixels(a, source, to, a.left + a.W, a.PW)
+
+
+@njit(error_model="numpy")
+def _show_pixels(a, source, to, first, last):
+    """The pixels from first to last of a padded row."""
+    for w in range(first, last):
+        shown = a.w_positions[w]
+        for c in range(a.C):
+            to[w * a.C + c] = source[shown * a.C + c] if shown >= 0 else 0
 
 
 def padding(problem: ConvProblem, padded_size: Triple) -> Task:
-    """Makes ready to copy the x of a channels-last problem into a zero-padded array of ``padded_size``.
+    """Makes ready to copy the x of a channels-last problem into a padded array of ``padded_size``.
 
     Returns:
         A task that takes the addresses of x and of the padded array.
     """
     (D, H, W), (PD, PH, PW) = problem.size, padded_size
-    (front, _), (top, _), (left, _) = problem.padding
+    d, h, w = shown_positions(problem)
     return Task(
-        pad_kernel, problem.dtype, problem.N * PD * PH, "src dst",
-        C=problem.C, D=D, H=H, W=W, PD=PD, PH=PH, PW=PW, front=front, top=top, left=left,
+        pad_kernel, problem.dtype, problem.N * PD * PH, "src dst", d_positions=d, h_positions=h, w_positions=w,
+        C=problem.C, D=D, H=H, W=W, PD=PD, PH=PH, PW=PW, left=problem.padding[2][0],
     )  # fmt: skip

@@ -1,0 +1,219 @@
+"""Which pixels a pixel gathers from: the arithmetic of taps, strides and padding along one axis.
+
+A *gather* computes each pixel of a target from pixels of a source: y from x in the forward operation, dx from dy in
+the input gradient. Along one axis, target pixel ``start + j * target_step`` meets the source pixels ``source + j *
+source_step + offset`` for the taps (offset, element of the kernel) of its class. Axes do not depend on each other, so
+the classes of an image are the products of the axes' classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pycnn_kernels.problem import ConvProblem
+
+#: Fields of a class in a table: start, size, source, first tap, taps, and whether the taps are one long row.
+CLASS_FIELDS = 6
+#: Fields of a tap in a table: its offset in the source and its offset in the weights, in elements.
+TAP_FIELDS = 2
+
+
+def continued(position: int, size: int, mode: str) -> int:
+    """The element of an axis that padding shows at ``position``, which may lie outside; -1 for a zero.
+
+    The modes are those of ``torch.nn.functional.pad``.
+
+    >>> [continued(i, 4, "reflect") for i in range(-2, 6)]
+    [2, 1, 0, 1, 2, 3, 2, 1]
+    >>> [continued(i, 4, "replicate") for i in range(-2, 6)]
+    [0, 0, 0, 1, 2, 3, 3, 3]
+    >>> [continued(i, 4, "circular") for i in range(-2, 6)]
+    [2, 3, 0, 1, 2, 3, 0, 1]
+    """
+    if 0 <= position < size:
+        return position
+    if mode == "reflect":
+        return -position if position < 0 else 2 * (size - 1) - position
+    if mode == "replicate":
+        return 0 if position < 0 else size - 1
+    if mode == "circular":
+        return position % size
+    return -1
+
+
+def shown_positions(p: ConvProblem) -> list[np.ndarray]:
+    """For each axis, the elements of x that its padded extent shows; -1 for a zero."""
+    found = []
+    for size, (before, after) in zip(p.size, p.padding):
+        front = [continued(i, size, p.padding_mode) for i in range(-before, 0)]
+        back = [continued(i, size, p.padding_mode) for i in range(size, size + after)]
+        found.append(np.array([*front, *range(size), *back], np.int64))
+    return found
+
+
+def needs_zeros(p: ConvProblem) -> str | None:
+    """None for a problem that is padded with zeros, or not at all; otherwise what it needs."""
+    if p.padding_mode != "zeros" and any(map(any, p.padding)):
+        return f"zeros as padding; received {p.padding_mode!r}"
+    return None
+
+
+def continuation_fits(p: ConvProblem) -> str | None:
+    """None where x is large enough for its way of padding, otherwise what it needs."""
+    for size, sides in zip(p.size, p.padding):
+        # Beyond that, a reflected or repeated image would have to be reflected or repeated again.
+        most = {"reflect": size - 1, "circular": size, "replicate": max(sides) if size else 0}.get(p.padding_mode)
+        if most is not None and max(sides) > most:
+            return (
+                f"padding of at most {most} on an axis of {size} in the mode {p.padding_mode!r}; received {max(sides)}"
+            )
+    return None
+
+
+class AxisClass(NamedTuple):
+    """Target pixels ``start, start + target_step, ...``, ``size`` of them, that meet the same taps.
+
+    ``source``: what the taps' offsets are counted from for the first of them. The taps are ``taps`` entries of the
+    axis' list from ``first`` on.
+    """
+
+    start: int
+    size: int
+    source: int
+    first: int
+    taps: int
+
+
+class Axis(NamedTuple):
+    """One axis of a gather.
+
+    Attributes:
+        classes: of its target pixels.
+        taps: (offset in the source, position in the packed weights) of all classes' taps.
+        source_step, target_step: from one pixel of a class to the next.
+    """
+
+    classes: list[AxisClass]
+    taps: list[tuple[int, int]]
+    source_step: int
+    target_step: int
+
+    def tables(self, source_elements: int, weight_elements: int, join: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The classes and the taps for a kernel, offsets in elements.
+
+        Args:
+            source_elements, weight_elements: from one pixel of the source, one element of the kernel, to the next.
+            join: mark classes whose taps follow each other in the source and in the weights: one long row.
+        """
+        classes = [(*c, join and self._in_sequence(c)) for c in self.classes]
+        taps = [(offset * source_elements, element * weight_elements) for offset, element in self.taps]
+        return _table(classes, CLASS_FIELDS), _table(taps, TAP_FIELDS)
+
+    def _in_sequence(self, c: AxisClass) -> bool:
+        taps = self.taps[c.first : c.first + c.taps]
+        return taps == [(taps[0][0] + i, taps[0][1] + i) for i in range(c.taps)] if taps else True
+
+
+def _table(rows: Sequence[tuple[int, ...]], fields: int) -> np.ndarray:
+    """The rows as a table; a kernel's block wants an address even of a table without rows."""
+    return np.array(rows or [(0,) * fields], np.int64)
+
+
+def gather_axes(p: ConvProblem, forward: bool) -> list[Axis]:
+    """The axes d, h and w of a problem's forward operation, or of its input gradient.
+
+    The packed weights of the input gradient hold the kernel's elements in reverse.
+    """
+    make = _forward_axis if forward else _input_gradient_axis
+    axes = zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)
+    return [make(size, out, kernel, S, sides, D, p.padding_mode) for size, out, kernel, S, sides, D in axes]
+
+
+def _forward_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int, mode: str) -> Axis:
+    """Pixel o of y meets pixel ``o * S - P + k * D`` of x through the kernel's element k."""
+    taps = [(k * D - padding[0], k) for k in range(kernel)]
+    classes = _classes(out, S, taps, size)
+    if mode != "zeros":
+        outside = [j for c in classes if c.taps < kernel for j in range(c.start, c.start + c.size)]
+        beyond = {j: [(continued(j * S + at, size, mode) - j * S, k) for at, k in taps] for j in outside}
+        classes = _with_own_taps(classes, 1, S, taps, beyond)
+    return Axis(classes, taps, S, 1)
+
+
+def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int, mode: str) -> Axis:
+    """Pixel i of x meets pixel ``o = (i + P - k * D) / S`` of y where that division leaves no rest.
+
+    The pixels ``i = r, r + S, ...`` meet the same elements k. Where the padding shows pixel i at the position q too,
+    it meets what q meets.
+    """
+
+    def met(q: int) -> list[tuple[int, int]]:
+        """(o, position of k) for the position q; o rises with the position, because the weights are in reverse."""
+        places = [(q + padding[0] - (kernel - 1 - k) * D, k) for k in range(kernel)]
+        return [(place // S, k) for place, k in places if place % S == 0]
+
+    classes: list[AxisClass] = []
+    taps: list[tuple[int, int]] = []
+    beyond: dict[int, list[tuple[int, int]]] = {}
+    for r in range(min(S, size)):
+        here = met(r)
+        found = _classes(-(-(size - r) // S), 1, here, out)
+        classes += [c._replace(start=r + c.start * S, first=len(taps) + c.first) for c in found]
+        taps += here
+    if mode != "zeros":
+        for q in (*range(-padding[0], 0), *range(size, size + padding[1])):
+            i = continued(q, size, mode)
+            exist = [(o - i // S, k) for o, k in met(q) if 0 <= o < out]
+            beyond.setdefault(i, []).extend(exist)
+        for i, more in beyond.items():
+            beyond[i] = [(o - i // S, k) for o, k in met(i) if 0 <= o < out] + more
+        classes = _with_own_taps(classes, S, 1, taps, beyond)
+    return Axis(classes, taps, 1, S)
+
+
+def _classes(count: int, source_step: int, taps: list[tuple[int, int]], source_size: int) -> list[AxisClass]:
+    """Divide the pixels j < count of a target by the taps that lie inside the source; the offsets of taps rise."""
+    if not taps:
+        return [AxisClass(0, count, 0, 0, 0)] if count > 0 else []
+    nearest = np.arange(count) * source_step + taps[0][0]
+    tap_step = taps[1][0] - taps[0][0] if len(taps) > 1 else 1
+    first = np.clip(-(nearest // tap_step), 0, len(taps))
+    last = np.clip((source_size - 1 - nearest) // tap_step + 1, first, len(taps))
+    edges = np.flatnonzero(np.diff(first) | np.diff(last)) + 1
+    return [
+        AxisClass(
+            int(begin), int(end - begin), int(begin) * source_step, int(first[begin]), int(last[begin] - first[begin])
+        )
+        for begin, end in zip([0, *edges], [*edges, count])
+        if end > begin
+    ]
+
+
+def _with_own_taps(
+    classes: list[AxisClass],
+    target_step: int,
+    source_step: int,
+    taps: list[tuple[int, int]],
+    own: dict[int, list[tuple[int, int]]],
+) -> list[AxisClass]:
+    """The classes with the pixels of ``own`` in classes of their own; adds their taps to ``taps``."""
+    result = []
+    for c in classes:
+        at = 0
+        inside = sorted((i - c.start) // target_step for i in own if (i - c.start) % target_step == 0)
+        for j in (j for j in inside if 0 <= j < c.size):
+            result.append(_part(c, at, j - at, target_step, source_step))
+            mine = own[c.start + j * target_step]
+            result.append(_part(c, j, 1, target_step, source_step)._replace(first=len(taps), taps=len(mine)))
+            taps += mine
+            at = j + 1
+        result.append(_part(c, at, c.size - at, target_step, source_step))
+    return [c for c in result if c.size > 0]
+
+
+def _part(c: AxisClass, first: int, size: int, target_step: int, source_step: int) -> AxisClass:
+    """``size`` pixels of a class from its pixel ``first`` on."""
+    return c._replace(start=c.start + first * target_step, size=size, source=c.source + first * source_step)
