@@ -124,6 +124,29 @@ def convolution(
     return y if b is None else y + b
 
 
+def epilogue(
+    y: np.ndarray,
+    b: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
+    slope: float = 0.01,
+) -> np.ndarray:
+    """``activation(scale * y + b + residual)``, channels last."""
+    for factor in () if scale is None else (scale,):
+        y = y * factor.astype(np.float64)
+    for term in (term for term in (b, residual) if term is not None):
+        y = y + term.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return {
+            None: lambda: y,
+            "relu": lambda: np.maximum(y, 0),
+            "leaky_relu": lambda: np.where(y < 0, slope * y, y),
+            "tanh": lambda: np.tanh(y),
+            "sigmoid": lambda: 1 / (1 + np.exp(-y)),
+        }[activation]()
+
+
 def convolution_input_gradient(
     dy: np.ndarray,
     w: np.ndarray,

@@ -29,6 +29,8 @@ def _conv_arrays(p: Any) -> dict[str, Spec]:
         "x": Spec("x", p.x_shape, dtype),
         "w": Spec("w", p.w_shape, dtype),
         "b": Spec("b", (p.K,), dtype, optional=not p.bias),
+        "scale": Spec("scale", (p.K,), dtype, optional=not p.scale),
+        "residual": Spec("residual", p.y_shape, dtype, optional=not p.residual),
         "y": Spec("y", p.y_shape, dtype),
         "dx": Spec("dx", p.x_shape, dtype),
         "dw": Spec("dw", p.w_shape, dtype),
@@ -80,7 +82,7 @@ def _update_arrays(p: Any) -> dict[str, Spec]:
 
 #: For each operation: its arrays, and which of them are inputs, updated in place, and outputs.
 _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
-    "conv_forward": (_conv_arrays, "x w b", "", "y"),
+    "conv_forward": (_conv_arrays, "x w b scale residual", "", "y"),
     "conv_input_gradient": (_conv_arrays, "dy w", "", "dx"),
     "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
     "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
@@ -127,7 +129,7 @@ class Plan:
 
         Args:
             inputs: arrays of the plan's shapes and dtypes; others than contiguous and aligned ones are copied.
-                None for an optional one.
+                None for an optional one; the last ones may be left out.
             updated: arrays that change in place, contiguous, aligned and writable.
             skip: names of optional outputs that are not wanted.
             scalars: numbers that the operation takes beside its arrays.
@@ -139,6 +141,7 @@ class Plan:
             ValueError: an array has another shape than the problem says, or cannot be changed in place.
             TypeError: an array has another dtype than the problem says, or is no array.
         """
+        inputs += (None,) * (len(self.inputs) - len(inputs))
         ready = [_ready(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
         for spec, array in zip(self.updated, updated, strict=True):
             ready.append(_ready_in_place(spec, array))

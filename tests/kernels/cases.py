@@ -35,7 +35,7 @@ class Case(NamedTuple):
     def run(self) -> list[np.ndarray]:
         """The arrays that were updated, then the outputs, of an ordinary run."""
         updated = [self.arrays[spec.name].copy() for spec in self.plan.updated]
-        inputs = [self.arrays[spec.name] for spec in self.plan.inputs]
+        inputs = [self.arrays.get(spec.name) for spec in self.plan.inputs]
         return [*updated, *self.plan.run(*inputs, updated=tuple(updated), scalars=self.scalars)]
 
     def run_placed(self, place: Callable[[np.ndarray], np.ndarray], scratch: Callable[[int], int]) -> list[np.ndarray]:
@@ -43,11 +43,13 @@ class Case(NamedTuple):
 
         ``plan.run`` allocates its outputs itself, so the prepared algorithm beneath it is given addresses here.
         """
-        inputs = [place(self.arrays[spec.name]) for spec in self.plan.inputs]
+        inputs = [place(self.arrays[spec.name]) if spec.name in self.arrays else None for spec in self.plan.inputs]
         updated = [place(self.arrays[spec.name]) for spec in self.plan.updated]
         outputs = [place(np.zeros(spec.shape, spec.dtype)) for spec in self.plan.outputs]
         with workspaces_from(scratch):
-            self.plan._prepared.run(*(a.ctypes.data for a in inputs + updated + outputs), *self.scalars)
+            self.plan._prepared.run(
+                *(0 if a is None else a.ctypes.data for a in inputs + updated + outputs), *self.scalars
+            )
         return updated + outputs
 
 
@@ -74,6 +76,8 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 34, "K": 66, "size": 5, "kernel": 3, "G": 2, "stride": (1, 3), "padding": 1},
     {"C": 17, "K": 17, "size": (9, 4), "kernel": 3, "G": 17, "padding": ((1, 0), (0, 1))},
     {"C": 64, "K": 32, "size": 4, "kernel": 1, "N": 1},
+    {"C": 4, "K": 19, "size": (5, 6), "kernel": 3, "scale": True, "residual": True, "activation": "tanh"},
+    {"C": 3, "K": 5, "size": 7, "kernel": 3, "scale": True, "activation": "sigmoid"},
     {"C": 5, "K": 18, "size": (5, 4), "kernel": 3, "padding": ((1, 2), (3, 0)), "padding_mode": "reflect"},
     {"C": 18, "K": 18, "size": (3, 4), "kernel": (3, 2), "G": 18, "padding": 2, "padding_mode": "circular"},
     {"C": 1, "K": 1, "size": 1, "kernel": 1, "N": 1},
@@ -94,7 +98,7 @@ def convolutions() -> Iterator[Case]:
     for convolution, form in itertools.product(CONVOLUTIONS, forms(DTYPES, LAYOUTS, WEIGHT_LAYOUTS)):
         p = conv_problem(**convolution, **form)
         arrays = conv_arrays(p)
-        linear = p._replace(activation=None)
+        linear = p._replace(activation=None, scale=False, residual=False)
         operations = {
             "conv_forward": p._replace(bias=True),
             "conv_input_gradient": linear,

@@ -17,6 +17,7 @@ from tests.kernels.problems import (
     DTYPES,
     LAYOUTS,
     WEIGHT_LAYOUTS,
+    by_every_algorithm,
     check_conv,
     conv_arrays,
     conv_problem,
@@ -123,6 +124,43 @@ def test_relu_is_fused(K: int, bias: bool, form: dict[str, str]) -> None:
     check_conv(conv_problem(K=K, padding=1, bias=bias, activation="relu", **form))
 
 
+EPILOGUES = [
+    {"activation": "leaky_relu", "slope": 0.3},
+    {"activation": "tanh", "bias": True},
+    {"activation": "sigmoid", "scale": True},
+    {"residual": True},
+    {"scale": True, "bias": True, "residual": True, "activation": "relu"},
+    {"scale": True, "bias": True, "activation": "leaky_relu"},
+]
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES, ids=str)
+@pytest.mark.parametrize(
+    "channels", [{"K": 5}, {"C": 17, "K": 70}, {"C": 4, "K": 6, "G": 2}, {"C": 33, "K": 33, "G": 33}], ids=str
+)
+def test_epilogues(epilogue: dict[str, Any], channels: dict[str, int], form: dict[str, str]) -> None:
+    for size in ((7, 6), (1, 17)):
+        check_conv(conv_problem(size=size, padding=1, **channels, **epilogue, **form))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations_keep_their_relative_accuracy(activation: str, dtype: str) -> None:
+    """Against float64 functions of numbers from tiny to huge, through a 1x1 convolution with the weight 1."""
+    magnitudes = np.concatenate([np.geomspace(1e-30, 200, 3000), np.linspace(0, 20, 3000)])
+    x = np.concatenate([-magnitudes, magnitudes, [np.inf, -np.inf, np.nan]]).astype(dtype)
+    p = conv_problem(N=1, C=1, K=1, size=(x.size,), kernel=1, rank=1, activation=activation, dtype=dtype)
+    double = x.astype(np.longdouble)
+    with np.errstate(over="ignore"):
+        expected = np.tanh(double) if activation == "tanh" else 1 / (1 + np.exp(-double))
+    for name, plan in by_every_algorithm("conv_forward", p):
+        (y,) = plan.run(x.reshape(p.x_shape), np.ones(p.w_shape, dtype), None)
+        assert np.isnan(y.flat[-1]), name
+        assert y.flat[-2] == (-1 if activation == "tanh" else 0), name
+        bound = 4 * np.finfo(dtype).eps * np.abs(expected) + np.finfo(dtype).tiny
+        assert np.all(np.abs(y.ravel() - expected)[:-1] <= bound[:-1]), name
+
+
 MUCH_WORK = [
     {"N": 2, "C": 3, "size": (61, 50), "K": 6, "kernel": 5, "padding": 2},
     {"N": 40, "C": 1, "size": 12, "K": 10, "kernel": 3},
@@ -199,8 +237,9 @@ def conv_problems(draw: st.DrawFn) -> ConvProblem:
         size=size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, rank=rank,
         dtype=draw(st.sampled_from(DTYPES)), layout=draw(st.sampled_from(LAYOUTS)),
         weight_layout=draw(st.sampled_from(WEIGHT_LAYOUTS)), bias=draw(st.booleans()),
-        activation=draw(st.sampled_from([None, "relu"])),
+        activation=draw(st.sampled_from([None, "relu", "leaky_relu", "tanh", "sigmoid"])),
         padding_mode=draw(st.sampled_from(["zeros", "zeros", "replicate"])),
+        scale=draw(st.booleans()), residual=draw(st.booleans()),
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from pycnn_kernels.cpu.conv_direct import (
     WIDE_ROWS,
     classes_of,
     column_blocks,
+    finish_piece,
     gather_task,
     list_pixels,
     list_targets,
@@ -34,6 +35,7 @@ from pycnn_kernels.cpu.conv_direct import (
     whole_tiles,
 )
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.epilogue import Epilogue
 from pycnn_kernels.cpu.gather import continuation_fits
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
@@ -59,7 +61,7 @@ _CHUNK = 128
 
 @kernel(**GATHER_FIELDS)
 def depthwise_kernel(a, item, worker):
-    """``dst[p, c] = bias[c] + sum over taps t of src[p * source_step + t * tap_step, c] * w[t, c]``.
+    """``dst[p, c] = sum over taps t of src[p * source_step + offset(t), c] * w[t, c]``, finished.
 
     The fields are those of :func:`gather_kernel`, with L channels in one group. A piece of work is some parts of
     phases and a block of channels. Bits repeat: an element is summed by one piece, in the order of the taps.
@@ -77,6 +79,9 @@ def depthwise_kernel(a, item, worker):
         full, few = tile_shape(a.src, ROWS, 1), tile_shape(a.src, FEW_ROWS, 1)
         _columns(a, piece, rows, outs, counts, column, full, few, min(end - column, lane_count))
         column += lane_count
+    if a.finish:
+        first = block * BLOCK_VECTORS * lane_count
+        finish_piece(a, piece, outs, counts, first, first, end - first)
 
 
 @njit(error_model="numpy")
@@ -181,8 +186,8 @@ class _Depthwise:
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
         self._gather = gather_task(p, forward, depthwise_kernel, depthwise=True)
 
-    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
-        self._gather.run(src, w, bias, dst)
+    def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
+        self._gather.run(src, w, dst, *epilogue)
 
 
 class DepthwiseForward(Forward):

@@ -23,6 +23,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, continuation_fits, gather_axes, shown_positions
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
@@ -61,12 +62,12 @@ TABLE = PIXELS + MOST_PARTS * ROWS
 
 
 #: The fields of a kernel that gathers.
-GATHER_FIELDS = {
+GATHER_FIELDS = EPILOGUE_FIELDS | {
     name: kind
     for kind, names in {
-        "array": "src w bias dst",
+        "array": "src w",
         "table": "pieces parts d_classes h_classes w_classes d_taps h_taps w_taps",
-        "int": "h_count w_count has_bias relu N SD SH SW SC R TD TH TW TC L G "
+        "int": "h_count w_count N SD SH SW SC R TD TH TW TC L G "
         "source_step_d source_step_h source_step_w target_step_d target_step_h target_step_w "
         "w_row w_group depth blocks",
     }.items()
@@ -76,7 +77,7 @@ GATHER_FIELDS = {
 
 @kernel(**GATHER_FIELDS)
 def gather_kernel(a, item, worker):
-    """``dst[p, l] = bias[l] + sum over taps t and channels r of src[p * source_step + offset(t), r] * w[t, r, l]``.
+    """``dst[p, l] = sum over taps t and channels r of src[p * source_step + offset(t), r] * w[t, r, l]``, finished.
 
     src (N, SD, SH, SW, SC) and dst (N, TD, TH, TW, TC), channels last; group g reads R channels of the source
     from g * R and writes L channels from g * L. A row of weights is ``w_row`` elements long, a group's weights
@@ -105,6 +106,9 @@ def gather_kernel(a, item, worker):
         full, few = tile_shape(a.src, ROWS, 1), tile_shape(a.src, FEW_ROWS, 1)
         _gather_columns(a, piece, rows, outs, counts, group, column, full, few, min(end - column, lane_count))
         column += lane_count
+    if a.finish:
+        first = block * BLOCK_VECTORS * lane_count
+        finish_piece(a, piece, outs, counts, first, group * a.L + first, end - first)
 
 
 @njit(error_model="numpy")
@@ -184,6 +188,16 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, full, few, edge
             there, to = shift(rows, at + whole), shift(outs, at + whole)
             _gather_tiles(a, there, to, count - whole, group, column, classes, first, channels, few, edge)
             at += count + ROWS
+
+
+@njit(error_model="numpy")
+def finish_piece(a, piece, outs, counts, column, channel, columns):
+    """The epilogue of the pixels of a piece and of ``columns`` columns, the first of which is ``channel`` of y."""
+    at = 0
+    for part in range(a.pieces[piece + 1] - a.pieces[piece]):
+        for i in range(at, at + counts[part]):
+            call_finish(a, outs[i] + column, channel, columns)
+        at += counts[part] + ROWS
 
 
 @njit(error_model="numpy")
@@ -383,7 +397,7 @@ def column_blocks(columns: int, dtype: str) -> int:
 
 
 def gather_task(p: ConvProblem, forward: bool, gather: Kernel = gather_kernel, depthwise: bool = False) -> Task:
-    """Makes one use of a kernel that gathers ready: a task that takes the addresses of src, w, bias and dst.
+    """Makes one use of a kernel that gathers ready: a task that takes the addresses of src, w, dst and the epilogue.
 
     Depthwise, the groups are columns of one group: each target channel has one source channel, in its own lane.
     """
@@ -402,17 +416,17 @@ def gather_task(p: ConvProblem, forward: bool, gather: Kernel = gather_kernel, d
     joins = (False, False, p.G == 1 and depth == R)
     d, h, w = (axis.tables(*step, join) for axis, step, join in zip(axes, steps, joins))
     return Task(
-        gather, p.dtype, (len(pieces) - 1) * blocks * G, "src w bias dst",
+        gather, p.dtype, (len(pieces) - 1) * blocks * G, f"src w dst {EPILOGUE_ARRAYS}",
         parallel=p.multiply_adds > SMALL_WORK,
         pieces=np.array(pieces, np.int64), parts=np.array(parts or [[0] * 3], np.int64),
         d_classes=d[0], h_classes=h[0], w_classes=w[0], d_taps=d[1], h_taps=h[1], w_taps=w[1],
         h_count=len(axes[1].classes), w_count=len(axes[2].classes),
-        has_bias=int(forward and p.bias), relu=int(forward and p.activation == "relu"),
         N=p.N, SD=source[0], SH=source[1], SW=source[2], SC=SC, R=R,
         TD=target[0], TH=target[1], TW=target[2], TC=TC, L=L, G=G,
         source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
         target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
         w_row=p.K if forward else L, w_group=L if forward else R * L, depth=depth, blocks=blocks,
+        **epilogue_fields(p, forward),
     )  # fmt: skip
 
 
@@ -511,8 +525,8 @@ class _Direct:
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
         self._gather = gather_task(p, forward)
 
-    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
-        self._gather.run(src, w, bias, dst)
+    def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
+        self._gather.run(src, w, dst, *epilogue)
 
 
 def direct_supports(p: ConvProblem) -> str | None:

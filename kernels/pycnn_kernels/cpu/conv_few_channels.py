@@ -22,11 +22,21 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
+from pycnn_kernels.cpu.epilogue import (
+    EPILOGUE_ARRAYS,
+    EPILOGUE_FIELDS,
+    NO_EPILOGUE,
+    Epilogue,
+    call_finish,
+    epilogue_fields,
+    finish_pixels,
+)
 from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes, transpose_matrix
 from pycnn_kernels.cpu.tile import (
+    elements_between,
     lanes_of,
     local_table,
     prefetch_line,
@@ -61,15 +71,15 @@ TAP_FIELDS = 2
 
 
 @kernel(
-    src="array", w="array", bias="array", dst="array", scratch="array", phases="table", taps="table",
-    phase_count="int", channels_last="int", has_bias="int", relu="int",
+    **EPILOGUE_FIELDS, src="array", w="array", scratch="array", phases="table", taps="table",
+    phase_count="int", channels_last="int",
     L="int", R="int", TH="int", TW="int", SH="int", SW="int",
     stride_h="int", stride_w="int", w_target="int", w_source="int",
     bands="int", band="int", grid_h="int", first_h="int", first_w="int",
     rows="int", width="int", plane="int", results="int", tile_rows="int", scratch_size="int", ahead="int",
 )  # fmt: skip
 def few_channels_kernel(a, item, worker):
-    """``dst[n, i, l] = bias[l] + sum over taps t and channels r of src[n, o(i, t), r] * w[t, l, r]``.
+    """``dst[n, i, l] = sum over taps t and channels r of src[n, o(i, t), r] * w[t, l, r]``, finished.
 
     For a band of rows. src (N, SH, SW, R) and dst (N, TH, TW, L), or channels first. Element (t, l, r) of w lies
     ``w_target`` and ``w_source`` elements from its neighbours. A piece of work is one image's band of ``band`` rows of
@@ -99,6 +109,10 @@ def few_channels_kernel(a, item, worker):
             ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 8, V8))
         else:
             ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 10, V10))
+        if a.finish:
+            there = elements_between(a.dst, results)
+            for c in range(a.L):
+                call_finish(a, there + c * a.results, c, height * a.width)
         _write(a, n, phase, first, height, results)
 
 
@@ -229,7 +243,7 @@ _MOST_PLANE_BYTES = 8 << 20
 class _FewChannels:
     """Tables and argument block of :func:`few_channels_kernel`."""
 
-    def __init__(self, p: ConvProblem, g: _Gather, has_bias: bool = False, relu: bool = False):
+    def __init__(self, p: ConvProblem, g: _Gather, forward: bool):
         (R, SH, SW), (L, TH, TW), (stride_h, stride_w) = g.source, g.target, g.stride
         first_h, last_h = _extent(g.vertical)
         first_w, last_w = _extent(g.horizontal)
@@ -261,9 +275,10 @@ class _FewChannels:
         steps = len(phases) * -(-band * width // tile) * R
         ahead = -(-band * SW * R // (lanes(p.dtype) * max(steps, 1))) if p.layout == "channels_last" else 0
         self._task = Task(
-            few_channels_kernel, p.dtype, p.N * bands, "src w bias dst scratch", parallel=p.multiply_adds > SMALL_WORK,
+            few_channels_kernel, p.dtype, p.N * bands, f"src w dst scratch {EPILOGUE_ARRAYS}",
+            parallel=p.multiply_adds > SMALL_WORK,
             phases=np.array(phases, np.int64), taps=np.array(taps or [[0, 0]], np.int64), phase_count=len(phases),
-            has_bias=has_bias, relu=relu,
+            **epilogue_fields(p, forward, finish_pixels),
             channels_last=int(p.layout == "channels_last"), L=L, R=R, TH=TH, TW=TW, SH=SH, SW=SW,
             stride_h=stride_h, stride_w=stride_w, w_target=g.w_target, w_source=g.w_source,
             bands=bands, band=band, grid_h=grid_h, first_h=first_h, first_w=first_w,
@@ -271,8 +286,8 @@ class _FewChannels:
             scratch_size=scratch // itemsize, ahead=ahead,
         )  # fmt: skip
 
-    def launch(self, src: int, w: int, bias: int, dst: int) -> None:
-        self._task.run(src, w, bias, dst, workspace(self.workspace_bytes))
+    def launch(self, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
+        self._task.run(src, w, dst, workspace(self.workspace_bytes), *epilogue)
 
 
 def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:
@@ -282,29 +297,31 @@ def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:
 
 
 class FewChannelsForward(_FewChannels):
-    """``y = activation(x * w + b)`` with few filters."""
+    """``y = activation(scale * (x * w) + b)`` with few filters."""
 
     def __init__(self, p: ConvProblem):
-        super().__init__(p, _forward_gather(p), p.bias, p.activation == "relu")
+        super().__init__(p, _forward_gather(p), forward=True)
 
-    def run(self, x: int, w: int, b: int, y: int) -> None:
-        self.launch(x, w, b, y)
+    def run(self, x: int, w: int, b: int, scale: int, residual: int, y: int) -> None:
+        self.launch(x, w, (b, scale, residual), y)
 
 
 class FewChannelsInputGradient(_FewChannels):
     """``dx`` from ``dy`` and ``w`` with few input channels."""
 
     def __init__(self, p: ConvProblem):
-        super().__init__(p, _input_gradient_gather(p))
+        super().__init__(p, _input_gradient_gather(p), forward=False)
 
     def run(self, dy: int, w: int, dx: int) -> None:
-        self.launch(dy, w, 0, dx)
+        self.launch(dy, w, NO_EPILOGUE, dx)
 
 
 def few_channels_supports_forward(p: ConvProblem) -> str | None:
     """None for a problem that :class:`FewChannelsForward` can do, otherwise the reason why not."""
     if p.stride[1:] != (1, 1):
         return f"stride 1; received {p.stride[1:]}"
+    if p.residual:
+        return "no residual to add: its results are planes until they are written"
     return _supports(p, p.K, p.C, "output channels")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pycnn_kernels.cpu.elementwise import sum_parts
+from pycnn_kernels.cpu.epilogue import NO_EPILOGUE, Epilogue
 from pycnn_kernels.cpu.host import item_bytes
 from pycnn_kernels.cpu.layout import padding, to_channels_first, to_channels_last, transposition
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
@@ -84,18 +85,19 @@ class PaddedInput:
 class Core(Protocol):
     """The part of an algorithm that computes, in channels last.
 
-    ``base`` is the workspace; src, w, bias and dst are addresses. The weights of the forward are (T, R, K); those of
-    the input gradient are (T, K, R) with the taps in reverse, so that both are a correlation of src with w.
+    ``base`` is the workspace; src, w, dst and the arrays of the epilogue are addresses. The weights of the forward are
+    (T, R, K); those of the input gradient are (T, K, R) with the taps in reverse, so that both are a correlation of src
+    with w.
     """
 
-    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None: ...
+    def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None: ...
 
 
 MakeCore = Callable[[ConvProblem, bool, Scratch], Core]
 
 
 class Forward:
-    """``y = activation(x * w + b)`` in any layout. A subclass says which core."""
+    """``y = activation(scale * (x * w) + b + residual)`` in any layout. A subclass says which core."""
 
     make_core: MakeCore
 
@@ -108,23 +110,30 @@ class Forward:
             self._x_at, self._y_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
             self._read = to_channels_last(p.dtype, p.N, p.C, pixels)
             self._write = to_channels_first(p.dtype, p.N, p.K, out_pixels)
+            if p.residual:
+                self._residual_at = scratch.reserve(p.N * p.K * out_pixels)
+                self._read_residual = to_channels_last(p.dtype, p.N, p.K, out_pixels)
+        self._residual = p.residual
         if self._filters_first:
             self._w_at = scratch.reserve(math.prod(p.w_shape))
             self._turn_weights = transposition(p.dtype, (R, p.K, T), (T, R * T), (p.K, R * p.K))
         self._core = type(self).make_core(p, True, scratch)
         self.workspace_bytes = scratch.size
 
-    def run(self, x: int, w: int, b: int, y: int) -> None:
+    def run(self, x: int, w: int, b: int, scale: int, residual: int, y: int) -> None:
         base = workspace(self.workspace_bytes)
         if self._filters_first:
             self._turn_weights.run(w, base + self._w_at)
             w = base + self._w_at
         if self._channels_first:
             self._read.run(x, base + self._x_at)
-            self._core.run(base, base + self._x_at, w, b, base + self._y_at)
+            if self._residual:
+                self._read_residual.run(residual, base + self._residual_at)
+                residual = base + self._residual_at
+            self._core.run(base, base + self._x_at, w, (b, scale, residual), base + self._y_at)
             self._write.run(base + self._y_at, y)
         else:
-            self._core.run(base, x, w, b, y)
+            self._core.run(base, x, w, (b, scale, residual), y)
 
 
 class InputGradient:
@@ -156,10 +165,10 @@ class InputGradient:
         self._turn_weights.run(w, base + self._last_tap)
         if self._channels_first:
             self._read.run(dy, base + self._dy_at)
-            self._core.run(base, base + self._dy_at, w_turned, 0, base + self._dx_at)
+            self._core.run(base, base + self._dy_at, w_turned, NO_EPILOGUE, base + self._dx_at)
             self._write.run(base + self._dx_at, dx)
         else:
-            self._core.run(base, dy, w_turned, 0, dx)
+            self._core.run(base, dy, w_turned, NO_EPILOGUE, dx)
 
 
 class GradientCore(Protocol):

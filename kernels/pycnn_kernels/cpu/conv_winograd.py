@@ -22,6 +22,7 @@ from numba import njit
 from numba.extending import intrinsic
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
@@ -182,15 +183,15 @@ def _transform_weights(a, first, channels, column, u):
 
 
 @kernel(
-    src="array", w="array", u="array", bias="array", dst="array", scratch="array", v_rows="table",
-    N="int", SH="int", SW="int", R="int", TH="int", TW="int", L="int", has_bias="int", relu="int",
+    **EPILOGUE_FIELDS, src="array", w="array", u="array", scratch="array", v_rows="table",
+    N="int", SH="int", SW="int", R="int", TH="int", TW="int", L="int",
     top="int", left="int", tiles_h="int", tiles_w="int", tiles="int", block_tiles="int",
     blocks="int", groups="int", group_blocks="int",
     depth="int", pass_channels="int", nowhere_size="int",
     v_point="int", u_point="int", m_point="int", scratch_size="int",
 )  # fmt: skip
 def winograd_kernel(a, item, worker):
-    """``dst[n, i, j, l] = bias[l] + sum of src[n, i - top + kh, j - left + kw, r] w[kh, kw, r, l]``.
+    """``dst[n, i, j, l] = sum of src[n, i - top + kh, j - left + kw, r] w[kh, kw, r, l]``, finished.
 
     src (N, SH, SW, R) and dst (N, TH, TW, L), channels last, outside of src zeros; w (9, R, L). u is the transform of
     w, see :func:`winograd_weights_kernel`. Or, where ``pass_channels`` is less than R, each piece transforms the
@@ -292,6 +293,10 @@ def _write(a, first, count, m, column, nowhere):
                 _write_vector(a, m, t * width + at, column + at, to, None)
             else:
                 _write_vector(a, m, t * width + at, column + at, to, a.L - column - at)
+        if a.finish:
+            for i in range(RESULTS):
+                if to[i] != nowhere:
+                    call_finish(a, to[i] + column, column, min(width, a.L - column))
 
 
 @njit(error_model="numpy")
@@ -442,21 +447,21 @@ class _Winograd:
                 winograd_weights_kernel, p.dtype, blocks * chunks, "w u", R=R, L=L, chunks=chunks, u_point=u_point
             )
         self._convolve = Task(
-            winograd_kernel, p.dtype, -(-tiles // block_tiles) * groups, "src w u bias dst scratch",
+            winograd_kernel, p.dtype, -(-tiles // block_tiles) * groups, f"src w u dst scratch {EPILOGUE_ARRAYS}",
             N=p.N, SH=SH, SW=SW, R=R, TH=TH, TW=TW, L=L,
-            has_bias=forward and p.bias, relu=forward and p.activation == "relu",
+            **epilogue_fields(p, forward),
             top=top, left=left, tiles_h=tiles_h, tiles_w=tiles_w, tiles=tiles, block_tiles=block_tiles,
             blocks=blocks, groups=groups, group_blocks=group_blocks,
             depth=depth, v_rows=np.arange(max(ROWS, HALF_ROWS)) * depth, pass_channels=pass_channels,
             nowhere_size=nowhere_size, v_point=v_point, u_point=u_point, m_point=m_point, scratch_size=each,
         )  # fmt: skip
 
-    def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
+    def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
         u = 0
         if not self._fused:
             u = base + self._u_at
             self._transform.run(w, u)
-        self._convolve.run(src, w, u, bias, dst, base + self._scratch_at)
+        self._convolve.run(src, w, u, dst, base + self._scratch_at, *epilogue)
 
 
 class WinogradForward(Forward):

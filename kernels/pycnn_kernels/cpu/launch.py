@@ -130,7 +130,8 @@ class Kernel:
         if dtype in self._entries:  # another thread was faster
             return self._entries[dtype]
         block = BlockType(self.name, getattr(types, dtype), self._fields)
-        signature = types.void(block, types.int64, types.int64)
+        numbers = self._body.__code__.co_argcount - 1  # item and worker, unless other kernels call it
+        signature = types.void(block, *[types.int64] * numbers)
         options = {"error_model": "numpy", "fastmath": set(FAST_MATH), "boundscheck": False}
         compiled = CFunc(self._body, (signature.args, signature.return_type), locals={}, options=options)
         compiled._cache = kernel_cache(self._body, SIMD.name)
