@@ -1,8 +1,10 @@
 """Depthwise convolution: each channel has a kernel of its own, and a lane of the vectors.
 
 The direct algorithm sums over the channels of a group, of which there is one here, and leaves all lanes but one
-idle. Here the lanes are channels: ``acc[pixel, c] += x[pixel + offset(t), c] * w[t, c]``. Otherwise forward and input
-gradient are the gather of ``conv_direct``, with its phases of pixels that meet the same taps and its tables.
+idle. Here the lanes are channels: ``acc[pixel, c] += x[pixel + offset(t), c] * w[t, c]``. There is nothing to multiply
+a value of x with but the weights of a few taps, so reading is what takes the time: a tile is a run of pixels of a line,
+which read each value of the line once for the taps of all of them. A tap that lies in padding of zeros is a product
+with 0, unlike in the direct algorithm.
 
 The weight gradient is a tile of taps for each vector of channels, summed over the pixels of a zero-padded x.
 """
@@ -14,112 +16,144 @@ import math
 import numpy as np
 from numba import njit
 
-from pycnn_kernels.cpu.conv_direct import (
-    BLOCK_VECTORS,
-    FEW_ROWS,
-    FEW_WIDE_ROWS,
-    GATHER_FIELDS,
-    GRADIENT_PIXELS,
-    MOST_PARTS,
-    ROWS,
-    SMALL_WORK,
-    TABLE,
-    WIDE_ROWS,
-    classes_of,
-    column_blocks,
-    finish_piece,
-    gather_task,
-    list_pixels,
-    list_targets,
-    taps_of,
-    whole_tiles,
-)
+from pycnn_kernels.cpu.conv_direct import BLOCK_VECTORS, GRADIENT_PIXELS, SMALL_WORK, column_blocks, list_pixels
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
-from pycnn_kernels.cpu.epilogue import Epilogue
-from pycnn_kernels.cpu.gather import continuation_fits
+from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
+from pycnn_kernels.cpu.gather import (
+    CLASS_FIELDS,
+    TAP_FIELDS,
+    TARGET_FIELDS,
+    Axis,
+    continuation_fits,
+    gather_axes,
+    targets,
+)
+from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
-    rows_of,
     shift,
+    tile_correlate,
     tile_fill_rows,
     tile_load,
     tile_multiply_rows,
-    tile_prefetch_rows,
+    tile_prefetch,
     tile_relu,
     tile_shape,
     tile_store,
-    tile_store_rows,
+    tile_store_first,
     tile_zeros,
 )
 from pycnn_kernels.problem import ConvProblem
+
+#: Pixels and vectors of a tile: 7 divides the widths of most networks' maps, 112 to 7.
+PIXELS, VECTORS = 7, SIMD.few_vectors
+
+#: Taps that a tile takes at once.
+RUN = 3
 
 #: Pixels that all taps of the weight gradient pass over in turn.
 _CHUNK = 128
 
 
-@kernel(**GATHER_FIELDS)
+@kernel(
+    **EPILOGUE_FIELDS, src="array", w="array", d_targets="table", h_targets="table", w_classes="table",
+    d_taps="table", h_taps="table", w_taps="table", w_count="int",
+    SD="int", SH="int", SW="int", TD="int", TH="int", TW="int", C="int",
+    source_step="int", target_step="int", lines="int", band="int", blocks="int",
+)  # fmt: skip
 def depthwise_kernel(a, item, worker):
     """``dst[p, c] = sum over taps t of src[p * source_step + offset(t), c] * w[t, c]``, finished.
 
-    The fields are those of :func:`gather_kernel`, with L channels in one group. A piece of work is some parts of
-    phases and a block of channels. Bits repeat: an element is summed by one piece, in the order of the taps.
+    src (N, SD, SH, SW, C) and dst (N, TD, TH, TW, C), channels last; w (T, C). A line is a row of pixels of dst, of
+    which there are ``lines``. A piece of work is a band of ``band`` lines and a block of channels. ``d_targets`` and
+    ``h_targets`` say for each coordinate of a line where in src its taps are counted from and which it has; the pixels
+    of a line are divided into classes, see :mod:`gather`. Bits repeat: an element is summed by one piece, in the order
+    of the taps.
     """
-    block, piece = item % a.blocks, item // a.blocks
-    rows, outs, counts = local_table(TABLE), local_table(TABLE), local_table(MOST_PARTS)
-    list_targets(a, piece, 0, rows, outs, counts)
-    lane_count = lanes_of(a.src)
-    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.L)
-    if end - column == BLOCK_VECTORS * lane_count:
-        full, few = tile_shape(a.src, WIDE_ROWS, BLOCK_VECTORS), tile_shape(a.src, FEW_WIDE_ROWS, BLOCK_VECTORS)
-        _columns(a, piece, rows, outs, counts, column, full, few, None)
-        column = end
-    while column < end:
-        full, few = tile_shape(a.src, ROWS, 1), tile_shape(a.src, FEW_ROWS, 1)
-        _columns(a, piece, rows, outs, counts, column, full, few, min(end - column, lane_count))
-        column += lane_count
-    if a.finish:
-        first = block * BLOCK_VECTORS * lane_count
-        finish_piece(a, piece, outs, counts, first, first, end - first)
+    block, first = item % a.blocks, item // a.blocks * a.band
+    last = min(first + a.band, a.lines)
+    width = BLOCK_VECTORS * lanes_of(a.src)
+    column, end = block * width, min((block + 1) * width, a.C)
+    for line in range(first, last):
+        for number in range(a.w_count):
+            _class(a, line, shift(a.w_classes, number * CLASS_FIELDS), column, end)
+        if a.finish:
+            for pixel in range(line * a.TW, (line + 1) * a.TW):
+                call_finish(a, pixel * a.C + column, column, end - column)
 
 
 @njit(error_model="numpy")
-def _columns(a, piece, rows, outs, counts, column, full, few, edge):
-    """One piece and one block of channels, which ``edge`` cuts off unless it is None."""
-    at = 0
-    for part in range(a.pieces[piece], a.pieces[piece + 1]):
-        classes = classes_of(a, a.parts[part * 3])
-        count = counts[part - a.pieces[piece]]
-        whole = whole_tiles(count, full, few)
-        _tiles(a, shift(rows, at), shift(outs, at), whole, column, classes, full, edge)
-        _tiles(a, shift(rows, at + whole), shift(outs, at + whole), count - whole, column, classes, few, edge)
-        at += count + ROWS
+def _class(a, line, w_class, column, end):
+    """The pixels of one class of a line, in tiles; the channels from ``column`` to ``end``."""
+    d_target = shift(a.d_targets, line // a.TH % a.TD * TARGET_FIELDS)
+    h_target = shift(a.h_targets, line % a.TH * TARGET_FIELDS)
+    n = line // (a.TD * a.TH)
+    source_line = ((n * a.SD + d_target[0]) * a.SH + h_target[0]) * a.SW
+    w_taps, taps, size = shift(a.w_taps, w_class[3] * TAP_FIELDS), w_class[4], w_class[1]
+    # Where pixels are once or twice as far from each other as taps, neighbours share what they read.
+    evenly = w_class[5] and taps > 0
+    unit = w_taps[2] - w_taps[0] if evenly and taps >= RUN else 0
+    distance = 1 if a.source_step == unit else 2 if a.source_step == 2 * unit else 0
+    pixels, reach = min(size, PIXELS), (PIXELS - 1) * a.source_step
+    for pixel in range(0, size, PIXELS):
+        # The last tile begins earlier, and computes some pixels a second time, to the same bits.
+        begin = max(min(pixel, size - PIXELS), 0)
+        position = w_class[2] + begin * a.source_step  # from which the taps along w are counted
+        inside = evenly and position + w_taps[0] >= 0 and position + w_taps[2 * taps - 2] + reach < a.SW
+        source = (source_line + position) * a.C
+        to = (line * a.TW + w_class[0] + begin * a.target_step) * a.C
+        at = column
+        while at < end:
+            taps_there = (d_target, h_target, w_taps, taps, unit, distance, position, inside)
+            if end - at >= VECTORS * lanes_of(a.src):
+                _tile(a, taps_there, source, to, pixels, at, tile_shape(a.src, PIXELS, VECTORS), None)
+                at += VECTORS * lanes_of(a.src)
+            else:
+                edge = min(end - at, lanes_of(a.src))
+                _tile(a, taps_there, source, to, pixels, at, tile_shape(a.src, PIXELS, 1), edge)
+                at += lanes_of(a.src)
 
 
 @njit(error_model="numpy")
-def _tiles(a, rows, outs, count, column, classes, shape, edge):
-    """The tiles of ``count`` pixels; one that hangs over computes the last pixel several times, to the same bits."""
-    d_class, h_class, w_class = classes
-    src, w, dst = a.src, a.w, a.dst
-    d_taps, h_taps, w_taps = taps_of(a, classes)
-    taps_d, taps_h, taps_w = d_class[4], h_class[4], w_class[4]
-    has_bias, relu = a.has_bias, a.relu
-    for i in range(0, count, rows_of(shape)):
-        there, to = shift(rows, i), shift(outs, i)
-        tile_prefetch_rows(shape, dst, column, to)
-        acc = tile_zeros(shape)
-        if has_bias:
-            acc = tile_fill_rows(acc, a.bias, column, edge)
-        for kd in range(taps_d):
-            for kh in range(taps_h):
-                for kw in range(taps_w):
-                    tap = d_taps[2 * kd] + h_taps[2 * kh] + w_taps[2 * kw] + column
-                    b = d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + w_taps[2 * kw + 1] + column
-                    acc = tile_multiply_rows(acc, src, tap, there, w, b, edge)
-        if relu:
-            acc = tile_relu(acc)
-        tile_store_rows(acc, dst, column, to, edge)
+def _tile(a, taps_there, start, to, pixels, column, shape, edge):
+    """The tile of ``pixels`` pixels of dst from ``to`` on, whose taps along w are counted from src's ``start``."""
+    d_target, h_target, w_taps, taps, unit, distance, position, inside = taps_there
+    d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
+    src, w, pixel_step, step, SW = a.src, a.w, a.source_step * a.C, unit * a.C, a.SW
+    w_step = w_taps[3] - w_taps[1] if distance > 0 else 0
+    tile_prefetch(shape, a.dst, to + column, a.target_step * a.C)
+    acc = tile_zeros(shape)
+    if a.has_bias:
+        acc = tile_fill_rows(acc, a.bias, column, edge)
+    for kd in range(d_target[2]):
+        for kh in range(h_target[2]):
+            line = start + column + d_taps[2 * kd] + h_taps[2 * kh]
+            w_line = column + d_taps[2 * kd + 1] + h_taps[2 * kh + 1]
+            kw = 0
+            while kw < taps:
+                x, b, place = line + w_taps[2 * kw] * a.C, w_line + w_taps[2 * kw + 1], position + w_taps[2 * kw]
+                run = kw + RUN <= taps
+                if run and inside and distance == 1:
+                    acc = tile_correlate(acc, src, x, step, w, b, w_step, 0, 0, None, edge, RUN, 1)
+                elif run and distance == 1:
+                    acc = tile_correlate(acc, src, x, step, w, b, w_step, place, unit, SW, edge, RUN, 1)
+                elif run and inside and distance == 2:
+                    acc = tile_correlate(acc, src, x, step, w, b, w_step, 0, 0, None, edge, RUN, 2)
+                elif run and distance == 2:
+                    acc = tile_correlate(acc, src, x, step, w, b, w_step, place, unit, SW, edge, RUN, 2)
+                elif inside:
+                    acc = tile_correlate(acc, src, x, pixel_step, w, b, 0, 0, 0, None, edge, 1, 1)
+                else:
+                    acc = tile_correlate(acc, src, x, pixel_step, w, b, 0, place, a.source_step, SW, edge, 1, 1)
+                kw += RUN if run and distance > 0 else 1
+    if a.relu:
+        acc = tile_relu(acc)
+    if pixels == PIXELS:
+        tile_store(acc, a.dst, to + column, a.target_step * a.C, edge)
+    else:
+        tile_store_first(acc, a.dst, to + column, a.target_step * a.C, pixels, edge)
 
 
 @kernel(
@@ -180,14 +214,33 @@ def _add(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
     tile_store(acc, a.dw, to, a.C, edge)
 
 
+#: Pieces of work at least, where there are as many lines and blocks, and lines in one at most.
+_PIECES, _MOST_LINES = 32, 64
+
+
 class _Depthwise:
     """The core of forward and input gradient."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        self._gather = gather_task(p, forward, depthwise_kernel, depthwise=True)
+        axes = gather_axes(p, forward, divide=(True, True, False))
+        (SD, SH, SW), (TD, TH, TW) = (p.size, p.output) if forward else (p.output, p.size)
+        (_, KH, KW), C = p.kernel, p.C
+        d, h, w = axes
+        w_classes, w_taps = w.tables(1, C, Axis.evenly_spaced)
+        blocks = -(-C // (BLOCK_VECTORS * lanes(p.dtype)))
+        lines = p.N * TD * TH
+        band = min(max(lines * blocks // _PIECES, 1), _MOST_LINES)
+        self._correlate = Task(
+            depthwise_kernel, p.dtype, -(-lines // band) * blocks, f"src w dst {EPILOGUE_ARRAYS}",
+            parallel=p.multiply_adds > SMALL_WORK,
+            d_targets=targets(d, TD), h_targets=targets(h, TH), w_classes=w_classes, w_count=len(w.classes),
+            d_taps=d.tables(SH * SW * C, KH * KW * C)[1], h_taps=h.tables(SW * C, KW * C)[1], w_taps=w_taps,
+            SD=SD, SH=SH, SW=SW, TD=TD, TH=TH, TW=TW, C=C, source_step=w.source_step, target_step=w.target_step,
+            lines=lines, band=band, blocks=blocks, **epilogue_fields(p, forward),
+        )  # fmt: skip
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
-        self._gather.run(src, w, dst, *epilogue)
+        self._correlate.run(src, w, dst, *epilogue)
 
 
 class DepthwiseForward(Forward):

@@ -24,9 +24,9 @@ from numba import njit
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
-from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, continuation_fits, gather_axes, shown_positions
+from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, Axis, continuation_fits, gather_axes, shown_positions
 from pycnn_kernels.cpu.host import SIMD, lanes
-from pycnn_kernels.cpu.launch import Kernel, Task, kernel
+from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     lanes_of,
     local_table,
@@ -396,16 +396,12 @@ def column_blocks(columns: int, dtype: str) -> int:
     return -(-columns // (BLOCK_VECTORS * lanes(dtype)))
 
 
-def gather_task(p: ConvProblem, forward: bool, gather: Kernel = gather_kernel, depthwise: bool = False) -> Task:
-    """Makes one use of a kernel that gathers ready: a task that takes the addresses of src, w, dst and the epilogue.
-
-    Depthwise, the groups are columns of one group: each target channel has one source channel, in its own lane.
-    """
+def gather_task(p: ConvProblem, forward: bool) -> Task:
+    """Makes the kernel that gathers ready: a task that takes the addresses of src, w, dst and the epilogue."""
     axes = gather_axes(p, forward)
     source, target = (p.size, p.output) if forward else (p.output, p.size)
     SC, TC = (p.C, p.K) if forward else (p.K, p.C)
-    G = 1 if depthwise else p.G
-    R, L = SC // p.G, TC // G
+    G, R, L = p.G, SC // p.G, TC // p.G
     blocks = column_blocks(L, p.dtype)
     depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
     phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
@@ -413,10 +409,11 @@ def gather_task(p: ConvProblem, forward: bool, gather: Kernel = gather_kernel, d
     _, KH, KW = p.kernel
     each_tap = (p.C // p.G) * p.K
     steps = ((source[1] * source[2] * SC, KH * KW * each_tap), (source[2] * SC, KW * each_tap), (SC, each_tap))
-    joins = (False, False, p.G == 1 and depth == R)
-    d, h, w = (axis.tables(*step, join) for axis, step, join in zip(axes, steps, joins))
+    # Neighbouring taps of all channels are one long row.
+    marks = (None, None, Axis.adjacent if p.G == 1 and depth == R else None)
+    d, h, w = (axis.tables(*step, mark) for axis, step, mark in zip(axes, steps, marks))
     return Task(
-        gather, p.dtype, (len(pieces) - 1) * blocks * G, f"src w dst {EPILOGUE_ARRAYS}",
+        gather_kernel, p.dtype, (len(pieces) - 1) * blocks * G, f"src w dst {EPILOGUE_ARRAYS}",
         parallel=p.multiply_adds > SMALL_WORK,
         pieces=np.array(pieces, np.int64), parts=np.array(parts or [[0] * 3], np.int64),
         d_classes=d[0], h_classes=h[0], w_classes=w[0], d_taps=d[1], h_taps=h[1], w_taps=w[1],

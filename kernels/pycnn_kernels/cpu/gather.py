@@ -8,17 +8,20 @@ the classes of an image are the products of the axes' classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from pycnn_kernels.problem import ConvProblem
 
-#: Fields of a class in a table: start, size, source, first tap, taps, and whether the taps are one long row.
+#: Fields of a class in a table: those of :class:`AxisClass`, and what :meth:`Axis.tables` marks.
 CLASS_FIELDS = 6
 #: Fields of a tap in a table: its offset in the source and its offset in the weights, in elements.
 TAP_FIELDS = 2
+#: Fields of a target pixel in a table, see :func:`targets`.
+TARGET_FIELDS = 3
 
 
 def continued(position: int, size: int, mode: str) -> int:
@@ -101,20 +104,31 @@ class Axis(NamedTuple):
     source_step: int
     target_step: int
 
-    def tables(self, source_elements: int, weight_elements: int, join: bool) -> tuple[np.ndarray, np.ndarray]:
+    def tables(
+        self, source_elements: int, weight_elements: int, mark: Callable[[Axis, AxisClass], bool] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The classes and the taps for a kernel, offsets in elements.
 
         Args:
             source_elements, weight_elements: from one pixel of the source, one element of the kernel, to the next.
-            join: mark classes whose taps follow each other in the source and in the weights: one long row.
+            mark: what the last field of a class says.
         """
-        classes = [(*c, join and self._in_sequence(c)) for c in self.classes]
+        classes = [(*c, int(mark is not None and mark(self, c))) for c in self.classes]
         taps = [(offset * source_elements, element * weight_elements) for offset, element in self.taps]
         return _table(classes, CLASS_FIELDS), _table(taps, TAP_FIELDS)
 
-    def _in_sequence(self, c: AxisClass) -> bool:
+    def evenly_spaced(self, c: AxisClass) -> bool:
+        """Whether the taps of a class rise in equal steps in the source, and in the weights."""
+        steps = set(self._distances(c))
+        return len(steps) <= 1 and all(source > 0 for source, _ in steps)
+
+    def adjacent(self, c: AxisClass) -> bool:
+        """Whether the taps of a class are neighbours in the source and in the weights."""
+        return set(self._distances(c)) <= {(1, 1)}
+
+    def _distances(self, c: AxisClass) -> list[tuple[int, int]]:
         taps = self.taps[c.first : c.first + c.taps]
-        return taps == [(taps[0][0] + i, taps[0][1] + i) for i in range(c.taps)] if taps else True
+        return [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(taps)]
 
 
 def _table(rows: Sequence[tuple[int, ...]], fields: int) -> np.ndarray:
@@ -122,20 +136,34 @@ def _table(rows: Sequence[tuple[int, ...]], fields: int) -> np.ndarray:
     return np.array(rows or [(0,) * fields], np.int64)
 
 
-def gather_axes(p: ConvProblem, forward: bool) -> list[Axis]:
+def gather_axes(p: ConvProblem, forward: bool, divide: tuple[bool, bool, bool] = (True, True, True)) -> list[Axis]:
     """The axes d, h and w of a problem's forward operation, or of its input gradient.
 
-    The packed weights of the input gradient hold the kernel's elements in reverse.
+    The packed weights of the input gradient hold the kernel's elements in reverse. An axis that ``divide`` excepts is
+    left undivided by zeros in the padding: its classes have all taps, and the kernel must look where they lie.
     """
     make = _forward_axis if forward else _input_gradient_axis
-    axes = zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation)
-    return [make(size, out, kernel, S, sides, D, p.padding_mode) for size, out, kernel, S, sides, D in axes]
+    axes = zip(p.size, p.output, p.kernel, p.stride, p.padding, p.dilation, divide)
+    return [
+        make(size, out, kernel, S, sides, D, p.padding_mode, apart) for size, out, kernel, S, sides, D, apart in axes
+    ]
 
 
-def _forward_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int, mode: str) -> Axis:
+def targets(axis: Axis, size: int) -> np.ndarray:
+    """For each pixel of a target of ``size``: what its taps are counted from, its first tap, and how many it has."""
+    table = np.zeros((size, TARGET_FIELDS), np.int64)
+    for c in axis.classes:
+        for j in range(c.size):
+            table[c.start + j * axis.target_step] = c.source + j * axis.source_step, c.first, c.taps
+    return table
+
+
+def _forward_axis(
+    size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int, mode: str, divide: bool
+) -> Axis:
     """Pixel o of y meets pixel ``o * S - P + k * D`` of x through the kernel's element k."""
     taps = [(k * D - padding[0], k) for k in range(kernel)]
-    classes = _classes(out, S, taps, size)
+    classes = _classes(out, S, taps, size, divide or mode != "zeros")
     if mode != "zeros":
         outside = [j for c in classes if c.taps < kernel for j in range(c.start, c.start + c.size)]
         beyond = {j: [(continued(j * S + at, size, mode) - j * S, k) for at, k in taps] for j in outside}
@@ -143,7 +171,9 @@ def _forward_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, 
     return Axis(classes, taps, S, 1)
 
 
-def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int, mode: str) -> Axis:
+def _input_gradient_axis(
+    size: int, out: int, kernel: int, S: int, padding: tuple[int, int], D: int, mode: str, divide: bool
+) -> Axis:
     """Pixel i of x meets pixel ``o = (i + P - k * D) / S`` of y where that division leaves no rest.
 
     The pixels ``i = r, r + S, ...`` meet the same elements k. Where the padding shows pixel i at the position q too,
@@ -160,7 +190,7 @@ def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tupl
     beyond: dict[int, list[tuple[int, int]]] = {}
     for r in range(min(S, size)):
         here = met(r)
-        found = _classes(-(-(size - r) // S), 1, here, out)
+        found = _classes(-(-(size - r) // S), 1, here, out, divide or mode != "zeros")
         classes += [c._replace(start=r + c.start * S, first=len(taps) + c.first) for c in found]
         taps += here
     if mode != "zeros":
@@ -174,10 +204,12 @@ def _input_gradient_axis(size: int, out: int, kernel: int, S: int, padding: tupl
     return Axis(classes, taps, 1, S)
 
 
-def _classes(count: int, source_step: int, taps: list[tuple[int, int]], source_size: int) -> list[AxisClass]:
+def _classes(
+    count: int, source_step: int, taps: list[tuple[int, int]], source_size: int, divide: bool
+) -> list[AxisClass]:
     """Divide the pixels j < count of a target by the taps that lie inside the source; the offsets of taps rise."""
-    if not taps:
-        return [AxisClass(0, count, 0, 0, 0)] if count > 0 else []
+    if not taps or not divide:
+        return [AxisClass(0, count, 0, 0, len(taps))] if count > 0 else []
     nearest = np.arange(count) * source_step + taps[0][0]
     tap_step = taps[1][0] - taps[0][0] if len(taps) > 1 else 1
     first = np.clip(-(nearest // tap_step), 0, len(taps))

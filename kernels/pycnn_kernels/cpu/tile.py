@@ -99,6 +99,13 @@ class _Emitter:
             found.append(builder.icmp_signed("<", columns, spread))
         return found
 
+    def where_inside(self, position, size, mask):
+        """The mask where ``0 <= position < size``, and false everywhere elsewhere."""
+        inside = self.broadcast(
+            self.builder.icmp_unsigned("<", position, size), ir.VectorType(ir.IntType(1), self.tile.lanes)
+        )
+        return inside if mask is None else self.builder.and_(inside, mask)
+
     def broadcast(self, scalar, vector_type: ir.VectorType):
         undefined = ir.Constant(vector_type, ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
@@ -374,6 +381,65 @@ def tile_multiply_rows(typing_context, tile, a, a_index, rows, b, b_index, lanes
     return tile(tile, a, a_index, rows, b, b_index, lanes), generate
 
 
+@intrinsic(prefer_literal=True)
+def tile_correlate(
+    typing_context, tile, a, a_index, place_step, b, b_index, b_step, first, unit, size, lanes, taps, distance
+):
+    """Correlate a row of vectors: ``tile[m, :] += sum over t < taps of place(m * distance + t) * b[t, :]``.
+
+    Lane by lane. ``place(i)`` is ``a[a_index + i * place_step:]`` where ``0 <= first + i * unit < size``, and zeros
+    elsewhere; ``size`` None: everywhere. ``b[t, :]`` is ``b[b_index + t * b_step:]``. ``taps`` and ``distance`` are
+    literal. A place is read once for all rows that meet it, so that products and not loads are the limit.
+    """
+    count, step = taps.literal_value, distance.literal_value
+
+    def generate(context, builder, signature, arguments):
+        accumulators, a_pointer, a_start, a_stride, b_pointer, b_start, b_stride, begin, each, end, edge, _, _ = (
+            arguments
+        )
+        emit = _Emitter(builder, tile)
+        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        masks = emit.masks(_none_or(edge, lanes))
+        end = _none_or(end, size)
+        for j, mask in enumerate(masks):
+            column = ir.Constant(INT64, j * tile.lanes)
+            a_column, b_column = builder.gep(a_pointer, [column]), builder.gep(b_pointer, [column])
+            factors = [
+                emit.load_vectors(emit.strided_row(b_column, b_start, b_stride, t), [mask])[0] for t in range(count)
+            ]
+            for place in range((tile.rows - 1) * step + count):
+                meets = [(m, place - m * step) for m in range(tile.rows) if 0 <= place - m * step < count]
+                if not meets:
+                    continue
+                exists = mask
+                if end is not None:
+                    position = builder.add(begin, builder.mul(each, ir.Constant(INT64, place)))
+                    exists = emit.where_inside(position, end, mask)
+                [vector] = emit.load_vectors(emit.strided_row(a_column, a_start, a_stride, place), [exists])
+                for m, t in meets:
+                    total = builder.call(fma, [vector, factors[t], emit.get(accumulators, m, j)])
+                    accumulators = emit.set(accumulators, total, m, j)
+        return accumulators
+
+    return tile(tile, a, a_index, place_step, b, b_index, b_step, first, unit, size, lanes, taps, distance), generate
+
+
+@intrinsic
+def tile_store_first(typing_context, tile, array, index, row_stride, count, lanes):
+    """Write the first ``count`` rows of a tile to a matrix: row ``m`` to ``array[index + m * row_stride:]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, stride, number, edge = arguments
+        emit = _Emitter(builder, tile)
+        masks = emit.masks(_none_or(edge, lanes))
+        for m in range(tile.rows):
+            with builder.if_then(builder.icmp_signed("<", ir.Constant(INT64, m), number), likely=True):
+                emit.store_row(accumulators, m, emit.strided_row(pointer, start, stride, m), masks)
+        return context.get_dummy_value()
+
+    return types.void(tile, array, index, row_stride, count, lanes), generate
+
+
 @intrinsic
 def tile_multiply_vectors(typing_context, tile, a, a_index, rows, b, b_index, columns):
     """Add products of vectors: ``tile[m, j] += a[a_index + rows[m]:] * b[b_index + columns[j]:]``, lane by lane."""
@@ -477,6 +543,23 @@ def tile_prefetch_rows(typing_context, shape, array, index, rows):
         return context.get_dummy_value()
 
     return types.void(shape, array, index, rows), generate
+
+
+@intrinsic
+def tile_prefetch(typing_context, shape, array, index, row_stride):
+    """Ask for the cache lines that :func:`tile_store` will write, so that its stores find them there."""
+
+    def generate(context, builder, signature, arguments):
+        _, pointer, start, stride = arguments
+        emit = _Emitter(builder, shape.tile)
+        for m in range(shape.tile.rows):
+            row = emit.strided_row(pointer, start, stride, m)
+            for j in range(shape.tile.vectors):
+                line = builder.gep(row, [ir.Constant(INT64, j * shape.tile.lanes)])
+                emit.prefetch(line, write=1, locality=3)
+        return context.get_dummy_value()
+
+    return types.void(shape, array, index, row_stride), generate
 
 
 @intrinsic
