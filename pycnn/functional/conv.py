@@ -20,7 +20,7 @@ from pycnn.functional.arguments import (
     without_batch,
 )
 from pycnn.tensor import Tensor
-from pycnn_kernels.algorithms import algorithms_for
+from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import (
     DTYPE_NAMES,
@@ -40,10 +40,10 @@ class Convolution(Function):
     uses_numpy = False
 
     def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, algorithm: str = "auto"
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, **choice: Any
     ) -> np.ndarray:
-        self.problem, self.algorithm = problem, algorithm
-        (y,) = plan_for("conv_forward", problem, algorithm=algorithm).run(x, w, b)
+        self.problem, self.choice = problem, choice  # how to choose the algorithm, as plan_for takes it
+        (y,) = plan_for("conv_forward", problem, **choice).run(x, w, b)
         self.y = y if problem.activation == "relu" else None  # the gradient needs it to know where relu cut off
         return y
 
@@ -51,7 +51,7 @@ class Convolution(Function):
         x, w, b = self.inputs
         problem = linear_part(self.problem)
         dz, db = self._in_front_of_activation(dy, b is not None and self.needs[2])
-        settings = {"problem": problem, "algorithm": self.algorithm}
+        settings = {"problem": problem, **self.choice}
         dx = ConvolutionInputGradient.apply(dz, w, **settings) if self.needs[0] else None
         dw = ConvolutionWeightGradient.apply(x, dz, **settings) if self.needs[1] else None
         return dx, dw, db
@@ -72,9 +72,9 @@ class ConvolutionInputGradient(Function):
 
     uses_numpy = False
 
-    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
-        self.settings = {"problem": problem, "algorithm": algorithm}
-        (dx,) = _gradient_plan("conv_input_gradient", problem, algorithm).run(dy, w)
+    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (dx,) = _gradient_plan("conv_input_gradient", problem, **choice).run(dy, w)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
@@ -89,9 +89,9 @@ class ConvolutionWeightGradient(Function):
 
     uses_numpy = False
 
-    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
-        self.settings = {"problem": problem, "algorithm": algorithm}
-        (dw,) = _gradient_plan("conv_weight_gradient", problem, algorithm).run(x, dy)
+    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (dw,) = _gradient_plan("conv_weight_gradient", problem, **choice).run(x, dy)
         return dw
 
     def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
@@ -101,12 +101,14 @@ class ConvolutionWeightGradient(Function):
         return dx, ddy
 
 
-def _gradient_plan(operation: str, problem: ConvProblem, algorithm: str) -> Plan:
+def _gradient_plan(
+    operation: str, problem: ConvProblem, algorithm: str = "auto", workspace_limit: int | None = None
+) -> Plan:
     """The plan by the algorithm that the forward operation was told to use, where the gradient has it too."""
-    if algorithm != "auto":
-        names = [a.name for a in algorithms_for("cpu", operation) if a.supports(problem) is None]
+    if algorithm not in ("auto", "autotune"):
+        names = [a.name for a in able(operation, problem, workspace_limit=workspace_limit)]
         algorithm = algorithm if algorithm in names else "auto"
-    return plan_for(operation, problem, algorithm=algorithm)
+    return plan_for(operation, problem, algorithm=algorithm, workspace_limit=workspace_limit)
 
 
 class ReluBiasGradient(Function):
@@ -173,6 +175,7 @@ def conv2d(
     weight_format: str = "OIHW",
     activation: str | None = None,
     algorithm: str = "auto",
+    workspace_limit: int | None = None,
 ) -> Any:
     """2-D convolution (cross-correlation) of images with filters.
 
@@ -196,13 +199,19 @@ def conv2d(
             for most 3x3 layers, rounds to about 1e-5 of the largest result in float32 and spreads a NaN over its
             tiles of 4x4 pixels; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
             take the algorithm of the same name where there is one.
+            "autotune" times all algorithms on the first call with such shapes, and remembers the fastest (see
+            :func:`pycnn.forget_timings`); so do the gradients. The fastest may be another one on another machine, and
+            after measuring anew: of all choices this alone does not always give the same bits.
+        workspace_limit: bytes of scratch memory that the algorithm may take beside its arrays, and that of each
+            gradient; None for no limit.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
         TypeError: other dtypes than float32 and float64, or different ones.
-        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1.
+        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1; a
+            workspace limit below what the algorithm needs, or all of them.
 
     Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html
 
@@ -222,7 +231,8 @@ def conv2d(
     single = x.ndim == 3
     if single:
         x = x.reshape(1, *x.shape)
-    return without_batch(apply(Convolution, x, w, b, problem=problem, algorithm=algorithm), single)
+    choice = {"algorithm": algorithm, "workspace_limit": workspace_limit}
+    return without_batch(apply(Convolution, x, w, b, problem=problem, **choice), single)
 
 
 def _is_plain(value: Any) -> bool:
