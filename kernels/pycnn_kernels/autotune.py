@@ -1,9 +1,9 @@
 """Choosing by the clock: each algorithm is timed once on a problem, and the figures are kept.
 
-They are kept in memory and in a file of JSON beside the compiled kernels, one for each machine and each number of its
-instruction set; the folder's name says the engine's sources, Numba's version and the instruction set. What was measured
-with another one of these, on another processor, with another number of threads or under another workspace limit says
-nothing about this problem, and is not looked at.
+They are kept in memory and in a file of JSON beside the compiled kernels, one for each processor; the folder's name
+says the engine's sources, Numba's version and the instruction set. What was measured with another one of these, on
+another processor, with another number of threads or under another workspace limit says nothing about a problem here,
+and is not looked at.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Side = Callable[[], object]
 _SECONDS, _ROUNDS = 0.2, 5
 #: but no round begins after this: a problem costs about a second, more only where two runs of everything take longer.
 _MOST_SECONDS = 1.0
-#: After so many rounds only those go on whose best time is at most so many times the best of all.
+#: After so many rounds, and a quarter of the time, only those go on whose best time is at most so many times the best.
 _QUALIFYING_ROUNDS, _QUALIFYING_FACTOR = 3, 1.5
 
 _log = logging.getLogger("pycnn.autotune")
@@ -55,6 +55,15 @@ class Timings(NamedTuple):
     @property
     def fastest(self) -> str:
         return min(self.seconds, key=self.seconds.__getitem__)
+
+    def in_words(self) -> str:
+        """The fastest first.
+
+        >>> Timings({"direct": 0.002, "winograd": 0.001}, {"direct": 3, "winograd": 5}).in_words()
+        'winograd 1.000 ms (runs: 5), direct 2.000 ms (runs: 3)'
+        """
+        order = sorted(self.seconds, key=self.seconds.__getitem__)
+        return ", ".join(f"{name} {self.seconds[name] * 1e3:.3f} ms (runs: {self.runs[name]})" for name in order)
 
 
 _known: dict[Key, Timings] = {}
@@ -81,7 +90,7 @@ def timings(key: Key, names: Sequence[str], side: Callable[[str], Side]) -> Timi
             found = _read(timings_file()).get(_text(key))
             if found is None or set(found.seconds) != set(names):
                 found = measure({name: side(name) for name in names})
-                _log.info("%s: %s", _text(key), _in_words(found))
+                _log.info("%s: %s", _text(key), found.in_words())
                 _known[key] = found
                 _keep(timings_file())
             _known[key] = found
@@ -106,16 +115,12 @@ def measure(sides: dict[str, Side]) -> Timings:
             times[name].append(time.perf_counter() - start)
         rounds += 1
         elapsed = time.perf_counter() - begin
-        if rounds == _QUALIFYING_ROUNDS:
+        if rounds >= _QUALIFYING_ROUNDS and elapsed >= _SECONDS / 4:
             best = min(min(values) for values in times.values())
             running = [name for name in running if min(times[name]) <= _QUALIFYING_FACTOR * best]
     return Timings(
         {name: median(values) for name, values in times.items()}, {name: len(values) for name, values in times.items()}
     )
-
-
-def _in_words(found: Timings) -> str:
-    return ", ".join(f"{name} {seconds * 1e3:.3f} ms" for name, seconds in found.seconds.items())
 
 
 def _text(key: Key) -> str:

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from pycnn.autograd import Function
-from pycnn.functional.arguments import (
-    apply,
-    floating,
-    image_sizes,
-    integer,
-    layout,
-    one_of,
-    pair,
-    per_side,
-    without_batch,
-)
+from pycnn.functional.arguments import apply, floating, one_of, without_batch
+from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import (
-    DTYPE_NAMES,
-    ChannelsProblem,
-    ConvProblem,
-    WeightLayout,
-    effective_kernel,
-    same_padding,
-)
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem
 
 Grads = tuple[Tensor | None, ...]
 
@@ -157,11 +140,6 @@ def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int
     return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
 
 
-@lru_cache(maxsize=1024)
-def linear_part(problem: ConvProblem) -> ConvProblem:
-    return problem._replace(bias=False, activation=None)
-
-
 def conv2d(
     input: Any,
     weight: Any,
@@ -221,11 +199,12 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
+    one_of("activation", activation, (None, "relu"))
     x = floating("input", input)
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
     geometry = (stride, padding, dilation, groups)
-    read = _known_problem if all(map(_is_plain, geometry)) else problem_of
+    read = known_problem if all(map(is_plain, geometry)) else problem_of
     shapes = (tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
     problem = read(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, activation)
     single = x.ndim == 3
@@ -233,91 +212,3 @@ def conv2d(
         x = x.reshape(1, *x.shape)
     choice = {"algorithm": algorithm, "workspace_limit": workspace_limit}
     return without_batch(apply(Convolution, x, w, b, problem=problem, **choice), single)
-
-
-def _is_plain(value: Any) -> bool:
-    """An integer, a string or a tuple of such: equal ones are the same argument, where 1 == 1.0 == True is not."""
-    return type(value) is int or type(value) is str or (type(value) is tuple and all(map(_is_plain, value)))
-
-
-def problem_of(
-    dtype: str,
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    b_shape: tuple[int, ...] | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    data_format: str,
-    weight_format: str,
-    activation: str | None,
-) -> ConvProblem:
-    """The checked problem of a call of :func:`conv2d`."""
-    N, C, H, W = image_sizes("input", x_shape, data_format)
-    one_of("weight_format", weight_format, ("OIHW", "HWIO"))
-    one_of("activation", activation, (None, "relu"))
-    if len(w_shape) != 4:
-        axes = "(K, C / groups, KH, KW)" if weight_format == "OIHW" else "(KH, KW, C / groups, K)"
-        raise ValueError(f"weight must have the axes {axes}; received the shape {w_shape}")
-    K, R, KH, KW = w_shape if weight_format == "OIHW" else (w_shape[3], w_shape[2], *w_shape[:2])
-    groups = integer("groups", groups)
-    _check_channels(C, K, R, groups)
-    if b_shape is not None and b_shape != (K,):
-        raise ValueError(f"bias must have the shape ({K},), one for each output channel; received {b_shape}")
-    SH, SW = pair("stride", stride)
-    DH, DW = pair("dilation", dilation)
-    vertical, horizontal = _padding(padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
-    w_layout: WeightLayout = "OIHW" if weight_format == "OIHW" else "HWIO"
-    problem = ConvProblem(
-        dtype, layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
-        ((0, 0), vertical, horizontal), (1, DH, DW), groups, b_shape is not None, activation,
-    )  # fmt: skip
-    _check_fits(problem)
-    return problem
-
-
-#: Reading the arguments anew takes longer than a small convolution.
-_known_problem = lru_cache(maxsize=4096)(problem_of)
-
-
-def _check_channels(C: int, K: int, R: int, groups: int) -> None:
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1; received {groups}")
-    if C % groups or K % groups:
-        raise ValueError(f"groups must divide the channels, {C} in and {K} out; received {groups}")
-    if C // groups != R:
-        raise ValueError(
-            f"weight must have {C // groups} input channels (the input has {C}, groups is {groups}); received {R}"
-        )
-    if C == 0 or K == 0:
-        raise ValueError(f"a convolution needs at least one channel; received {C} in and {K} out")
-
-
-def _check_fits(problem: ConvProblem) -> None:
-    """The kernel must fit the padded input along each axis."""
-    for axis, size, out, kernel, (before, after), D in zip(
-        ("depth", "height", "width"),
-        problem.size, problem.output, problem.kernel, problem.padding, problem.dilation,
-    ):  # fmt: skip
-        if kernel < 1:
-            raise ValueError(f"the kernel must be at least 1 in {axis}; received {kernel}")
-        if out < 1:
-            raise ValueError(
-                f"the kernel must fit the padded input: it extends over {effective_kernel(kernel, D)} in {axis}, "
-                f"the input over {size} + {before} + {after}"
-            )
-
-
-def _padding(
-    padding: Any, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    if isinstance(padding, str):
-        one_of("padding", padding, ("same", "valid"))
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if stride != (1, 1):
-            raise ValueError(f"padding 'same' needs a stride of 1; received {stride}")
-        vertical, horizontal = (same_padding(s, k, 1, d) for s, k, d in zip(size, kernel, dilation))
-        return vertical, horizontal
-    return per_side("padding", padding)
