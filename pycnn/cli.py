@@ -186,6 +186,9 @@ def _add_explain(commands: Any) -> None:
         help="scratch memory at most: bytes, 64MB, 1.5GiB",
     )
     explain.add_argument("--gflops", type=float, metavar="RATE", help="of one core, to expect times for")
+    explain.add_argument(
+        "--only", choices=("forward", "input-gradient", "weight-gradient"), help="leave the other operations out"
+    )
     explain.add_argument("--json", action="store_true", help="print JSON rather than a table")
     explain.set_defaults(command=_explain)
 
@@ -346,6 +349,9 @@ def _explain(arguments: argparse.Namespace) -> int:
         workspace_limit=arguments.workspace_limit,
         gflops=arguments.gflops,
     )
+    if arguments.only is not None:
+        only = arguments.only.replace("-", " ")
+        found.verdicts = {only: found.verdicts[only]}
     if arguments.json:
         print(json.dumps(found.to_dict(), indent=1))
         return 0

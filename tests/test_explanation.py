@@ -219,6 +219,12 @@ def test_operations_on_the_command_line(
     assert capsys.readouterr().out.startswith(title)
 
 
+@pytest.mark.parametrize("only", ["forward", "input-gradient", "weight-gradient"])
+def test_a_single_operation_on_the_command_line(only: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(f"--input 1,28,28,32 --filters 32 --kernel 3 --json --only {only}") == 0
+    assert list(json.loads(capsys.readouterr().out)["operations"]) == [only.replace("-", " ")]
+
+
 def test_json_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     options = (
         "--input 1,28,28,32 --filters 32 --kernel 3 --padding 1 --padding-mode reflect --activation relu --scale "
