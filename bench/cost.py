@@ -22,7 +22,7 @@ from pycnn_kernels.cpu.launch import set_num_threads
 from pycnn_kernels.plan import Plan
 
 #: How long the algorithms of one layer and operation take turns.
-SECONDS = 0.5
+SECONDS = 1.0
 
 
 class Measured(NamedTuple):

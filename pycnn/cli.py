@@ -33,6 +33,7 @@ examples:
   pycnn train cifar10 --data DIR --out cifar.npz   the documented CIFAR-10 network, weights kept in cifar.npz
   pycnn explain conv2d --input 1,56,56,256 --filters 256 --kernel 3 --padding 1
                                                    which algorithm that gets, and why not another one
+  pycnn autotune --clear                           forget what algorithm="autotune" has measured
   pycnn info                                       versions, processor, threads, cache folder
   pycnn warmup                                     compile the kernels now, so that later runs start at once
 """
