@@ -349,10 +349,8 @@ def _explain(arguments: argparse.Namespace) -> int:
         algorithm=arguments.algorithm,
         workspace_limit=arguments.workspace_limit,
         gflops=arguments.gflops,
+        only=None if arguments.only is None else arguments.only.replace("-", " "),
     )
-    if arguments.only is not None:
-        only = arguments.only.replace("-", " ")
-        found.verdicts = {only: found.verdicts[only]}
     if arguments.json:
         print(json.dumps(found.to_dict(), indent=1))
         return 0

@@ -32,7 +32,8 @@ class Explanation:
 
     Attributes:
         problem: what the call describes.
-        verdicts: for "forward", "input gradient" and "weight gradient" the algorithms in the order they are asked.
+        verdicts: for "forward", "input gradient" and "weight gradient", or the one that was asked for, the algorithms
+            in the order they are asked.
         gflops: the rate of one core, in billions of operations a second, that expected times assume.
     """
 
@@ -42,6 +43,7 @@ class Explanation:
         algorithm: str = "auto",
         workspace_limit: int | None = None,
         gflops: float | None = None,
+        only: str | None = None,
     ):
         self.problem, self.workspace_limit = problem, workspace_limit
         self.gflops = assumed_gflops(problem.dtype) if gflops is None else gflops
@@ -52,11 +54,12 @@ class Explanation:
         self.verdicts: dict[str, list[Verdict]] = {
             name: plan.explain(operation, problem if name == "forward" else bare, **choice)
             for name, operation in OPERATIONS.items()
+            if only in (None, name)
         }
 
     def chosen(self, operation: str = "forward") -> str:
         """The name of the algorithm that an operation gets."""
-        one_of("operation", operation, tuple(OPERATIONS))
+        one_of("operation", operation, tuple(self.verdicts))
         return next(verdict.name for verdict in self.verdicts[operation] if verdict.chosen)
 
     def expected_ms(self, verdict: Verdict) -> float | None:
@@ -157,6 +160,7 @@ def explain(
     algorithm: str = "auto",
     workspace_limit: int | None = None,
     gflops: float | None = None,
+    only: str | None = None,
 ) -> Explanation:
     """Say which algorithm a call of an operation and its gradients get, and what keeps the others from it.
 
@@ -174,6 +178,7 @@ def explain(
         algorithm, workspace_limit: as in the operation. With "autotune" the algorithms are timed, once for each
             problem, on arrays of their own: a second at most for each of forward, input gradient and weight gradient.
         gflops: the rate of one core to expect times for, in billions of multiplications and additions a second.
+        only: "forward", "input gradient" or "weight gradient" to leave the others out; None for all three.
 
     Raises:
         ValueError: no such operation, dtype or algorithm; a limit that no algorithm keeps to; and whatever the
@@ -184,11 +189,12 @@ def explain(
     'winograd'
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 1, 1)).chosen("weight gradient")
     'direct'
-    >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1, workspace_limit=2_000_000).chosen()
+    >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), workspace_limit=2_000_000, only="forward").chosen()
     'direct'
     """
     rank = RANKS[one_of("operation", operation, tuple(RANKS))]
     one_of("dtype", dtype, DTYPES)
+    one_of("only", only, (None, *OPERATIONS))
     if gflops is not None and (isinstance(gflops, bool) or not isinstance(gflops, int | float)):
         raise TypeError(f"gflops must be None or a number; received {gflops!r}")
     if gflops is not None and not 0 < gflops < float("inf"):
@@ -200,7 +206,7 @@ def explain(
         dtype, x_shape, w_shape, (K,) if bias else None, stride, padding, dilation, groups, data_format, order,
         activation, padding_mode, rank=rank,
     )  # fmt: skip
-    return Explanation(problem._replace(scale=scale, residual=residual), algorithm, workspace_limit, gflops)
+    return Explanation(problem._replace(scale=scale, residual=residual), algorithm, workspace_limit, gflops, only)
 
 
 def _shape(name: str, value: Any) -> tuple[int, ...]:

@@ -112,6 +112,21 @@ def test_a_workspace_limit() -> None:
         pycnn.explain(*arguments, workspace_limit=9)
 
 
+def test_a_single_operation() -> None:
+    """What is left out is neither measured nor bound by the limit."""
+    arguments: tuple[Any, ...] = ("conv2d", (1, 64, 56, 56), (64, 64, 3, 3))
+    limit = 1_800_000  # enough for all but the weight gradient
+    with pytest.raises(ValueError, match="no algorithm of conv_weight_gradient can do this within the workspace limit"):
+        pycnn.explain(*arguments, workspace_limit=limit)
+    found = pycnn.explain(*arguments, workspace_limit=limit, only="forward")
+    assert list(found.verdicts) == ["forward"]
+    assert {row[0] for row in found.rows} == {"forward"}
+    with pytest.raises(ValueError, match="operation must be one of 'forward'; received 'weight gradient'"):
+        found.chosen("weight gradient")
+    with pytest.raises(ValueError, match="only must be one of None, 'forward', 'input gradient'"):
+        pycnn.explain(*arguments, only="backward")
+
+
 def test_an_algorithm_by_name() -> None:
     found = pycnn.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), algorithm="direct")
     assert {found.chosen(operation) for operation in found.verdicts} == {"direct"}
