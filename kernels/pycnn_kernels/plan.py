@@ -267,7 +267,13 @@ def _timings(backend: str, operation: str, problem: Any, workspace_limit: int | 
 
 
 def _side(plan: Plan) -> Side:
-    """A run of a plan on arrays of its own, filled with normally distributed numbers."""
+    """A run of a plan on arrays of its own, filled with normally distributed numbers.
+
+    Raises:
+        ValueError: the operation takes labels or positions, which random numbers are not, or changes its arrays.
+    """
+    if plan.updated or any(spec.dtype.kind in "iu" for spec in plan.inputs):
+        raise ValueError(f"{plan.operation} cannot be timed on random numbers: name one of its algorithms")
     random = np.random.default_rng(0)
     inputs = [None if spec.optional else random.standard_normal(spec.shape).astype(spec.dtype) for spec in plan.inputs]
     return lambda: plan.run(*inputs)

@@ -63,6 +63,23 @@ def test_what_there_is_not(arguments: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("operation", "problem"),
+    [
+        ("cross_entropy", RowsProblem("float32", 2, 3)),
+        ("max_pool_gradient", pool_problem(N=1, C=2)),
+        ("adam", UpdateProblem("float32", 4)),
+    ],
+)
+def test_operations_that_take_no_random_numbers(operation: str, problem: Any) -> None:
+    """Labels and positions out of range would be read and written as addresses."""
+    with pytest.raises(ValueError, match=f"{operation} cannot be timed on random numbers: name one of its algorithms"):
+        plans.explain(operation, problem, algorithm="autotune")
+    assert plan_for(operation, problem, algorithm="autotune") is plan_for(
+        operation, problem, algorithm=plan_for(operation, problem).algorithm.name
+    )
+
+
+@pytest.mark.parametrize(
     ("arrays", "error", "message"),
     [
         ((X[:1], W, B), ValueError, "x must have the shape (2, 5, 6, 3); received (1, 5, 6, 3)"),
