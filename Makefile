@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test lint bench clean
+.PHONY: train test lint bench readme clean
 
 train: $(VENV)/installed
 	$(BIN)/pycnn train digits
@@ -23,6 +23,9 @@ bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m bench.report
 	$(BIN)/python -m pytest bench
+
+readme: $(VENV)/installed
+	$(BIN)/python -m tests.readme
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

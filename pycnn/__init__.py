@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pycnn.autograd import no_grad
     from pycnn.explanation import explain
     from pycnn.tensor import Tensor
+    from pycnn_kernels.autotune import forget_timings
     from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "callbacks",
     "datasets",
     "explain",
+    "forget_timings",
     "functional",
     "get_num_threads",
     "initializers",
@@ -58,6 +60,7 @@ _HOMES = {
     "Tensor": "pycnn.tensor",
     "no_grad": "pycnn.autograd",
     "explain": "pycnn.explanation",
+    "forget_timings": "pycnn_kernels.autotune",
     "get_num_threads": "pycnn_kernels.cpu.launch",
     "set_num_threads": "pycnn_kernels.cpu.launch",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import pkgutil
 import platform
@@ -32,6 +33,7 @@ examples:
   pycnn train cifar10 --data DIR --out cifar.npz   the documented CIFAR-10 network, weights kept in cifar.npz
   pycnn explain conv2d --input 1,56,56,256 --filters 256 --kernel 3 --padding 1
                                                    which algorithm that gets, and why not another one
+  pycnn autotune --clear                           forget what algorithm="autotune" has measured
   pycnn info                                       versions, processor, threads, cache folder
   pycnn warmup                                     compile the kernels now, so that later runs start at once
 """
@@ -74,9 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pycnn {pycnn.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{train,explain,info,warmup}")
+    commands = parser.add_subparsers(required=True, metavar="{train,explain,autotune,info,warmup}")
     _add_train(commands)
     _add_explain(commands)
+    _add_autotune(commands)
     info = commands.add_parser("info", help="print versions, SIMD width, threads, cache folder and GPUs")
     info.set_defaults(command=_info)
     warmup = commands.add_parser(
@@ -124,26 +127,101 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(command=_train)
 
 
+_EXPLAIN_EXAMPLES = """\
+examples:
+  pycnn explain conv2d --input 1,56,56,256 --filters 256 --kernel 3 --padding same
+  pycnn explain conv2d --input 1,56,56,256 --filters 256 --kernel 3 --padding same --workspace-limit 4MB
+  pycnn explain conv2d --input 8,3,224,224 --channels-first --filters 64 --kernel 7 --stride 2 --padding 3
+  pycnn explain conv1d --input 16,8000,1 --filters 32 --kernel 80 --stride 4
+  pycnn explain conv3d --input 1,16,56,56,64 --filters 64 --kernel 3 --padding same --algorithm autotune
+
+Expected times come from a model of one core; --gflops says how quick yours is. With --algorithm autotune all
+algorithms are timed on this machine, with all its threads, and calls with algorithm="autotune" remember it.
+"""
+
+
 def _add_explain(commands: Any) -> None:
     explain = commands.add_parser(
         "explain",
         help="say which algorithm computes an operation, and why not another one",
         description="Say which algorithm computes a convolution and its gradients, and why not another one.",
+        epilog=_EXPLAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    explain.add_argument("operation", choices=("conv2d",), help="what to explain")
-    explain.add_argument("--input", type=_sizes, required=True, metavar="N,H,W,C", help="shape of the images")
+    explain.add_argument("operation", choices=("conv1d", "conv2d", "conv3d"), help="what to explain")
+    explain.add_argument(
+        "--input", type=_sizes, required=True, metavar="N,H,W,C",
+        help="shape of the input: N,W,C for conv1d, N,H,W,C for conv2d, N,D,H,W,C for conv3d",
+    )  # fmt: skip
     explain.add_argument("--filters", type=_positive, required=True, metavar="K", help="output channels")
-    explain.add_argument("--kernel", type=_sizes, required=True, metavar="H,W", help="size of the kernel, one or two")
-    for name, default in (("stride", (1,)), ("padding", (0,)), ("dilation", (1,))):
-        explain.add_argument(
-            f"--{name}", type=_sizes, default=default, metavar="H,W", help=f"one or two (default: {default[0]})"
-        )
+    explain.add_argument(
+        "--kernel", type=_sizes, required=True, metavar="H,W", help="size of the kernel, one for all axes or one each"
+    )
+    each = "one for all axes or one each"
+    explain.add_argument("--stride", type=_sizes, default=(1,), metavar="H,W", help=f"{each} (default: 1)")
+    explain.add_argument(
+        "--padding", type=_padding, default=(0,), metavar="H,W", help=f"{each}, or same, or valid (default: 0)"
+    )
+    explain.add_argument("--dilation", type=_sizes, default=(1,), metavar="H,W", help=f"{each} (default: 1)")
     explain.add_argument("--groups", type=_positive, default=1, metavar="G", help="parts of the channels (default: 1)")
+    explain.add_argument(
+        "--padding-mode", default="zeros", choices=("zeros", "reflect", "replicate", "circular"),
+        help="what lies in the padding (default: zeros)",
+    )  # fmt: skip
+    explain.add_argument(
+        "--activation", choices=("relu", "leaky_relu", "tanh", "sigmoid"), help="of the results (default: none)"
+    )
+    explain.add_argument("--scale", action="store_true", help="each output channel is multiplied by a factor")
+    explain.add_argument("--residual", action="store_true", help="an array is added in front of the activation")
     explain.add_argument(
         "--channels-first", action="store_true", help="--input is N,C,H,W, and the arrays lie in that order"
     )
-    explain.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    explain.add_argument("--dtype", default="float32", help="float32 or float64 (default: float32)")
+    explain.add_argument(
+        "--algorithm", default="auto", metavar="NAME", help="auto, autotune or the name of one (default: auto)"
+    )
+    explain.add_argument(
+        "--workspace-limit",
+        type=_bytes,
+        metavar="SIZE",
+        help="scratch memory at most: bytes, 64MB, 1.5GiB",
+    )
+    explain.add_argument("--gflops", type=float, metavar="RATE", help="of one core, to expect times for")
+    explain.add_argument(
+        "--only", choices=("forward", "input-gradient", "weight-gradient"), help="leave the other operations out"
+    )
+    explain.add_argument("--json", action="store_true", help="print JSON rather than a table")
     explain.set_defaults(command=_explain)
+
+
+def _add_autotune(commands: Any) -> None:
+    tune = commands.add_parser(
+        "autotune",
+        help='list or forget what algorithm="autotune" has measured',
+        description='List the timings of algorithms that calls with algorithm="autotune" go by, or forget them.',
+    )
+    tune.add_argument("--clear", action="store_true", help="forget all timings; the next calls measure anew")
+    tune.set_defaults(command=_autotune)
+
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def _bytes(text: str) -> int:
+    """A number of bytes from text.
+
+    >>> _bytes("4096"), _bytes("64MB"), _bytes("1.5 GiB")
+    (4096, 64000000, 1610612736)
+    """
+    number = text.strip().rstrip("BbGgIiKkMm ")
+    unit = text.strip()[len(number) :].strip().lower() or "b"
+    if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
+        raise argparse.ArgumentTypeError(f"expected bytes, such as 4096, 64MB or 1.5GiB, received {text!r}")
+    return int(float(number) * _UNITS[unit])
+
+
+def _padding(text: str) -> str | tuple[int, ...]:
+    return text if text in ("same", "valid") else _sizes(text)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -239,16 +317,18 @@ def _report(model: Any, x_test: NDArray[np.float32], y_test: NDArray[Any], secon
     )
 
 
-# -- pycnn info, pycnn warmup --------------------------------------------------------------------------------------
+# -- pycnn explain, autotune, info, warmup ---------------------------------------------------------------------------
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from pycnn.explanation import HEADER, explain
+    from pycnn.explanation import RANKS, explain
+    from pycnn.functional.conv_arguments import WEIGHT_FORMATS
 
     first = arguments.channels_first
-    shape = arguments.input
-    C = shape[-3 if first else -1] if len(shape) in (3, 4) else 0  # of another shape, explain says what is wrong
-    kernel = arguments.kernel * 2 if len(arguments.kernel) == 1 else arguments.kernel
+    shape, rank = arguments.input, RANKS[arguments.operation]
+    # Of a shape with other axes, explain says what is wrong.
+    C = shape[-rank - 1 if first else -1] if len(shape) in (rank + 1, rank + 2) else 0
+    kernel = arguments.kernel * rank if len(arguments.kernel) == 1 else arguments.kernel
     inside, outside = C // arguments.groups, arguments.filters
     found = explain(
         arguments.operation,
@@ -260,11 +340,36 @@ def _explain(arguments: argparse.Namespace) -> int:
         arguments.dilation,
         arguments.groups,
         data_format="channels_first" if first else "channels_last",
-        weight_format="OIHW" if first else "HWIO",
+        weight_format=WEIGHT_FORMATS[rank][0 if first else 1],
+        activation=arguments.activation,
+        padding_mode=arguments.padding_mode,
+        scale=arguments.scale,
+        residual=arguments.residual,
         dtype=arguments.dtype,
+        algorithm=arguments.algorithm,
+        workspace_limit=arguments.workspace_limit,
+        gflops=arguments.gflops,
+        only=None if arguments.only is None else arguments.only.replace("-", " "),
     )
+    if arguments.json:
+        print(json.dumps(found.to_dict(), indent=1))
+        return 0
     print(found.title)
-    print_table(HEADER, found.rows)
+    print_table(found.header, found.rows)
+    return 0
+
+
+def _autotune(arguments: argparse.Namespace) -> int:
+    from pycnn_kernels import autotune
+
+    if arguments.clear:
+        files = autotune.forget_timings()
+        print(f"Forgot all timings ({files} file{'s' * (files != 1)} deleted)")
+        return 0
+    kept = autotune.kept()
+    print(f"{len(kept)} problems in {autotune.timings_file()}")
+    for text, found in kept.items():
+        print(f"{text}\n    {found.in_words()}")
     return 0
 
 

@@ -1,8 +1,9 @@
 """The registry: for each backend and operation ONE ordered list of algorithms.
 
 ``auto`` takes the first of a list that supports the problem and suits it, so the order of a list is the rule of
-choice. The last entry of a list takes every problem that the operation has (max pooling has windows of two bytes'
-positions; a convolution's padding, where it continues the image, has no more of it than there is).
+choice; ``choice.py`` has the rule in full. The last entry of a list takes every problem that the operation has (max
+pooling has windows of two bytes' positions; a convolution's padding, where it continues the image, has no more of it
+than there is).
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Algorithm(NamedTuple):
         supports: None for a problem that it can do, otherwise the reason why not.
         summary: one line on what it does and when it wins.
         suits: None for a problem that ``auto`` gives to it, otherwise the reason why a later one of the list is faster.
+        cost: the expected time on one core, in multiply-adds of whole vectors at the full rate (see ``cpu/cost.py``);
+            None where nobody needs to know.
+        margin: where an expected time decides: ``auto`` gives a problem to it only if its cost is at most so many times
+            the cost of each one behind it.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Algorithm(NamedTuple):
     summary: str
     supports: Callable[[Any], str | None] = _everything
     suits: Callable[[Any], str | None] = _everything
+    cost: Callable[[Any], float] | None = None
+    margin: float | None = None
 
 
 def _positions_fit(problem: Any) -> str | None:
@@ -60,6 +67,9 @@ def _positions_fit(problem: Any) -> str | None:
         return f"windows of at most {pool.MOST_POSITIONS} elements; received {KD} x {KH} x {KW}"
     return None
 
+
+#: An expected time is off by a few per cent, often in the favour of the algorithm with more parts to forget.
+_CLEARLY = 0.9
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 _WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
@@ -73,6 +83,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _DEPTHWISE,
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
+            conv_depthwise.depthwise_cost_forward,
         ),
         Algorithm(
             "few_channels",
@@ -80,15 +91,23 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "pixels in the lanes, x as planes in the cache: for layers of few filters",
             conv_few_channels.few_channels_supports_forward,
             conv_few_channels.few_channels_suits,
+            conv_few_channels.few_channels_cost_forward,
         ),
         Algorithm(
             "winograd",
             conv_winograd.WinogradForward,
             _WINOGRAD,
             conv_winograd.winograd_supports,
-            conv_winograd.winograd_suits_forward,
+            cost=conv_winograd.winograd_cost_forward,
+            margin=_CLEARLY,
         ),
-        Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports),
+        Algorithm(
+            "direct",
+            conv_direct.DirectForward,
+            _DIRECT,
+            conv_direct.direct_supports,
+            cost=conv_direct.direct_cost_forward,
+        ),
     ],
     ("cpu", "conv_input_gradient"): [
         Algorithm(
@@ -97,6 +116,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _DEPTHWISE,
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
+            conv_depthwise.depthwise_cost_input_gradient,
         ),
         Algorithm(
             "few_channels",
@@ -104,15 +124,23 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
             conv_few_channels.few_channels_supports_input_gradient,
             conv_few_channels.few_channels_suits,
+            conv_few_channels.few_channels_cost_input_gradient,
         ),
         Algorithm(
             "winograd",
             conv_winograd.WinogradInputGradient,
             _WINOGRAD,
             conv_winograd.winograd_supports,
-            conv_winograd.winograd_suits_input_gradient,
+            cost=conv_winograd.winograd_cost_input_gradient,
+            margin=_CLEARLY,
         ),
-        Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
+        Algorithm(
+            "direct",
+            conv_direct.DirectInputGradient,
+            _DIRECT,
+            conv_direct.direct_supports,
+            cost=conv_direct.direct_cost_input_gradient,
+        ),
     ],
     ("cpu", "conv_weight_gradient"): [
         Algorithm(
@@ -121,6 +149,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _DEPTHWISE,
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
+            conv_depthwise.depthwise_cost_weight_gradient,
         ),
         Algorithm(
             "few_filters",
@@ -128,15 +157,24 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "pixels in the lanes, x and dy as planes in the cache: for layers of few filters",
             conv_few_filters.few_filters_supports,
             conv_few_filters.few_filters_suits,
+            conv_few_filters.few_filters_cost,
+            _CLEARLY,
         ),
         Algorithm(
             "winograd",
             conv_winograd.WinogradWeightGradient,
             _WINOGRAD,
             conv_winograd.winograd_supports,
-            conv_winograd.winograd_suits_weight_gradient,
+            cost=conv_winograd.winograd_cost_weight_gradient,
+            margin=_CLEARLY,
         ),
-        Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT, conv_direct.direct_supports),
+        Algorithm(
+            "direct",
+            conv_direct.DirectWeightGradient,
+            _DIRECT,
+            conv_direct.direct_supports,
+            cost=conv_direct.direct_cost_weight_gradient,
+        ),
     ],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pycnn_kernels.algorithms import Algorithm, Prepared, algorithms_for
+from pycnn_kernels import autotune, choice
+from pycnn_kernels.algorithms import Algorithm, Prepared
+from pycnn_kernels.autotune import Side, Timings
+from pycnn_kernels.choice import Verdict
+from pycnn_kernels.cpu.launch import get_num_threads
 from pycnn_kernels.memory import Shape, address, aligned_empty
 
 
@@ -180,88 +184,99 @@ def _ready_in_place(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
 
 #: Plans are small, but a program that meets a new shape at every call must not keep them all.
 _MOST_PLANS = 4096
-_plans: dict[tuple[str, str, Any, str], Plan] = {}
+_plans: dict[tuple[str, str, Any, str, int | None], Plan] = {}
 
 
-def plan_for(operation: str, problem: Any, *, backend: str = "cpu", algorithm: str = "auto") -> Plan:
+def plan_for(
+    operation: str,
+    problem: Any,
+    *,
+    backend: str = "cpu",
+    algorithm: str = "auto",
+    workspace_limit: int | None = None,
+) -> Plan:
     """The plan of an operation for a problem, from the cache after the first call.
 
     Args:
         operation: for example "conv_forward".
         problem: for example a :class:`~pycnn_kernels.problem.ConvProblem`.
         backend: "cpu".
-        algorithm: "auto" for the first of the operation's list that supports the problem and suits it, or a name.
+        algorithm: "auto" for the rule of :mod:`~pycnn_kernels.choice`, "autotune" for the fastest of those that can
+            do the problem, measured once (see :mod:`~pycnn_kernels.autotune`), or a name.
+        workspace_limit: bytes of workspace at most; None for no limit.
 
     Raises:
-        ValueError: there is no such operation or algorithm, or it does not support the problem.
+        ValueError: there is no such operation or algorithm, it does not support the problem, or it needs more
+            workspace than the limit.
+        TypeError: the limit is no integer.
 
     >>> from pycnn_kernels.problem import RowsProblem
     >>> plan_for("softmax", RowsProblem("float32", 2, 10)).algorithm.name
     'rows'
     """
-    key = (backend, operation, problem, algorithm)
+    if algorithm == "autotune":
+        algorithm = _tuned(backend, operation, problem, workspace_limit)
+    key = (backend, operation, problem, algorithm, workspace_limit)
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= _MOST_PLANS:
             _plans.clear()
-        plan = _plans[key] = Plan(backend, operation, problem, _choose(backend, operation, problem, algorithm))
+        chosen = choice.choose(
+            operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit
+        )
+        plan = _plans[key] = Plan(backend, operation, problem, chosen)
     return plan
 
 
-class Verdict(NamedTuple):
-    """What became of one candidate of an operation.
-
-    Attributes:
-        name: of the algorithm.
-        chosen: whether it is the one.
-        reason: why it is not the one; None if it is.
-        workspace_bytes: scratch memory that it takes, None where it cannot do the problem.
-        summary: what it does and when it wins.
-    """
-
-    name: str
-    chosen: bool
-    reason: str | None
-    workspace_bytes: int | None
-    summary: str
-
-
-def explain(operation: str, problem: Any, *, backend: str = "cpu") -> list[Verdict]:
+def explain(
+    operation: str,
+    problem: Any,
+    *,
+    backend: str = "cpu",
+    algorithm: str = "auto",
+    workspace_limit: int | None = None,
+) -> list[Verdict]:
     """A verdict on each algorithm of an operation, in the order in which they are asked.
 
-    Raises:
-        ValueError: there is no such operation, or no algorithm for the problem.
+    The arguments and errors are those of :func:`plan_for`; "autotune" measures where it has not yet.
 
     >>> from pycnn_kernels.problem import RowsProblem
     >>> [(verdict.name, verdict.chosen) for verdict in explain("softmax", RowsProblem("float32", 2, 10))]
     [('rows', True)]
     """
-    chosen = _choose(backend, operation, problem, "auto")
-    verdicts = []
-    for candidate in algorithms_for(backend, operation):
-        cannot = candidate.supports(problem)
-        workspace = None if cannot else candidate.prepare(problem).workspace_bytes
-        needs = cannot or candidate.suits(problem)
-        reason = f"needs {needs}" if needs else f"{chosen.name} is asked first" if candidate is not chosen else None
-        verdicts.append(Verdict(candidate.name, candidate is chosen, reason, workspace, candidate.summary))
-    return verdicts
+    timings = None
+    if algorithm == "autotune":
+        timings = _timings(backend, operation, problem, workspace_limit)
+        algorithm = timings.fastest
+    return choice.explain(
+        operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit, timings=timings
+    )
 
 
-def _choose(backend: str, operation: str, problem: Any, name: str) -> Algorithm:
-    candidates = algorithms_for(backend, operation)
-    if name == "auto":
-        verdicts = []
-        for candidate in candidates:
-            reason = candidate.supports(problem) or candidate.suits(problem)
-            if reason is None:
-                return candidate
-            verdicts.append(f"{candidate.name} needs {reason}")
-        raise ValueError(f"no algorithm of {operation} can do this: {'; '.join(verdicts)}")
-    for candidate in candidates:
-        if candidate.name == name:
-            reason = candidate.supports(problem)
-            if reason is not None:
-                raise ValueError(f"algorithm {name!r} of {operation} needs {reason}")
-            return candidate
-    known = ", ".join(repr(candidate.name) for candidate in candidates)
-    raise ValueError(f"algorithm of {operation} must be 'auto' or one of {known}; received {name!r}")
+def _tuned(backend: str, operation: str, problem: Any, workspace_limit: int | None) -> str:
+    """The name of the fastest algorithm; the only one that can do a problem has nothing to be measured against."""
+    known = autotune.recall(autotune.Key(backend, operation, problem, workspace_limit, get_num_threads()))
+    if known is not None:
+        return known.fastest
+    able = choice.able(operation, problem, backend=backend, workspace_limit=workspace_limit)
+    return able[0].name if len(able) == 1 else _timings(backend, operation, problem, workspace_limit).fastest
+
+
+def _timings(backend: str, operation: str, problem: Any, workspace_limit: int | None) -> Timings:
+    """The times of all algorithms that can do a problem within the limit, measured now if nobody has yet."""
+    key = autotune.Key(backend, operation, problem, workspace_limit, get_num_threads())
+    able = {a.name: a for a in choice.able(operation, problem, backend=backend, workspace_limit=workspace_limit)}
+    return autotune.timings(key, list(able), lambda name: _side(Plan(backend, operation, problem, able[name])))
+
+
+def _side(plan: Plan) -> Side:
+    """A run of a plan on arrays of its own, filled with normally distributed numbers.
+
+    Raises:
+        ValueError: the operation takes labels or positions, which random numbers are not, or changes its arrays.
+    """
+    if plan.updated or any(spec.dtype.kind in "iu" for spec in plan.inputs):
+        raise ValueError(f"{plan.operation} cannot be timed on random numbers: name one of its algorithms")
+    random = np.random.default_rng(0)
+    inputs = [None if spec.optional else random.standard_normal(spec.shape).astype(spec.dtype) for spec in plan.inputs]
+    return lambda: plan.run(*inputs)

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from pycnn.autograd import Function
-from pycnn.functional.arguments import (
-    apply,
-    floating,
-    image_sizes,
-    integer,
-    layout,
-    one_of,
-    pair,
-    per_side,
-    without_batch,
-)
+from pycnn.functional.arguments import apply, floating, one_of, without_batch
+from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
 from pycnn.tensor import Tensor
-from pycnn_kernels.algorithms import algorithms_for
+from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import (
-    DTYPE_NAMES,
-    ChannelsProblem,
-    ConvProblem,
-    WeightLayout,
-    effective_kernel,
-    same_padding,
-)
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem
 
 Grads = tuple[Tensor | None, ...]
 
@@ -40,10 +23,10 @@ class Convolution(Function):
     uses_numpy = False
 
     def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, algorithm: str = "auto"
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, **choice: Any
     ) -> np.ndarray:
-        self.problem, self.algorithm = problem, algorithm
-        (y,) = plan_for("conv_forward", problem, algorithm=algorithm).run(x, w, b)
+        self.problem, self.choice = problem, choice  # how to choose the algorithm, as plan_for takes it
+        (y,) = plan_for("conv_forward", problem, **choice).run(x, w, b)
         self.y = y if problem.activation == "relu" else None  # the gradient needs it to know where relu cut off
         return y
 
@@ -51,7 +34,7 @@ class Convolution(Function):
         x, w, b = self.inputs
         problem = linear_part(self.problem)
         dz, db = self._in_front_of_activation(dy, b is not None and self.needs[2])
-        settings = {"problem": problem, "algorithm": self.algorithm}
+        settings = {"problem": problem, **self.choice}
         dx = ConvolutionInputGradient.apply(dz, w, **settings) if self.needs[0] else None
         dw = ConvolutionWeightGradient.apply(x, dz, **settings) if self.needs[1] else None
         return dx, dw, db
@@ -72,9 +55,9 @@ class ConvolutionInputGradient(Function):
 
     uses_numpy = False
 
-    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
-        self.settings = {"problem": problem, "algorithm": algorithm}
-        (dx,) = _gradient_plan("conv_input_gradient", problem, algorithm).run(dy, w)
+    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (dx,) = _gradient_plan("conv_input_gradient", problem, **choice).run(dy, w)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
@@ -89,9 +72,9 @@ class ConvolutionWeightGradient(Function):
 
     uses_numpy = False
 
-    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
-        self.settings = {"problem": problem, "algorithm": algorithm}
-        (dw,) = _gradient_plan("conv_weight_gradient", problem, algorithm).run(x, dy)
+    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (dw,) = _gradient_plan("conv_weight_gradient", problem, **choice).run(x, dy)
         return dw
 
     def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
@@ -101,12 +84,14 @@ class ConvolutionWeightGradient(Function):
         return dx, ddy
 
 
-def _gradient_plan(operation: str, problem: ConvProblem, algorithm: str) -> Plan:
+def _gradient_plan(
+    operation: str, problem: ConvProblem, algorithm: str = "auto", workspace_limit: int | None = None
+) -> Plan:
     """The plan by the algorithm that the forward operation was told to use, where the gradient has it too."""
-    if algorithm != "auto":
-        names = [a.name for a in algorithms_for("cpu", operation) if a.supports(problem) is None]
+    if algorithm not in ("auto", "autotune"):
+        names = [a.name for a in able(operation, problem, workspace_limit=workspace_limit)]
         algorithm = algorithm if algorithm in names else "auto"
-    return plan_for(operation, problem, algorithm=algorithm)
+    return plan_for(operation, problem, algorithm=algorithm, workspace_limit=workspace_limit)
 
 
 class ReluBiasGradient(Function):
@@ -155,11 +140,6 @@ def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int
     return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
 
 
-@lru_cache(maxsize=1024)
-def linear_part(problem: ConvProblem) -> ConvProblem:
-    return problem._replace(bias=False, activation=None)
-
-
 def conv2d(
     input: Any,
     weight: Any,
@@ -173,6 +153,7 @@ def conv2d(
     weight_format: str = "OIHW",
     activation: str | None = None,
     algorithm: str = "auto",
+    workspace_limit: int | None = None,
 ) -> Any:
     """2-D convolution (cross-correlation) of images with filters.
 
@@ -196,13 +177,19 @@ def conv2d(
             for most 3x3 layers, rounds to about 1e-5 of the largest result in float32 and spreads a NaN over its
             tiles of 4x4 pixels; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
             take the algorithm of the same name where there is one.
+            "autotune" times all algorithms on the first call with such shapes, and remembers the fastest (see
+            :func:`pycnn.forget_timings`); so do the gradients. The fastest may be another one on another machine, and
+            after measuring anew: of all choices this alone does not always give the same bits.
+        workspace_limit: bytes of scratch memory that the algorithm may take beside its arrays, and that of each
+            gradient; None for no limit.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
         TypeError: other dtypes than float32 and float64, or different ones.
-        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1.
+        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1; a
+            workspace limit below what the algorithm needs, or all of them.
 
     Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html
 
@@ -212,102 +199,16 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
+    one_of("activation", activation, (None, "relu"))
     x = floating("input", input)
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
     geometry = (stride, padding, dilation, groups)
-    read = _known_problem if all(map(_is_plain, geometry)) else problem_of
+    read = known_problem if all(map(is_plain, geometry)) else problem_of
     shapes = (tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
     problem = read(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, activation)
     single = x.ndim == 3
     if single:
         x = x.reshape(1, *x.shape)
-    return without_batch(apply(Convolution, x, w, b, problem=problem, algorithm=algorithm), single)
-
-
-def _is_plain(value: Any) -> bool:
-    """An integer, a string or a tuple of such: equal ones are the same argument, where 1 == 1.0 == True is not."""
-    return type(value) is int or type(value) is str or (type(value) is tuple and all(map(_is_plain, value)))
-
-
-def problem_of(
-    dtype: str,
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    b_shape: tuple[int, ...] | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    data_format: str,
-    weight_format: str,
-    activation: str | None,
-) -> ConvProblem:
-    """The checked problem of a call of :func:`conv2d`."""
-    N, C, H, W = image_sizes("input", x_shape, data_format)
-    one_of("weight_format", weight_format, ("OIHW", "HWIO"))
-    one_of("activation", activation, (None, "relu"))
-    if len(w_shape) != 4:
-        axes = "(K, C / groups, KH, KW)" if weight_format == "OIHW" else "(KH, KW, C / groups, K)"
-        raise ValueError(f"weight must have the axes {axes}; received the shape {w_shape}")
-    K, R, KH, KW = w_shape if weight_format == "OIHW" else (w_shape[3], w_shape[2], *w_shape[:2])
-    groups = integer("groups", groups)
-    _check_channels(C, K, R, groups)
-    if b_shape is not None and b_shape != (K,):
-        raise ValueError(f"bias must have the shape ({K},), one for each output channel; received {b_shape}")
-    SH, SW = pair("stride", stride)
-    DH, DW = pair("dilation", dilation)
-    vertical, horizontal = _padding(padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
-    w_layout: WeightLayout = "OIHW" if weight_format == "OIHW" else "HWIO"
-    problem = ConvProblem(
-        dtype, layout(data_format), w_layout, N, C, (1, H, W), K, (1, KH, KW), (1, SH, SW),
-        ((0, 0), vertical, horizontal), (1, DH, DW), groups, b_shape is not None, activation,
-    )  # fmt: skip
-    _check_fits(problem)
-    return problem
-
-
-#: Reading the arguments anew takes longer than a small convolution.
-_known_problem = lru_cache(maxsize=4096)(problem_of)
-
-
-def _check_channels(C: int, K: int, R: int, groups: int) -> None:
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1; received {groups}")
-    if C % groups or K % groups:
-        raise ValueError(f"groups must divide the channels, {C} in and {K} out; received {groups}")
-    if C // groups != R:
-        raise ValueError(
-            f"weight must have {C // groups} input channels (the input has {C}, groups is {groups}); received {R}"
-        )
-    if C == 0 or K == 0:
-        raise ValueError(f"a convolution needs at least one channel; received {C} in and {K} out")
-
-
-def _check_fits(problem: ConvProblem) -> None:
-    """The kernel must fit the padded input along each axis."""
-    for axis, size, out, kernel, (before, after), D in zip(
-        ("depth", "height", "width"),
-        problem.size, problem.output, problem.kernel, problem.padding, problem.dilation,
-    ):  # fmt: skip
-        if kernel < 1:
-            raise ValueError(f"the kernel must be at least 1 in {axis}; received {kernel}")
-        if out < 1:
-            raise ValueError(
-                f"the kernel must fit the padded input: it extends over {effective_kernel(kernel, D)} in {axis}, "
-                f"the input over {size} + {before} + {after}"
-            )
-
-
-def _padding(
-    padding: Any, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    if isinstance(padding, str):
-        one_of("padding", padding, ("same", "valid"))
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if stride != (1, 1):
-            raise ValueError(f"padding 'same' needs a stride of 1; received {stride}")
-        vertical, horizontal = (same_padding(s, k, 1, d) for s, k, d in zip(size, kernel, dilation))
-        return vertical, horizontal
-    return per_side("padding", padding)
+    choice = {"algorithm": algorithm, "workspace_limit": workspace_limit}
+    return without_batch(apply(Convolution, x, w, b, problem=problem, **choice), single)

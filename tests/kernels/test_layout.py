@@ -62,6 +62,25 @@ def test_every_bit_survives() -> None:
     np.testing.assert_array_equal(dst, bits.transpose(0, 2, 1))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 40])
+@pytest.mark.parametrize("length", [1, 3, 100])
+def test_single_rows_and_columns(batch: int, length: int) -> None:
+    """As in the weights of 1x1 kernels: neighbouring columns of a matrix that become rows, and back."""
+    src = numbers((length, batch), "float32")
+    dst = canvas((batch * length + 5,), "float32")
+    layout.transposition("float32", (batch, length, 1), (1, batch), (length, length)).run(
+        src.ctypes.data, dst.ctypes.data
+    )
+    np.testing.assert_array_equal(dst[:-5].reshape(batch, length), src.T)
+    assert (dst[-5:] == UNTOUCHED).all()
+    back = canvas((batch * length + 5,), "float32")
+    layout.transposition("float32", (batch, 1, length), (length, length), (1, batch)).run(
+        dst.ctypes.data, back.ctypes.data
+    )
+    np.testing.assert_array_equal(back[:-5].reshape(length, batch), src)
+    assert (back[-5:] == UNTOUCHED).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 3), (2, 0)), ((0, 0), (0, 1)), ((5, 4), (0, 0))])
 def test_pad(padding: tuple[tuple[int, int], ...], dtype: str) -> None:

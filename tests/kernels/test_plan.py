@@ -44,7 +44,7 @@ def test_an_algorithm_by_name(operation: str) -> None:
         (("conv_forward", PROBLEM, "cuda"), "backend 'cuda' has no operations; received 'conv_forward'"),
         (
             ("conv_forward", PROBLEM, "cpu", "magic"),
-            "algorithm of conv_forward must be 'auto' or one of 'depthwise', .*'direct'; received 'magic'",
+            "must be 'auto' or one of 'depthwise', .*'direct', or 'autotune' to measure them; received 'magic'",
         ),
         (
             ("max_pool", pool_problem(size=300, kernel=300), "cpu", "gather"),
@@ -60,6 +60,23 @@ def test_what_there_is_not(arguments: Any, message: str) -> None:
     operation, problem, *rest = arguments
     with pytest.raises(ValueError, match=message):
         plan_for(operation, problem, **dict(zip(("backend", "algorithm"), rest)))
+
+
+@pytest.mark.parametrize(
+    ("operation", "problem"),
+    [
+        ("cross_entropy", RowsProblem("float32", 2, 3)),
+        ("max_pool_gradient", pool_problem(N=1, C=2)),
+        ("adam", UpdateProblem("float32", 4)),
+    ],
+)
+def test_operations_that_take_no_random_numbers(operation: str, problem: Any) -> None:
+    """Labels and positions out of range would be read and written as addresses."""
+    with pytest.raises(ValueError, match=f"{operation} cannot be timed on random numbers: name one of its algorithms"):
+        plans.explain(operation, problem, algorithm="autotune")
+    assert plan_for(operation, problem, algorithm="autotune") is plan_for(
+        operation, problem, algorithm=plan_for(operation, problem).algorithm.name
+    )
 
 
 @pytest.mark.parametrize(

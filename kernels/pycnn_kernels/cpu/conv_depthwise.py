@@ -18,6 +18,7 @@ from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import BLOCK_VECTORS, GRADIENT_PIXELS, SMALL_WORK, column_blocks, list_pixels
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.cost import image_bytes, layout_cost, meetings, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import (
     CLASS_FIELDS,
@@ -28,7 +29,7 @@ from pycnn_kernels.cpu.gather import (
     gather_axes,
     targets,
 )
-from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -302,3 +303,29 @@ def depthwise_supports(p: ConvProblem) -> str | None:
 def depthwise_suits(p: ConvProblem) -> str | None:
     """None for a problem that this does faster than the direct algorithm."""
     return None if p.C > 1 else "more than one channel"
+
+
+#: What a call costs beside its pixels.
+_CALL = 120_000
+
+
+def depthwise_cost_forward(p: ConvProblem) -> float:
+    """The expected time of the forward; see ``cost.py`` for the unit."""
+    return _gather_cost(p, math.prod(p.output)) + layout_cost(p)
+
+
+def depthwise_cost_input_gradient(p: ConvProblem) -> float:
+    """The expected time of the input gradient."""
+    return _gather_cost(p, math.prod(p.size)) + layout_cost(p, turns_weights=True)
+
+
+def _gather_cost(p: ConvProblem, pixels: int) -> float:
+    """A product has two operands to load; a result is loaded, filled and stored."""
+    return (3 * meetings(p) + 5 * p.N * pixels) * vectors(p.C, p.dtype) + 0.04 * image_bytes(p) + _CALL
+
+
+def depthwise_cost_weight_gradient(p: ConvProblem) -> float:
+    """The expected time of the weight gradient."""
+    products = p.N * math.prod(p.output) * math.prod(p.kernel) * vectors(p.C, p.dtype)
+    padded = p.N * p.C * math.prod(size + before + after for size, (before, after) in zip(p.size, p.padding))
+    return 5.5 * products + 0.3 * padded * item_bytes(p.dtype) + layout_cost(p)

@@ -23,9 +23,10 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.cost import layout_cost, meetings, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, Axis, continuation_fits, gather_axes, shown_positions
-from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -580,3 +581,69 @@ class DirectWeightGradient(WeightGradient):
     """``dw`` from ``x`` and ``dy``."""
 
     make_core = _DirectWeightGradient
+
+
+def direct_cost_forward(p: ConvProblem) -> float:
+    """The expected time of the forward; see ``cost.py`` for the unit."""
+    return _gather_cost(p, math.prod(p.output), p.C // p.G, p.K // p.G, 1) + layout_cost(p)
+
+
+def direct_cost_input_gradient(p: ConvProblem) -> float:
+    """The expected time of the input gradient."""
+    phases = math.prod(p.stride)
+    cost = _gather_cost(p, math.prod(p.size), p.K // p.G, p.C // p.G, phases)
+    return cost + layout_cost(p, turns_weights=True)
+
+
+def _gather_cost(p: ConvProblem, pixels: int, R: int, L: int, phases: int) -> float:
+    """Of gathering onto ``pixels`` of an image: products, tiles, lists of pixels, and weights from memory."""
+    wide, pairs, single = _column_tiles(L, p.dtype)
+    pixels *= p.N
+    products = meetings(p) * R * (4 * wide + 2 * pairs + 1.6 * single)  # one vector waits for loads
+    # The pieces of work of one block of columns, and the parts into which borders and strides divide them.
+    blocks = p.G * column_blocks(L, p.dtype)
+    least = 8 * ROWS if R * math.prod(p.kernel) >= 256 else 2 * ROWS
+    pieces = max(pixels // min(max(pixels * blocks // 32, least), PIXELS), 1)
+    parts = pieces + phases * math.prod(3 if kernel > 1 else 1 for kernel in p.kernel)
+    tiles = p.G * pixels * (wide / WIDE_ROWS + (pairs + single) / ROWS) + 3 * blocks * parts
+    listed = blocks * (pixels + ROWS * parts)
+    weights = math.prod(p.w_shape) * item_bytes(p.dtype)
+    return p.G * products + 130 * tiles + 8 * listed + 0.45 * weights
+
+
+def _column_tiles(L: int, dtype: str) -> tuple[int, int, int]:
+    """Tiles of a whole block, of two vectors and of one that cover L columns."""
+    wide, rest = divmod(L, BLOCK_VECTORS * lanes(dtype))
+    return wide, vectors(rest, dtype) // 2, vectors(rest, dtype) % 2
+
+
+def direct_cost_weight_gradient(p: ConvProblem) -> float:
+    """The expected time of the weight gradient."""
+    R, L, T = p.C // p.G, p.K // p.G, math.prod(p.kernel)
+    pixels = p.N * math.prod(p.output)
+    apart = any(map(any, p.padding)) and not _pays_padding(p)  # a tap's rows share no tile with another's
+    segments, height = (T, R) if apart else (1, T * R)
+    wide, pairs, single = _column_tiles(L, p.dtype)
+    products = (
+        1.16 * wide * _steps(height, 4, (WIDE_ROWS, 3, 1))
+        + 1.16 * pairs * _steps(height, 2, (GRADIENT_ROWS, 4, 2, 1))
+        + 1.23 * single * _steps(height, 1, (GRADIENT_ROWS, 4, 2, 1))
+    )
+    met = meetings(p) / T if apart else pixels
+    lists = p.G * column_blocks(L, p.dtype) * segments * -(-height // _SEGMENT_ROWS)
+    weights = math.prod(p.w_shape) * item_bytes(p.dtype)
+    return (
+        p.G * segments * met * products
+        + lists * (2 * pixels + 1700 * -(-pixels // GRADIENT_PIXELS))
+        + 0.1 * weights
+        + layout_cost(p)
+    )
+
+
+def _steps(height: int, width: int, tiles: tuple[int, ...]) -> int:
+    """The time in which one pixel passes the tiles that cover ``height`` rows; a small one waits for its own sums."""
+    steps = 0
+    for rows in tiles:
+        steps += height // rows * max(rows * width, 8)
+        height %= rows
+    return steps

@@ -356,3 +356,21 @@ def _plane_bytes(p: ConvProblem, source_channels: int) -> int:
         if axis > 0
     )
     return source_channels * rows * columns * item_bytes(p.dtype)
+
+
+def few_channels_cost_forward(p: ConvProblem) -> float:
+    """The expected time of the forward; see ``cost.py`` for the unit."""
+    return _cost(p, p.K, p.C, math.prod(p.output), math.prod(p.size), math.prod(p.kernel))
+
+
+def few_channels_cost_input_gradient(p: ConvProblem) -> float:
+    """The expected time of the input gradient."""
+    return _cost(p, p.C, p.K, math.prod(p.size), math.prod(p.output), math.prod(p.kernel) / math.prod(p.stride))
+
+
+def _cost(p: ConvProblem, L: int, R: int, pixels: int, source_pixels: int, taps: float) -> float:
+    """Products of a tile's rows with pixels, and bytes that become planes and come back from them."""
+    rows = next(n for n in (1, 3, 4, 6, 8, 10) if n >= L)
+    products = p.N * pixels * taps * R * rows / lanes(p.dtype)
+    moved = 0.4 * source_pixels * R + 0.33 * pixels * L
+    return 1.3 * products + moved * p.N * item_bytes(p.dtype)

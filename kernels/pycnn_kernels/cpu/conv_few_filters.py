@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
+from pycnn_kernels.cpu.cost import image_bytes
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
@@ -217,14 +218,20 @@ def few_filters_supports(p: ConvProblem) -> str | None:
 
 
 def few_filters_suits(p: ConvProblem) -> str | None:
-    """None for a problem that :class:`FewFiltersWeightGradient` does faster than the direct algorithm."""
-    rows, pixels = math.prod(p.kernel) * p.C, p.N * math.prod(p.output)
+    """None for a problem whose sums and pixels its cost describes."""
+    pixels = p.N * math.prod(p.output)
     if pixels < _LEAST_PIXELS:
         return f"at least {_LEAST_PIXELS} pixels for its vectors of partial sums; received {pixels}"
-    # Cycles for each pixel on 16 lanes, measured: a product with idle lanes against one without, and transposition.
-    if rows * 1.05 < rows * p.K / 16 * 1.1 + 1.1 * (p.C + p.K):
-        return f"more than {rows} weights for each of {p.K} filters to be worth the transposition"
     sums = math.prod(p.w_shape) * SIMD.vector_bytes
     if sums > _SUM_BYTES:
         return f"partial sums of at most {_SUM_BYTES >> 10} KB; received weights that take {sums >> 10}"
     return None
+
+
+def few_filters_cost(p: ConvProblem) -> float:
+    """The expected time; see ``cost.py`` for the unit."""
+    (_, _, OW), (_, _, KW) = p.output, p.kernel
+    _, filters = _tile(p.K)
+    between = 1 + (effective_kernel(KW, p.dilation[2]) - 1) / max(OW, 1)  # pixels between the rows are multiplied, too
+    rows = p.N * math.prod(p.output) * math.prod(p.kernel) * p.C
+    return 1.45 * between * rows * -(-p.K // filters) * filters / lanes(p.dtype) + 0.5 * image_bytes(p)

@@ -22,6 +22,7 @@ from numba import njit
 from numba.extending import intrinsic
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.cost import layout_cost, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
@@ -527,46 +528,31 @@ def winograd_supports(p: ConvProblem) -> str | None:
     return needs_zeros(p)
 
 
-def winograd_suits_forward(p: ConvProblem) -> str | None:
-    """None for a problem whose forward this does faster than the direct algorithm."""
-    return _suits(p, p.output, p.C, p.K)
+def winograd_cost_forward(p: ConvProblem) -> float:
+    """The expected time of the forward; see ``cost.py`` for the unit."""
+    return _cost(p, p.output, p.C, p.K) + layout_cost(p)
 
 
-def winograd_suits_input_gradient(p: ConvProblem) -> str | None:
-    """None for a problem whose input gradient this does faster than the direct algorithm."""
-    return _suits(p, p.size, p.K, p.C)
+def winograd_cost_input_gradient(p: ConvProblem) -> float:
+    """The expected time of the input gradient."""
+    return _cost(p, p.size, p.K, p.C) + layout_cost(p, turns_weights=True)
 
 
-def winograd_suits_weight_gradient(p: ConvProblem) -> str | None:
-    """None for a problem whose weight gradient this does faster than the direct algorithm."""
-    lane_count = lanes(p.dtype)
-    tiles = _tiles(p, p.output)
-    depth, columns = -(-p.C // lane_count), -(-p.K // lane_count)
+def winograd_cost_weight_gradient(p: ConvProblem) -> float:
+    """The expected time of the weight gradient."""
+    tiles, depth, columns = _tiles(p, p.output), vectors(p.C, p.dtype), vectors(p.K, p.dtype)
     row_blocks, column_blocks = -(-p.C // GRADIENT_ROWS), -(-columns // VECTORS)
-    products = POINTS * tiles * -(-columns // HALF) * HALF * (1.1 * p.C + 6)
-    transforms = 250 * tiles * depth * column_blocks + 200 * tiles * columns * row_blocks + 100 * p.C * columns
-    return _faster(p, products + transforms, columns, p.K)
+    products = POINTS * tiles * -(-columns // HALF) * HALF * (1.03 * p.C + 0.5)
+    transforms = 1200 * tiles * depth * column_blocks + 280 * tiles * columns * row_blocks + 175 * p.C * columns
+    return products + transforms + layout_cost(p)
 
 
-def _suits(p: ConvProblem, target: Triple, R: int, L: int) -> str | None:
-    """Compares cycles on one core: products at one vector a cycle, transforms as they were measured on AVX-512."""
-    lane_count = lanes(p.dtype)
-    tiles = _tiles(p, target)
-    depth, columns = -(-R // lane_count), -(-L // lane_count)
-    products = POINTS * tiles * -(-columns // HALF) * HALF * (1.05 * R + 5)
-    transforms = 230 * tiles * depth + 150 * tiles * columns + 130 * R * columns
-    return _faster(p, products + transforms, columns, L)
+def _cost(p: ConvProblem, target: Triple, R: int, L: int) -> float:
+    """Products, and the transforms of patches, of results and of weights."""
+    tiles, depth, columns = _tiles(p, target), vectors(R, p.dtype), vectors(L, p.dtype)
+    products = POINTS * tiles * -(-columns // HALF) * HALF * (1.28 * R + 5.4)
+    return products + 220 * tiles * depth + 190 * tiles * columns + 350 * R * columns
 
 
 def _tiles(p: ConvProblem, target: Triple) -> int:
     return p.N * -(-target[1] // M) * -(-target[2] // M)
-
-
-def _faster(p: ConvProblem, cycles: float, columns: int, L: int) -> str | None:
-    """None if so many cycles are clearly fewer than those of the direct algorithm on ``columns`` vectors of L."""
-    direct = 1.05 * p.multiply_adds / max(L, 1) * columns
-    if cycles > 0.9 * direct:
-        return (
-            f"larger images or more channels: it would take about {cycles / max(direct, 1):.1f} times as long as direct"
-        )
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from typing import NamedTuple
@@ -73,6 +74,21 @@ def choose() -> Simd:
 
 
 SIMD = choose()
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's model, as the system calls it, and LLVM's name for its kind.
+
+    >>> processor().endswith(")")
+    True
+    """
+    name = ""
+    if os.path.exists("/proc/cpuinfo"):  # Linux, where platform.processor() says no more than x86_64
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    name = name or platform.processor() or platform.machine()
+    return f"{name} ({llvmlite.binding.get_host_cpu_name()})"
 
 
 def item_bytes(dtype: str) -> int:

@@ -126,6 +126,14 @@ def transposition(
         A task that takes the addresses of the first elements of src and dst.
     """
     batch, rows, columns = shape
+    # A batch of single columns, or of single rows, that lie next to each other is one matrix: the weights of 1x1
+    # kernels. Alone each of them would be read or written element by element, a cache line for every one.
+    if columns == 1 and src_strides[0] == 1:
+        batch, columns = 1, batch
+        src_strides, dst_strides = (0, src_strides[1]), (0, dst_strides[0])
+    elif rows == 1 and dst_strides[0] == 1:
+        batch, rows = 1, batch
+        src_strides, dst_strides = (0, src_strides[0]), (0, dst_strides[1])
     pieces = -(-columns // _COLUMNS)
     return Task(
         transpose_kernel, dtype, batch * pieces, "src dst", parallel=batch * rows * columns > 1 << 15,
