@@ -27,20 +27,42 @@ def pin_to_one_core() -> int:
     return core
 
 
-def medians(sides: dict[str, Side], seconds: float = 1.0, least: int = 7) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, so that drift of the machine meets all of them."""
-    for side in sides.values():
+#: Threads of an engine spin for a while after its turn (libgomp's for some milliseconds, ours for one): a pause lets
+#: them fall asleep before another engine needs their cores.
+_PAUSE_SECONDS = 0.01
+
+#: A turn on several threads lasts about as long as the pause before it, so that a rate settles.
+_TURN_SECONDS = 0.01
+
+
+def medians(sides: dict[str, Side], seconds: float = 1.0, least: int = 7, threads: int = 1) -> dict[str, float]:
+    """Median seconds of each side; the sides take turns, so that drift of the machine meets all of them.
+
+    On one thread a turn is one call. On several it is a pause, a call that wakes the side's own threads, and then
+    calls that count.
+    """
+    calls = {}
+    for name, side in sides.items():
         side()
+        calls[name] = 1 if threads == 1 else min(100, 1 + int(_TURN_SECONDS / seconds_of(side)))
     times: dict[str, list[float]] = {name: [] for name in sides}
     begin = time.perf_counter()
     rounds = 0
     while rounds < least or time.perf_counter() - begin < seconds:
         for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            times[name].append(time.perf_counter() - start)
+            if threads > 1:
+                time.sleep(_PAUSE_SECONDS)
+                side()
+            times[name] += [seconds_of(side) for _ in range(calls[name])]
         rounds += 1
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def seconds_of(side: Side) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    side()
+    return time.perf_counter() - start
 
 
 @kernel(x="array", y="array")
@@ -65,3 +87,11 @@ def ceiling_side() -> tuple[Side, int]:
         launch(entry, block, items, parallel=False)
 
     return run, 2 * items * STEPS * ROWS * 2 * lanes("float32")
+
+
+def copy_side(megabytes: float) -> tuple[Side, int]:
+    """A copy of that much memory, and the bytes that it reads and writes."""
+    source = aligned_empty((int(megabytes * 2**18),), "float32")
+    target = aligned_empty(source.shape, "float32")
+    source.fill(1)
+    return lambda: np.copyto(target, source), 2 * source.nbytes

@@ -1,10 +1,13 @@
 """Print the tables of bench/README.md, each measured in a process of its own.
 
-``python -m bench.report`` runs all of them, ``python -m bench.report conv first step memory start`` some.
+``python -m bench.report`` runs those that together hold everything, ``python -m bench.report vgg16 step`` some.
+``--threads 2`` measures layers on two threads instead of one pinned core, ``--markdown`` writes what the README holds.
 """
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -13,101 +16,207 @@ import tempfile
 import time
 from collections.abc import Callable
 
-TABLES: dict[str, Callable[[], None]] = {}
+from bench.shapes import ALL_SHAPES, DOCUMENTED, KINDS, RESNET50, SETS, VGG16, Shape
+from bench.tables import Options, Table, geometric_mean, progress
+
+TABLES: dict[str, Callable[[Options], None]] = {}
+
+Run = Callable[[Options], None]
 
 
-def table(function: Callable[[], None]) -> Callable[[], None]:
+def table(function: Run) -> Run:
     TABLES[function.__name__.removesuffix("_table")] = function
     return function
 
 
-def row(*cells: object) -> None:
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+def use_threads(options: Options) -> None:
+    """Keep the process on one core, or every engine on so many threads."""
+    from bench.measure import pin_to_one_core
+
+    if options.threads == 1:
+        pin_to_one_core()
+    from bench.peers import set_threads
+
+    set_threads(options.threads)
 
 
-def header(*cells: str) -> None:
-    row(*cells)
-    row(*("---" for _ in cells))
+def better(times: dict[str, float], engine: str) -> float | None:
+    """The time of an engine in the better of its layouts; None where it is not installed."""
+    return min((seconds for name, seconds in times.items() if name.startswith(engine)), default=None)
 
 
 @table
-def conv_table() -> None:
-    """Documented layers on one core, direct: GFLOP/s, share of the ceiling, ratio to PyTorch's better layout."""
-    from bench.measure import ceiling_side, medians, pin_to_one_core
+def conv_table(options: Options) -> None:
+    """Documented layers, direct: GFLOP/s, share of the ceiling of the threads together, ratio to PyTorch's better
+    layout."""
+    use_threads(options)
+    from bench.measure import ceiling_side, medians
+    from bench.peers import OPERATIONS, conv_sides
 
-    pin_to_one_core()
-    from bench.peers import OPERATIONS, conv_sides, set_threads
-    from bench.shapes import DOCUMENTED
-
-    set_threads(1)
-    header("layer", *(f"{op}: GFLOP/s, of ceiling, x PyTorch" for op in OPERATIONS), "ceiling")
+    columns = Table(options, "layer", *(f"{op}: GFLOP/s, of ceiling, x PyTorch" for op in OPERATIONS), "ceiling")
     shares, ratios = [], []
-    for shape in DOCUMENTED:
+    for shape in progress(DOCUMENTED, "conv"):
         sides = conv_sides(shape, algorithm="direct")
         check_agreement(shape.name, sides)
         ceiling, ceiling_flops = ceiling_side()
         flops = 2 * shape.problem().multiply_adds
         cells = []
         for op in OPERATIONS:
-            timed = medians({name: engine[op] for name, engine in sides.items()} | {"ceiling": ceiling})
-            rate = flops / timed["pycnn"]
-            share = rate / (ceiling_flops / timed["ceiling"])
-            shares.append(share)
-            cell = f"{rate / 1e9:.0f}, {share:.0%}"
-            peers = [seconds for name, seconds in timed.items() if name.startswith("torch")]
-            if peers:
-                ratios.append(min(peers) / timed["pycnn"])
+            timed = medians(of_operation(sides, op) | {"ceiling": ceiling}, options.seconds, threads=options.threads)
+            rate, most = flops / timed["pycnn"], options.threads * ceiling_flops / timed["ceiling"]
+            shares.append(rate / most)
+            cell = f"{rate / 1e9:.0f}, {shares[-1]:.0%}"
+            peer = better(timed, "torch")
+            if peer is not None:
+                ratios.append(peer / timed["pycnn"])
                 cell += f", {ratios[-1]:.2f}"
             cells.append(cell)
-        row(shape.name, *cells, f"{ceiling_flops / timed['ceiling'] / 1e9:.0f}")
+        columns.row(shape.name, *cells, f"{most / 1e9:.0f}")
     print(f"\nleast share of the ceiling {min(shares):.0%}" + (f", least ratio {min(ratios):.2f}" if ratios else ""))
 
 
 @table
-def first_table() -> None:
-    """First layers on one core: milliseconds, and ratio to PyTorch's better layout."""
-    from bench.shapes import FIRST_LAYERS
+def all_table(options: Options) -> None:
+    """Every layer of the named sets: milliseconds, ratio to PyTorch's better layout, and what auto chose."""
+    compare_shapes(ALL_SHAPES, options)
 
-    compare_shapes(FIRST_LAYERS)
+
+def of_shapes(name: str, shapes: list[Shape]) -> Run:
+    def run(options: Options) -> None:
+        compare_shapes(shapes, options)
+
+    run.__doc__ = f"{name}: milliseconds, ratio to PyTorch's better layout, and what auto chose."
+    return run
+
+
+TABLES |= {name: of_shapes(name, shapes) for name, shapes in (SETS | KINDS).items()}
+
+
+def compare_shapes(shapes: list[Shape], options: Options) -> None:
+    """A row for each shape, the geometric means of the ratios for each set that they are of, and the least ones."""
+    use_threads(options)
+    from bench.measure import medians
+    from bench.peers import OPERATIONS, algorithms_chosen, conv_sides, has
+
+    both = "forward + backward"
+    columns = Table(
+        options, "layer", *(f"{op}: ms, x PyTorch" for op in (*OPERATIONS, both)),
+        *(["forward x OpenVINO"] if has("openvino") else []), "algorithms",
+    )  # fmt: skip
+    ratios: dict[Shape, dict[str, float]] = {}
+    for shape in progress(shapes, "layers"):
+        sides = conv_sides(shape)
+        check_agreement(shape.name, sides)
+        timed = {op: medians(of_operation(sides, op), options.seconds, threads=options.threads) for op in OPERATIONS}
+        complete = [name for name, operations in sides.items() if len(operations) == len(OPERATIONS)]
+        timed[both] = {name: sum(timed[op][name] for op in OPERATIONS) for name in complete}
+        cells, found = [], ratios.setdefault(shape, {})
+        for op, times in timed.items():
+            cell = f"{times['pycnn'] * 1e3:.2f}"
+            peer = better(times, "torch")
+            if peer is not None:
+                found[op] = peer / times["pycnn"]
+                cell += f", {found[op]:.2f}"
+            cells.append(cell)
+        peer = better(timed["forward"], "OpenVINO")
+        if peer is not None:
+            found["OpenVINO"] = peer / timed["forward"]["pycnn"]
+            cells.append(f"{found['OpenVINO']:.2f}")
+        columns.row(shape.name, *cells, algorithms_chosen(shape))
+    compared = list(next(iter(ratios.values())))
+    if not compared:
+        return
+    print("\nGeometric means, and the least ratio of a layer:\n")
+    summary = Table(options, "layers", *(f"{name}: mean, least" for name in compared))
+    members = {name: [shape for shape in shapes if shape in of_set] for name, of_set in (SETS | KINDS).items()}
+    for name, of_set in (members | {"all of these": shapes}).items():
+        if of_set:
+            of_each = {op: {shape: ratios[shape][op] for shape in of_set} for op in compared}
+            cells = [f"{geometric_mean(r.values()):.2f}, {min(r.values()):.2f}" for r in of_each.values()]
+            summary.row(f"{name} ({len(of_set)})", *cells)
+    slowest = min(
+        (ratio, op, shape.name) for shape in shapes for op, ratio in ratios[shape].items() if op != "OpenVINO"
+    )
+    print(f"\nleast ratio to PyTorch {slowest[0]:.2f}: {slowest[1]} of {slowest[2]}")
 
 
 @table
-def networks_table() -> None:
-    """Layers of networks on one core, by the algorithm that is chosen: milliseconds, and ratio to PyTorch's better
-    layout."""
-    from bench.shapes import DOCUMENTED, MOBILENET, RESNET50, VGG16
+def layouts_table(options: Options) -> None:
+    """Channels first against channels last, both ours: milliseconds in channels last, and channels first's over it."""
+    use_threads(options)
+    from bench.measure import medians
+    from bench.peers import OPERATIONS, arrays, pycnn_sides
 
-    compare_shapes([*DOCUMENTED[:5], *VGG16, *RESNET50, *MOBILENET])
-
-
-def compare_shapes(shapes: list) -> None:
-    """A row for each shape, and the geometric means of the ratios."""
-    import numpy as np
-
-    from bench.measure import medians, pin_to_one_core
-
-    pin_to_one_core()
-    from bench.peers import OPERATIONS, conv_sides, set_threads
-
-    set_threads(1)
-    header("layer", *(f"{op}: ms, x PyTorch" for op in OPERATIONS), "forward + backward: ms, x PyTorch")
-    ratios: dict[str, list[float]] = {}
-    for shape in shapes:
-        sides = conv_sides(shape)
+    columns = Table(options, "layer", *(f"{op}: ms, channels first" for op in OPERATIONS))
+    ratios: dict[str, list[float]] = {op: [] for op in OPERATIONS}
+    for shape in progress([*RESNET50, *VGG16], "layouts"):
+        data = arrays(shape)
+        sides = {"pycnn": pycnn_sides(shape, data), "first": pycnn_sides(shape, data, layout="channels_first")}
         check_agreement(shape.name, sides)
-        timed = {op: medians({name: engine[op] for name, engine in sides.items()}, 0.5) for op in OPERATIONS}
-        timed["all"] = {name: sum(timed[op][name] for op in OPERATIONS) for name in sides}
         cells = []
-        for op, times in timed.items():
-            cell = f"{times['pycnn'] * 1e3:.2f}"
-            peers = [seconds for name, seconds in times.items() if name.startswith("torch")]
-            if peers:
-                ratios.setdefault(op, []).append(min(peers) / times["pycnn"])
-                cell += f", {ratios[op][-1]:.2f}"
-            cells.append(cell)
-        row(shape.name, *cells)
-    if ratios:
-        row("geometric mean", *(f"{np.exp(np.mean(np.log(r))):.2f}, least {min(r):.2f}" for r in ratios.values()))
+        for op in OPERATIONS:
+            timed = medians(of_operation(sides, op), options.seconds, threads=options.threads)
+            ratios[op].append(timed["first"] / timed["pycnn"])
+            cells.append(f"{timed['pycnn'] * 1e3:.2f}, x {ratios[op][-1]:.2f}")
+        columns.row(shape.name, *cells)
+    columns.row("geometric mean", *(f"x {geometric_mean(r):.2f}, most {max(r):.2f}" for r in ratios.values()))
+
+
+#: A candidate that takes so many times the quickest one's time in its first runs is not run again.
+_HOPELESS, _FIRST_RUNS = 3, 3
+
+#: A pick that takes more than so many times the best candidate's time is listed as wrong.
+_WRONG = 1.10
+
+
+@table
+def choice_table(options: Options) -> None:
+    """What auto picks against every algorithm that can do the layer: milliseconds, and the pick's over the best.
+
+    Candidates that take three times the quickest one's time in each of their first runs are left at those.
+    """
+    use_threads(options)
+    from bench.peers import OPERATIONS, arrays, plan_of
+
+    widths = ("layer", "operation      ", "pick        ", "ms     ", "best        ", "ms     ", "x best", "others: ms")
+    columns = Table(options, *widths)
+    wrong = []
+    for shape in progress(ALL_SHAPES, "choice"):
+        data = arrays(shape)
+        for operation in OPERATIONS:
+            pick = plan_of(operation, shape).algorithm.name
+            times = candidate_times(operation, shape, data, options)
+            best = min(times, key=times.__getitem__)
+            ratio = times[pick] / times[best]
+            others = ", ".join(f"{name} {times[name] * 1e3:.2f}" for name in times if name not in (pick, best))
+            cells = (pick, f"{times[pick] * 1e3:.3f}", best, f"{times[best] * 1e3:.3f}", f"{ratio:.2f}", others)
+            columns.row(shape.name, operation, *cells)
+            if ratio > _WRONG:
+                wrong.append((ratio, f"{operation} of {shape.name}: {pick}, best {best}"))
+    picks = len(ALL_SHAPES) * len(OPERATIONS)
+    print(f"\n{len(wrong)} of {picks} picks take more than {_WRONG} times the best candidate's time")
+    for ratio, what in sorted(wrong, reverse=True):
+        print(f"- {ratio:.2f}: {what}")
+
+
+def candidate_times(operation: str, shape: Shape, data: tuple, options: Options) -> dict[str, float]:
+    """Seconds of each algorithm that can do an operation of a layer, in turns."""
+    from bench.measure import medians, seconds_of
+    from bench.peers import plan_of, pycnn_side
+    from pycnn_kernels.algorithms import algorithms_for
+
+    plan = plan_of(operation, shape)
+    candidates = [a.name for a in algorithms_for("cpu", plan.operation) if a.supports(plan.problem) is None]
+    sides = {name: pycnn_side(operation, shape, data, name) for name in candidates}
+    first = {name: min(seconds_of(side) for _ in range(_FIRST_RUNS)) for name, side in sides.items()}
+    most = _HOPELESS * min(first.values())
+    hopeful = {name: side for name, side in sides.items() if name == plan.algorithm.name or first[name] < most}
+    return first | medians(hopeful, options.seconds, threads=options.threads)
+
+
+def of_operation(sides: dict, operation: str) -> dict:
+    """One operation of all engines that have it."""
+    return {name: operations[operation] for name, operations in sides.items() if operation in operations}
 
 
 def check_agreement(name: str, sides: dict) -> None:
@@ -116,14 +225,14 @@ def check_agreement(name: str, sides: dict) -> None:
 
     for op, ours in sides["pycnn"].items():
         expected = ours()
-        for engine, operations in sides.items():
-            error = np.abs(operations[op]() - expected).max() / np.abs(expected).max()
+        for engine, side in of_operation(sides, op).items():
+            error = np.abs(side() - expected).max() / np.abs(expected).max()
             if not error < 1e-4:
                 raise SystemExit(f"{name}: {op} of {engine} differs from ours by {error:.1e}")
 
 
 @table
-def step_table() -> None:
+def step_table(options: Options) -> None:
     """A training step of the CIFAR-10 network at batch 50 on all cores, beside the peers."""
     from bench.measure import medians
     from bench.peers import cifar_batch, keras_tensorflow_step, pycnn_step, set_threads, torch_step
@@ -140,9 +249,9 @@ def step_table() -> None:
     installed = {name: side for name, side in sides.items() if side is not None}
     blocks = {name: _block(side) for name, side in installed.items()}
     timed = {name: seconds / STEPS_PER_TURN for name, seconds in medians(blocks, seconds=20).items()}
-    header("engine", "ms a step", "x pycnn")
+    columns = Table(options, "engine", "ms a step", "x pycnn")
     for name, seconds in timed.items():
-        row(name, f"{seconds * 1e3:.2f}", f"{seconds / timed['pycnn']:.2f}")
+        columns.row(name, f"{seconds * 1e3:.2f}", f"{seconds / timed['pycnn']:.2f}")
 
 
 STEPS_PER_TURN = 20
@@ -157,7 +266,7 @@ def _block(side: Callable[[], object]) -> Callable[[], object]:
 
 
 @table
-def memory_table() -> None:
+def memory_table(options: Options) -> None:
     """Peak resident memory of training the CIFAR-10 network for 100 steps on 5,000 images."""
     import resource
 
@@ -172,13 +281,13 @@ def memory_table() -> None:
     y = np.random.default_rng(0).integers(0, 10, (5000, 1))
     model.fit(x, y, batch_size=50, epochs=1, verbose=0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    header("", "MB")
-    row("after importing and building the model", f"{before / 1024:.0f}")
-    row("peak of the run, 15 MB of images included", f"{peak / 1024:.0f}")
+    columns = Table(options, "", "MB")
+    columns.row("after importing and building the model", f"{before / 1024:.0f}")
+    columns.row("peak of the run, 15 MB of images included", f"{peak / 1024:.0f}")
 
 
 @table
-def start_table() -> None:
+def start_table(options: Options) -> None:
     """Seconds until the first training step has been taken, with an empty and with a warm kernel cache."""
     code = (
         "import time; t = time.perf_counter()\n"
@@ -188,29 +297,50 @@ def start_table() -> None:
         "pycnn_step(*cifar_batch())()\n"
         "import json; print(json.dumps([imported, time.perf_counter() - t]))"
     )
-    header("kernel cache", "import pycnn: s", "first training step: s")
+    columns = Table(options, "kernel cache", "import pycnn: s", "first training step: s")
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PYCNN_CACHE_DIR": folder}
         for name in ("empty", "warm"):
             done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
             imported, first = json.loads(done.stdout)
-            row(name, f"{imported:.2f}", f"{first:.2f}")
+            columns.row(name, f"{imported:.2f}", f"{first:.2f}")
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "pycnn", "warmup"], env=environment, capture_output=True, check=True)
         print(f"\n`pycnn warmup` on what that left: {time.perf_counter() - begin:.1f} s")
 
 
-def main(names: list[str]) -> None:
-    unknown = set(names) - TABLES.keys()
+@table
+def contended_table(options: Options) -> None:
+    """A large layer on two threads while another process keeps one of the cores busy: GFLOP/s."""
+    from bench.contended import measure
+
+    measure(options)
+
+
+#: What runs where no table is named: the sets are part of "all".
+_TABLES_OF_EVERYTHING = ("conv", "all", "layouts", "choice", "contended", "step", "memory", "start")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--threads", type=int, default=1, help="1 (pinned to one core) or more, for tables of layers")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each comparison, at least (default: 0.5)")
+    parser.add_argument("--markdown", action="store_true", help="write Markdown")
+    given = parser.parse_args()
+    unknown = set(given.tables) - TABLES.keys()
     if unknown:
-        raise SystemExit(f"tables: {', '.join(TABLES)}; received {', '.join(unknown)}")
+        parser.error(f"tables: {', '.join(TABLES)}; received {', '.join(sorted(unknown))}")
+    names = given.tables or _TABLES_OF_EVERYTHING
     if len(names) == 1:
-        print(f"\n{TABLES[names[0]].__doc__}\n")
-        TABLES[names[0]]()
+        run = TABLES[names[0]]
+        print(f"\n{inspect.getdoc(run)}\n")
+        run(Options(given.threads, given.seconds, given.markdown))
         return
-    for name in names or TABLES:
-        subprocess.run([sys.executable, "-m", "bench.report", name], check=True)
+    flags = [argument for argument in sys.argv[1:] if argument not in given.tables]
+    for name in names:
+        subprocess.run([sys.executable, "-m", "bench.report", name, *flags], check=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -40,7 +40,7 @@ def test_impossible_numbers_of_threads(n: object) -> None:
 PRINT_THREADS = "import pycnn; print(pycnn.get_num_threads())"
 
 
-@pytest.mark.parametrize(("wanted", "found"), [(None, 7), ("1", 1), ("3", 3), ("64", 7)])
+@pytest.mark.parametrize(("wanted", "found"), [(None, 7), ("", 7), ("1", 1), ("03", 3), ("64", 7)])
 def test_number_of_threads_from_the_environment(
     wanted: str | None, found: int, python_prints: Callable[..., str]
 ) -> None:
@@ -48,7 +48,7 @@ def test_number_of_threads_from_the_environment(
     assert int(python_prints(SEVEN_CORES + PRINT_THREADS, PYCNN_NUM_THREADS=wanted)) == found
 
 
-@pytest.mark.parametrize("wanted", ["0", "-1", "two", "²", "1.5"])
+@pytest.mark.parametrize("wanted", ["0", "-1", "+2", "two", "²", "1.5", "2,4", " "])
 def test_impossible_numbers_from_the_environment(wanted: str, run_python: Callable[..., object]) -> None:
     done = run_python("-c", PRINT_THREADS, PYCNN_NUM_THREADS=wanted)
     assert done.returncode != 0
@@ -93,8 +93,8 @@ def test_a_launch_ends_when_every_piece_is_done(items: int, parallel: bool) -> N
 
 @pytest.mark.skipif(MOST_THREADS == 1, reason="this machine has one core")
 def test_work_is_shared() -> None:
-    _, workers = run_slowly(items=400, parallel=True)
-    assert len(set(workers[:-1])) > 1
+    """In one of some launches: another process may keep a worker off its core for the whole of one."""
+    assert any(len(set(run_slowly(items=400, parallel=True)[1][:-1])) > 1 for _ in range(50))
 
 
 PROBLEM = conv_problem(N=4, C=16, K=48, size=20, padding=1, bias=True, layout="channels_first", weight_layout="OIHW")
