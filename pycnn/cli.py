@@ -307,7 +307,7 @@ def _gpus() -> str:
 def _warmup(arguments: argparse.Namespace) -> int:
     """Compile every kernel, or load it where the cache has it, and the loops of the threads that run them."""
     dtypes = ("float32", "float64") if arguments.dtype == "all" else (arguments.dtype,)
-    jobs = [(kernel, dtype) for dtype in dtypes for kernel in _kernels()]
+    jobs = [(kernel, dtype) for dtype in dtypes for kernel in _kernels() if dtype in kernel.dtypes]
     bar = LiveLine() if has_live_terminal() else None
     started = time.perf_counter()
     try:

@@ -6,12 +6,15 @@ against the problem and hands their addresses to the algorithm: raw pointers are
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pycnn_kernels.algorithms import Algorithm, Prepared, algorithms_for
+from pycnn_kernels.cpu.storage import Widened
 from pycnn_kernels.memory import Shape, address, aligned_empty
+from pycnn_kernels.problem import STORAGE_DTYPES, computed, numpy_dtype
 
 
 class Spec(NamedTuple):
@@ -24,7 +27,7 @@ class Spec(NamedTuple):
 
 
 def _conv_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
+    dtype = numpy_dtype(p.dtype)
     return {
         "x": Spec("x", p.x_shape, dtype),
         "w": Spec("w", p.w_shape, dtype),
@@ -37,7 +40,7 @@ def _conv_arrays(p: Any) -> dict[str, Spec]:
 
 
 def _pool_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
+    dtype = numpy_dtype(p.dtype)
     return {
         "x": Spec("x", p.x_shape, dtype),
         "y": Spec("y", p.y_shape, dtype),
@@ -48,7 +51,7 @@ def _pool_arrays(p: Any) -> dict[str, Spec]:
 
 
 def _rows_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
+    dtype = numpy_dtype(p.dtype)
     return {
         "x": Spec("x", (p.rows, p.columns), dtype),
         "y": Spec("y", (p.rows, p.columns), dtype),
@@ -58,7 +61,7 @@ def _rows_arrays(p: Any) -> dict[str, Spec]:
 
 
 def _channels_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
+    dtype = numpy_dtype(p.dtype)
     shape = (p.pixels, p.channels, p.inner)
     return {
         "dy": Spec("dy", shape, dtype),
@@ -68,13 +71,21 @@ def _channels_arrays(p: Any) -> dict[str, Spec]:
     }
 
 
+def _cast_arrays(p: Any) -> dict[str, Spec]:
+    return {
+        "stored": Spec("stored", (p.size,), numpy_dtype(p.storage)),
+        "wide": Spec("wide", (p.size,), numpy_dtype(p.dtype)),
+    }
+
+
 def _update_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
+    dtype = numpy_dtype(p.dtype)
+    state = numpy_dtype(computed(p).dtype)  # averages lose what each step adds when they are rounded to a half
     return {
         "w": Spec("w", (p.size,), dtype),
         "g": Spec("g", (p.size,), dtype),
-        "m": Spec("m", (p.size,), dtype),
-        "v": Spec("v", (p.size,), dtype, optional=True),
+        "m": Spec("m", (p.size,), state),
+        "v": Spec("v", (p.size,), state, optional=True),
     }
 
 
@@ -91,6 +102,8 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "softmax": (_rows_arrays, "x", "", "y"),
     "log_softmax": (_rows_arrays, "x", "", "y"),
     "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
+    "widen": (_cast_arrays, "stored", "", "wide"),
+    "narrow": (_cast_arrays, "wide", "", "stored"),
     "adam": (_update_arrays, "g", "w m v", ""),
     "sgd": (_update_arrays, "g", "w v", ""),
 }
@@ -99,11 +112,15 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
 class Plan:
     """One operation on one problem, ready to run.
 
+    A problem in float16 or bfloat16 gets the algorithm of the same problem in float32: its arrays are widened, and the
+    results rounded once.
+
     Attributes:
         operation: for example "conv_forward".
         problem: what it was made for.
         algorithm: the chosen one.
-        workspace_bytes: scratch memory that a run takes, shared by all runs of a thread.
+        workspace_bytes: scratch memory that a run takes, shared by all runs of a thread; and the widened arrays of
+            a problem in float16 or bfloat16.
     """
 
     def __init__(self, backend: str, operation: str, problem: Any, algorithm: Algorithm):
@@ -113,7 +130,7 @@ class Plan:
         self.inputs: list[Spec] = [arrays[name] for name in inputs.split()]
         self.updated: list[Spec] = [arrays[name] for name in updated.split()]
         self.outputs: list[Spec] = [arrays[name] for name in outputs.split()]
-        self._prepared: Prepared = algorithm.prepare(problem)
+        self._prepared = _prepare(algorithm, problem, self.inputs, self.updated, self.outputs)
         self.workspace_bytes = self._prepared.workspace_bytes
 
     def run(
@@ -145,6 +162,21 @@ class Plan:
         outputs = [None if spec.name in skip else aligned_empty(spec.shape, spec.dtype) for spec in self.outputs]
         self._prepared.run(*map(_address, ready), *map(_address, outputs), *scalars)
         return tuple(outputs)
+
+
+def _prepare(
+    algorithm: Algorithm, problem: Any, inputs: list[Spec], updated: list[Spec], outputs: list[Spec]
+) -> Prepared:
+    """The algorithm ready for the problem; where that is stored in halves, between their conversions."""
+    prepared = algorithm.prepare(computed(problem))
+    if problem.dtype not in STORAGE_DTYPES:
+        return prepared
+    stored = numpy_dtype(problem.dtype)
+    sizes = [
+        [math.prod(spec.shape) if spec.dtype == stored else None for spec in specs]
+        for specs in (inputs, updated, outputs)
+    ]
+    return Widened(prepared, problem.dtype, *sizes)
 
 
 def _address(array: np.ndarray | None) -> int:
@@ -212,7 +244,8 @@ class Verdict(NamedTuple):
         name: of the algorithm.
         chosen: whether it is the one.
         reason: why it is not the one; None if it is.
-        workspace_bytes: scratch memory that it takes, None where it cannot do the problem.
+        workspace_bytes: scratch memory that it takes, None where it cannot do the problem. For float16 and bfloat16
+            with the widened arrays: they are what the algorithm computes on.
         summary: what it does and when it wins.
     """
 
@@ -234,11 +267,12 @@ def explain(operation: str, problem: Any, *, backend: str = "cpu") -> list[Verdi
     [('rows', True)]
     """
     chosen = _choose(backend, operation, problem, "auto")
+    asked = computed(problem)
     verdicts = []
     for candidate in algorithms_for(backend, operation):
-        cannot = candidate.supports(problem)
-        workspace = None if cannot else candidate.prepare(problem).workspace_bytes
-        needs = cannot or candidate.suits(problem)
+        cannot = candidate.supports(asked)
+        workspace = None if cannot else Plan(backend, operation, problem, candidate).workspace_bytes
+        needs = cannot or candidate.suits(asked)
         reason = f"needs {needs}" if needs else f"{chosen.name} is asked first" if candidate is not chosen else None
         verdicts.append(Verdict(candidate.name, candidate is chosen, reason, workspace, candidate.summary))
     return verdicts
@@ -246,6 +280,7 @@ def explain(operation: str, problem: Any, *, backend: str = "cpu") -> list[Verdi
 
 def _choose(backend: str, operation: str, problem: Any, name: str) -> Algorithm:
     candidates = algorithms_for(backend, operation)
+    problem = computed(problem)
     if name == "auto":
         verdicts = []
         for candidate in candidates:
