@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import pycnn
 from pycnn.console import LiveLine, duration, has_live_terminal, print_table
+from pycnn_kernels.problem import STORAGE_DTYPES
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 BAD_INPUT = 2
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\npycnn: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         print(f"pycnn: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return BAD_INPUT
     return code
@@ -142,7 +143,9 @@ def _add_explain(commands: Any) -> None:
     explain.add_argument(
         "--channels-first", action="store_true", help="--input is N,C,H,W, and the arrays lie in that order"
     )
-    explain.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    explain.add_argument(
+        "--dtype", choices=("float32", "float64", *STORAGE_DTYPES), default="float32", help="(default: float32)"
+    )
     explain.set_defaults(command=_explain)
 
 

@@ -9,7 +9,7 @@ from pycnn.functional.arguments import one_of
 from pycnn.functional.conv import linear_part, problem_of
 from pycnn_kernels import plan
 from pycnn_kernels.plan import Verdict
-from pycnn_kernels.problem import ConvProblem
+from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem
 
 OPERATIONS = {
     "forward": "conv_forward",
@@ -44,8 +44,9 @@ class Explanation:
     @property
     def title(self) -> str:
         p = self.problem
+        widened = " (widened to float32)" if p.dtype in STORAGE_DTYPES else ""
         return (
-            f"input {p.x_shape}, weight {p.w_shape}, {p.layout}, {p.dtype}: "
+            f"input {p.x_shape}, weight {p.w_shape}, {p.layout}, {p.dtype}{widened}: "
             f"{p.multiply_adds / 1e6:,.1f} million multiply-adds"
         )
 
@@ -88,7 +89,8 @@ def explain(
         input, weight: the shapes of the arrays.
         bias: whether there is one.
         stride, padding, dilation, groups, data_format, weight_format, activation: as in the operation.
-        dtype: "float32" or "float64".
+        dtype: "float32", "float64", "float16" or "bfloat16". The last two are widened to float32, whose algorithms
+            they get; the workspace is then with the widened arrays.
 
     Raises:
         ValueError: no such operation or dtype; and whatever the operation itself would say to the arguments.
@@ -100,7 +102,7 @@ def explain(
     'direct'
     """
     one_of("operation", operation, ("conv2d",))
-    one_of("dtype", dtype, ("float32", "float64"))
+    one_of("dtype", dtype, ("float32", "float64", *STORAGE_DTYPES))
     x_shape, w_shape = _shape("input", input), _shape("weight", weight)
     K = w_shape[0 if weight_format == "OIHW" else -1]
     return Explanation(

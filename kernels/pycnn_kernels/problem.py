@@ -69,7 +69,7 @@ def numpy_dtype(name: str) -> np.dtype:
 
 def is_half(dtype: np.dtype) -> bool:
     """Whether a dtype is float16 or bfloat16, of which numbers are widened before anything is computed."""
-    return dtype_name(dtype) in STORAGE_DTYPES
+    return dtype.itemsize == 2 and dtype_name(dtype) in STORAGE_DTYPES
 
 
 def is_floating(dtype: np.dtype) -> bool:

@@ -27,6 +27,7 @@ from pycnn_kernels.problem import (
     ChannelsProblem,
     ConvProblem,
     WeightLayout,
+    computed,
     effective_kernel,
     same_padding,
 )
@@ -104,7 +105,7 @@ class ConvolutionWeightGradient(Function):
 def _gradient_plan(operation: str, problem: ConvProblem, algorithm: str) -> Plan:
     """The plan by the algorithm that the forward operation was told to use, where the gradient has it too."""
     if algorithm != "auto":
-        names = [a.name for a in algorithms_for("cpu", operation) if a.supports(problem) is None]
+        names = [a.name for a in algorithms_for("cpu", operation) if a.supports(computed(problem)) is None]
         algorithm = algorithm if algorithm in names else "auto"
     return plan_for(operation, problem, algorithm=algorithm)
 
@@ -180,7 +181,8 @@ def conv2d(
     ``F = dilation * (kernel - 1) + 1``.
 
     Args:
-        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64.
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
+            or float16 or bfloat16, which are multiplied and added in float32, and each result rounded once.
         weight: w (K, C / groups, KH, KW), or (KH, KW, C / groups, K) for "HWIO".
         bias: b (K,) or None.
         stride: step between windows, one integer or (vertical, horizontal).
@@ -201,7 +203,7 @@ def conv2d(
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
-        TypeError: other dtypes than float32 and float64, or different ones.
+        TypeError: other dtypes than float16, bfloat16, float32 and float64, or different ones.
         ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1.
 
     Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html
