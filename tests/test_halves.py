@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 
 import pycnn
 import pycnn.functional as F
-from pycnn import Tensor
+import pycnn.layers as L
+from pycnn import Tensor, losses
+from pycnn.callbacks import History
+from pycnn.models import Sequential
+from pycnn.models.results import save_results
 from pycnn.optimizers import SGD, Adam
 from pycnn_kernels.problem import numpy_dtype
 from tests import reference as oracle
@@ -250,16 +255,66 @@ def test_networks_learn(half: str) -> None:
         for seed, shape in enumerate(shapes)
     ]
     optimizer = Adam(0.01)
-    losses = []
+    found = []
     for _ in range(60):
         h = F.conv2d(x, weights[0], padding=1, activation="relu")
         h = F.max_pool2d(F.conv2d(h, weights[1], padding=1, activation="relu"), 2)
         loss = F.cross_entropy(F.linear(h.reshape(64, 128), weights[2]), labels)
         loss.backward()
         optimizer.apply(weights)
-        losses.append(float(loss))
-    assert losses[0] > 0.5
-    assert losses[-1] < 0.1
+        found.append(float(loss))
+    assert found[0] > 0.5
+    assert found[-1] < 0.1
+
+
+@each_half
+def test_models(half: str) -> None:
+    """Keras' layers in halves: their weights and predictions are halves, their losses float32."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((96, 8, 8, 2))
+    y = (x[..., 0].mean(axis=(1, 2)) > x[..., 1].mean(axis=(1, 2))).astype(int)
+    layers = [
+        L.Conv2D(8, 3, activation="relu", input_shape=(8, 8, 2), dtype=half),
+        L.MaxPooling2D(2, dtype=half),
+        L.Flatten(dtype=half),
+        L.Dense(2, activation="softmax", dtype=half),
+    ]
+    model = Sequential(layers)
+    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(0.01))
+    history = model.fit(x, y, epochs=12, batch_size=16, verbose=0).history["loss"]
+    assert history[-1] < 0.5 * history[0]
+    assert {weight.dtype for weight in model.weights} == {numpy_dtype(half)}
+    assert model.predict(x[:5], verbose=0).dtype == numpy_dtype(half)
+
+
+@each_half
+def test_saved_weights_are_read_again(half: str, tmp_path: Path) -> None:
+    """As float32: the file format has no bfloat16."""
+    model = Sequential([L.Dense(3, input_shape=(4,), dtype=half)])
+    save_results(tmp_path / "weights.npz", model, History())
+    before = [weight.copy() for weight in model.get_weights()]
+    with np.load(tmp_path / "weights.npz", allow_pickle=False) as file:
+        found = [file[name] for name in file.files if name != "history"]
+    model.set_weights([0 * array for array in found])
+    model.set_weights(found)
+    for array, other in zip(model.get_weights(), before, strict=True):
+        assert array.dtype == numpy_dtype(half)
+        assert array.tobytes() == other.tobytes()
+
+
+@each_half
+def test_losses_of_keras(half: str) -> None:
+    """1 - 1e-7 is 1 in halves: the logarithm of 0 must not come of it."""
+    p = Tensor(np.array([[1.0, 0.0], [0.25, 0.75]]).astype(numpy_dtype(half)), requires_grad=True)
+    truth = np.array([[0, 1], [0, 1]])
+    loss = losses.binary_crossentropy(truth, p)
+    expected = losses.binary_crossentropy(truth, Tensor(p.data.astype(np.float32)))
+    np.testing.assert_array_equal(loss.data, expected.data)
+    loss.sum().backward()
+    assert p.grad.dtype == numpy_dtype(half)
+    logits = Tensor(np.array([[100.0, -100.0]]).astype(numpy_dtype(half)))
+    assert losses.binary_crossentropy([[0, 1]], F.sigmoid(logits)).item() == 100
+    assert losses.sparse_categorical_crossentropy([1], F.softmax(logits, dim=1)).item() == 200
 
 
 @each_half
