@@ -12,7 +12,7 @@ from pycnn.autograd import Function
 from pycnn.elementary import FLOAT32, cast
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import Layout, dtype_name, is_half
+from pycnn_kernels.problem import DTYPE_NAMES, Layout, dtype_name, is_half
 
 ArrayLike = np.ndarray | Tensor
 Pair = tuple[int, int]
@@ -39,7 +39,7 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
         ValueError: nested lists with rows of different lengths.
     """
     value = tensor_or_array(name, value)
-    if dtype_name(value.dtype) is None:
+    if value.dtype not in DTYPE_NAMES and dtype_name(value.dtype) is None:  # the first alone is quicker
         raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64; received {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
