@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pycnn_kernels.problem import is_floating
+
 if TYPE_CHECKING:
     from pycnn.tensor import Tensor
 
@@ -100,7 +102,7 @@ class Function:
         def as_tensor(array: np.ndarray | None, place: int) -> Tensor | None:
             if array is None:
                 return None
-            return Tensor._of(array, function if record and array.dtype.kind == "f" else None, place)
+            return Tensor._of(array, function if record and is_floating(array.dtype) else None, place)
 
         tensors = tuple(as_tensor(array, place) for place, array in enumerate(outputs))
         return tensors if cls.outputs > 1 else tensors[0]

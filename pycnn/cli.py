@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import pycnn
 from pycnn.console import LiveLine, duration, has_live_terminal, print_table
+from pycnn_kernels.problem import STORAGE_DTYPES
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 BAD_INPUT = 2
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\npycnn: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         print(f"pycnn: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return BAD_INPUT
     return code
@@ -176,7 +177,9 @@ def _add_explain(commands: Any) -> None:
     explain.add_argument(
         "--channels-first", action="store_true", help="--input is N,C,H,W, and the arrays lie in that order"
     )
-    explain.add_argument("--dtype", default="float32", help="float32 or float64 (default: float32)")
+    explain.add_argument(
+        "--dtype", choices=("float32", "float64", *STORAGE_DTYPES), default="float32", help="(default: float32)"
+    )
     explain.add_argument(
         "--algorithm", default="auto", metavar="NAME", help="auto, autotune or the name of one (default: auto)"
     )
@@ -412,7 +415,7 @@ def _gpus() -> str:
 def _warmup(arguments: argparse.Namespace) -> int:
     """Compile every kernel, or load it where the cache has it, and the loops of the threads that run them."""
     dtypes = ("float32", "float64") if arguments.dtype == "all" else (arguments.dtype,)
-    jobs = [(kernel, dtype) for dtype in dtypes for kernel in _kernels()]
+    jobs = [(kernel, dtype) for dtype in dtypes for kernel in _kernels() if dtype in kernel.dtypes]
     bar = LiveLine() if has_live_terminal() else None
     started = time.perf_counter()
     try:

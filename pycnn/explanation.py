@@ -12,11 +12,11 @@ from pycnn_kernels.choice import Verdict
 from pycnn_kernels.cpu.cost import gflops as assumed_gflops
 from pycnn_kernels.cpu.cost import milliseconds
 from pycnn_kernels.cpu.launch import get_num_threads
-from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem
+from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem, computed
 
 #: The operations that can be explained, and the spatial axes that each one has.
 RANKS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
-DTYPES = tuple(DTYPE_NAMES.values())
+DTYPES = ("float32", "float64", *STORAGE_DTYPES)
 
 OPERATIONS = {
     "forward": "conv_forward",
@@ -46,7 +46,7 @@ class Explanation:
         only: str | None = None,
     ):
         self.problem, self.workspace_limit = problem, workspace_limit
-        self.gflops = assumed_gflops(problem.dtype) if gflops is None else gflops
+        self.gflops = assumed_gflops(computed(problem).dtype) if gflops is None else gflops
         #: How many threads were measured, None where nothing was.
         self.threads = get_num_threads() if algorithm == "autotune" else None
         bare = linear_part(problem)
@@ -64,19 +64,20 @@ class Explanation:
 
     def expected_ms(self, verdict: Verdict) -> float | None:
         """The expected milliseconds on one core of :attr:`gflops`."""
-        return None if verdict.cost is None else milliseconds(verdict.cost, self.problem.dtype, self.gflops)
+        return None if verdict.cost is None else milliseconds(verdict.cost, computed(self.problem).dtype, self.gflops)
 
     @property
     def title(self) -> str:
         """What is explained, and under which conditions."""
         p = self.problem
+        widened = " (widened to float32)" if p.dtype in STORAGE_DTYPES else ""
         conditions = [f"expected: on one core at {self.gflops:g} GFLOP/s"]
         if self.threads is not None:
             conditions.append(f"measured: on {self.threads} thread{'s' * (self.threads > 1)}")
         if self.workspace_limit is not None:
             conditions.append(f"workspace: at most {self.workspace_limit:,} bytes")
         return (
-            f"input {p.x_shape}, weight {p.w_shape}, {p.layout}, {p.dtype}: "
+            f"input {p.x_shape}, weight {p.w_shape}, {p.layout}, {p.dtype}{widened}: "
             f"{p.multiply_adds / 1e6:,.1f} million multiply-adds\n{'; '.join(conditions)}"
         )
 
@@ -174,7 +175,8 @@ def explain(
         bias, scale, residual: whether there is one.
         stride, padding, dilation, groups, data_format, activation, padding_mode: as in the operation.
         weight_format: as in the operation; None for PyTorch's order, "OIHW" in two dimensions.
-        dtype: "float32" or "float64".
+        dtype: "float32", "float64", "float16" or "bfloat16". The last two are widened to float32, whose algorithms
+            they get; the workspace is then with the widened arrays.
         algorithm, workspace_limit: as in the operation. With "autotune" the algorithms are timed, once for each
             problem, on arrays of their own: a second at most for each of forward, input gradient and weight gradient.
         gflops: the rate of one core to expect times for, in billions of multiplications and additions a second.

@@ -21,6 +21,7 @@ from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
 from pycnn.shapes import Shape, shapes_agree
 from pycnn.tensor import Tensor
+from pycnn_kernels.problem import is_floating, is_half
 
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken, as in Keras.
 EPSILON = 1e-7
@@ -238,7 +239,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         """
         labels = _sparse_labels(y_true, (len(y_true), *output_shape[1:]))
         classes = output_shape[-1]
-        if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
+        if is_floating(labels.dtype) and not (labels == np.floor(labels)).all():
             raise ValueError(f"{self.name}: expected integer labels, received fractions or NaN among the labels")
         if classes is not None:
             _check_range(self.name, labels, 0, classes - 1, f"labels in 0 .. {classes - 1} for {classes} classes")
@@ -376,7 +377,15 @@ def _reduce(values: Tensor, reduction: str) -> Tensor:
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:
-    return values if isinstance(values, Tensor) else Tensor(np.asarray(values, dtype=np.float32))
+    """Predictions as a tensor; those in float16 and bfloat16 in float32, for 1 - EPSILON is 1 in them."""
+    tensor = values if isinstance(values, Tensor) else Tensor(np.asarray(values, dtype=np.float32))
+    if not is_half(tensor.dtype):
+        return tensor
+    wide = tensor.astype(np.float32)
+    if tensor._logits is not None:
+        kind, logits = tensor._logits
+        wide._logits = kind, logits.astype(np.float32)
+    return wide
 
 
 def _array(values: ArrayLike | Tensor) -> NDArray[Any]:

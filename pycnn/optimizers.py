@@ -10,8 +10,8 @@ import numpy as np
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
-from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, UpdateProblem
+from pycnn_kernels.plan import Plan, plan_for
+from pycnn_kernels.problem import DTYPE_NAMES, UpdateProblem, dtype_name
 
 
 class Optimizer:
@@ -34,13 +34,15 @@ class Optimizer:
     def apply(self, parameters: list[Tensor]) -> None:
         """Take one step: change each parameter in place by its gradient, and clear the gradient.
 
-        Parameters without a gradient are left alone.
+        Parameters without a gradient are left alone. A parameter in float16 or bfloat16 is rounded at each step, so
+        that steps far smaller than itself change nothing; what the optimizer remembers of it is float32.
 
         Results that were computed before the step know nothing of it: another ``backward(retain_graph=True)`` of
         one of them mixes old values of the parameters with new ones. Compute the result anew after a step.
 
         Raises:
-            TypeError: a parameter holds neither float32 nor float64; or its gradient holds another dtype.
+            TypeError: a parameter holds none of float16, bfloat16, float32 and float64; or its gradient holds another
+                dtype.
             ValueError: a gradient has another shape than its parameter.
         """
         for parameter in parameters:
@@ -54,7 +56,7 @@ class Optimizer:
             flat = data.reshape(-1)
             plan = plan_for(self.operation, UpdateProblem(DTYPE_NAMES[data.dtype], data.size))
             gradient = parameter.grad.data.reshape(-1)
-            plan.run(gradient, updated=(flat, *self._slots_of(parameter)), scalars=scalars)
+            plan.run(gradient, updated=(flat, *self._slots_of(parameter, plan)), scalars=scalars)
             if data is not parameter.data:
                 parameter.data[...] = data
             parameter.grad = None
@@ -66,11 +68,11 @@ class Optimizer:
     def _scalars(self) -> tuple[float, ...]:
         raise NotImplementedError
 
-    def _slots_of(self, parameter: Tensor) -> list[np.ndarray]:
+    def _slots_of(self, parameter: Tensor, plan: Plan) -> list[np.ndarray]:
         # The parameter is kept beside its state so that its id cannot pass to another tensor.
         known = self._state.get(id(parameter))
         if known is None:
-            state = [aligned_empty((parameter.size,), DTYPE_NAMES[parameter.dtype]) for _ in range(self.slots)]
+            state = [aligned_empty(spec.shape, spec.dtype) for spec in plan.updated[1 : 1 + self.slots]]
             for array in state:
                 array.fill(0)
             known = self._state[id(parameter)] = (parameter, state)
@@ -105,8 +107,8 @@ class SGD(Optimizer):
     def _scalars(self) -> tuple[float, ...]:
         return self.learning_rate, self.momentum, self.nesterov
 
-    def _slots_of(self, parameter: Tensor) -> list[Any]:
-        return super()._slots_of(parameter) if self.momentum else [None]
+    def _slots_of(self, parameter: Tensor, plan: Plan) -> list[Any]:
+        return super()._slots_of(parameter, plan) if self.momentum else [None]
 
 
 class Adam(Optimizer):
@@ -169,8 +171,8 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
 
 def _check(parameter: Tensor) -> None:
-    if parameter.dtype not in DTYPE_NAMES:
-        raise TypeError(f"a parameter must hold float32 or float64; received {parameter.dtype}")
+    if dtype_name(parameter.dtype) is None:
+        raise TypeError(f"a parameter must hold float16, bfloat16, float32 or float64; received {parameter.dtype}")
     gradient = parameter.grad
     if gradient is None:
         return

@@ -26,6 +26,7 @@ from pycnn.elementary import (
     Sum,
     Transpose,
 )
+from pycnn_kernels.problem import is_floating, is_half, numpy_dtype
 
 Axes = int | tuple[int, ...] | None
 
@@ -67,7 +68,7 @@ class Tensor:
         array = self.backend.asarray(data, "data")
         if array.dtype == np.float64 and not is_array:
             array = array.astype(np.float32)
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in "iub" and not is_floating(array.dtype):
             raise TypeError(f"a tensor holds real numbers; received an array of dtype {array.dtype}")
         self.data: np.ndarray = array
         self.grad: Tensor | None = None
@@ -95,7 +96,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self.data.dtype.kind != "f":
+        if value and not is_floating(self.data.dtype):
             raise TypeError(f"only floating-point tensors have gradients; this one holds {self.data.dtype}")
         if not value and self._node is not None:
             raise ValueError("the result of an operation cannot stop requiring a gradient; use detach()")
@@ -232,6 +233,8 @@ class Tensor:
         return Sum.apply(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        if is_half(self.dtype):  # the sum may be too large for it
+            return self.astype(np.float32).mean(axis, keepdims).astype(self.dtype)
         total = self.sum(axis, keepdims)
         return total * (total.size / self.size if self.size else np.nan)
 
@@ -243,7 +246,7 @@ class Tensor:
         return Transpose.apply(self, axes=_flat(axes) or tuple(range(self.ndim))[::-1])
 
     def astype(self, dtype: Any) -> Tensor:
-        return Cast.apply(self, dtype=np.dtype(dtype))
+        return Cast.apply(self, dtype=numpy_dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype))
 
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, Tensor):
@@ -306,6 +309,6 @@ def _operand(value: Any, like: Tensor) -> Tensor:
     """An operand as a tensor; a plain number takes the dtype of the tensor beside it, if that is floating."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, bool | int | float | np.integer) and like.dtype.kind == "f":
+    if isinstance(value, bool | int | float | np.integer) and is_floating(like.dtype):
         return Tensor._of(np.asarray(value, like.dtype))
     return Tensor(value)

@@ -35,6 +35,26 @@ def assert_close(found: Any, expected: Any, bound: float | None = None) -> None:
     assert worst <= bound * largest, f"off by {worst:.3g}, {worst / (largest or 1):.3g} of the largest; bound {bound}"
 
 
+#: Half the distance from a number to the next one, relative to the number, and between the smallest numbers.
+ROUNDING = {"float16": (2.0**-11, 2.0**-25), "bfloat16": (2.0**-8, 2.0**-134)}
+
+
+def assert_rounded(found: Any, expected: Any, bound: float | None = None) -> None:
+    """Fail unless an array is the expected one, computed in float32 and then rounded once to its dtype.
+
+    Each element may be off by half a unit in its last place, and by what sums in float32 are: ``bound`` of the
+    largest, by default that of float32.
+    """
+    found = np.asarray(found)
+    relative, absolute = ROUNDING[found.dtype.name]
+    expected = np.asarray(expected, np.float64)
+    assert found.shape == expected.shape, f"shape {found.shape}, expected {expected.shape}"
+    summed = (BOUNDS["float32"] if bound is None else bound) * np.abs(expected).max(initial=0)
+    allowed = summed + relative * (np.abs(expected) + summed) + absolute
+    excess = (np.abs(found.astype(np.float64) - expected) / allowed).max(initial=0)
+    assert excess <= 1, f"off by {excess:.3g} times what one rounding and sums in float32 allow"
+
+
 def channels_last(x: np.ndarray, layout: str) -> np.ndarray:
     """(N, *spatial, C) from an array of the given layout."""
     return np.moveaxis(x, 1, -1) if layout == "channels_first" else x

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 import pycnn
 import pycnn.functional as F
 from pycnn import Tensor
-from tests.reference import assert_close
+from pycnn_kernels.problem import numpy_dtype
+from tests.kernels.problems import EACH_HALF
+from tests.reference import ROUNDING, assert_close
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
 
@@ -80,6 +82,29 @@ def test_conv2d_in_single_precision() -> None:
     arrays = [a.astype(np.float32) for a in (normal(2, 16, 12, 12), normal(33, 16, 3, 3), normal(33))]
     # Winograd's transforms round ten times as much as a sum of products.
     compare(lambda functional, *inputs: functional.conv2d(*inputs, padding=1), *arrays, bound=3e-5)
+
+
+@pytest.mark.parametrize("half", EACH_HALF)
+@pytest.mark.parametrize(
+    "arguments", [{"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 4}], ids=str
+)
+def test_conv2d_in_halves(arguments: dict[str, Any], half: str) -> None:
+    """Two roundings of one number lie at most a unit in the last place apart; PyTorch, too, adds in float32.
+
+    Except for its gradients in float16, which it rounds between the taps.
+    """
+    arrays = [normal(2, 16, 12, 11), normal(32, 16 // arguments.get("groups", 1), 3, 3), normal(32)]
+    theirs = [torch.tensor(a).to(getattr(torch, half)).requires_grad_() for a in arrays]
+    ours = [Tensor(t.detach().view(torch.uint16).numpy().view(numpy_dtype(half)), requires_grad=True) for t in theirs]
+    y, expected = F.conv2d(*ours, **arguments), torch.nn.functional.conv2d(*theirs, **arguments)
+    upstream = torch.tensor(normal(*y.shape)).to(expected.dtype)
+    expected.backward(upstream)
+    y.backward(upstream.view(torch.uint16).numpy().view(numpy_dtype(half)))
+    unit = 2 * ROUNDING[half][0]
+    for found, other in zip([y, *(t.grad for t in ours)], [expected.detach(), *(t.grad for t in theirs)]):
+        a, b = found.data.astype(np.float64), other.double().numpy()
+        summed = (2 * unit if half == "float16" and found is not y else 6e-5) * np.abs(b).max()
+        assert (np.abs(a - b) <= unit * np.maximum(np.abs(a), np.abs(b)) + summed).all()
 
 
 @st.composite

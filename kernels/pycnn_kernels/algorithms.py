@@ -21,6 +21,7 @@ from pycnn_kernels.cpu import (
     optimizer,
     pool,
     softmax,
+    storage,
 )
 
 
@@ -188,6 +189,8 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "softmax"): [Algorithm("rows", softmax.Softmax, "a row stays in the cache")],
     ("cpu", "log_softmax"): [Algorithm("rows", softmax.LogSoftmax, "a row stays in the cache")],
     ("cpu", "cross_entropy"): [Algorithm("rows", softmax.CrossEntropy, "loss and softmax in one pass")],
+    ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
+    ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],
     ("cpu", "adam"): [Algorithm("one_pass", optimizer.AdamStep, "parameter and state in one pass")],
     ("cpu", "sgd"): [Algorithm("one_pass", optimizer.SgdStep, "parameter and state in one pass")],
 }

@@ -19,6 +19,8 @@ import numpy as np
 
 from pycnn_kernels.algorithms import Algorithm, algorithms_for
 from pycnn_kernels.autotune import Timings
+from pycnn_kernels.operations import prepare
+from pycnn_kernels.problem import computed
 
 
 class Verdict(NamedTuple):
@@ -77,7 +79,10 @@ def choose(
     if algorithm != "auto":
         return _by_name(candidates, operation, problem, algorithm, limit)
     for place, candidate in enumerate(candidates):
-        if _obstacle(candidate, problem, limit) is None and _unsuited(candidates, place, problem, limit) is None:
+        if (
+            _obstacle(candidate, operation, problem, limit) is None
+            and _unsuited(candidates, place, operation, problem, limit) is None
+        ):
             return candidate
     return able(operation, problem, backend=backend, workspace_limit=limit)[0]
 
@@ -91,17 +96,19 @@ def able(operation: str, problem: Any, *, backend: str = "cpu", workspace_limit:
     """
     limit = _checked(workspace_limit)
     candidates = algorithms_for(backend, operation)
-    found = [candidate for candidate in candidates if _obstacle(candidate, problem, limit) is None]
+    found = [candidate for candidate in candidates if _obstacle(candidate, operation, problem, limit) is None]
     if found:
         return found
-    supporting = [candidate for candidate in candidates if candidate.supports(problem) is None]
+    supporting = [candidate for candidate in candidates if candidate.supports(computed(problem)) is None]
     if not supporting:
-        reasons = "; ".join(f"{candidate.name} needs {candidate.supports(problem)}" for candidate in candidates)
+        reasons = "; ".join(
+            f"{candidate.name} needs {candidate.supports(computed(problem))}" for candidate in candidates
+        )
         raise ValueError(f"no algorithm of {operation} can do this: {reasons}")
-    least = min(supporting, key=lambda candidate: workspace_bytes(candidate, problem))
+    least = min(supporting, key=lambda candidate: workspace_bytes(candidate, operation, problem))
     raise ValueError(
         f"no algorithm of {operation} can do this within the workspace limit of {limit:,} bytes: the least that one "
-        f"needs is {workspace_bytes(least, problem):,}, {least.name!r}"
+        f"needs is {workspace_bytes(least, operation, problem):,}, {least.name!r}"
     )
 
 
@@ -127,25 +134,25 @@ def explain(
     candidates = algorithms_for(backend, operation)
     verdicts = []
     for place, candidate in enumerate(candidates):
-        supported = candidate.supports(problem) is None
+        supported = candidate.supports(computed(problem)) is None
         reason = None
         if candidate is not chosen:
-            reason = _obstacle(candidate, problem, workspace_limit)
+            reason = _obstacle(candidate, operation, problem, workspace_limit)
             if reason is None and timings is not None:
                 reason = f"{chosen.name} was faster"
             elif reason is None and algorithm != "auto":
                 reason = f"{algorithm} was asked for"
             elif reason is None:
-                unsuited = _unsuited(candidates, place, problem, workspace_limit)
+                unsuited = _unsuited(candidates, place, operation, problem, workspace_limit)
                 reason = unsuited or f"{chosen.name} is asked first"
         verdicts.append(
             Verdict(
                 candidate.name,
                 candidate is chosen,
                 reason,
-                workspace_bytes(candidate, problem) if supported else None,
+                workspace_bytes(candidate, operation, problem) if supported else None,
                 candidate.summary,
-                candidate.cost(problem) if supported and candidate.cost else None,
+                candidate.cost(computed(problem)) if supported and candidate.cost else None,
                 timings.seconds.get(candidate.name) if timings else None,
                 timings.runs.get(candidate.name, 0) if timings else 0,
             )
@@ -154,12 +161,13 @@ def explain(
 
 
 @lru_cache(maxsize=1024)
-def workspace_bytes(candidate: Algorithm, problem: Any) -> int:
+def workspace_bytes(candidate: Algorithm, operation: str, problem: Any) -> int:
     """Scratch memory that an algorithm takes for a problem that it supports.
 
-    Making it ready is the one way to know, and costs 0.1 ms.
+    With the widened arrays of a problem in float16 or bfloat16. Making it ready is the one way to know, and costs
+    0.1 ms.
     """
-    return candidate.prepare(problem).workspace_bytes
+    return prepare(candidate, operation, problem).workspace_bytes
 
 
 def _checked(limit: Any) -> int | None:
@@ -175,7 +183,7 @@ def _checked(limit: Any) -> int | None:
 def _by_name(candidates: list[Algorithm], operation: str, problem: Any, name: str, limit: int | None) -> Algorithm:
     for candidate in candidates:
         if candidate.name == name:
-            reason = _obstacle(candidate, problem, limit)
+            reason = _obstacle(candidate, operation, problem, limit)
             if reason is not None:
                 raise ValueError(f"algorithm {name!r} of {operation} {reason}")
             return candidate
@@ -185,30 +193,30 @@ def _by_name(candidates: list[Algorithm], operation: str, problem: Any, name: st
     )
 
 
-def _obstacle(candidate: Algorithm, problem: Any, limit: int | None) -> str | None:
+def _obstacle(candidate: Algorithm, operation: str, problem: Any, limit: int | None) -> str | None:
     """Why an algorithm cannot do a problem, None if it can."""
-    reason = candidate.supports(problem)
+    reason = candidate.supports(computed(problem))
     if reason is not None:
         return f"needs {reason}"
     if limit is not None:
-        needed = workspace_bytes(candidate, problem)
+        needed = workspace_bytes(candidate, operation, problem)
         if needed > limit:
             return f"needs {needed:,} bytes of workspace, the limit is {limit:,}"
     return None
 
 
-def _unsuited(candidates: list[Algorithm], place: int, problem: Any, limit: int | None) -> str | None:
+def _unsuited(candidates: list[Algorithm], place: int, operation: str, problem: Any, limit: int | None) -> str | None:
     """Why "auto" passes on from an algorithm that can do a problem, None if it stays."""
     candidate = candidates[place]
-    reason = candidate.suits(problem)
+    reason = candidate.suits(computed(problem))
     if reason is not None:
         return f"needs {reason}"
     if candidate.margin is None or candidate.cost is None:
         return None
-    cost = candidate.cost(problem)
+    cost = candidate.cost(computed(problem))
     for other in candidates[place + 1 :]:
-        if other.cost is not None and _obstacle(other, problem, limit) is None:
-            others = other.cost(problem)
+        if other.cost is not None and _obstacle(other, operation, problem, limit) is None:
+            others = other.cost(computed(problem))
             if cost > candidate.margin * others:
                 return f"is expected to take {cost / others:.1f} times as long as {other.name}"
     return None

@@ -130,6 +130,8 @@ def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
     size = math.prod(shape) * kind.itemsize
     if size < _POOL_FROM:
         return np.empty(shape, kind)
+    if kind.kind == "V":  # bfloat16, whose typestr says no more than two bytes
+        return _pool.lend(_size_class(size), shape, np.dtype(f"u{kind.itemsize}").str).view(kind)
     return _pool.lend(_size_class(size), shape, kind.str)
 
 

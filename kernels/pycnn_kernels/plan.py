@@ -6,120 +6,37 @@ against the problem and hands their addresses to the algorithm: raw pointers are
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pycnn_kernels import autotune, choice
-from pycnn_kernels.algorithms import Algorithm, Prepared
+from pycnn_kernels.algorithms import Algorithm
 from pycnn_kernels.autotune import Side, Timings
 from pycnn_kernels.choice import Verdict
 from pycnn_kernels.cpu.launch import get_num_threads
-from pycnn_kernels.memory import Shape, address, aligned_empty
-
-
-class Spec(NamedTuple):
-    """What an array of an operation must be."""
-
-    name: str
-    shape: Shape
-    dtype: np.dtype
-    optional: bool = False
-
-
-def _conv_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
-    return {
-        "x": Spec("x", p.x_shape, dtype),
-        "w": Spec("w", p.w_shape, dtype),
-        "b": Spec("b", (p.K,), dtype, optional=not p.bias),
-        "scale": Spec("scale", (p.K,), dtype, optional=not p.scale),
-        "residual": Spec("residual", p.y_shape, dtype, optional=not p.residual),
-        "y": Spec("y", p.y_shape, dtype),
-        "dx": Spec("dx", p.x_shape, dtype),
-        "dw": Spec("dw", p.w_shape, dtype),
-        "dy": Spec("dy", p.y_shape, dtype),
-    }
-
-
-def _pool_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
-    return {
-        "x": Spec("x", p.x_shape, dtype),
-        "y": Spec("y", p.y_shape, dtype),
-        "dx": Spec("dx", p.x_shape, dtype),
-        "dy": Spec("dy", p.y_shape, dtype),
-        "index": Spec("index", p.index_shape, np.dtype(np.uint16), optional=True),
-    }
-
-
-def _rows_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
-    return {
-        "x": Spec("x", (p.rows, p.columns), dtype),
-        "y": Spec("y", (p.rows, p.columns), dtype),
-        "labels": Spec("labels", (p.rows,), np.dtype(np.int64)),
-        "losses": Spec("losses", (p.rows,), dtype),
-    }
-
-
-def _channels_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
-    shape = (p.pixels, p.channels, p.inner)
-    return {
-        "dy": Spec("dy", shape, dtype),
-        "y": Spec("y", shape, dtype, optional=True),
-        "dz": Spec("dz", shape, dtype, optional=True),
-        "db": Spec("db", (p.channels,), dtype, optional=True),
-    }
-
-
-def _update_arrays(p: Any) -> dict[str, Spec]:
-    dtype = np.dtype(p.dtype)
-    return {
-        "w": Spec("w", (p.size,), dtype),
-        "g": Spec("g", (p.size,), dtype),
-        "m": Spec("m", (p.size,), dtype),
-        "v": Spec("v", (p.size,), dtype, optional=True),
-    }
-
-
-#: For each operation: its arrays, and which of them are inputs, updated in place, and outputs.
-_OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
-    "conv_forward": (_conv_arrays, "x w b scale residual", "", "y"),
-    "conv_input_gradient": (_conv_arrays, "dy w", "", "dx"),
-    "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
-    "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
-    "max_pool": (_pool_arrays, "x", "", "y index"),
-    "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
-    "average_pool": (_pool_arrays, "x", "", "y"),
-    "average_pool_gradient": (_pool_arrays, "dy", "", "dx"),
-    "softmax": (_rows_arrays, "x", "", "y"),
-    "log_softmax": (_rows_arrays, "x", "", "y"),
-    "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
-    "adam": (_update_arrays, "g", "w m v", ""),
-    "sgd": (_update_arrays, "g", "w v", ""),
-}
+from pycnn_kernels.memory import address, aligned_empty
+from pycnn_kernels.operations import Spec, prepare, specs
 
 
 class Plan:
     """One operation on one problem, ready to run.
 
+    A problem in float16 or bfloat16 gets the algorithm of the same problem in float32: its arrays are widened, and the
+    results rounded once.
+
     Attributes:
         operation: for example "conv_forward".
         problem: what it was made for.
         algorithm: the chosen one.
-        workspace_bytes: scratch memory that a run takes, shared by all runs of a thread.
+        workspace_bytes: scratch memory that a run takes, shared by all runs of a thread; and the widened arrays of
+            a problem in float16 or bfloat16.
     """
 
     def __init__(self, backend: str, operation: str, problem: Any, algorithm: Algorithm):
-        describe, inputs, updated, outputs = _OPERATIONS[operation]
-        arrays = describe(problem)
         self.backend, self.operation, self.problem, self.algorithm = backend, operation, problem, algorithm
-        self.inputs: list[Spec] = [arrays[name] for name in inputs.split()]
-        self.updated: list[Spec] = [arrays[name] for name in updated.split()]
-        self.outputs: list[Spec] = [arrays[name] for name in outputs.split()]
-        self._prepared: Prepared = algorithm.prepare(problem)
+        self.inputs, self.updated, self.outputs = specs(operation, problem)
+        self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
 
     def run(

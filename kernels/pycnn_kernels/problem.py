@@ -9,7 +9,7 @@ with missing axes of size 1.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,64 @@ WeightLayout = Literal["HWIO", "OIHW"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 #: The dtypes of problems, by the names that problems use. (NumPy takes microseconds to put ``dtype.name`` together.)
-DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+#: bfloat16 is not NumPy's own and joins them when :func:`dtype_name` meets its first array.
+DTYPE_NAMES = {
+    np.dtype(np.float16): "float16",
+    np.dtype(np.float32): "float32",
+    np.dtype(np.float64): "float64",
+}
+
+#: Dtypes in which arrays are stored and nothing is computed: their problems are those of float32 between conversions.
+STORAGE_DTYPES = ("float16", "bfloat16")
+
+
+def dtype_name(dtype: np.dtype) -> str | None:
+    """The name that problems use for a dtype; None for one that they do not have.
+
+    bfloat16 is known by its name, so that its package is not imported here: where it is not, there is no such array.
+
+    >>> dtype_name(np.dtype("float16")), dtype_name(np.dtype("int8"))
+    ('float16', None)
+    """
+    name = DTYPE_NAMES.get(dtype)
+    if name is None and dtype.name == "bfloat16":
+        name = DTYPE_NAMES[dtype] = "bfloat16"
+    return name
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The dtype of a name; for "bfloat16" from the package ml_dtypes.
+
+    Raises:
+        ModuleNotFoundError: "bfloat16", and ml_dtypes is not installed.
+
+    >>> numpy_dtype("float16")
+    dtype('float16')
+    """
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "the dtype bfloat16 needs the package ml_dtypes; pip install 'pycnn[bfloat16]' brings it"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def is_half(dtype: np.dtype) -> bool:
+    """Whether a dtype is float16 or bfloat16, of which numbers are widened before anything is computed."""
+    return dtype.itemsize == 2 and dtype_name(dtype) in STORAGE_DTYPES
+
+
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether a dtype is floating point: NumPy's, or bfloat16, which NumPy itself takes for raw bytes."""
+    return dtype.kind == "f" or dtype_name(dtype) is not None
+
+
+def computed(problem: Any) -> Any:
+    """The problem that is computed for one whose arrays are stored in float16 or bfloat16: the same in float32."""
+    return problem._replace(dtype="float32") if problem.dtype in STORAGE_DTYPES else problem
 
 
 def effective_kernel(kernel: int, dilation: int = 1) -> int:
@@ -206,6 +263,14 @@ class RowsProblem(NamedTuple):
     dtype: str
     rows: int
     columns: int
+
+
+class CastProblem(NamedTuple):
+    """The way of ``size`` elements between ``dtype``, float32, and ``storage``, "float16" or "bfloat16"."""
+
+    storage: str
+    size: int
+    dtype: str = "float32"
 
 
 class UpdateProblem(NamedTuple):

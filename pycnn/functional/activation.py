@@ -8,10 +8,10 @@ import numpy as np
 
 from pycnn.autograd import Function
 from pycnn.elementary import Select
-from pycnn.functional.arguments import apply, floating, integer, tensor_or_array
+from pycnn.functional.arguments import apply, floating, integer, rounded, tensor_or_array, widened
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem
+from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, numpy_dtype
 
 Grads = tuple[Tensor | None, ...]
 
@@ -80,7 +80,7 @@ def relu(input: Any, inplace: bool = False) -> Any:
     """``max(x, 0)``, element by element; NaN stays NaN.
 
     Args:
-        input: float32 or float64, any shape.
+        input: float16, bfloat16, float32 or float64, any shape.
         inplace: must be False: results are new arrays here.
 
     >>> import numpy as np
@@ -92,23 +92,25 @@ def relu(input: Any, inplace: bool = False) -> Any:
 
 
 def tanh(input: Any) -> Any:
-    """The hyperbolic tangent, element by element.
+    """The hyperbolic tangent, element by element; of float16 and bfloat16 computed in float32 and rounded once.
 
     >>> import numpy as np
     >>> tanh(np.array([0.0]))
     array([0.])
     """
-    return apply(Tanh, floating("input", input))
+    x = floating("input", input)
+    return rounded(apply(Tanh, widened(x)), x.dtype)
 
 
 def sigmoid(input: Any) -> Any:
-    """``1 / (1 + exp(-x))``, element by element.
+    """``1 / (1 + exp(-x))``, element by element; of float16 and bfloat16 computed in float32 and rounded once.
 
     >>> import numpy as np
     >>> sigmoid(np.array([0.0]))
     array([0.5])
     """
-    y = apply(Sigmoid, floating("input", input))
+    x = floating("input", input)
+    y = rounded(apply(Sigmoid, widened(x)), x.dtype)
     if isinstance(y, Tensor):
         y._logits = ("sigmoid", input)
     return y
@@ -118,7 +120,7 @@ def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any
     """``exp(x) / sum(exp(x))`` along one axis.
 
     Args:
-        input: float32 or float64, at least one axis.
+        input: float16, bfloat16 (both computed in float32 and rounded once), float32 or float64, at least one axis.
         dim: the axis; None, as in PyTorch, is 1 for 2 and for 4 and more axes, otherwise 0.
         dtype: cast the input to this first.
 
@@ -130,7 +132,7 @@ def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any
     array([[0.5, 0.5]])
     """
     x, axis = _along(input, dim, dtype)
-    y = apply(Softmax, x, axis=axis)
+    y = rounded(apply(Softmax, widened(x), axis=axis), x.dtype)
     if isinstance(y, Tensor) and axis == x.ndim - 1:
         y._logits = ("softmax", x)
     return y
@@ -144,7 +146,7 @@ def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype:
     array([    0., -1000.])
     """
     x, axis = _along(input, dim, dtype)
-    return apply(LogSoftmax, x, axis=axis)
+    return rounded(apply(LogSoftmax, widened(x), axis=axis), x.dtype)
 
 
 def logits_of(tensor: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor | None:
@@ -164,7 +166,7 @@ def logits_of(tensor: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor | N
 
 def _along(input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:
     x = tensor_or_array("input", input)
-    x = floating("input", x if dtype is None else x.astype(dtype))
+    x = floating("input", x if dtype is None else x.astype(numpy_dtype(dtype) if isinstance(dtype, str) else dtype))
     if x.ndim == 0:
         raise ValueError("input must have at least one axis; received a single number")
     if dim is None:

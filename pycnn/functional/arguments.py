@@ -9,9 +9,10 @@ import numpy as np
 
 from pycnn import backend
 from pycnn.autograd import Function
+from pycnn.elementary import FLOAT32, cast
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import DTYPE_NAMES, Layout
+from pycnn_kernels.problem import DTYPE_NAMES, Layout, dtype_name, is_half
 
 ArrayLike = np.ndarray | Tensor
 Pair = tuple[int, int]
@@ -35,15 +36,27 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
     """A tensor, or an array made ready: floating point, native byte order; of ``like``'s dtype if that is given.
 
     Raises:
-        TypeError: it holds something else than float32 or float64, or another dtype than ``like``.
+        TypeError: it holds something else than float16, bfloat16, float32 or float64, or another dtype than ``like``.
         ValueError: nested lists with rows of different lengths.
     """
     value = tensor_or_array(name, value)
-    if value.dtype not in DTYPE_NAMES:
-        raise TypeError(f"{name} must hold float32 or float64; received {value.dtype}")
+    if value.dtype not in DTYPE_NAMES and dtype_name(value.dtype) is None:  # the first alone is quicker
+        raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64; received {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
     return value
+
+
+def widened(value: Any) -> Any:
+    """A tensor or an array in float32 if it is stored in float16 or bfloat16, otherwise as it is."""
+    return rounded(value, FLOAT32) if is_half(value.dtype) else value
+
+
+def rounded(value: Any, dtype: np.dtype) -> Any:
+    """A result in the dtype of the input that :func:`widened` may have widened."""
+    if value.dtype == dtype:
+        return value
+    return cast(value, dtype) if isinstance(value, np.ndarray) else value.astype(dtype)
 
 
 def fraction(name: str, value: Any) -> float:

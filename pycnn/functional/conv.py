@@ -161,7 +161,8 @@ def conv2d(
     ``F = dilation * (kernel - 1) + 1``.
 
     Args:
-        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64.
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
+            or float16 or bfloat16, which are multiplied and added in float32, and each result rounded once.
         weight: w (K, C / groups, KH, KW), or (KH, KW, C / groups, K) for "HWIO".
         bias: b (K,) or None.
         stride: step between windows, one integer or (vertical, horizontal).
@@ -187,7 +188,7 @@ def conv2d(
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
-        TypeError: other dtypes than float32 and float64, or different ones.
+        TypeError: other dtypes than float16, bfloat16, float32 and float64, or different ones.
         ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1; a
             workspace limit below what the algorithm needs, or all of them.
 

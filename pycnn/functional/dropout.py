@@ -9,7 +9,7 @@ import numpy as np
 from pycnn import random
 from pycnn.autograd import Function
 from pycnn.functional.activation import refuse_inplace
-from pycnn.functional.arguments import apply, floating, fraction
+from pycnn.functional.arguments import apply, floating, fraction, rounded, widened
 from pycnn.tensor import Tensor
 
 
@@ -27,13 +27,13 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """Set each element to 0 with probability ``p`` and divide the others by ``1 - p``.
 
     Args:
-        input: float32 or float64, any shape.
+        input: float16, bfloat16, float32 or float64, any shape.
         p: probability of an element to be dropped, 0 to 1.
         training: False returns the input as it is.
         inplace: must be False: results are new arrays here.
 
     Raises:
-        TypeError: ``p`` is no number, or the input holds neither float32 nor float64.
+        TypeError: ``p`` is no number, or the input holds another dtype.
         ValueError: ``p`` is no probability.
 
     >>> import numpy as np
@@ -45,4 +45,4 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     p = fraction("p", p)
     if not training or p == 0:
         return x
-    return apply(Dropout, x, p=p)
+    return rounded(apply(Dropout, widened(x), p=p), x.dtype)

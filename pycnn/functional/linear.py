@@ -22,7 +22,8 @@ def linear(
     """``y = x w^T + b`` over the last axis.
 
     Args:
-        input: x (..., I), float32 or float64.
+        input: x (..., I), float32 or float64; or float16 or bfloat16, which are multiplied and added in float32 and
+            rounded once.
         weight: w (O, I), or (I, O) for "IO"; or (I,) for a single output without an axis of its own.
         bias: b (O,) or None.
         weight_format: "OI" (PyTorch's) or "IO" (Keras').
@@ -33,7 +34,7 @@ def linear(
         y (..., O).
 
     Raises:
-        TypeError: other dtypes than float32 and float64, or different ones.
+        TypeError: other dtypes than those, or different ones.
         ValueError: shapes that do not fit each other.
 
     >>> import numpy as np

@@ -8,10 +8,10 @@ import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.activation import log_softmax, softmax
-from pycnn.functional.arguments import apply, floating, fraction, integer, one_of, tensor_or_array
+from pycnn.functional.arguments import apply, floating, fraction, integer, one_of, rounded, tensor_or_array, widened
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem
+from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, is_floating, is_half
 
 Grads = tuple[Tensor | None, ...]
 
@@ -63,7 +63,8 @@ def cross_entropy(
     """The cross-entropy between logits and classes.
 
     Args:
-        input: unnormalised logits (C,), (N, C) or (N, C, d1, ...), float32 or float64.
+        input: unnormalised logits (C,), (N, C) or (N, C, d1, ...), float32 or float64; or float16 or bfloat16,
+            computed in float32 with a loss that is rounded once.
         target: class numbers (), (N,) or (N, d1, ...), or probabilities of the shape of ``input``.
         weight: (C,), how much each class counts.
         size_average, reduce: PyTorch's former names for ``reduction``; must be None.
@@ -89,6 +90,10 @@ def cross_entropy(
     one_of("reduction", reduction, ("mean", "sum", "none"))
     label_smoothing = fraction("label_smoothing", label_smoothing)
     x = floating("input", input)
+    if is_half(x.dtype):
+        wide, t, w = _widened(x, target=target, weight=weight)
+        loss = cross_entropy(wide, t, w, None, ignore_index, None, reduction, label_smoothing)
+        return rounded(loss, x.dtype)
     if x.ndim == 0:
         raise ValueError("input must have at least one axis, the classes; received a single number")
     classes_axis = 0 if x.ndim == 1 else 1
@@ -100,7 +105,7 @@ def cross_entropy(
     if C == 0:
         raise ValueError(f"input needs at least one class; received the shape {tuple(x.shape)}")
     t = tensor_or_array("target", target)
-    if t.dtype.kind == "f":
+    if is_floating(t.dtype):
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
     labels = _labels(x, t, classes_axis, integer("ignore_index", ignore_index))
     rows = _classes_last(x, classes_axis)
@@ -108,6 +113,16 @@ def cross_entropy(
     if reduction == "none":
         return losses.reshape(labels.shape)
     return _mean(losses, weights) if reduction == "mean" else losses.sum()
+
+
+def _widened(x: Any, **others: Any) -> list[Any]:
+    """The input in float32, and the others that must have its dtype; class numbers and None as they are."""
+    found = [widened(x)]
+    for name, value in others.items():
+        read = None if value is None else tensor_or_array(name, value)
+        is_number = read is not None and is_floating(read.dtype)
+        found.append(widened(floating(name, read, like=x)) if is_number else read)
+    return found
 
 
 def _mean(losses: Any, count: Any) -> Any:
@@ -181,7 +196,8 @@ def binary_cross_entropy(
     """The cross-entropy between probabilities and targets of two classes.
 
     Args:
-        input: probabilities, any shape, float32 or float64.
+        input: probabilities, any shape, float32 or float64; or float16 or bfloat16, computed in float32 with a loss
+            that is rounded once.
         target: of the same shape, 0 to 1.
         weight: how much each element counts; broadcasts to the input's shape.
         size_average, reduce: PyTorch's former names for ``reduction``; must be None.
@@ -197,6 +213,9 @@ def binary_cross_entropy(
     _refuse_former_names(size_average, reduce)
     one_of("reduction", reduction, ("mean", "sum", "none"))
     x = floating("input", input)
+    if is_half(x.dtype):
+        wide, t, w = _widened(x, target=target, weight=weight)
+        return rounded(binary_cross_entropy(wide, t, w, reduction=reduction), x.dtype)
     t = floating("target", target, like=x)
     if tuple(x.shape) != tuple(t.shape):
         raise ValueError(f"target must have the shape of the input, {tuple(x.shape)}; received {tuple(t.shape)}")

@@ -114,7 +114,8 @@ def max_pool2d(
     would begin in the padding after the input is dropped.
 
     Args:
-        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64.
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
+            or float16 or bfloat16, computed in float32 and rounded once.
         kernel_size: size of a window, one integer or (vertical, horizontal).
         stride: step between windows; None for the window's size.
         padding: elements around the input, at most half a window on each side, which never are the greatest:
@@ -128,7 +129,7 @@ def max_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
 
     Raises:
-        TypeError: the dtype is neither float32 nor float64.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64.
         ValueError: a window that does not fit the padded input, padding of more than half a window.
 
     Source: ``torch.nn.functional.max_pool2d``,
@@ -168,7 +169,7 @@ def avg_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
 
     Raises:
-        TypeError: the dtype is neither float32 nor float64.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64.
         ValueError: a window that does not fit the padded input, padding of more than half a window, a divisor of 0.
 
     Source: ``torch.nn.functional.avg_pool2d``,

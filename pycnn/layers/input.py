@@ -17,7 +17,7 @@ class InputLayer(Layer):
     Args:
         shape: of one sample, without the batch axis; None where a size is left open.
         batch_size: fixed number of samples per batch; None (the default) leaves it open.
-        dtype: "float32" (the default) or "float64".
+        dtype: "float32" (the default), "float64", "float16" or "bfloat16".
         batch_shape: shape with the batch axis, instead of ``shape`` and ``batch_size``.
         **kwargs: ``name``, as for :class:`Layer`.
 

@@ -16,6 +16,7 @@ from pycnn.layers.auto_name import auto_name
 from pycnn.naming import nearest
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
+from pycnn_kernels.problem import STORAGE_DTYPES, numpy_dtype
 
 
 class Layer:
@@ -27,7 +28,8 @@ class Layer:
 
     Args:
         trainable: whether the weights take part in training.
-        dtype: of weights and inputs, "float32" (the default) or "float64".
+        dtype: of weights and inputs, "float32" (the default), "float64", "float16" or "bfloat16". The last two are
+            computed in float32, each result rounded once.
         name: unique within a model; made from the class name by default (``dense``, ``dense_1``, ...).
         input_shape: shape of one sample, without the batch axis, when this is the first layer of a model.
 
@@ -67,7 +69,8 @@ class Layer:
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise ValueError(f"name: expected text without '/', received {name!r}")
         self.name = name or auto_name(type(self).__name__)
-        self.dtype: str = choice(dtype or "float32", ("float32", "float64"), "dtype")
+        self.dtype: str = choice(dtype or "float32", ("float32", "float64", *STORAGE_DTYPES), "dtype")
+        numpy_dtype(self.dtype)  # bfloat16 needs a package: its absence must not show at the first batch only
         self.built = False
         self._trainable = bool(trainable)
         self._declared_shape = None if input_shape is None else (None, *sample_shape(input_shape))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import random
 from pycnn.tensor import Tensor
+from pycnn_kernels.problem import is_floating
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ def as_array(values: ArrayLike | Tensor, name: str) -> Array:
         array = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array, received rows of different lengths ({error})") from None
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise TypeError(f"{name}: expected an array of numbers, received one of dtype {array.dtype}")
     if array.ndim == 0:
         raise ValueError(f"{name}: expected an array with one entry per sample, received the number {array}")

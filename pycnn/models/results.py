@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pycnn.callbacks import History
+from pycnn.functional.arguments import widened
 from pycnn.models.model import Model
 
 
@@ -37,7 +38,8 @@ def save_results(path: Path, model: Model, history: History) -> None:
     """Write all weights of a model and the history of its training into one ``.npz`` file.
 
     The arrays are named as in :meth:`Model.named_weights` (``conv2d/kernel``, ...) and come in the order of
-    :meth:`Model.get_weights`; ``history`` is ``History.history`` as JSON text. There are no pickles in it:
+    :meth:`Model.get_weights`, float16 and bfloat16 as float32, for the format has no bfloat16; ``history`` is
+    ``History.history`` as JSON text. There are no pickles in it:
 
         >>> with np.load("cifar10.npz", allow_pickle=False) as file:  # doctest: +SKIP
         ...     history = json.loads(str(file["history"]))
@@ -48,7 +50,7 @@ def save_results(path: Path, model: Model, history: History) -> None:
     Raises:
         OSError: when the disk is full, or the file cannot be written for another reason.
     """
-    arrays: dict[str, Any] = {name: weight.detach().numpy() for name, weight in model.named_weights().items()}
+    arrays: dict[str, Any] = {name: widened(weight.detach().numpy()) for name, weight in model.named_weights().items()}
     arrays["history"] = np.array(json.dumps(history.history))
     # In memory first: a full disk then meets one plain write, not an archive that is half built.
     archive = io.BytesIO()

@@ -12,9 +12,10 @@ import numpy as np
 
 from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import ChannelsProblem, RowsProblem, UpdateProblem
+from pycnn_kernels.problem import CastProblem, ChannelsProblem, RowsProblem, UpdateProblem
 from tests.kernels.problems import (
     DTYPES,
+    HALVES,
     LAYOUTS,
     WEIGHT_LAYOUTS,
     by_every_algorithm,
@@ -144,10 +145,43 @@ def bias_and_relu() -> Iterator[Case]:
         yield Case(plan_for("bias_activation_gradient", ChannelsProblem(dtype, *shape)), arrays)
 
 
+def casts() -> Iterator[Case]:
+    # Around the vectors of every instruction set and four of them, which are converted at a time, and around a piece.
+    sizes = [1, 3, 4, 5, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 16383, 16384, 16385]
+    for half, size in itertools.product(HALVES, sizes):
+        p = CastProblem(half, size)
+        arrays = {"stored": numbers((size,), half), "wide": numbers((size,), "float32")}
+        yield Case(plan_for("widen", p), arrays)
+        yield Case(plan_for("narrow", p), arrays)
+
+
+def stored_in_halves() -> Iterator[Case]:
+    """An operation of each kind."""
+    for half in HALVES:
+        conv = conv_problem(C=17, K=33, padding=1, dtype=half)
+        for operation in ("conv_forward", "conv_input_gradient", "conv_weight_gradient"):
+            for _, plan in by_every_algorithm(operation, conv):
+                yield Case(plan, conv_arrays(conv))
+        pool = pool_problem(C=17, size=(7, 5), kernel=3, stride=2, padding=1, dtype=half)
+        arrays = {"x": numbers(pool.x_shape, half), "dy": numbers(pool.y_shape, half, 1)}
+        arrays["index"] = plan_for("max_pool", pool).run(arrays["x"])[1]
+        for operation in ("max_pool", "max_pool_gradient", "average_pool", "average_pool_gradient"):
+            yield Case(plan_for(operation, pool), arrays)
+        arrays = {"x": numbers((5, 17), half), "labels": np.arange(5, dtype=np.int64)}
+        yield Case(plan_for("cross_entropy", RowsProblem(half, 5, 17)), arrays, scalars=(-100, 0.1))
+        arrays = {name: np.abs(numbers((100,), half, seed)) for seed, name in enumerate("wg")}
+        arrays |= {name: np.abs(numbers((100,), "float32", seed)) for seed, name in enumerate("mv")}
+        yield Case(plan_for("adam", UpdateProblem(half, 100)), arrays, scalars=(0.1, 0.9, 0.999, 1e-7))
+        arrays = {"dy": numbers((35, 17, 1), half, 1), "y": numbers((35, 17, 1), half, 2)}
+        yield Case(plan_for("bias_activation_gradient", ChannelsProblem(half, 35, 17)), arrays)
+
+
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "conv": convolutions,
     "pool": pools,
     "rows": rows,
     "updates": updates,
     "bias": bias_and_relu,
+    "casts": casts,
+    "halves": stored_in_halves,
 }

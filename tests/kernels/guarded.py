@@ -39,8 +39,8 @@ class Guarded:
 
     def array(self, like: np.ndarray) -> np.ndarray:
         """The memory as an array like ``like``, holding its elements."""
-        kind = np.ctypeslib.as_ctypes_type(like.dtype)
-        found = np.ctypeslib.as_array((kind * like.size).from_address(self.address)).reshape(like.shape)
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * like.nbytes).from_address(self.address))
+        found = memory.view(like.dtype).reshape(like.shape)
         found[...] = like
         return found
 
@@ -58,7 +58,7 @@ def run_guarded(case: Case, at_end: bool) -> None:
         return keep[-1].address
 
     for found, expected in zip(case.run_placed(place, scratch), case.run(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        np.testing.assert_allclose(found.astype(np.float64), expected.astype(np.float64), rtol=1e-5)
 
 
 def touch(offset: int) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 
 import pycnn
 from pycnn_kernels import plan as plan_module
 from pycnn_kernels.algorithms import algorithms_for
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import ConvProblem, PoolProblem
+from pycnn_kernels.problem import ConvProblem, PoolProblem, numpy_dtype
 from tests import reference as oracle
 
 DTYPES = ("float32", "float64")
 LAYOUTS = ("channels_last", "channels_first")
 WEIGHT_LAYOUTS = ("HWIO", "OIHW")
+
+#: The dtypes that arrays are stored in and nothing is computed in, as far as they can be had here.
+HALVES = ("float16", "bfloat16") if importlib.util.find_spec("ml_dtypes") else ("float16",)
+#: The same for a test's parameters: what cannot be had is skipped visibly.
+EACH_HALF = [
+    pytest.param(half, marks=pytest.mark.skipif(half not in HALVES, reason="ml_dtypes is not installed"))
+    for half in ("float16", "bfloat16")
+]
 
 #: A session begins with as many threads as there are cores.
 MOST_THREADS = pycnn.get_num_threads()
@@ -100,7 +110,7 @@ def pool_problem(
 
 def numbers(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     """Normally distributed; another seed for each array of a problem."""
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return np.random.default_rng(seed).standard_normal(shape).astype(numpy_dtype(dtype))
 
 
 def conv_arrays(p: ConvProblem) -> dict[str, np.ndarray]:

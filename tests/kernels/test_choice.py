@@ -157,7 +157,7 @@ def test_a_limit_on_real_algorithms(operation: str) -> None:
     p = conv_problem(N=1, C=64, K=64, size=(28, 28), padding=1)
     wanted = plan_for(operation, p)
     assert wanted.algorithm.name == "winograd"
-    assert wanted.workspace_bytes == workspace_bytes(wanted.algorithm, p)
+    assert wanted.workspace_bytes == workspace_bytes(wanted.algorithm, operation, p)
     limited = plan_for(operation, p, workspace_limit=wanted.workspace_bytes - 1)
     assert limited.algorithm.name == "direct"
     assert limited.workspace_bytes < wanted.workspace_bytes

@@ -15,7 +15,9 @@ import pycnn.functional as F
 from pycnn import Tensor
 from pycnn_kernels import memory
 from pycnn_kernels.memory import aligned_empty, release_memory
+from pycnn_kernels.problem import numpy_dtype
 from tests.conftest import RunPython
+from tests.kernels.problems import EACH_HALF
 
 #: Large enough to come from the pool.
 SHAPE = (64, 1024)
@@ -27,9 +29,9 @@ def _empty_pool() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (1000,), (5000, 3), (2, 100, 100), (1 << 20,)])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16", *EACH_HALF])
 def test_arrays_are_ordinary(shape: tuple[int, ...], dtype: str) -> None:
-    a = aligned_empty(shape, dtype)
+    a = aligned_empty(shape, numpy_dtype(dtype))
     assert type(a) is np.ndarray
     assert a.shape == shape
     assert a.dtype == dtype
@@ -48,6 +50,18 @@ def test_memory_is_used_again() -> None:
     assert aligned_empty(SHAPE, "float32").ctypes.data != address
     del first
     assert aligned_empty(SHAPE, "float32").ctypes.data == address
+
+
+@pytest.mark.parametrize("half", EACH_HALF)
+def test_memory_of_halves_is_used_again(half: str) -> None:
+    dtype = numpy_dtype(half)
+    first = aligned_empty(SHAPE, dtype)
+    address = first.ctypes.data
+    part = first[1:]
+    del first
+    assert aligned_empty(SHAPE, dtype).ctypes.data != address
+    del part
+    assert aligned_empty(SHAPE, dtype).ctypes.data == address
 
 
 VIEWS: dict[str, Callable[[np.ndarray], Any]] = {

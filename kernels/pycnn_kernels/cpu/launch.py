@@ -38,6 +38,9 @@ FIRST_FIELD = 16
 # infinity must flow through every kernel.
 FAST_MATH = frozenset({"contract", "reassoc", "nsz"})
 
+#: What kernels compute in.
+DTYPES = ("float32", "float64")
+
 #: What a field of an argument block can be, and its Numba type given the kernel's dtype.
 FIELD_KINDS: dict[str, Callable[[types.Type], types.Type]] = {
     "array": types.CPointer,  # the address of elements of the kernel's dtype
@@ -90,8 +93,9 @@ def _read_field(context: Any, builder: Any, block: BlockType, value: Any, name: 
 class Kernel:
     """A kernel function, compiled for each dtype on its first use and kept in the cache on disk."""
 
-    def __init__(self, body: Callable[..., None], fields: dict[str, str]):
+    def __init__(self, body: Callable[..., None], fields: dict[str, str], dtypes: tuple[str, ...] = DTYPES):
         self.name = f"{body.__module__}.{body.__qualname__}"
+        self.dtypes = dtypes
         self.__doc__ = body.__doc__
         self._body, self._fields = body, fields
         self._slots = {name: slot for slot, name in enumerate(fields, start=FIRST_FIELD)}
@@ -99,7 +103,11 @@ class Kernel:
         self._compiled: dict[str, CFunc] = {}
 
     def entry(self, dtype: str) -> int:
-        """The address of the kernel compiled for "float32" or "float64"."""
+        """The address of the kernel compiled for "float32" or "float64".
+
+        Raises:
+            ValueError: the kernel is not written for this dtype.
+        """
         address = self._entries.get(dtype)
         return self._compile(dtype) if address is None else address
 
@@ -129,6 +137,8 @@ class Kernel:
     def _compile(self, dtype: str) -> int:
         if dtype in self._entries:  # another thread was faster
             return self._entries[dtype]
+        if dtype not in self.dtypes:
+            raise ValueError(f"{self.name} can be compiled for {', '.join(self.dtypes)}; received {dtype!r}")
         block = BlockType(self.name, getattr(types, dtype), self._fields)
         numbers = self._body.__code__.co_argcount - 1  # item and worker, unless other kernels call it
         signature = types.void(block, *[types.int64] * numbers)
@@ -141,9 +151,12 @@ class Kernel:
         return compiled.address
 
 
-def kernel(**fields: str) -> Callable[[Callable[..., None]], Kernel]:
-    """Declare a kernel and the fields of its argument block, each of a kind in :data:`FIELD_KINDS`."""
-    return lambda body: Kernel(body, fields)
+def kernel(*dtypes: str, **fields: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Declare a kernel and the fields of its argument block, each of a kind in :data:`FIELD_KINDS`.
+
+    ``dtypes`` are those that it can be compiled for: all of :data:`DTYPES` unless given.
+    """
+    return lambda body: Kernel(body, fields, dtypes or DTYPES)
 
 
 def _available_cores() -> int:

@@ -25,6 +25,13 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
+from pycnn_kernels.cpu.half import (
+    Convert,
+    narrow_bfloat16,
+    narrow_float16,
+    widen_bfloat16,
+    widen_float16,
+)
 from pycnn_kernels.cpu.host import SIMD
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
@@ -687,6 +694,55 @@ def tile_store_rows(typing_context, tile, array, index, rows, lanes):
         return context.get_dummy_value()
 
     return types.void(tile, array, index, rows, lanes), generate
+
+
+@intrinsic
+def tile_load_float16(typing_context, tile, stored, index, lanes):
+    """A tile of float32 in one row, read from the bits of float16, uint16, at ``stored[index:]``."""
+    return _load_half(tile, stored, index, lanes, widen_float16)
+
+
+@intrinsic
+def tile_load_bfloat16(typing_context, tile, stored, index, lanes):
+    """A tile of float32 in one row, read from the bits of bfloat16, uint16, at ``stored[index:]``."""
+    return _load_half(tile, stored, index, lanes, widen_bfloat16)
+
+
+@intrinsic
+def tile_store_float16(typing_context, tile, stored, index, lanes):
+    """Write a tile of float32 in one row as the bits of float16, uint16, to ``stored[index:]``."""
+    return _store_half(tile, stored, index, lanes, narrow_float16)
+
+
+@intrinsic
+def tile_store_bfloat16(typing_context, tile, stored, index, lanes):
+    """Write a tile of float32 in one row as the bits of bfloat16, uint16, to ``stored[index:]``."""
+    return _store_half(tile, stored, index, lanes, narrow_bfloat16)
+
+
+def _load_half(tile: TileType, stored, index, lanes, widen: Convert):
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, edge = arguments
+        emit = _Emitter(builder, tile)
+        there = builder.gep(pointer, [start])
+        for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
+            vector = widen(context, builder, emit.load_narrow(there, j, mask))
+            accumulators = emit.set(accumulators, vector, 0, j)
+        return accumulators
+
+    return tile(tile, stored, index, lanes), generate
+
+
+def _store_half(tile: TileType, stored, index, lanes, narrow: Convert):
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, edge = arguments
+        emit = _Emitter(builder, tile)
+        there = builder.gep(pointer, [start])
+        for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
+            emit.store_narrow(narrow(context, builder, emit.get(accumulators, 0, j)), there, j, mask)
+        return context.get_dummy_value()
+
+    return types.void(tile, stored, index, lanes), generate
 
 
 @intrinsic
