@@ -6,7 +6,8 @@ is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels_last
 """
 
 from pycnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
-from pycnn.functional.conv import conv2d
+from pycnn.functional.conv import conv1d, conv2d, conv3d
+from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from pycnn.functional.dropout import dropout
 from pycnn.functional.linear import linear
 from pycnn.functional.loss import binary_cross_entropy, cross_entropy
@@ -15,7 +16,12 @@ from pycnn.functional.pool import avg_pool2d, max_pool2d
 __all__ = [
     "avg_pool2d",
     "binary_cross_entropy",
+    "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cross_entropy",
     "dropout",
     "linear",

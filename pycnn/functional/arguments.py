@@ -19,9 +19,10 @@ Pair = tuple[int, int]
 
 def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
     """Run an operation on tensors and arrays: tensors come out if any of the inputs is one, otherwise arrays."""
-    if any(isinstance(value, Tensor) for value in inputs):
-        tensors = [value if value is None or isinstance(value, Tensor) else Tensor(value) for value in inputs]
-        return function.apply(*tensors, **settings)
+    for value in inputs:
+        if isinstance(value, Tensor):
+            tensors = [each if each is None or isinstance(each, Tensor) else Tensor(each) for each in inputs]
+            return function.apply(*tensors, **settings)
     return function().compute(*inputs, **settings)
 
 
@@ -66,32 +67,50 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer; received {value!r}") from None
 
 
-def pair(name: str, value: Any, least: int = 1) -> Pair:
-    """An integer for both axes, or one for each.
+#: Forms of an argument that has a number for each of so many spatial axes.
+_FORMS = {1: "an integer", 2: "an integer or a pair of integers", 3: "an integer or three integers"}
+_FORMS_PER_SIDE = {
+    1: "((left, right),)",
+    2: "((top, bottom), (left, right))",
+    3: "((front, back), (top, bottom), (left, right))",
+}
+
+
+def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
+    """An integer for all ``rank`` axes, or one for each.
 
     Raises:
         TypeError: not integers.
-        ValueError: not one or two of them, or one below ``least``.
+        ValueError: neither one nor ``rank`` of them, or one below ``least``.
     """
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if len(values) not in (1, 2):
-        raise ValueError(f"{name} must be an integer or a pair of integers; received {value!r}")
-    first, *rest = (integer(name, v) for v in values)
-    second = rest[0] if rest else first
-    if min(first, second) < least:
+    if len(values) not in (1, rank):
+        raise ValueError(f"{name} must be {_FORMS[rank]}; received {value!r}")
+    numbers = tuple(integer(name, v) for v in values)
+    if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}; received {value!r}")
+    return numbers if len(numbers) == rank else numbers * rank
+
+
+def pair(name: str, value: Any, least: int = 1) -> Pair:
+    """An integer for both axes, or one for each; raises as :func:`per_axis`."""
+    first, second = per_axis(name, value, 2, least)
     return first, second
+
+
+def sides_per_axis(name: str, value: Any, rank: int) -> tuple[Pair, ...]:
+    """Padding as (before, after) for each of ``rank`` axes, from an integer, one for each axis, or a pair for each."""
+    if isinstance(value, tuple | list) and any(isinstance(v, tuple | list) for v in value):
+        if len(value) != rank:
+            raise ValueError(f"{name} for each side must be {_FORMS_PER_SIDE[rank]}; received {value!r}")
+        return tuple(pair(name, v, least=0) for v in value)
+    return tuple((p, p) for p in per_axis(name, value, rank, least=0))
 
 
 def per_side(name: str, value: Any) -> tuple[Pair, Pair]:
     """Padding as ((top, bottom), (left, right)) from an integer, a pair, or a pair of pairs."""
-    if isinstance(value, tuple | list) and any(isinstance(v, tuple | list) for v in value):
-        if len(value) != 2:
-            raise ValueError(f"{name} for each side must be ((top, bottom), (left, right)); received {value!r}")
-        vertical, horizontal = (pair(name, v, least=0) for v in value)
-        return vertical, horizontal
-    h, w = pair(name, value, least=0)
-    return (h, h), (w, w)
+    vertical, horizontal = sides_per_axis(name, value, 2)
+    return vertical, horizontal
 
 
 def layout(data_format: str) -> Layout:
@@ -113,21 +132,22 @@ def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
     return value
 
 
-def image_sizes(name: str, shape: tuple[int, ...], data_format: str) -> tuple[int, int, int, int]:
-    """N, C, H and W of the shape of a batch of images, or of one image.
+def array_sizes(name: str, shape: tuple[int, ...], data_format: str, rank: int) -> tuple[int, int, tuple[int, ...]]:
+    """N, C and the sizes of the ``rank`` spatial axes of the shape of a batch, or of one signal, image or volume.
 
     Raises:
-        ValueError: it has neither three nor four axes, or no pixels.
+        ValueError: it has another number of axes, or no pixels.
     """
     first = layout(data_format) == "channels_first"
-    if len(shape) not in (3, 4):
-        axes = "(N, C, H, W) or (C, H, W)" if first else "(N, H, W, C) or (H, W, C)"
-        raise ValueError(f"{name} must have the axes {axes}; received the shape {shape}")
-    N, *rest = shape if len(shape) == 4 else (1, *shape)
-    C, H, W = rest if first else (rest[2], rest[0], rest[1])
-    if H == 0 or W == 0:
+    if len(shape) not in (rank + 1, rank + 2):
+        spatial = "DHW"[3 - rank :]
+        axes = ", ".join(("C", *spatial) if first else (*spatial, "C"))
+        raise ValueError(f"{name} must have the axes (N, {axes}) or ({axes}); received the shape {shape}")
+    N, *rest = shape if len(shape) == rank + 2 else (1, *shape)
+    C, size = (rest[0], tuple(rest[1:])) if first else (rest[-1], tuple(rest[:-1]))
+    if 0 in size:
         raise ValueError(f"{name} must have at least one pixel; received the shape {shape}")
-    return N, C, H, W
+    return N, C, size
 
 
 def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, int, int]:
@@ -139,7 +159,7 @@ def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, in
     Raises:
         ValueError: it has neither three nor four axes, or no pixels.
     """
-    N, C, H, W = image_sizes(name, tuple(x.shape), data_format)
+    N, C, (H, W) = array_sizes(name, tuple(x.shape), data_format, 2)
     single = x.ndim == 3
     return (x.reshape(1, *x.shape) if single else x), single, N, C, H, W
 
