@@ -90,7 +90,7 @@ class Convolution(BiasAndActivation):
         if needs_w or needs_scale:
             dw = ConvolutionWeightGradient.apply(x, dz, **linear)
         if needs_scale:
-            # The sum of dz * (x * w) over the pixels; w is common to its products of dz and x, whose sums are dw.
+            # The sum of dz * (x * w) over the pixels: its products of dz and x are added up in dw, for each weight.
             dscale = (dw * w).sum(tuple(axis for axis in range(w.ndim) if axis != filters))
         if needs_w and factor is not None:
             dw = dw * factor

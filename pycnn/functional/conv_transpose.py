@@ -66,14 +66,16 @@ def _add_bias(y: np.ndarray, b: np.ndarray, p: ConvProblem) -> None:
     """Add b to each pixel of y (N, *p.size, C) or (N, C, *p.size), in place.
 
     The engine's input gradient has no bias. In place the sum takes no memory, and one more pass over a result that was
-    just written: 1 % of the time of 3x3 layers of 128 channels. In channels last NumPy is given rows of pixels: with
-    loops as short as the channels of a pixel it takes 2 (64 channels) to 4 times (3 channels) as long.
+    just written: 2 % of the time of a layer of 256 channels to 128. In channels last NumPy is given rows of pixels:
+    with loops as short as the channels of a pixel it takes 2 (128 channels) to 4 times (3 channels) as long.
     """
     D, H, W = p.size
     if p.layout == "channels_first":
-        y.reshape(p.N, p.C, D * H * W)[...] += b[:, None]
+        planes = y.reshape(p.N, p.C, D * H * W)
+        planes += b[:, None]
     else:
-        y.reshape(p.N * D * H, W * p.C)[...] += np.tile(b, W)
+        rows = y.reshape(p.N * D * H, W * p.C)
+        rows += np.tile(b, W)
 
 
 def _activate(y: np.ndarray, activation: Activation | None, slope: float) -> None:
