@@ -8,7 +8,7 @@ import numpy as np
 
 from pycnn.autograd import Function, unbroadcast
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, Activation, ConvProblem, WeightLayout
+from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, WeightLayout
 
 if TYPE_CHECKING:
     from pycnn.tensor import Tensor
@@ -114,7 +114,7 @@ def matrix_problem(
     dtype: np.dtype,
     weight_layout: WeightLayout = "HWIO",
     bias: bool = False,
-    activation: Activation | None = None,
+    activation: str | None = None,
 ) -> ConvProblem:
     """The product of a (rows, inner) and an (inner, columns) matrix, as a convolution of ``rows`` single pixels."""
     one = (1, 1, 1)

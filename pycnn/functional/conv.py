@@ -13,7 +13,7 @@ from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part
 from pycnn.tensor import Tensor
 from pycnn_kernels.algorithms import algorithms_for
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, Activation, ChannelsProblem, ConvProblem, Layout, Triple
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem, Layout, Triple
 
 Grads = tuple[Tensor | None, ...]
 
@@ -30,7 +30,7 @@ class BiasAndActivation(Function):
     y: np.ndarray | None
 
     def in_front_of_activation(
-        self, dy: Tensor, activation: Activation | None, slope: float, pixels: ChannelsProblem, want_bias: bool
+        self, dy: Tensor, activation: str | None, slope: float, pixels: ChannelsProblem, want_bias: bool
     ) -> tuple[Tensor, Tensor | None]:
         """dz, the gradient of what the activation was given, and that of the bias, the sum of dz over all pixels."""
         if activation == "relu":

@@ -25,7 +25,7 @@ from pycnn.functional.conv_arguments import (
 )
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, Activation, ConvProblem
+from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem
 
 
 class ConvolutionTranspose(BiasAndActivation):
@@ -38,7 +38,7 @@ class ConvolutionTranspose(BiasAndActivation):
         b: np.ndarray | None,
         *,
         problem: ConvProblem,
-        activation: Activation | None,
+        activation: str | None,
         slope: float,
         algorithm: str,
     ) -> np.ndarray:
@@ -78,7 +78,7 @@ def _add_bias(y: np.ndarray, b: np.ndarray, p: ConvProblem) -> None:
         rows += np.tile(b, W)
 
 
-def _activate(y: np.ndarray, activation: Activation | None, slope: float) -> None:
+def _activate(y: np.ndarray, activation: str | None, slope: float) -> None:
     """Apply an activation in place; NaN stays NaN."""
     if activation == "relu":
         np.maximum(y, 0, out=y)

@@ -8,7 +8,6 @@ from typing import Any
 from pycnn.elementary import matrix_problem
 from pycnn.functional.arguments import apply, floating, one_of
 from pycnn.functional.conv import Convolution
-from pycnn_kernels.problem import Activation
 
 
 def linear(
@@ -45,7 +44,7 @@ def linear(
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
     one_of("weight_format", weight_format, ("OI", "IO"))
-    fused: Activation | None = one_of("activation", activation, (None, "relu"))
+    one_of("activation", activation, (None, "relu"))
     single = w.ndim == 1
     if single:
         w = w.reshape(1, -1) if weight_format == "OI" else w.reshape(-1, 1)
@@ -66,7 +65,7 @@ def linear(
     outer = tuple(x.shape[:-1])
     problem = matrix_problem(
         math.prod(outer), C, K, x.dtype,
-        weight_layout="OIHW" if weight_format == "OI" else "HWIO", bias=b is not None, activation=fused,
+        weight_layout="OIHW" if weight_format == "OI" else "HWIO", bias=b is not None, activation=activation,
     )  # fmt: skip
     y = apply(Convolution, x.reshape(-1, C) if 0 not in outer else x.reshape(0, C), w, b, problem=problem,
               algorithm=algorithm)  # fmt: skip
