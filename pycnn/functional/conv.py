@@ -12,7 +12,7 @@ from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.algorithms import algorithms_for
-from pycnn_kernels.plan import plan_for
+from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem, Layout, Triple
 
 Grads = tuple[Tensor | None, ...]
@@ -57,6 +57,7 @@ class Convolution(BiasAndActivation):
     """``y = activation(scale * (x * w) + b + residual)`` for a :class:`~pycnn_kernels.problem.ConvProblem`.
 
     ``epilogue`` is scale and residual, None for one that the problem has not; or nothing, where it has neither.
+    ``choice`` is how to choose the algorithm, as ``plan_for`` takes it.
     """
 
     uses_numpy = False
@@ -68,16 +69,16 @@ class Convolution(BiasAndActivation):
         b: np.ndarray | None,
         *epilogue: np.ndarray | None,
         problem: ConvProblem,
-        algorithm: str = "auto",
+        **choice: Any,
     ) -> np.ndarray:
-        self.settings = {"problem": problem, "algorithm": algorithm}
-        (y,) = plan_for("conv_forward", problem, algorithm=algorithm).run(x, w, b, *epilogue)
+        self.settings = {"problem": problem, **choice}
+        (y,) = plan_for("conv_forward", problem, **choice).run(x, w, b, *epilogue)
         self.y = None if problem.activation is None else y
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        x, w, _, scale, _ = (*self.inputs, None, None)[:5]
-        needs_x, needs_w, needs_b, needs_scale, needs_residual = (*self.needs, False, False)[:5]
+        x, w, _, scale, _ = (*self.inputs, None, None, None)[:5]
+        needs_x, needs_w, needs_b, needs_scale, needs_residual = (*self.needs, False, False, False)[:5]
         p = self.settings["problem"]
         pixels = channels_problem(p.dtype, p.layout, p.N, p.K, p.output)
         dz, db = self.in_front_of_activation(dy, p.activation, p.slope, pixels, needs_b)
@@ -102,18 +103,15 @@ class ConvolutionInputGradient(Function):
 
     uses_numpy = False
 
-    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
-        self.problem, self.algorithm = problem, algorithm
-        name = gradient_algorithm("conv_input_gradient", problem, algorithm)
-        (dx,) = plan_for("conv_input_gradient", problem, algorithm=name).run(dy, w)
+    def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (dx,) = gradient_plan("conv_input_gradient", problem, **choice).run(dy, w)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
         dy, w = self.inputs
-        ddy = gradient_convolution(ddx, w, self.problem, self.algorithm) if self.needs[0] else None
-        dw = None
-        if self.needs[1]:
-            dw = ConvolutionWeightGradient.apply(ddx, dy, problem=self.problem, algorithm=self.algorithm)
+        ddy = ConvolutionGradient.apply(ddx, w, **self.settings) if self.needs[0] else None
+        dw = ConvolutionWeightGradient.apply(ddx, dy, **self.settings) if self.needs[1] else None
         return ddy, dw
 
 
@@ -122,33 +120,35 @@ class ConvolutionWeightGradient(Function):
 
     uses_numpy = False
 
-    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, algorithm: str = "auto") -> np.ndarray:
-        self.problem, self.algorithm = problem, algorithm
-        name = gradient_algorithm("conv_weight_gradient", problem, algorithm)
-        (dw,) = plan_for("conv_weight_gradient", problem, algorithm=name).run(x, dy)
+    def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (dw,) = gradient_plan("conv_weight_gradient", problem, **choice).run(x, dy)
         return dw
 
     def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
         x, dy = self.inputs
-        dx = None
-        if self.needs[0]:
-            dx = ConvolutionInputGradient.apply(dy, ddw, problem=self.problem, algorithm=self.algorithm)
-        ddy = gradient_convolution(x, ddw, self.problem, self.algorithm) if self.needs[1] else None
+        dx = ConvolutionInputGradient.apply(dy, ddw, **self.settings) if self.needs[0] else None
+        ddy = ConvolutionGradient.apply(x, ddw, **self.settings) if self.needs[1] else None
         return dx, ddy
 
 
-def gradient_convolution(x: Tensor, w: Tensor, problem: ConvProblem, algorithm: str) -> Tensor:
-    """``x * w`` as a part of a gradient."""
-    name = gradient_algorithm("conv_forward", problem, algorithm)
-    return Convolution.apply(x, w, None, problem=problem, algorithm=name)
+class ConvolutionGradient(Convolution):
+    """``x * w`` where it is a gradient: of an input gradient, or of a transposed convolution."""
+
+    def forward(  # type: ignore[override]
+        self, x: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any
+    ) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (y,) = gradient_plan("conv_forward", problem, **choice).run(x, w, None)
+        return y
 
 
-def gradient_algorithm(operation: str, problem: ConvProblem, algorithm: str) -> str:
-    """The algorithm that another operation was told to use, where this one has it too; otherwise "auto"."""
-    if algorithm == "auto":
-        return algorithm
-    names = [a.name for a in algorithms_for("cpu", operation) if a.supports(problem) is None]
-    return algorithm if algorithm in names else "auto"
+def gradient_plan(operation: str, problem: ConvProblem, algorithm: str = "auto") -> Plan:
+    """The plan by the algorithm that the operation was told to use whose gradient this is, where it has it too."""
+    if algorithm != "auto":
+        names = [a.name for a in algorithms_for("cpu", operation) if a.supports(problem) is None]
+        algorithm = algorithm if algorithm in names else "auto"
+    return plan_for(operation, problem, algorithm=algorithm)
 
 
 class ReluBiasGradient(Function):

@@ -11,10 +11,10 @@ from pycnn.functional.activation import sigmoid_of
 from pycnn.functional.arguments import apply, floating, one_of, without_batch
 from pycnn.functional.conv import (
     BiasAndActivation,
+    ConvolutionGradient,
     ConvolutionWeightGradient,
     Grads,
     channels_problem,
-    gradient_convolution,
 )
 from pycnn.functional.conv_arguments import (
     ACTIVATIONS,
@@ -40,10 +40,11 @@ class ConvolutionTranspose(BiasAndActivation):
         problem: ConvProblem,
         activation: str | None,
         slope: float,
-        algorithm: str,
+        **choice: Any,
     ) -> np.ndarray:
-        self.settings = {"problem": problem, "activation": activation, "slope": slope, "algorithm": algorithm}
-        (y,) = plan_for("conv_input_gradient", problem, algorithm=algorithm).run(x, w)
+        self.settings = {"problem": problem, "activation": activation, "slope": slope, **choice}
+        self.choice = choice
+        (y,) = plan_for("conv_input_gradient", problem, **choice).run(x, w)
         if b is not None:
             _add_bias(y, b, problem)
         _activate(y, activation, slope)
@@ -52,13 +53,13 @@ class ConvolutionTranspose(BiasAndActivation):
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         x, w, _ = self.inputs
-        p, algorithm = self.settings["problem"], self.settings["algorithm"]
+        p = self.settings["problem"]
         pixels = channels_problem(p.dtype, p.layout, p.N, p.C, p.size)
         dz, db = self.in_front_of_activation(
             dy, self.settings["activation"], self.settings["slope"], pixels, self.needs[2]
         )
-        dx = gradient_convolution(dz, w, p, algorithm) if self.needs[0] else None
-        dw = ConvolutionWeightGradient.apply(dz, x, problem=p, algorithm=algorithm) if self.needs[1] else None
+        dx = ConvolutionGradient.apply(dz, w, problem=p, **self.choice) if self.needs[0] else None
+        dw = ConvolutionWeightGradient.apply(dz, x, problem=p, **self.choice) if self.needs[1] else None
         return dx, dw, db
 
 
