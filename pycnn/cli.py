@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 import pycnn
 from pycnn.console import LiveLine, duration, has_live_terminal, print_table
-from pycnn_kernels.problem import STORAGE_DTYPES
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 BAD_INPUT = 2
@@ -177,9 +176,7 @@ def _add_explain(commands: Any) -> None:
     explain.add_argument(
         "--channels-first", action="store_true", help="--input is N,C,H,W, and the arrays lie in that order"
     )
-    explain.add_argument(
-        "--dtype", choices=("float32", "float64", *STORAGE_DTYPES), default="float32", help="(default: float32)"
-    )
+    explain.add_argument("--dtype", default="float32", help="float32, float64, float16 or bfloat16 (default: float32)")
     explain.add_argument(
         "--algorithm", default="auto", metavar="NAME", help="auto, autotune or the name of one (default: auto)"
     )

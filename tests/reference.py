@@ -208,6 +208,35 @@ def convolution_weight_gradient(
     return dw
 
 
+def transposed_convolution(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    *,
+    stride: Sequence[int],
+    padding: Sides,
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray:
+    """Each pixel of x (N, *spatial, C) adds ``x w[tap]`` for each tap, w (*kernel, K / groups, C), where that tap of
+    its window lies in y; then padding is cut off, and output_padding hung on at the end of each axis."""
+    kernel, R = w.shape[:-2], w.shape[-2]
+    axes = list(zip(x.shape[1:-1], kernel, stride, dilation))
+    y = np.zeros((x.shape[0], *((n - 1) * s + (k - 1) * d + 1 + max(s, d) for n, k, s, d in axes), R * groups))
+    for place in np.ndindex(*x.shape[1:-1]):
+        for tap in np.ndindex(*kernel):
+            at = tuple(i * s + t * d for i, t, (_, _, s, d) in zip(place, tap, axes))
+            for of_x, of_y in zip(groups_of(groups, x.shape[-1]), groups_of(groups, R * groups)):
+                y[(slice(None), *at)][:, of_y] += x[(slice(None), *place)][:, of_x] @ w[tap][:, of_x].T.astype(float)
+    kept = [
+        slice(before, (n - 1) * s + (k - 1) * d + 1 - after + extra)
+        for (n, k, s, d), (before, after), extra in zip(axes, padding, output_padding)
+    ]
+    y = y[(slice(None), *kept)]
+    return y if b is None else y + b
+
+
 def bias_gradient(dy: np.ndarray) -> np.ndarray:
     """The bias is added to every pixel of every image."""
     return dy.astype(np.float64).sum(axis=tuple(range(dy.ndim - 1)))

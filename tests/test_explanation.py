@@ -174,7 +174,7 @@ def test_errors(arguments: Any, error: type[Exception], message: str) -> None:
     ("settings", "error", "message"),
     [
         ({"algorithm": "magic"}, ValueError, "algorithm of conv_forward must be 'auto' or one of"),
-        ({"dtype": "int8"}, ValueError, "choose from 'float32', 'float64'"),
+        ({"dtype": "int8"}, ValueError, "dtype must be one of 'float32', 'float64'"),
         ({"padding_mode": "wrap"}, ValueError, "padding_mode must be one of 'zeros'"),
         ({"weight_format": "OIW"}, ValueError, "weight_format must be one of 'OIHW', 'HWIO'; received 'OIW'"),
         ({"workspace_limit": "1MB"}, TypeError, "workspace_limit must be None or a number of bytes"),
@@ -313,7 +313,7 @@ def test_help_has_examples_that_work(capsys: pytest.CaptureFixture[str]) -> None
         ("--input 8,8 --filters 4 --kernel 3", "input must have the axes (N, H, W, C) or (H, W, C)"),
         ("--input 1,8,8,6 --filters 4 --kernel 3 --groups 4", "groups must divide the channels"),
         ("--input 1,8,8,6 --filters 4 --kernel 3,3,3", "weight must have the axes"),
-        ("--input 1,8,8,6 --filters 4 --kernel 3 --dtype int8", "choose from 'float32', 'float64'"),
+        ("--input 1,8,8,6 --filters 4 --kernel 3 --dtype int8", "dtype must be one of 'float32', 'float64'"),
         ("--input 1,8,8,6 --filters 4 --kernel 3 --algorithm fft2", "algorithm of conv_forward must be 'auto' or one"),
         ("--input 1,8,8,6 --filters 4 --kernel 3 --workspace-limit 10", "within the workspace limit of 10 bytes"),
         ("--input 1,8,8,6 --filters 4 --kernel 3 --gflops 0", "gflops must be positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -35,11 +36,28 @@ def classes(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(shape).integers(0, count, shape)
 
 
-def conv_expected(x: np.ndarray, w: np.ndarray, b: Any = None, padding: Any = ((0, 0), (0, 0)), **geometry: Any) -> Any:
-    """The oracle on arrays in PyTorch's layouts."""
-    geometry = {"stride": (1, 1), "dilation": (1, 1), "padding": padding} | geometry
+def conv_expected(x: np.ndarray, w: np.ndarray, b: Any = None, **geometry: Any) -> np.ndarray:
+    """The oracle on arrays in PyTorch's layouts, of any rank."""
+    rank = x.ndim - 2
+    geometry = {"stride": (1,) * rank, "dilation": (1,) * rank, "padding": ((0, 0),) * rank} | geometry
     y = oracle.convolution(oracle.channels_last(x, "channels_first"), oracle.taps_first(w, "OIHW"), b, **geometry)
     return oracle.in_layout(y, "channels_first")
+
+
+def transposed_expected(x: np.ndarray, w: np.ndarray, b: Any = None, **geometry: Any) -> np.ndarray:
+    """The oracle on arrays in PyTorch's layouts, of any rank."""
+    rank = x.ndim - 2
+    defaults = dict.fromkeys(("stride", "dilation"), (1,) * rank)
+    defaults |= {"padding": ((0, 0),) * rank, "output_padding": (0,) * rank}
+    y = oracle.transposed_convolution(
+        oracle.channels_last(x, "channels_first"), oracle.taps_first(w, "OIHW"), b, **(defaults | geometry)
+    )
+    return oracle.in_layout(y, "channels_first")
+
+
+def in_layout(x: np.ndarray, layout: str) -> np.ndarray:
+    """From PyTorch's layout to the given one."""
+    return oracle.in_layout(oracle.channels_last(x, "channels_first"), layout)
 
 
 # Arrays in, arrays out; tensors in, tensors out.
@@ -48,6 +66,15 @@ X, W, B = normal(2, 3, 6, 5), normal(4, 3, 3, 3), normal(4)
 CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "conv2d": (F.conv2d, (X, W, B)),
     "conv2d relu": (lambda *a: F.conv2d(*a, activation="relu"), (X, W, B)),
+    "conv1d": (F.conv1d, (X[..., 0], W[..., 0], B)),
+    "conv3d": (F.conv3d, (normal(1, 2, 4, 3, 5), normal(3, 2, 2, 3, 2), B[:3])),
+    "conv_transpose1d": (F.conv_transpose1d, (X[..., 0], W[:3, ..., 0], B[:3])),
+    "conv_transpose2d": (F.conv_transpose2d, (X, W[:3], B[:3])),
+    "conv_transpose2d relu": (lambda *a: F.conv_transpose2d(*a, activation="relu"), (X, W[:3], B[:3])),
+    "conv_transpose2d leaky_relu": (lambda *a: F.conv_transpose2d(*a, activation="leaky_relu"), (X, W[:3])),
+    "conv_transpose2d tanh": (lambda *a: F.conv_transpose2d(*a, activation="tanh"), (X, W[:3])),
+    "conv_transpose2d sigmoid": (lambda *a: F.conv_transpose2d(*a, activation="sigmoid"), (X, W[:3])),
+    "conv_transpose3d": (F.conv_transpose3d, (normal(1, 2, 4, 3, 5), normal(2, 3, 2, 3, 2), B[:3])),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), (X,)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (X,)),
     "linear": (F.linear, (normal(2, 7, 5), normal(3, 5), normal(3))),
@@ -103,7 +130,7 @@ def test_byte_order_does_not_matter(name: str) -> None:
     np.testing.assert_array_equal(swapped, call(*(a.astype("<f4") for a in inputs)))
 
 
-# conv2d
+# Convolution
 
 
 @pytest.mark.parametrize(
@@ -141,13 +168,210 @@ def test_both_dialects(groups: int, activation: str | None) -> None:
     x, w, b = normal(2, 4, 6, 5), normal(6, 4 // groups, 3, 2), normal(6)
     settings = {"stride": 2, "padding": 1, "groups": groups, "activation": activation}
     first = F.conv2d(x, w, b, **settings)
-    expected = conv_expected(x, w, b, ((1, 1), (1, 1)), stride=(2, 2), groups=groups)
+    expected = conv_expected(x, w, b, padding=((1, 1), (1, 1)), stride=(2, 2), groups=groups)
     oracle.assert_close(first, np.maximum(expected, 0) if activation else expected)
     x_last, w_last = x.transpose(0, 2, 3, 1), w.transpose(2, 3, 1, 0)
     last = F.conv2d(x_last, w_last, b, **settings, data_format="channels_last", weight_format="HWIO")
     oracle.assert_close(last.transpose(0, 3, 1, 2), first)
     mixed = F.conv2d(x_last, w, b, **settings, data_format="channels_last")
     np.testing.assert_array_equal(mixed, last)
+
+
+# For each rank: the function, sizes of x, of the kernel, and an argument for each axis.
+RANKS: dict[int, tuple[Any, Any, tuple[int, ...], tuple[int, ...]]] = {
+    1: (F.conv1d, F.conv_transpose1d, (9,), (3,)),
+    2: (F.conv2d, F.conv_transpose2d, (6, 5), (2, 3)),
+    3: (F.conv3d, F.conv_transpose3d, (4, 5, 6), (2, 1, 3)),
+}
+STRIDES, DILATIONS = (2, 1, 3), (1, 2, 2)
+SIDES = ((1, 0), (0, 2), (1, 1))
+WEIGHT_FORMATS = {1: ("OIW", "WIO"), 2: ("OIHW", "HWIO"), 3: ("OIDHW", "DHWIO")}
+TRANSPOSED_WEIGHT_FORMATS = {1: ("IOW", "WOI"), 2: ("IOHW", "HWOI"), 3: ("IODHW", "DHWOI")}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("per_side", [False, True])
+@pytest.mark.parametrize("rank", RANKS)
+def test_convolutions_of_every_rank_and_format(rank: int, per_side: bool, groups: int) -> None:
+    conv, _, size, kernel = RANKS[rank]
+    x, w, b = normal(2, 4, *size), normal(6, 4 // groups, *kernel), normal(6)
+    stride, dilation, sides = STRIDES[:rank], DILATIONS[:rank], SIDES[:rank]
+    sides = sides if per_side else tuple((p, p) for _, p in sides)
+    padding = sides if per_side else tuple(p for _, p in sides)
+    expected = conv_expected(x, w, b, stride=stride, padding=sides, dilation=dilation, groups=groups)
+    for weight_format, weight_layout in zip(WEIGHT_FORMATS[rank], ("OIHW", "HWIO")):
+        for layout in ("channels_first", "channels_last"):
+            given = in_layout(x, layout)
+            weight = oracle.in_weight_layout(oracle.taps_first(w, "OIHW"), weight_layout)
+            found = conv(
+                given, weight, b, stride, padding, dilation, groups, data_format=layout, weight_format=weight_format
+            )
+            oracle.assert_close(found, in_layout(expected, layout))
+            single = conv(
+                given[0], weight, b, stride, padding, dilation, groups, data_format=layout, weight_format=weight_format
+            )
+            np.testing.assert_array_equal(single, found[0])
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_same_and_valid_in_every_rank(rank: int) -> None:
+    conv, _, size, kernel = RANKS[rank]
+    x, w = normal(2, 3, *size), normal(4, 3, *kernel)
+    around = [(k - 1) * 2 for k in kernel]
+    same = tuple((total // 2, total - total // 2) for total in around)
+    two = (2,) * rank
+    oracle.assert_close(conv(x, w, padding="same", dilation=2), conv_expected(x, w, padding=same, dilation=two))
+    oracle.assert_close(conv(x, w, padding="valid", stride=2), conv_expected(x, w, stride=two))
+
+
+# Transposed convolution
+
+TRANSPOSED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "stride": {"stride": 2},
+    "padding": {"stride": 3, "padding": 1},
+    "output padding": {"stride": 3, "output_padding": 2},
+    "output padding that padding would cut off": {"stride": 3, "padding": 1, "output_padding": 1},
+    "output padding of a dilation": {"dilation": 3, "output_padding": 2},
+    "output padding of a dilation beyond a stride": {"stride": 2, "padding": ((1, 0),), "dilation": 4,
+                                                     "output_padding": 3},
+    "padding on each side": {"stride": 2, "padding": ((0, 1),)},
+    "more padding than a window": {"padding": ((3, 1),)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", TRANSPOSED)
+@pytest.mark.parametrize("rank", RANKS)
+def test_transposed_convolutions_of_every_rank_and_format(rank: int, name: str, groups: int) -> None:
+    _, transpose, size, kernel = RANKS[rank]
+    x, w, b = normal(2, 4, *size), normal(4, 6 // groups, *kernel), normal(6)
+    given = dict(TRANSPOSED[name])
+    if isinstance(given.get("padding"), tuple):
+        given["padding"] *= rank
+    wanted: dict[str, Any] = {n: (value,) * rank for n, value in given.items() if n != "padding"}
+    sides = given.get("padding", 0)
+    wanted["padding"] = sides if isinstance(sides, tuple) else ((sides, sides),) * rank
+    expected = transposed_expected(x, w, b, **wanted, groups=groups)
+    for weight_format, weight_layout in zip(TRANSPOSED_WEIGHT_FORMATS[rank], ("OIHW", "HWIO")):
+        for layout in ("channels_first", "channels_last"):
+            image = in_layout(x, layout)
+            weight = oracle.in_weight_layout(oracle.taps_first(w, "OIHW"), weight_layout)
+            formats = {"data_format": layout, "weight_format": weight_format}
+            found = transpose(image, weight, b, **given, groups=groups, **formats)
+            oracle.assert_close(found, in_layout(expected, layout))
+            single = transpose(image[0], weight, b, **given, groups=groups, **formats)
+            np.testing.assert_array_equal(single, found[0])
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("settings", [{"stride": 3, "output_padding": 2}, {"dilation": 3, "output_padding": (2, 1)}])
+def test_where_no_window_reaches_is_the_bias(settings: dict[str, Any], data_format: str) -> None:
+    x, b = np.ones((2, 4, 3, 5)), normal(6)
+    x = in_layout(x, data_format)
+    y = F.conv_transpose2d(x, np.full((4, 6, 1, 1), np.pi), b, **settings, data_format=data_format)
+    y = oracle.channels_last(y, data_format)
+    height = 1 + 2 * settings.get("stride", 1)
+    assert y.shape[1] == height + 2
+    np.testing.assert_array_equal(y[:, height:], np.broadcast_to(b, y[:, height:].shape))
+    assert (y[:, 0, 0] != b).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize("biased", [False, True])
+def test_activations_of_transposed_convolution(activation: str, biased: bool) -> None:
+    w, b = W[:3], B[:3] if biased else None
+    y = F.conv_transpose2d(X, w, b, activation=activation, negative_slope=0.2)
+    oracle.assert_close(y, ACTIVATED[activation](transposed_expected(X, w, b)))
+
+
+ACTIVATED: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
+    None: lambda z: z,
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.2 * z),
+    "tanh": np.tanh,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "few_channels", "winograd"])
+def test_algorithm_of_a_transposed_convolution_by_name(algorithm: str) -> None:
+    """Gradients take the algorithm of that name where there is one, otherwise the one that is chosen."""
+    results = []
+    for name in (algorithm, "auto"):
+        # 12 channels are too many for few_channels in the convolution that is a gradient here.
+        x, w = Tensor(normal(2, 12, 6, 5), requires_grad=True), Tensor(normal(12, 3, 3, 3), requires_grad=True)
+        y = F.conv_transpose2d(x, w, algorithm=name)
+        (y * y).sum().backward()
+        results.append((y, x.grad, w.grad))
+    for found, expected in zip(*results):
+        oracle.assert_close(found.data, expected.data)
+
+
+# Padding with elements of the input, and all that is done to a result in the same pass
+
+NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [1, ((0, 2), (1, 0), (2, 2)), "same"], ids=str)
+@pytest.mark.parametrize("rank", RANKS)
+def test_padding_modes(rank: int, padding: Any, padding_mode: str) -> None:
+    conv, _, size, kernel = RANKS[rank]
+    x, w, b = normal(2, 4, *size), normal(6, 2, *kernel), normal(6)
+    given = padding[:rank] if isinstance(padding, tuple) else padding
+    sides = tuple(((k - 1) // 2, k - 1 - (k - 1) // 2) for k in kernel) if padding == "same" else given
+    sides = ((1, 1),) * rank if padding == 1 else sides
+    stride = 1 if padding == "same" else 2
+    expected = conv_expected(
+        np.pad(x, [(0, 0), (0, 0), *sides], mode=NUMPY_MODES[padding_mode]), w, b, stride=(stride,) * rank, groups=2
+    )
+    for layout in ("channels_first", "channels_last"):
+        image = in_layout(x, layout)
+        found = conv(image, w, b, stride, given, groups=2, padding_mode=padding_mode, data_format=layout)
+        oracle.assert_close(found, in_layout(expected, layout))
+
+
+@pytest.mark.parametrize(("padding_mode", "most"), [("reflect", (5, 4)), ("circular", (6, 5)), ("replicate", (9, 11))])
+def test_as_much_padding_as_a_mode_allows(padding_mode: str, most: tuple[int, int]) -> None:
+    sides = [(0, 0), (0, 0), *((p, p) for p in most)]
+    expected = conv_expected(np.pad(X, sides, mode=NUMPY_MODES[padding_mode]), W)
+    oracle.assert_close(F.conv2d(X, W, padding=most, padding_mode=padding_mode), expected)
+
+
+def test_no_padding_is_the_same_in_every_mode() -> None:
+    """And as fast: the problem is that of zeros, which every algorithm takes."""
+    expected = F.conv2d(X, W)
+    for padding_mode in NUMPY_MODES:
+        np.testing.assert_array_equal(F.conv2d(X, W, padding="valid", padding_mode=padding_mode), expected)
+
+
+@pytest.mark.parametrize("activation", ACTIVATED)
+@pytest.mark.parametrize("parts", ["", "scale", "residual", "bias scale", "bias residual", "bias scale residual"])
+@pytest.mark.parametrize("rank", RANKS)
+def test_epilogues(rank: int, parts: str, activation: str | None) -> None:
+    conv, _, size, kernel = RANKS[rank]
+    x, w = normal(2, 3, *size), normal(4, 3, *kernel)
+    plain = conv_expected(x, w, padding=((1, 1),) * rank)
+    per_channel = (4, *[1] * rank)
+    bias = normal(4) if "bias" in parts else None
+    scale = np.array([0.5, -2, 0, 1]) if "scale" in parts else None
+    residual = normal(*plain.shape) if "residual" in parts else None
+    z = plain if scale is None else plain * scale.reshape(per_channel)
+    z = z if bias is None else z + bias.reshape(per_channel)
+    z = z if residual is None else z + residual
+    settings = {"padding": 1, "activation": activation, "negative_slope": 0.2, "scale": scale}
+    y = conv(x, w, bias, residual=residual, **settings)
+    oracle.assert_close(y, ACTIVATED[activation](z))
+    single = conv(x[0], w, bias, residual=None if residual is None else residual[0], **settings)
+    np.testing.assert_array_equal(single, y[0])
+
+
+def test_the_gradient_of_a_scale_of_zero() -> None:
+    x, w, scale = (Tensor(a, requires_grad=True) for a in (X, W, np.array([0.0, 1, 0, 2])))
+    F.conv2d(x, w, scale=scale).sum().backward()
+    oracle.assert_close(scale.grad.data, conv_expected(X, W).sum((0, 2, 3)))
+    assert (w.grad.data[[0, 2]] == 0).all()
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
@@ -165,6 +389,11 @@ def test_one_image_without_a_batch(data_format: str) -> None:
 def test_empty_batches() -> None:
     nothing = np.zeros((0, 3, 6, 5))
     assert F.conv2d(nothing, W, B, padding=1).shape == (0, 4, 6, 5)
+    assert F.conv1d(nothing[..., 0], W[..., 0], B).shape == (0, 4, 4)
+    assert F.conv3d(nothing[..., None], W[..., None], B).shape == (0, 4, 4, 3, 1)
+    for layout in ("channels_first", "channels_last"):
+        y = F.conv_transpose2d(in_layout(nothing, layout), W[:3], B[:3], 2, activation="tanh", data_format=layout)
+        assert oracle.channels_last(y, layout).shape == (0, 13, 11, 3)
     assert F.max_pool2d(nothing, 2).shape == (0, 3, 3, 2)
     assert F.avg_pool2d(nothing, 2).shape == (0, 3, 3, 2)
     assert F.linear(np.zeros((0, 5)), normal(3, 5)).shape == (0, 3)
@@ -175,6 +404,10 @@ def test_empty_batches() -> None:
     assert x.grad is not None
     assert x.grad.shape == nothing.shape
     np.testing.assert_array_equal(w.grad.data, np.zeros(W.shape))
+    w, b = (Tensor(a[:3], requires_grad=True) for a in (W, B))
+    F.conv_transpose2d(x, w, b, activation="relu").sum().backward()
+    np.testing.assert_array_equal(w.grad.data, np.zeros((3, 3, 3, 3)))
+    np.testing.assert_array_equal(b.grad.data, np.zeros(3))
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "few_channels", "winograd"])
@@ -459,8 +692,86 @@ CONV_ERRORS = [
     ((X[:, :0], W[:, :0]), ValueError, "a convolution needs at least one channel; received 0 in and 4 out"),
     ((X, normal(4, 3, 0, 3)), ValueError, "the kernel must be at least 1 in height; received 0"),
 ]  # fmt: skip
+SIGNAL, VOLUME = X[..., 0], X[..., None]
+FILTERS = {1: W[..., 0], 3: W[..., None]}
+KEYWORDS: list[tuple[Any, tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
+    (F.conv2d, (X, W), {"padding_mode": "mirror"}, ValueError,
+     "padding_mode must be one of 'zeros', 'reflect', 'replicate', 'circular'; received 'mirror'"),
+    (F.conv2d, (X, W, None, 1, (6, 0)), {"padding_mode": "reflect"}, ValueError,
+     "padding 'reflect' must be less than the input's size, 6 in height; received (6, 6)"),
+    (F.conv2d, (X, W, None, 1, ((0, 0), (1, 5))), {"padding_mode": "reflect"}, ValueError,
+     "padding 'reflect' must be less than the input's size, 5 in width; received (1, 5)"),
+    (F.conv2d, (X, W, None, 1, (7, 0)), {"padding_mode": "circular"}, ValueError,
+     "padding 'circular' must be at most the input's size, 6 in height; received (7, 7)"),
+    (F.conv1d, (SIGNAL, FILTERS[1], None, 1, 6), {"padding_mode": "reflect"}, ValueError, "6 in width; received (6,"),
+    (F.conv2d, (X, W), {"scale": B[:3]}, ValueError,
+     "scale must have the shape (4,), one for each output channel; received (3,)"),
+    (F.conv2d, (X, W), {"scale": 2.0}, ValueError, "one for each output channel; received ()"),
+    (F.conv2d, (X, W), {"scale": B.astype("f4")}, TypeError, "scale must have the dtype of the input, float64"),
+    (F.conv2d, (X, W), {"residual": X}, ValueError,
+     "residual must have the shape of the result, (2, 4, 4, 3); received (2, 3, 6, 5)"),
+    (F.conv2d, (X, W), {"residual": normal(4, 4, 3)}, ValueError, "(2, 4, 4, 3); received (4, 4, 3)"),
+    (F.conv2d, (X[0], W), {"residual": normal(1, 4, 4, 3)}, ValueError, "(4, 4, 3); received (1, 4, 4, 3)"),
+    (F.conv2d, (X, W), {"residual": normal(2, 4, 4, 3) > 0}, TypeError, "residual must hold float16, bfloat16, float32 or float64; rec"),
+    (F.conv2d, (X, W), {"activation": "gelu"}, ValueError,
+     "activation must be one of None, 'relu', 'leaky_relu', 'tanh', 'sigmoid'; received 'gelu'"),
+    (F.conv2d, (X, W), {"negative_slope": -0.1}, ValueError, "negative_slope must be a number of at least 0; rece"),
+    (F.conv2d, (X, W), {"negative_slope": np.nan}, ValueError, "must be a number of at least 0; received nan"),
+    (F.conv2d, (X, W), {"negative_slope": True}, TypeError, "must be a number of at least 0; received True"),
+    (F.conv_transpose2d, (X, W[:3]), {"negative_slope": "1"}, TypeError, "must be a number of at least 0; received '1"),
+    (F.conv_transpose2d, (X, W[:3]), {"activation": "elu"}, ValueError, "activation must be one of None, 'relu'"),
+    (F.conv1d, (SIGNAL, FILTERS[1]), {"weight_format": "OIHW"}, ValueError,
+     "weight_format must be one of 'OIW', 'WIO'; received 'OIHW'"),
+    (F.conv3d, (VOLUME, FILTERS[3]), {"weight_format": "HWIO"}, ValueError,
+     "weight_format must be one of 'OIDHW', 'DHWIO'; received 'HWIO'"),
+    (F.conv_transpose2d, (X, W[:3]), {"weight_format": "OIHW"}, ValueError,
+     "weight_format must be one of 'IOHW', 'HWOI'; received 'OIHW'"),
+    (F.conv_transpose2d, (X, W[:3]), {"data_format": "NCHW"}, ValueError, "data_format must be 'channels_first' or"),
+    (F.conv_transpose2d, (X, W[:3]), {"algorithm": "magic"}, ValueError,
+     "algorithm of conv_input_gradient must be 'auto' or one of 'depthwise', 'few_channels'"),
+]  # fmt: skip
+TRANSPOSED_ERRORS = [
+    ((X[0, 0], W), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
+    ((X[:, :, :0], W[:3]), ValueError, "input must have at least one pixel; received the shape (2, 3, 0, 5)"),
+    ((X, W[0]), ValueError, "weight must have the axes (C, K / groups, KH, KW); received the shape (3, 3, 3)"),
+    ((X, W), ValueError, "weight must have 3 input channels, as the input has; received 4"),
+    ((X, W[:3], B), ValueError, "bias must have the shape (3,), one for each output channel; received (4,)"),
+    ((X, W[:3], B[:3], 1, 0, 0, 3, 1), ValueError, "bias must have the shape (9,), one for each output channel"),
+    ((X, W[:3], None, 0), ValueError, "stride must be at least 1; received 0"),
+    ((X, W[:3], None, 1.5), TypeError, "stride must be an integer; received 1.5"),
+    ((X, W[:3], None, 1, -1), ValueError, "padding must be at least 0; received -1"),
+    ((X, W[:3], None, 1, "same"), TypeError, "padding must be an integer; received 'same'"),
+    ((X, W[:3], None, 1, (0, 4)), ValueError, "leaves nothing of the result: it would have the size (8, -1)"),
+    ((X, W[:3], None, 2, 0, -1), ValueError, "output_padding must be at least 0; received -1"),
+    ((X, W[:3], None, 2, 0, (0, 2)), ValueError,
+     "output_padding must be less than the stride or the dilation, 2 and 1 in width; received 2"),
+    ((X, W[:3], None, 1, 0, 2, 1, 2), ValueError, "stride or the dilation, 1 and 2 in height; received 2"),
+    ((X, W[:3], None, 1, 0, 0, 2), ValueError, "groups must divide the channels, 3 in; received 2"),
+    ((X, W[:3], None, 1, 0, 0, 0), ValueError, "groups must be at least 1; received 0"),
+    ((X, W[:3], None, 1, 0, 0, 1, 0), ValueError, "dilation must be at least 1; received 0"),
+    ((X, W[:3, :0]), ValueError, "a convolution needs at least one channel; received 3 in and 0 out"),
+    ((X, normal(3, 4, 0, 3)), ValueError, "the kernel must be at least 1 in height; received 0"),
+    ((X.astype(int), W), TypeError, "input must hold float16, bfloat16, float32 or float64; received int64"),
+    ((X, W.astype("f4")), TypeError, "weight must have the dtype of the input, float64; received float32"),
+]  # fmt: skip
 ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] = [
     *((F.conv2d, *case) for case in CONV_ERRORS),
+    *((F.conv_transpose2d, *case) for case in TRANSPOSED_ERRORS),
+    *((functools.partial(f, **keywords), *case) for f, arguments, keywords, *rest in KEYWORDS
+      for case in [(arguments, *rest)]),
+    (F.conv1d, (X, FILTERS[1]), ValueError, "input must have the axes (N, C, W) or (C, W); received the shape (2, 3, "),
+    (F.conv1d, (SIGNAL, W), ValueError, "weight must have the axes (K, C / groups, KW); received the shape (4, 3,"),
+    (F.conv1d, (SIGNAL, FILTERS[1], None, (1, 1)), ValueError, "stride must be an integer; received (1, 1)"),
+    (F.conv1d, (SIGNAL, FILTERS[1], None, 1, ((1, 1), (1, 1))), ValueError,
+     "padding for each side must be ((left, right),); received ((1, 1), (1, 1))"),
+    (F.conv1d, (SIGNAL[..., :2], FILTERS[1]), ValueError, "it extends over 3 in width, the input over 2 + 0 + 0"),
+    (F.conv3d, (X[0], FILTERS[3]), ValueError, "input must have the axes (N, C, D, H, W) or (C, D, H, W); received"),
+    (F.conv3d, (VOLUME, W), ValueError, "weight must have the axes (K, C / groups, KD, KH, KW); received the shape"),
+    (F.conv3d, (VOLUME, FILTERS[3], None, (1, 1)), ValueError, "stride must be an integer or three integers; received"),
+    (F.conv3d, (VOLUME, FILTERS[3], None, 2, "same"), ValueError, "needs a stride of 1; received (2, 2, 2)"),
+    (F.conv_transpose1d, (SIGNAL, FILTERS[1][:3], None, 1, 0, (0, 0)), ValueError,
+     "output_padding must be an integer; received (0, 0)"),
+    (F.conv_transpose3d, (VOLUME, W), ValueError, "weight must have the axes (C, K / groups, KD, KH, KW); received"),
     *(
         (pool, *case)
         for pool in (F.max_pool2d, F.avg_pool2d)

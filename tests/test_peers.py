@@ -53,29 +53,147 @@ def both(value: Any) -> tuple[int, int]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-@given(st.data())
-@settings(max_examples=150)
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-def test_conv2d(data: st.DataObject) -> None:
-    draw = data.draw
+CONVOLUTIONS = ["conv1d", "conv2d", "conv3d"]
+TRANSPOSED = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+#: Sizes of axes and kernels at most, so that volumes have not many more elements than images.
+MOST = {1: (12, 5), 2: (9, 4), 3: (5, 3)}
+
+
+def per_axis(rank: int, least: int, most: int) -> st.SearchStrategy[Any]:
+    """One integer for all axes, in a tuple or not, or one for each."""
+    one = st.integers(least, most)
+    return one | st.tuples(one) | st.tuples(*[one] * rank)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, name: str) -> tuple[list[np.ndarray], list[Any]]:
+    """Arrays and the other arguments of a call, not all of which fit each other."""
+    rank = int(name[-2])
+    transposed = name in TRANSPOSED
+    most_size, most_kernel = MOST[rank]
     G = draw(st.sampled_from([1, 1, 2, 3]))
-    C, K = G * draw(st.integers(1, 6)), G * draw(st.integers(1, 12))
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride, dilation = draw(one_or_two(1, 3)), draw(one_or_two(1, 2))
-    padding = draw(one_or_two(0, 3) | st.just("valid") | (st.just("same") if stride in (1, (1, 1)) else st.nothing()))
-    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    if padding != "same":
-        sides = (0, 0) if padding == "valid" else both(padding)
-        for s, k, d, p in zip(size, kernel, both(dilation), sides):
-            assume((k - 1) * d + 1 <= s + 2 * p)
-    batch = draw(st.sampled_from([(), (1,), (3,)]))
-    arrays = [normal(*batch, C, *size), normal(K, C // G, *kernel)]
-    arrays += [normal(K)] if draw(st.booleans()) else []
+    # Channels in and out of a group, mostly such that each group has as many.
+    R, L = draw(st.integers(1, 5)), draw(st.integers(1, 8))
+    channels = (R * G, L, L * G) if transposed else (L * G, R, L * G)
+    if draw(st.integers(0, 9)) == 0:
+        channels = draw(st.tuples(*[st.integers(1, 6)] * 3))
+    size = draw(st.tuples(*[st.integers(1, most_size)] * rank))
+    kernel = draw(st.tuples(*[st.integers(1, most_kernel)] * rank))
+    batch = draw(st.sampled_from([(), (0,), (1,), (3,)]))
+    arrays = [normal(*batch, R * G, *size), normal(*channels[:2], *kernel)]
+    arrays += [normal(channels[2])] if draw(st.booleans()) else []
+    stride, dilation = draw(per_axis(rank, 1, 3)), draw(per_axis(rank, 1, 3))
+    padding = draw(per_axis(rank, 0, 3))
+    if transposed:
+        return arrays, [stride, padding, draw(st.just(0) | per_axis(rank, 0, 3)), G, dilation]
+    return arrays, [stride, draw(st.just(padding) | st.sampled_from(["same", "valid"])), dilation, G]
+
+
+@pytest.mark.parametrize("name", [*CONVOLUTIONS, *TRANSPOSED])
+@given(st.data())
+@settings(max_examples=120)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_convolutions(name: str, data: st.DataObject) -> None:
+    """What PyTorch computes, with the same gradients; what it refuses is refused."""
+    arrays, arguments = data.draw(convolutions(name))
 
     def call(functional: Any, x: Any, w: Any, b: Any = None) -> Any:
-        return functional.conv2d(x, w, b, stride, padding, dilation, G)
+        return getattr(functional, name)(x, w, b, *arguments)
 
-    compare(call, *arrays)
+    if refuses(call, *arrays):
+        with pytest.raises(ValueError):
+            call(F, *arrays)
+    else:
+        compare(call, *arrays)
+
+
+def refuses(call: Callable[..., Any], x: np.ndarray, *others: np.ndarray) -> bool:
+    """Whether PyTorch does, which for an empty batch checks less: it is asked about a batch of one."""
+    x = x if x.size else np.zeros((1, *x.shape[1:]))
+    try:
+        call(torch.nn.functional, *map(torch.tensor, (x, *others)))
+    except RuntimeError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", [*CONVOLUTIONS, *TRANSPOSED])
+def test_convolutions_are_computed_and_refused(name: str) -> None:
+    """The test above would show little if nearly everything that is drawn were refused, or nothing."""
+    accepted = []
+
+    @given(convolutions(name))
+    def count(drawn: tuple[list[np.ndarray], list[Any]]) -> None:
+        arrays, arguments = drawn
+        try:
+            getattr(F, name)(*arrays[:2], None, *arguments)
+        except ValueError:
+            accepted.append(False)
+        else:
+            accepted.append(True)
+
+    count()
+    assert 0.1 < np.mean(accepted) < 0.95
+
+
+def padded_by_pytorch(x: Any, sides: Any, mode: str) -> Any:
+    """Padding in front of the convolution, as in PyTorch's modules; sides of the last axis come first there."""
+    return torch.nn.functional.pad(x, [p for pair in reversed(sides) for p in pair], mode)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@given(st.data())
+def test_padding_modes(name: str, mode: str, data: st.DataObject) -> None:
+    """Also with more padding than a mode allows."""
+    draw, rank = data.draw, int(name[-2])
+    size = draw(st.tuples(*[st.integers(1, 5)] * rank))
+    kernel = draw(st.tuples(*[st.integers(1, 3)] * rank))
+    sides = draw(st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * rank))
+    stride, dilation, G = draw(per_axis(rank, 1, 3)), draw(per_axis(rank, 1, 2)), draw(st.sampled_from([1, 2]))
+    arrays = [normal(2, 2 * G, *size), normal(3 * G, 2, *kernel), normal(3 * G)]
+
+    def call(functional: Any, x: Any, w: Any, b: Any) -> Any:
+        convolve = getattr(functional, name)
+        if functional is F:
+            return convolve(x, w, b, stride, sides, dilation, G, padding_mode=mode)
+        return convolve(padded_by_pytorch(x, sides, mode), w, b, stride, 0, dilation, G)
+
+    if refuses(call, *arrays):
+        with pytest.raises(ValueError):
+            call(F, *arrays)
+    else:
+        compare(call, *arrays)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_epilogues(name: str, activation: str | None) -> None:
+    rank = int(name[-2])
+    x, w, b, scale = normal(2, 3, *[6] * rank), normal(4, 3, *[3] * rank), normal(4), normal(4)
+    residual = normal(2, 4, *[4] * rank)
+
+    def call(functional: Any, x: Any, w: Any, b: Any, scale: Any, residual: Any) -> Any:
+        convolve = getattr(functional, name)
+        if functional is F:
+            return convolve(x, w, b, scale=scale, residual=residual, activation=activation, negative_slope=0.1)
+        scale, b = (a.reshape(-1, *[1] * rank) for a in (scale, b))
+        z = convolve(x, w) * scale + b + residual
+        if activation == "leaky_relu":
+            return functional.leaky_relu(z, 0.1)
+        return z if activation is None else getattr(functional, activation)(z)
+
+    compare(call, x, w, b, scale, residual)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid"])
+def test_activations_of_transposed_convolution(activation: str) -> None:
+    def call(functional: Any, *inputs: Any) -> Any:
+        if functional is F:
+            return F.conv_transpose2d(*inputs, 2, activation=activation)
+        return getattr(functional, activation)(functional.conv_transpose2d(*inputs, 2))
+
+    compare(call, normal(2, 3, 5, 6), normal(3, 4, 3, 3), normal(4))
 
 
 def test_conv2d_in_single_precision() -> None:
@@ -304,6 +422,36 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     "conv2d fractional stride": lambda f, t: f.conv2d(t(X), t(W), stride=1.5),
     "conv2d mixed dtypes": lambda f, t: f.conv2d(t(X), t(W.astype(np.float32))),
     "conv2d no height": lambda f, t: f.conv2d(t(X[:, :, :0]), t(W), padding=2),
+    "conv1d rank": lambda f, t: f.conv1d(t(X), t(W[..., 0])),
+    "conv1d weight rank": lambda f, t: f.conv1d(t(X[..., 0]), t(W)),
+    "conv1d two strides": lambda f, t: f.conv1d(t(X[..., 0]), t(W[..., 0]), stride=(1, 2)),
+    "conv1d no dilation": lambda f, t: f.conv1d(t(X[..., 0]), t(W[..., 0]), dilation=()),
+    "conv1d no width": lambda f, t: f.conv1d(t(X[:, :, :0, 0]), t(W[..., 0]), padding=3),
+    "conv3d rank": lambda f, t: f.conv3d(t(X[:, 0]), t(W[..., None])),
+    "conv3d two paddings": lambda f, t: f.conv3d(t(X[..., None]), t(W[..., None]), padding=(1, 1)),
+    "conv3d no depth": lambda f, t: f.conv3d(t(X[:, :, :0, :, None]), t(W[..., None]), padding=3),
+    "conv3d mixed dtypes": lambda f, t: f.conv3d(t(X[..., None]), t(W[..., None]), t(B.astype(np.float32))),
+    "conv_transpose1d rank": lambda f, t: f.conv_transpose1d(t(X), t(W[:4, ..., 0])),
+    "conv_transpose1d no width": lambda f, t: f.conv_transpose1d(t(X[:, :, :0, 0]), t(W[:4, ..., 0])),
+    "conv_transpose2d rank": lambda f, t: f.conv_transpose2d(t(X[0, 0]), t(W[:4])),
+    "conv_transpose2d weight rank": lambda f, t: f.conv_transpose2d(t(X), t(W[:4, 0])),
+    "conv_transpose2d channels": lambda f, t: f.conv_transpose2d(t(X), t(W)),
+    "conv_transpose2d bias": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), t(B)),
+    "conv_transpose2d stride 0": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), stride=0),
+    "conv_transpose2d padding -1": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), padding=-1),
+    "conv_transpose2d all padding": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), padding=4),
+    "conv_transpose2d same": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), padding="same"),
+    "conv_transpose2d output padding": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), None, 2, 0, 2),
+    "conv_transpose2d output padding -1": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), None, 2, 0, -1),
+    "conv_transpose2d dilation 0": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), dilation=0),
+    "conv_transpose2d groups": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), groups=3),
+    "conv_transpose2d groups 0": lambda f, t: f.conv_transpose2d(t(X), t(W[:4]), groups=0),
+    "conv_transpose2d no filters": lambda f, t: f.conv_transpose2d(t(X), t(W[:4, :0])),
+    "conv_transpose2d mixed dtypes": lambda f, t: f.conv_transpose2d(t(X), t(W[:4].astype(np.float32))),
+    "conv_transpose3d rank": lambda f, t: f.conv_transpose3d(t(X[:, 0]), t(W[:4, ..., None])),
+    "conv_transpose3d two strides": lambda f, t: f.conv_transpose3d(
+        t(X[..., None]), t(W[:4, ..., None]), stride=(1, 1)
+    ),
     "max_pool2d rank": lambda f, t: f.max_pool2d(t(X[0, 0]), 2),
     "max_pool2d padding": lambda f, t: f.max_pool2d(t(X), 2, 1, 2),
     "max_pool2d stride 0": lambda f, t: f.max_pool2d(t(X), 2, 0),

@@ -37,15 +37,20 @@ class Tanh(Function):
 
 
 class Sigmoid(Function):
-    """``1 / (1 + exp(-x))``; below 0 as ``exp(x) / (1 + exp(x))``, so that nothing overflows or cancels."""
+    """``1 / (1 + exp(-x))``."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        e = np.exp(-np.abs(x))
-        return np.where(x >= 0, x.dtype.type(1), e) / (1 + e)
+        return sigmoid_of(x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         y = sigmoid(self.inputs[0])
         return (dy * y * (1 - y),)
+
+
+def sigmoid_of(x: np.ndarray) -> np.ndarray:
+    """``1 / (1 + exp(-x))``; below 0 as ``exp(x) / (1 + exp(x))``, so that nothing overflows or cancels."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, x.dtype.type(1), e) / (1 + e)
 
 
 def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:

@@ -2,52 +2,100 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from pycnn.autograd import Function
-from pycnn.functional.arguments import apply, floating, one_of, without_batch
+from pycnn.autograd import Function, is_grad_enabled
+from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem, Layout, Triple
 
 Grads = tuple[Tensor | None, ...]
 
 
-class Convolution(Function):
-    """``y = activation(x * w + b)`` for a :class:`~pycnn_kernels.problem.ConvProblem`."""
+class BiasAndActivation(Function):
+    """What functions share that end with a bias and an activation.
+
+    Attributes:
+        settings: what ``forward`` was given beside the arrays.
+        y: its result, where the gradient of the activation needs it.
+    """
+
+    settings: dict[str, Any]
+    y: np.ndarray | None
+
+    def in_front_of_activation(
+        self, dy: Tensor, activation: str | None, slope: float, pixels: ChannelsProblem, want_bias: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """dz, the gradient of what the activation was given, and that of the bias, the sum of dz over all pixels."""
+        if activation == "relu":
+            dz, db = ReluBiasGradient.apply(dy, problem=pixels, y=self.y, want_bias=want_bias)
+            return dz, db
+        dz = dy
+        if activation == "leaky_relu":
+            one, less = dy.dtype.type(1), dy.dtype.type(slope)
+            dz = dy * np.where(self.y <= 0, less, one)  # type: ignore[operator]
+        elif activation == "tanh":
+            y = self._result()
+            dz = dy * (1 - y * y)
+        elif activation == "sigmoid":
+            y = self._result()
+            dz = dy * (y * (1 - y))
+        return dz, BiasGradient.apply(dz, problem=pixels) if want_bias else None
+
+    def _result(self) -> Tensor:
+        """y; computed again, as a function of the inputs, where the gradient is to be differentiated itself."""
+        return self.apply(*self.inputs, **self.settings) if is_grad_enabled() else Tensor(self.y)
+
+
+class Convolution(BiasAndActivation):
+    """``y = activation(scale * (x * w) + b + residual)`` for a :class:`~pycnn_kernels.problem.ConvProblem`.
+
+    ``epilogue`` is scale and residual, None for one that the problem has not; or nothing, where it has neither.
+    ``choice`` is how to choose the algorithm, as ``plan_for`` takes it.
+    """
 
     uses_numpy = False
 
     def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, problem: ConvProblem, **choice: Any
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        *epilogue: np.ndarray | None,
+        problem: ConvProblem,
+        **choice: Any,
     ) -> np.ndarray:
-        self.problem, self.choice = problem, choice  # how to choose the algorithm, as plan_for takes it
-        (y,) = plan_for("conv_forward", problem, **choice).run(x, w, b)
-        self.y = y if problem.activation == "relu" else None  # the gradient needs it to know where relu cut off
+        self.settings = {"problem": problem, **choice}
+        (y,) = plan_for("conv_forward", problem, **choice).run(x, w, b, *epilogue)
+        self.y = None if problem.activation is None else y
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        x, w, b = self.inputs
-        problem = linear_part(self.problem)
-        dz, db = self._in_front_of_activation(dy, b is not None and self.needs[2])
-        settings = {"problem": problem, **self.choice}
-        dx = ConvolutionInputGradient.apply(dz, w, **settings) if self.needs[0] else None
-        dw = ConvolutionWeightGradient.apply(x, dz, **settings) if self.needs[1] else None
-        return dx, dw, db
-
-    def _in_front_of_activation(self, dy: Tensor, want_bias: bool) -> tuple[Tensor, Tensor | None]:
-        p = self.problem
-        inner = 1 if p.layout == "channels_last" else int(np.prod(p.output))
-        pixels = p.N * (int(np.prod(p.output)) if inner == 1 else 1)
-        problem = ChannelsProblem(p.dtype, pixels, p.K, inner)
-        if p.activation == "relu":
-            dz, db = ReluBiasGradient.apply(dy, problem=problem, y=self.y, want_bias=want_bias)
-            return dz, db
-        return dy, BiasGradient.apply(dy, problem=problem) if want_bias else None
+        x, w, _, scale, _ = (*self.inputs, None, None, None)[:5]
+        needs_x, needs_w, needs_b, needs_scale, needs_residual = (*self.needs, False, False, False)[:5]
+        p = self.settings["problem"]
+        pixels = channels_problem(p.dtype, p.layout, p.N, p.K, p.output)
+        dz, db = self.in_front_of_activation(dy, p.activation, p.slope, pixels, needs_b)
+        linear = self.settings | {"problem": linear_part(p)}
+        filters = 0 if p.weight_layout == "OIHW" else w.ndim - 1
+        factor = None if scale is None else scale.reshape(*(-1 if axis == filters else 1 for axis in range(w.ndim)))
+        dx = dw = dscale = None
+        if needs_x:
+            dx = ConvolutionInputGradient.apply(dz, w if factor is None else w * factor, **linear)
+        if needs_w or needs_scale:
+            dw = ConvolutionWeightGradient.apply(x, dz, **linear)
+        if needs_scale:
+            # The sum of dz * (x * w) over the pixels: its products of dz and x are added up in dw, for each weight.
+            dscale = (dw * w).sum(tuple(axis for axis in range(w.ndim) if axis != filters))
+        if needs_w and factor is not None:
+            dw = dw * factor
+        return dx, dw, db, dscale, dz if needs_residual else None
 
 
 class ConvolutionInputGradient(Function):
@@ -57,12 +105,12 @@ class ConvolutionInputGradient(Function):
 
     def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
         self.settings = {"problem": problem, **choice}
-        (dx,) = _gradient_plan("conv_input_gradient", problem, **choice).run(dy, w)
+        (dx,) = gradient_plan("conv_input_gradient", problem, **choice).run(dy, w)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
         dy, w = self.inputs
-        ddy = Convolution.apply(ddx, w, None, **self.settings) if self.needs[0] else None
+        ddy = ConvolutionGradient.apply(ddx, w, **self.settings) if self.needs[0] else None
         dw = ConvolutionWeightGradient.apply(ddx, dy, **self.settings) if self.needs[1] else None
         return ddy, dw
 
@@ -74,20 +122,31 @@ class ConvolutionWeightGradient(Function):
 
     def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
         self.settings = {"problem": problem, **choice}
-        (dw,) = _gradient_plan("conv_weight_gradient", problem, **choice).run(x, dy)
+        (dw,) = gradient_plan("conv_weight_gradient", problem, **choice).run(x, dy)
         return dw
 
     def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
         x, dy = self.inputs
         dx = ConvolutionInputGradient.apply(dy, ddw, **self.settings) if self.needs[0] else None
-        ddy = Convolution.apply(x, ddw, None, **self.settings) if self.needs[1] else None
+        ddy = ConvolutionGradient.apply(x, ddw, **self.settings) if self.needs[1] else None
         return dx, ddy
 
 
-def _gradient_plan(
+class ConvolutionGradient(Convolution):
+    """``x * w`` where it is a gradient: of an input gradient, or of a transposed convolution."""
+
+    def forward(  # type: ignore[override]
+        self, x: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any
+    ) -> np.ndarray:
+        self.settings = {"problem": problem, **choice}
+        (y,) = gradient_plan("conv_forward", problem, **choice).run(x, w, None)
+        return y
+
+
+def gradient_plan(
     operation: str, problem: ConvProblem, algorithm: str = "auto", workspace_limit: int | None = None
 ) -> Plan:
-    """The plan by the algorithm that the forward operation was told to use, where the gradient has it too."""
+    """The plan by the algorithm that the operation was told to use whose gradient this is, where it has it too."""
     if algorithm not in ("auto", "autotune"):
         names = [a.name for a in able(operation, problem, workspace_limit=workspace_limit)]
         algorithm = algorithm if algorithm in names else "auto"
@@ -134,10 +193,110 @@ class BiasGradient(Function):
         return (_over_pixels(ddb, self.problem, self.shape),)
 
 
+def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: Triple) -> ChannelsProblem:
+    """The pixels and channels of an array (N, *size, channels), or with the channels first."""
+    if layout == "channels_last":
+        return ChannelsProblem(dtype, N * math.prod(size), channels)
+    return ChannelsProblem(dtype, N, channels, math.prod(size))
+
+
 def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int, ...]) -> Tensor:
     """One value a channel, repeated for each pixel of an array of ``shape``."""
     zeros = Tensor(np.zeros((problem.pixels, problem.channels, problem.inner), problem.dtype))
     return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
+
+
+def _convolve(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    data_format: str,
+    weight_format: str,
+    activation: str | None,
+    algorithm: str,
+    padding_mode: str,
+    scale: Any,
+    residual: Any,
+    negative_slope: float,
+    workspace_limit: int | None,
+) -> Any:
+    x = floating("input", input)
+    w = floating("weight", weight, like=x)
+    b = None if bias is None else floating("bias", bias, like=x)
+    if scale is not None:
+        scale = floating("scale", scale, like=x)
+    if residual is not None:
+        residual = floating("residual", residual, like=x)
+    plain = is_plain(stride) and is_plain(padding) and is_plain(dilation) and is_plain(groups)
+    problem = (known_problem if plain and type(negative_slope) is float else problem_of)(
+        DTYPE_NAMES[x.dtype], x.shape, w.shape, None if b is None else b.shape, stride, padding, dilation, groups,
+        data_format, weight_format, activation, padding_mode, negative_slope,
+        None if scale is None else scale.shape, None if residual is None else residual.shape, rank,
+    )  # fmt: skip
+    single = x.ndim == rank + 1
+    if single:
+        x = x.reshape(1, *x.shape)
+        residual = None if residual is None else residual.reshape(1, *residual.shape)
+    epilogue = () if scale is None and residual is None else (scale, residual)
+    choice = {"algorithm": algorithm, "workspace_limit": workspace_limit}
+    return without_batch(apply(Convolution, x, w, b, *epilogue, problem=problem, **choice), single)
+
+
+def conv1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    data_format: str = "channels_first",
+    weight_format: str = "OIW",
+    activation: str | None = None,
+    algorithm: str = "auto",
+    padding_mode: str = "zeros",
+    scale: Any = None,
+    residual: Any = None,
+    negative_slope: float = 0.01,
+    workspace_limit: int | None = None,
+) -> Any:
+    """1-D convolution (cross-correlation) of signals with filters.
+
+    The output size is ``(W - F + 2P) / S + 1``, rounded down, with the kernel's extent
+    ``F = dilation * (kernel - 1) + 1``.
+
+    Args:
+        input: x (N, C, W) or (C, W); channels last (N, W, C) or (W, C). Dtypes as for :func:`conv2d`.
+        weight: w (K, C / groups, KW), or (KW, C / groups, K) for "WIO".
+        bias: b (K,) or None.
+        stride, dilation: one integer.
+        padding: one integer, ((left, right),), "valid" or "same", as for :func:`conv2d`.
+        groups, data_format, activation, algorithm, padding_mode, scale, residual, negative_slope, workspace_limit:
+            as for :func:`conv2d`.
+        weight_format: "OIW" or "WIO".
+
+    Returns:
+        y (N, K, OW), or in channels last (N, OW, K); without N if the input had none.
+
+    Raises:
+        TypeError, ValueError: as :func:`conv2d`.
+
+    Source: ``torch.nn.functional.conv1d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html
+
+    >>> import numpy as np
+    >>> conv1d(np.array([[1.0, 2.0, 4.0, 8.0]]), np.array([[[-1.0, 1.0]]]))
+    array([[1., 2., 4.]])
+    """
+    return _convolve(
+        1, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, algorithm,
+        padding_mode, scale, residual, negative_slope, workspace_limit,
+    )  # fmt: skip
 
 
 def conv2d(
@@ -153,12 +312,17 @@ def conv2d(
     weight_format: str = "OIHW",
     activation: str | None = None,
     algorithm: str = "auto",
+    padding_mode: str = "zeros",
+    scale: Any = None,
+    residual: Any = None,
+    negative_slope: float = 0.01,
     workspace_limit: int | None = None,
 ) -> Any:
     """2-D convolution (cross-correlation) of images with filters.
 
     Each output size is ``(W - F + 2P) / S + 1``, rounded down, with the kernel's extent
-    ``F = dilation * (kernel - 1) + 1``.
+    ``F = dilation * (kernel - 1) + 1``. With everything that can be done to the result in the same pass:
+    ``y = activation(scale * (x * w) + b + residual)``.
 
     Args:
         input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
@@ -166,14 +330,14 @@ def conv2d(
         weight: w (K, C / groups, KH, KW), or (KH, KW, C / groups, K) for "HWIO".
         bias: b (K,) or None.
         stride: step between windows, one integer or (vertical, horizontal).
-        padding: zeros around the input: one integer, (vertical, horizontal), ((top, bottom), (left, right)),
+        padding: pixels around the input: one integer, (vertical, horizontal), ((top, bottom), (left, right)),
             "valid" for none, or "same" for an output of the input's size (stride 1 only; an odd element of
             padding goes to the bottom and right).
         dilation: distance between the elements of the kernel.
         groups: parts into which channels are divided; each output channel sees the channels of its part.
         data_format: "channels_first" or "channels_last".
         weight_format: "OIHW" or "HWIO".
-        activation: None or "relu", applied to the result in the same pass.
+        activation: None, "relu", "leaky_relu", "tanh" or "sigmoid".
         algorithm: "auto", or an algorithm by name; :func:`pycnn.explain` lists them. "winograd", which "auto" takes
             for most 3x3 layers, rounds to about 1e-5 of the largest result in float32 and spreads a NaN over its
             tiles of 4x4 pixels; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
@@ -181,6 +345,13 @@ def conv2d(
             "autotune" times all algorithms on the first call with such shapes, and remembers the fastest (see
             :func:`pycnn.forget_timings`); so do the gradients. The fastest may be another one on another machine, and
             after measuring anew: of all choices this alone does not always give the same bits.
+        padding_mode: what the padding holds: "zeros"; "reflect", the input mirrored at its outermost pixels (less
+            padding than the input's size); "replicate", its outermost pixels; "circular", the input from its other
+            end on (at most as much padding as the input's size).
+        scale: (K,), multiplies each output channel before the bias is added, or None. Batch normalization with
+            fixed statistics is a scale and a bias.
+        residual: an array like the result, added in front of the activation, or None.
+        negative_slope: what "leaky_relu" multiplies negative results with, at least 0.
         workspace_limit: bytes of scratch memory that the algorithm may take beside its arrays, and that of each
             gradient; None for no limit.
 
@@ -189,10 +360,11 @@ def conv2d(
 
     Raises:
         TypeError: other dtypes than float16, bfloat16, float32 and float64, or different ones.
-        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1; a
-            workspace limit below what the algorithm needs, or all of them.
+        ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1, more
+            padding than the padding mode allows, an unknown name, a workspace limit below what the algorithm needs.
 
-    Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html
+    Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html;
+    the padding modes of ``torch.nn.Conv2d``.
 
     >>> import numpy as np
     >>> image = np.arange(9, dtype="float32").reshape(1, 1, 3, 3)
@@ -200,16 +372,62 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
-    one_of("activation", activation, (None, "relu"))
-    x = floating("input", input)
-    w = floating("weight", weight, like=x)
-    b = None if bias is None else floating("bias", bias, like=x)
-    geometry = (stride, padding, dilation, groups)
-    read = known_problem if all(map(is_plain, geometry)) else problem_of
-    shapes = (tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
-    problem = read(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, activation)
-    single = x.ndim == 3
-    if single:
-        x = x.reshape(1, *x.shape)
-    choice = {"algorithm": algorithm, "workspace_limit": workspace_limit}
-    return without_batch(apply(Convolution, x, w, b, problem=problem, **choice), single)
+    return _convolve(
+        2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, algorithm,
+        padding_mode, scale, residual, negative_slope, workspace_limit,
+    )  # fmt: skip
+
+
+def conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    data_format: str = "channels_first",
+    weight_format: str = "OIDHW",
+    activation: str | None = None,
+    algorithm: str = "auto",
+    padding_mode: str = "zeros",
+    scale: Any = None,
+    residual: Any = None,
+    negative_slope: float = 0.01,
+    workspace_limit: int | None = None,
+) -> Any:
+    """3-D convolution (cross-correlation) of volumes with filters.
+
+    Each output size is ``(W - F + 2P) / S + 1``, rounded down, with the kernel's extent
+    ``F = dilation * (kernel - 1) + 1``.
+
+    Args:
+        input: x (N, C, D, H, W) or (C, D, H, W); channels last (N, D, H, W, C) or (D, H, W, C). Dtypes as for
+            :func:`conv2d`.
+        weight: w (K, C / groups, KD, KH, KW), or (KD, KH, KW, C / groups, K) for "DHWIO".
+        bias: b (K,) or None.
+        stride, dilation: one integer, or one for each of depth, height and width.
+        padding: one integer, one for each axis, ((front, back), (top, bottom), (left, right)), "valid" or "same", as
+            for :func:`conv2d`.
+        groups, data_format, activation, algorithm, padding_mode, scale, residual, negative_slope, workspace_limit:
+            as for :func:`conv2d`.
+        weight_format: "OIDHW" or "DHWIO".
+
+    Returns:
+        y (N, K, OD, OH, OW), or in channels last (N, OD, OH, OW, K); without N if the input had none.
+
+    Raises:
+        TypeError, ValueError: as :func:`conv2d`.
+
+    Source: ``torch.nn.functional.conv3d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv3d.html
+
+    >>> import numpy as np
+    >>> conv3d(np.arange(8.0).reshape(1, 2, 2, 2), np.ones((1, 1, 2, 1, 1)))
+    array([[[[ 4.,  6.],
+             [ 8., 10.]]]])
+    """
+    return _convolve(
+        3, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, algorithm,
+        padding_mode, scale, residual, negative_slope, workspace_limit,
+    )  # fmt: skip

@@ -191,6 +191,9 @@ VOLUMES = [
     },
     {"size": (4, 4, 4), "kernel": 2, "stride": 2, "C": 4, "K": 6, "G": 2},
     {"size": (1, 1, 1), "kernel": 1, "C": 17, "K": 33},
+    # Images but for the padding of their depth, which has slices of y that see nothing of x.
+    {"size": (1, 5, 6), "kernel": (1, 3, 3), "padding": 1, "K": 6},
+    {"size": (1, 5, 6), "kernel": (1, 3, 2), "padding": ((1, 0), (0, 1), (0, 0)), "stride": (2, 1, 1), "K": 6},
 ]
 
 

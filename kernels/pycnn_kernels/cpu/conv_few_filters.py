@@ -206,8 +206,9 @@ def few_filters_supports(p: ConvProblem) -> str | None:
     """None for a problem that :class:`FewFiltersWeightGradient` can do, otherwise the reason why not."""
     if p.K > MOST_FILTERS or p.G > 1:
         return f"at most {MOST_FILTERS} filters in one group; received {p.K} in {p.G}"
-    if p.size[0] > 1 or p.kernel[0] > 1:
-        return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
+    if p.size[0] > 1 or p.kernel[0] > 1 or any(p.padding[0]):
+        what = f"the depth {p.size[0]}, padding {p.padding[0]} and a kernel of depth {p.kernel[0]}"
+        return f"images without depth; received {what}"
     if p.stride[1:] != (1, 1):
         return f"stride 1; received {p.stride[1:]}"
     width = p.output[2] + effective_kernel(p.kernel[2], p.dilation[2])

@@ -519,7 +519,7 @@ class WinogradWeightGradient(WeightGradient):
 
 def winograd_supports(p: ConvProblem) -> str | None:
     """None for a problem that Winograd's algorithm can do, otherwise the reason why not."""
-    if p.kernel != (1, 3, 3) or p.size[0] > 1:
+    if p.kernel != (1, 3, 3) or p.size[0] > 1 or any(p.padding[0]):
         return f"kernels of 3 x 3 on images; received {' x '.join(map(str, p.kernel[3 - p.rank :]))}"
     if p.stride != (1, 1, 1) or p.dilation != (1, 1, 1):
         return f"stride 1 and dilation 1; received {p.stride[1:]} and {p.dilation[1:]}"
