@@ -111,6 +111,9 @@ def _class(a, line, w_class, column, end):
             if end - at >= VECTORS * lanes_of(a.src):
                 _tile(a, taps_there, source, to, pixels, at, tile_shape(a.src, PIXELS, VECTORS), None)
                 at += VECTORS * lanes_of(a.src)
+            elif VECTORS > 2 and end - at >= 2 * lanes_of(a.src):
+                _tile(a, taps_there, source, to, pixels, at, tile_shape(a.src, PIXELS, 2), None)
+                at += 2 * lanes_of(a.src)
             else:
                 edge = min(end - at, lanes_of(a.src))
                 _tile(a, taps_there, source, to, pixels, at, tile_shape(a.src, PIXELS, 1), edge)

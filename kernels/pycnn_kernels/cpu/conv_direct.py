@@ -38,12 +38,14 @@ from pycnn_kernels.cpu.tile import (
     tile_load,
     tile_load_rows,
     tile_multiply_add,
+    tile_multiply_add_steps,
     tile_prefetch_rows,
     tile_relu,
     tile_shape,
     tile_store,
     tile_store_rows,
     tile_zeros,
+    vectors_of,
     with_rows,
 )
 from pycnn_kernels.problem import ConvProblem
@@ -236,8 +238,19 @@ def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels,
                 for kw in range(runs):
                     tap = d_taps[2 * kd] + h_taps[2 * kh] + w_taps[2 * kw] + first
                     b = w_start + d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + w_taps[2 * kw + 1]
-                    for r in range(tap, tap + length):
-                        acc = tile_multiply_add(acc, src, r, there, w, b, edge)
+                    end, r = tap + length, tap
+                    if vectors_of(shape) == 1:
+                        for r in range(tap, end - 3, 4):
+                            acc = tile_multiply_add_steps(acc, src, r, there, w, b, w_row, edge, 4)
+                            b += 4 * w_row
+                        r = end - length % 4
+                    elif vectors_of(shape) == 2:
+                        for r in range(tap, end - 1, 2):
+                            acc = tile_multiply_add_steps(acc, src, r, there, w, b, w_row, edge, 2)
+                            b += 2 * w_row
+                        r = end - length % 2
+                    for last in range(r, end):
+                        acc = tile_multiply_add(acc, src, last, there, w, b, edge)
                         b += w_row
         if first > 0:
             acc = tile_add(acc, tile_load_rows(tile_zeros(shape), dst, column, to, edge))
@@ -404,7 +417,7 @@ def gather_task(p: ConvProblem, forward: bool) -> Task:
     SC, TC = (p.C, p.K) if forward else (p.K, p.C)
     G, R, L = p.G, SC // p.G, TC // p.G
     blocks = column_blocks(L, p.dtype)
-    depth = _pass_depth(R, math.prod(p.kernel), p.dtype)
+    depth = _pass_depth(R, L, math.prod(p.kernel), p.dtype)
     phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
     pieces, parts = _pieces(phases, blocks * G, R * math.prod(p.kernel))
     _, KH, KW = p.kernel
@@ -470,9 +483,9 @@ def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list
 _WEIGHT_BYTES = 384 * 1024
 
 
-def _pass_depth(R: int, taps: int, dtype: str) -> int:
+def _pass_depth(R: int, L: int, taps: int, dtype: str) -> int:
     """Channels of one pass over a chunk: all of them, or equal parts whose weights take _WEIGHT_BYTES."""
-    row_bytes = BLOCK_VECTORS * SIMD.vector_bytes
+    row_bytes = min(L * item_bytes(dtype), BLOCK_VECTORS * SIMD.vector_bytes)
     passes = -(-R * taps * row_bytes // _WEIGHT_BYTES)
     return -(-R // max(passes, 1))
 

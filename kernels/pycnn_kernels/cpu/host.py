@@ -31,10 +31,10 @@ class Simd(NamedTuple):
 
 #: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
 INSTRUCTION_SETS = (
-    Simd("avx512", 64, (4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6, accumulators=24, few_vectors=2),
-    Simd("avx2", 32, (4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_vectors=1),
-    Simd("neon", 16, (4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6, accumulators=24, few_vectors=2),
-    Simd("portable", 16, (2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_vectors=1),
+    Simd("avx512", 64, (4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6, accumulators=24, few_vectors=4),
+    Simd("avx2", 32, (4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_vectors=2),
+    Simd("neon", 16, (4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6, accumulators=24, few_vectors=4),
+    Simd("portable", 16, (2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_vectors=2),
 )
 
 _REQUIRED_FEATURES = {

@@ -368,6 +368,34 @@ def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes)
     return tile(tile, a, a_index, rows, b, b_index, lanes), generate
 
 
+@intrinsic(prefer_literal=True)
+def tile_multiply_add_steps(typing_context, tile, a, a_index, rows, b, b_index, b_row, lanes, steps):
+    """Add ``steps`` (literal) outer products: ``tile[m, :] += a[a_index + s + rows[m]] * b[b_index + s * b_row:]``.
+
+    The offset of a row is read once for all of them, where a narrow tile would read it as often as it multiplies.
+    """
+    count = steps.literal_value
+
+    def generate(context, builder, signature, arguments):
+        accumulators, a_pointer, a_start, table, b_pointer, b_start, b_stride, edge, _ = arguments
+        emit = _Emitter(builder, tile)
+        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        masks = emit.masks(_none_or(edge, lanes))
+        vectors = [emit.load_vectors(emit.strided_row(b_pointer, b_start, b_stride, s), masks) for s in range(count)]
+        for m in range(tile.rows):
+            row = emit.row_pointer(a_pointer, a_start, table, m, again=True)
+            for s in range(count):
+                scalar = builder.load(builder.gep(row, [ir.Constant(INT64, s)]))
+                scalar.align = tile.dtype.bitwidth // 8
+                spread = emit.broadcast(scalar, tile.vector)
+                for j, vector in enumerate(vectors[s]):
+                    total = builder.call(fma, [spread, vector, emit.get(accumulators, m, j)])
+                    accumulators = emit.set(accumulators, total, m, j)
+        return accumulators
+
+    return tile(tile, a, a_index, rows, b, b_index, b_row, lanes, steps), generate
+
+
 @intrinsic
 def tile_multiply_rows(typing_context, tile, a, a_index, rows, b, b_index, lanes):
     """Add products lane by lane: ``tile[m, :] += a[a_index + rows[m]:] * b[b_index:]``."""
