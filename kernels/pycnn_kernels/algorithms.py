@@ -15,6 +15,7 @@ from pycnn_kernels.cpu import (
     conv_direct,
     conv_few_channels,
     conv_few_filters,
+    conv_fft,
     conv_winograd,
     elementwise,
     optimizer,
@@ -63,6 +64,7 @@ def _positions_fit(problem: Any) -> str | None:
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 _WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_FFT = "products of spectra of overlapping tiles: for large kernels"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
@@ -88,6 +90,9 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_forward,
         ),
+        Algorithm(
+            "fft", conv_fft.FftForward, _FFT, conv_fft.fft_supports,
+        ),
         Algorithm("direct", conv_direct.DirectForward, _DIRECT),
     ],
     ("cpu", "conv_input_gradient"): [
@@ -111,6 +116,9 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _WINOGRAD,
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_input_gradient,
+        ),
+        Algorithm(
+            "fft", conv_fft.FftInputGradient, _FFT, conv_fft.fft_supports,
         ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
     ],
