@@ -144,6 +144,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_weight_gradient,
         ),
+        Algorithm("fft", conv_fft.FftWeightGradient, _FFT, conv_fft.fft_supports_weight_gradient),
         Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT),
     ],
     ("cpu", "bias_activation_gradient"): [

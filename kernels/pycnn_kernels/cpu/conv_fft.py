@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from pycnn_kernels.cpu.conv_frame import Core, Forward, InputGradient, Scratch
+from pycnn_kernels.cpu.conv_direct import whole_tiles
+from pycnn_kernels.cpu.conv_frame import Core, Forward, InputGradient, Scratch, WeightGradient
 from pycnn_kernels.cpu.fft import (
     tile_complex_product,
     tile_complex_transform,
@@ -58,11 +59,8 @@ from pycnn_kernels.cpu.tile import (
 )
 from pycnn_kernels.problem import ConvProblem, effective_kernel
 
-#: Vectors in a block of columns and the rows of its tile; a last block of half the width has a tile of its own. Rows
-#: that whole tiles leave have tiles of FEW rows.
-VECTORS, ROWS = SIMD.wide_tile
-HALF, HALF_ROWS = VECTORS // 2, SIMD.tile_rows
-FEW = 2
+#: Vectors in a block of columns, rows of its tile, and rows of the tiles that take what whole ones leave.
+VECTORS, ROWS, FEW = 2, SIMD.tile_rows, 4
 
 #: The largest n.
 LARGEST = 64
@@ -192,8 +190,28 @@ _SOURCE = dict.fromkeys("SH SW pixel top left step_h step_w tiles_h tiles_w".spl
     "elements_w": "table",
 }
 _RESULTS = dict.fromkeys("TH TW L has_bias relu step_h step_w tiles_h tiles_w".split(), "int")
-_WEIGHTS_FIELDS = {"src": "array", "u": "array", "scratch": "array"} | _SOURCE | {
-    "R": "int", "L": "int", "width": "int", "blocks": "int", "u_point": "int", "scratch_size": "int",
+_WEIGHTS_FIELDS = {
+    "w": "array", "w_columns": "array", "elements_h": "table", "KW": "int", "R": "int", "L": "int",
+    "slot": "int",
+}  # fmt: skip
+_PRODUCTS_FIELDS = {
+    "v": "array", "w_columns": "array", "m": "array", "scratch": "array", "first": "int",
+    "slots": "table", "v_rows": "table", "KW": "int", "R": "int", "tiles": "int", "block_tiles": "int",
+    "depth": "int", "m_row": "int", "slot": "int", "v_point": "int", "u_point": "int", "m_point": "int",
+    "scratch_size": "int",
+}  # fmt: skip
+_GRADIENT_PRODUCTS_FIELDS = {
+    "v": "array", "e": "array", "dw_columns": "array", "scratch": "array", "first": "int",
+    "slots": "table", "KW": "int", "R": "int", "tiles": "int", "block_tiles": "int",
+    "depth": "int", "e_row": "int", "slot": "int", "v_point": "int", "e_point": "int", "m_point": "int",
+    "scratch_size": "int",
+}  # fmt: skip
+_GRADIENTS_FIELDS = {
+    "dw_columns": "array", "dw": "array", "scratch": "array", "elements_h": "table",
+    "KW": "int", "R": "int", "L": "int", "slot": "int",
+}  # fmt: skip
+_SPECTRUM_FIELDS = {"src": "array", "u": "array", "scratch": "array"} | _SOURCE | {
+    "L": "int", "u_vector": "int", "scratch_size": "int",
 }  # fmt: skip
 _TILES_FIELDS = {"src": "array", "v": "array", "scratch": "array", "first": "int"} | _SOURCE | {
     "R": "int", "tiles": "int", "chunks": "int", "chunk": "int", "depth": "int", "v_point": "int", "scratch_size": "int",
@@ -207,20 +225,40 @@ _DEPTHWISE_FIELDS = {"src": "array", "u": "array", "bias": "array", "dst": "arra
 
 
 @njit(error_model="numpy")
-def _transform_weights(a, item, worker, shape):
-    """Item: a channel r and a block of columns; ``u[block, place, r, column]`` is the spectrum of their kernels.
+def _transform_weight_columns(a, item, shape):
+    """Item: a channel r and a block of columns; the transformed columns of their kernels.
 
-    src (1, SH, SW, pixel): the kernels as an image of R x L channels. Columns beyond L are zeros.
+    w (KH, KW, R, L) to ``w_columns[block, i, kw, r, column]``, i the n places of a half-complex column. Columns beyond
+    L are zeros, and so is a last slot after kw = KW - 1. ``elements_h``: which tap is an element of the tile.
     """
     r, block = item % a.R, item // a.R
+    n, width = rows_of(shape), VECTORS * lanes_of(a.w)
+    there = local_table(LARGEST)
+    row = (a.KW + 1) * a.slot
+    to = shift(a.w_columns, block * n * row + r * width)
+    for at in range(0, width, lanes_of(a.w)):
+        column = block * width + at
+        tile_store(tile_zeros(shape), to, a.KW * a.slot + at, row, None)
+        nothing = elements_between(a.w, shift(to, a.KW * a.slot + at))
+        for kw in range(a.KW):
+            for i in range(n):
+                kh = a.elements_h[i]
+                there[i] = ((kh * a.KW + kw) * a.R + r) * a.L + column if kh >= 0 else nothing
+            g = tile_load_rows(tile_zeros(shape), a.w, 0, there, min(max(a.L - column, 0), lanes_of(a.w)))
+            tile_store(tile_real_transform(g), to, kw * a.slot + at, row, None)
+
+
+@njit(error_model="numpy")
+def _transform_spectrum(a, item, worker, shape):
+    """Item: a vector of channels; the spectrum of their kernels to ``u[vector, place, lane]``.
+
+    src (SH, SW, pixel): the kernels as an image.
+    """
     s = shift(a.scratch, worker * a.scratch_size)
-    nothing = _nothing(a, s, shape)
-    for at in range(0, a.width, lanes_of(a.src)):
-        column = block * a.width + at
-        left = min(max(a.L - column, 0), lanes_of(a.src))
-        _read_columns(a, 0, r * a.L + column, s, nothing, shape, left)
-        place = block * rows_of(shape) * rows_of(shape) * a.u_point + r * a.width + at
-        _transform_rows(s, a.u, place, a.u_point, shape)
+    channel = item * lanes_of(a.src)
+    left = min(a.L - channel, lanes_of(a.src))
+    _read_columns(a, 0, channel, s, _nothing(a, s, shape), shape, left)
+    _transform_rows(s, a.u, item * a.u_vector, lanes_of(a.src), shape)
 
 
 @njit(error_model="numpy")
@@ -237,6 +275,195 @@ def _transform_tile(a, item, worker, shape):
         else:
             _read_columns(a, a.first + t, r, s, nothing, shape, a.R - r)
         _transform_rows(s, a.v, t * a.depth + r, a.v_point, shape)
+
+
+@njit(error_model="numpy")
+def _multiply(a, item, worker, shape):
+    """Item: a block of columns and two rows of places; ``m[f, t, l] = sum over r of v[f, t, r] * u[f, r, l]``, complex.
+
+    The rows are k and n - k, real and imaginary parts, or 0 and n / 2, both half-complex. The spectrum u of the
+    weights, (2 n places, R, columns), is computed here, for the second-level cache: all of it at once would be n^2
+    numbers for each weight.
+    """
+    n = rows_of(shape)
+    k, block = item % (n // 2), item // (n // 2)
+    other = n - k if k > 0 else n // 2
+    width = VECTORS * lanes_of(a.v)
+    u = shift(a.scratch, worker * a.scratch_size)
+    u_other = shift(u, n * a.u_point)
+    row = (a.KW + 1) * a.slot
+    columns = shift(a.w_columns, (block * n + k) * row)
+    columns_other = shift(a.w_columns, (block * n + other) * row)
+    for at in range(0, a.R * width, lanes_of(a.v)):
+        g = tile_load_rows(tile_zeros(shape), columns, at, a.slots, None)
+        g_other = tile_load_rows(tile_zeros(shape), columns_other, at, a.slots, None)
+        if k > 0:
+            g, g_other = tile_complex_transform(g, g_other)
+            tile_store(g, u, at, a.u_point, None)
+            tile_store(g_other, u_other, at, a.u_point, None)
+        else:
+            tile_store(tile_real_transform(g), u, at, a.u_point, None)
+            tile_store(tile_real_transform(g_other), u_other, at, a.u_point, None)
+    v, v_other = shift(a.v, k * n * a.v_point), shift(a.v, other * n * a.v_point)
+    m, m_other = shift(a.m, k * n * a.m_point + block * width), shift(a.m, other * n * a.m_point + block * width)
+    if k > 0:
+        for j in range(n):
+            _complex_products(a, v, v_other, u, u_other, m, m_other, j, j)
+        return
+    for j in range(0, n, n // 2):
+        _real_products(a, v, u, m, j)
+        _real_products(a, v_other, u_other, m_other, j)
+    for j in range(1, n // 2):
+        _complex_products(a, v, v, u, u, m, m, j, n - j)
+        _complex_products(a, v_other, v_other, u_other, u_other, m_other, m_other, j, n - j)
+
+
+@njit(error_model="numpy")
+def _real_products(a, v, u, m, j):
+    """The products of place j of a row, for all tiles of the block."""
+    v, u, m = shift(v, j * a.v_point), shift(u, j * a.u_point), shift(m, j * a.m_point)
+    count = min(a.block_tiles, a.tiles - a.first)
+    full, few = tile_shape(a.v, ROWS, VECTORS), tile_shape(a.v, FEW, VECTORS)
+    whole = whole_tiles(count, full, few)
+    _add_products(a, v, v, u, u, m, 0, whole, 0, full)
+    _add_products(a, v, v, u, u, m, whole, count, 0, few)
+
+
+@njit(error_model="numpy")
+def _complex_products(a, v_re, v_im, u_re, u_im, m_re, m_im, re, im):
+    """The products whose real parts are places ``re`` of the given rows, their imaginary parts places ``im``."""
+    v_re, u_re, m_re = shift(v_re, re * a.v_point), shift(u_re, re * a.u_point), shift(m_re, re * a.m_point)
+    v_im, u_im, m_im = shift(v_im, im * a.v_point), shift(u_im, im * a.u_point), shift(m_im, im * a.m_point)
+    count = min(a.block_tiles, a.tiles - a.first)
+    full, few = tile_shape(a.v, ROWS, VECTORS), tile_shape(a.v, FEW, VECTORS)
+    whole = whole_tiles(count, full, few)
+    _add_products(a, v_re, v_im, u_re, u_im, m_re, 0, whole, -1, full)
+    _add_products(a, v_re, v_im, u_re, u_im, m_re, whole, count, -1, few)
+    _add_products(a, v_re, v_im, u_im, u_re, m_im, 0, whole, 1, full)
+    _add_products(a, v_re, v_im, u_im, u_re, m_im, whole, count, 1, few)
+
+
+@njit(error_model="numpy")
+def _add_products(a, v, v_2, u, u_2, m, first, last, sign, shape):
+    """``m[t, l] = sum over r of v[t, r] * u[r, l] + sign * v_2[t, r] * u_2[r, l]``; the last rows may be of no tile."""
+    depth, rows, m_row, R = a.depth, a.v_rows, a.m_row, a.R
+    width = VECTORS * lanes_of(a.v)
+    for t in range(first, last, rows_of(shape)):
+        acc = tile_zeros(shape)
+        for r in range(R):
+            acc = tile_multiply_add(acc, v, t * depth + r, rows, u, r * width, None)
+        if sign > 0:
+            for r in range(R):
+                acc = tile_multiply_add(acc, v_2, t * depth + r, rows, u_2, r * width, None)
+        elif sign < 0:
+            for r in range(R):
+                acc = tile_multiply_subtract(acc, v_2, t * depth + r, rows, u_2, r * width, None)
+        tile_store(acc, m, t * m_row, m_row, None)
+
+
+@njit(error_model="numpy")
+def _multiply_gradients(a, item, worker, shape):
+    """Item: a block of columns and two rows of places, as in :func:`_multiply`; the products of v and e, summed.
+
+    v (places, tiles, R) of x, e (places, tiles, L) of dy. The sums m[f, r, l] over the tiles of the block, transformed
+    back along the rows, are added to ``dw_columns[block, i, kw, r, column]``, i the n places of a half-complex column.
+    """
+    n = rows_of(shape)
+    k, block = item % (n // 2), item // (n // 2)
+    other = n - k if k > 0 else n // 2
+    width = VECTORS * lanes_of(a.v)
+    m = shift(a.scratch, worker * a.scratch_size)
+    m_other = shift(m, n * a.m_point)
+    v, v_other = shift(a.v, k * n * a.v_point), shift(a.v, other * n * a.v_point)
+    e, e_other = shift(a.e, k * n * a.e_point + block * width), shift(a.e, other * n * a.e_point + block * width)
+    if k > 0:
+        for j in range(n):
+            _complex_sums(a, v, v_other, e, e_other, m, m_other, j, j)
+    else:
+        for j in range(0, n, n // 2):
+            _real_sums(a, v, e, m, j)
+            _real_sums(a, v_other, e_other, m_other, j)
+        for j in range(1, n // 2):
+            _complex_sums(a, v, v, e, e, m, m, j, n - j)
+            _complex_sums(a, v_other, v_other, e_other, e_other, m_other, m_other, j, n - j)
+    row = (a.KW + 1) * a.slot
+    columns = shift(a.dw_columns, (block * n + k) * row)
+    columns_other = shift(a.dw_columns, (block * n + other) * row)
+    for at in range(0, a.R * width, lanes_of(a.v)):
+        g = tile_load(tile_zeros(shape), m, at, a.m_point, None)
+        g_other = tile_load(tile_zeros(shape), m_other, at, a.m_point, None)
+        if k > 0:
+            g_other, g = tile_complex_transform(g_other, g)
+            _add_columns(a, g, columns, at)
+            _add_columns(a, g_other, columns_other, at)
+        else:
+            _add_columns(a, tile_real_inverse(g), columns, at)
+            _add_columns(a, tile_real_inverse(g_other), columns_other, at)
+
+
+@njit(error_model="numpy")
+def _add_columns(a, tile, columns, at):
+    """Add a row's results to the columns; those of no tap to the slot after the last one."""
+    if a.first > 0:
+        tile = tile_add(tile, tile_load_rows(tile, columns, at, a.slots, None))
+    tile_store_rows(tile, columns, at, a.slots, None)
+
+
+@njit(error_model="numpy")
+def _real_sums(a, v, e, m, j):
+    """The sums of place j of a row."""
+    v, e, m = shift(v, j * a.v_point), shift(e, j * a.e_point), shift(m, j * a.m_point)
+    _add_tiles(a, v, v, e, e, m, 0)
+
+
+@njit(error_model="numpy")
+def _complex_sums(a, v_re, v_im, e_re, e_im, m_re, m_im, re, im):
+    """The sums whose real parts are places ``re`` of the given rows, their imaginary parts places ``im``."""
+    v_re, e_re, m_re = shift(v_re, re * a.v_point), shift(e_re, re * a.e_point), shift(m_re, re * a.m_point)
+    v_im, e_im, m_im = shift(v_im, im * a.v_point), shift(e_im, im * a.e_point), shift(m_im, im * a.m_point)
+    _add_tiles(a, v_re, v_im, e_re, e_im, m_re, -1)
+    _add_tiles(a, v_re, v_im, e_im, e_re, m_im, 1)
+
+
+@njit(error_model="numpy")
+def _add_tiles(a, v, v_2, e, e_2, m, sign):
+    """``m[r, l] = sum over tiles of v[t, r] * e[t, l] + sign * v_2[t, r] * e_2[t, l]``; last rows may be of no channel."""
+    depth, e_row, width = a.depth, a.e_row, VECTORS * lanes_of(a.v)
+    count = min(a.block_tiles, a.tiles - a.first)
+    for r in range(0, a.R, ROWS):
+        acc = tile_zeros(tile_shape(a.v, ROWS, VECTORS))
+        for t in range(count):
+            acc = tile_multiply_add(acc, v, t * depth + r, None, e, t * e_row, None)
+        if sign > 0:
+            for t in range(count):
+                acc = tile_multiply_add(acc, v_2, t * depth + r, None, e_2, t * e_row, None)
+        elif sign < 0:
+            for t in range(count):
+                acc = tile_multiply_subtract(acc, v_2, t * depth + r, None, e_2, t * e_row, None)
+        tile_store(acc, m, r * width, width, None)
+
+
+@njit(error_model="numpy")
+def _write_gradients(a, item, worker, shape):
+    """Item: a channel r and a block of columns; dw (KH, KW, R, L), from the columns' spectra.
+
+    ``elements_h``: which tap is an element of the tile.
+    """
+    r, block = item % a.R, item // a.R
+    n, width = rows_of(shape), VECTORS * lanes_of(a.dw)
+    to = local_table(LARGEST)
+    nowhere = elements_between(a.dw, shift(a.scratch, worker * lanes_of(a.dw)))
+    row = (a.KW + 1) * a.slot
+    columns = shift(a.dw_columns, block * n * row + r * width)
+    for at in range(0, width, lanes_of(a.dw)):
+        column = block * width + at
+        for kw in range(a.KW):
+            for i in range(n):
+                kh = a.elements_h[i]
+                to[i] = ((kh * a.KW + kw) * a.R + r) * a.L + column if kh >= 0 else nowhere
+            g = tile_load(tile_zeros(shape), columns, kw * a.slot + at, row, None)
+            g = tile_scale(tile_real_inverse(g), 1 / (n * n))
+            tile_store_rows(g, a.dw, 0, to, min(max(a.L - column, 0), lanes_of(a.dw)))
 
 
 @njit(error_model="numpy")
@@ -275,20 +502,14 @@ def _convolve_depthwise(a, item, worker, shape):
 
 @kernel(**_WEIGHTS_FIELDS)
 def fft_weights_16_kernel(a, item, worker):
-    """:func:`_transform_weights` with n = 16."""
-    _transform_weights(a, item, worker, tile_shape(a.src, 16, 1))
+    """:func:`_transform_weight_columns` with n = 16."""
+    _transform_weight_columns(a, item, tile_shape(a.w, 16, 1))
 
 
 @kernel(**_WEIGHTS_FIELDS)
 def fft_weights_32_kernel(a, item, worker):
-    """:func:`_transform_weights` with n = 32."""
-    _transform_weights(a, item, worker, tile_shape(a.src, 32, 1))
-
-
-@kernel(**_WEIGHTS_FIELDS)
-def fft_weights_64_kernel(a, item, worker):
-    """:func:`_transform_weights` with n = 64."""
-    _transform_weights(a, item, worker, tile_shape(a.src, 64, 1))
+    """:func:`_transform_weight_columns` with n = 32."""
+    _transform_weight_columns(a, item, tile_shape(a.w, 32, 1))
 
 
 @kernel(**_TILES_FIELDS)
@@ -303,10 +524,16 @@ def fft_tiles_32_kernel(a, item, worker):
     _transform_tile(a, item, worker, tile_shape(a.src, 32, 1))
 
 
-@kernel(**_TILES_FIELDS)
-def fft_tiles_64_kernel(a, item, worker):
-    """:func:`_transform_tile` with n = 64."""
-    _transform_tile(a, item, worker, tile_shape(a.src, 64, 1))
+@kernel(**_PRODUCTS_FIELDS)
+def fft_products_16_kernel(a, item, worker):
+    """:func:`_multiply` with n = 16."""
+    _multiply(a, item, worker, tile_shape(a.v, 16, 1))
+
+
+@kernel(**_PRODUCTS_FIELDS)
+def fft_products_32_kernel(a, item, worker):
+    """:func:`_multiply` with n = 32."""
+    _multiply(a, item, worker, tile_shape(a.v, 32, 1))
 
 
 @kernel(**_RESULTS_FIELDS)
@@ -321,10 +548,22 @@ def fft_results_32_kernel(a, item, worker):
     _write_tile(a, item, worker, tile_shape(a.m, 32, 1))
 
 
-@kernel(**_RESULTS_FIELDS)
-def fft_results_64_kernel(a, item, worker):
-    """:func:`_write_tile` with n = 64."""
-    _write_tile(a, item, worker, tile_shape(a.m, 64, 1))
+@kernel(**_SPECTRUM_FIELDS)
+def fft_spectrum_16_kernel(a, item, worker):
+    """:func:`_transform_spectrum` with n = 16."""
+    _transform_spectrum(a, item, worker, tile_shape(a.src, 16, 1))
+
+
+@kernel(**_SPECTRUM_FIELDS)
+def fft_spectrum_32_kernel(a, item, worker):
+    """:func:`_transform_spectrum` with n = 32."""
+    _transform_spectrum(a, item, worker, tile_shape(a.src, 32, 1))
+
+
+@kernel(**_SPECTRUM_FIELDS)
+def fft_spectrum_64_kernel(a, item, worker):
+    """:func:`_transform_spectrum` with n = 64."""
+    _transform_spectrum(a, item, worker, tile_shape(a.src, 64, 1))
 
 
 @kernel(**_DEPTHWISE_FIELDS)
@@ -345,74 +584,42 @@ def fft_depthwise_64_kernel(a, item, worker):
     _convolve_depthwise(a, item, worker, tile_shape(a.src, 64, 1))
 
 
+@kernel(**_GRADIENT_PRODUCTS_FIELDS)
+def fft_gradient_products_16_kernel(a, item, worker):
+    """:func:`_multiply_gradients` with n = 16."""
+    _multiply_gradients(a, item, worker, tile_shape(a.v, 16, 1))
+
+
+@kernel(**_GRADIENT_PRODUCTS_FIELDS)
+def fft_gradient_products_32_kernel(a, item, worker):
+    """:func:`_multiply_gradients` with n = 32."""
+    _multiply_gradients(a, item, worker, tile_shape(a.v, 32, 1))
+
+
+@kernel(**_GRADIENTS_FIELDS)
+def fft_gradients_16_kernel(a, item, worker):
+    """:func:`_write_gradients` with n = 16."""
+    _write_gradients(a, item, worker, tile_shape(a.dw, 16, 1))
+
+
+@kernel(**_GRADIENTS_FIELDS)
+def fft_gradients_32_kernel(a, item, worker):
+    """:func:`_write_gradients` with n = 32."""
+    _write_gradients(a, item, worker, tile_shape(a.dw, 32, 1))
+
+
 #: The kernels for each n.
-_WEIGHTS = {16: fft_weights_16_kernel, 32: fft_weights_32_kernel, 64: fft_weights_64_kernel}
-_TILES = {16: fft_tiles_16_kernel, 32: fft_tiles_32_kernel, 64: fft_tiles_64_kernel}
-_WRITE = {16: fft_results_16_kernel, 32: fft_results_32_kernel, 64: fft_results_64_kernel}
+_WEIGHTS = {16: fft_weights_16_kernel, 32: fft_weights_32_kernel}
+_TILES = {16: fft_tiles_16_kernel, 32: fft_tiles_32_kernel}
+_PRODUCTS = {16: fft_products_16_kernel, 32: fft_products_32_kernel}
+_RESULTS_OF = {16: fft_results_16_kernel, 32: fft_results_32_kernel}
+_GRADIENT_PRODUCTS = {16: fft_gradient_products_16_kernel, 32: fft_gradient_products_32_kernel}
+_GRADIENTS = {16: fft_gradients_16_kernel, 32: fft_gradients_32_kernel}
+_SPECTRUM = {16: fft_spectrum_16_kernel, 32: fft_spectrum_32_kernel, 64: fft_spectrum_64_kernel}
 _DEPTHWISE = {16: fft_depthwise_16_kernel, 32: fft_depthwise_32_kernel, 64: fft_depthwise_64_kernel}
-
-
-@kernel(
-    v="array", u="array", m="array", first="int", frequencies="table", v_rows="table",
-    tiles="int", block_tiles="int", R="int", L="int", depth="int", m_row="int", spectra="int", frequency_chunk="int",
-    count="int", places="int", v_point="int", u_point="int", m_point="int", chunks="int",
-)  # fmt: skip
-def fft_products_kernel(a, item, worker):
-    """``m[f, t, l] = sum over r of v[f, t, r] * u[f, r, l]``, complex, for some frequencies and a block of columns.
-
-    ``frequencies`` holds the places of real and imaginary parts, -1 where there is no imaginary part. Bits repeat: a
-    sum is computed by one piece.
-    """
-    chunk, block = item % a.chunks, item // a.chunks
-    count = min(a.block_tiles, a.tiles - a.first)
-    column = block * VECTORS * lanes_of(a.v)
-    u, m = shift(a.u, block * a.places * a.u_point), shift(a.m, column)
-    for f in range(chunk * a.frequency_chunk, min((chunk + 1) * a.frequency_chunk, a.spectra)):
-        if a.L - column > HALF * lanes_of(a.v):
-            whole = count - count % ROWS
-            _products(a, f, u, m, 0, whole, tile_shape(a.v, ROWS, VECTORS))
-            _products(a, f, u, m, whole, count, tile_shape(a.v, FEW, VECTORS))
-        else:
-            whole = count - count % HALF_ROWS
-            _products(a, f, u, m, 0, whole, tile_shape(a.v, HALF_ROWS, HALF))
-            _products(a, f, u, m, whole, count, tile_shape(a.v, FEW, HALF))
-
-
-@njit(error_model="numpy")
-def _products(a, f, u, m, first, last, shape):
-    """The products of one frequency for tiles from ``first`` to ``last``; the last rows may be of no tile."""
-    depth, rows, m_row = a.depth, a.v_rows, a.m_row
-    width = VECTORS * lanes_of(a.v)
-    real, imaginary = a.frequencies[2 * f], a.frequencies[2 * f + 1]
-    v_re, u_re, m_re = shift(a.v, real * a.v_point), shift(u, real * a.u_point), shift(m, real * a.m_point)
-    if imaginary < 0:
-        for t in range(first, last, rows_of(shape)):
-            acc = tile_zeros(shape)
-            for r in range(a.R):
-                acc = tile_multiply_add(acc, v_re, t * depth + r, rows, u_re, r * width, None)
-            tile_store(acc, m_re, t * m_row, m_row, None)
-        return
-    v_im, u_im = shift(a.v, imaginary * a.v_point), shift(u, imaginary * a.u_point)
-    m_im = shift(m, imaginary * a.m_point)
-    for t in range(first, last, rows_of(shape)):
-        acc = tile_zeros(shape)
-        for r in range(a.R):
-            acc = tile_multiply_add(acc, v_re, t * depth + r, rows, u_re, r * width, None)
-        for r in range(a.R):
-            acc = tile_multiply_subtract(acc, v_im, t * depth + r, rows, u_im, r * width, None)
-        tile_store(acc, m_re, t * m_row, m_row, None)
-        acc = tile_zeros(shape)
-        for r in range(a.R):
-            acc = tile_multiply_add(acc, v_re, t * depth + r, rows, u_im, r * width, None)
-        for r in range(a.R):
-            acc = tile_multiply_add(acc, v_im, t * depth + r, rows, u_re, r * width, None)
-        tile_store(acc, m_im, t * m_row, m_row, None)
-
 
 #: Bytes of spectra of one block of tiles and of its products.
 _BLOCK_BYTES = 8 * 1024 * 1024
-#: Real numbers of the spectra of the weights that one piece of the products reads, at most about.
-_PIECE_WEIGHTS = 64 * 1024
 #: Pieces of work at least, for the threads to share.
 _PIECES = 8
 
@@ -448,20 +655,16 @@ class _Tiling:
             "elements_h": np.arange(self.n), "elements_w": np.arange(self.n),
         }  # fmt: skip
 
-    def weights(self, p: ConvProblem, channels: int) -> dict[str, Any]:
-        """The fields of a kernel that reads the weights, an image of so many channels, as one tile.
+    def gradient(self, channels: int) -> dict[str, Any]:
+        """The fields of a kernel that reads the same tiles of results: each its own results, in reverse modulo n.
 
-        The tap at distance d from the first is element -d modulo n: the spectrum is conjugate, and a product with it
-        is a correlation.
+        Then dw, a correlation of both tiles, is a product of the spectra.
         """
-        elements = []
-        for taps, dilation in zip(p.kernel[1:], p.dilation[1:]):
-            of_axis = np.full(self.n, NOTHING)
-            of_axis[-dilation * np.arange(taps) % self.n] = np.arange(taps)
-            elements.append(of_axis)
-        return {
-            "SH": p.kernel[1], "SW": p.kernel[2], "pixel": channels, "top": 0, "left": 0,
-            "step_h": 1, "step_w": 1, "tiles_h": 1, "tiles_w": 1, "elements_h": elements[0], "elements_w": elements[1],
+        elements = -np.arange(self.n) % self.n
+        return self.source(channels) | {
+            "SH": self.TH, "SW": self.TW, "top": 0, "left": 0,
+            "elements_h": np.where(elements < self.step_h, elements, NOTHING),
+            "elements_w": np.where(elements < self.step_w, elements, NOTHING),
         }  # fmt: skip
 
     def results(self, p: ConvProblem, forward: bool, L: int) -> dict[str, Any]:
@@ -478,17 +681,27 @@ def _extents(p: ConvProblem) -> list[int]:
     return [effective_kernel(taps, dilation) for taps, dilation in zip(p.kernel[1:], p.dilation[1:])]
 
 
+def _taps_of(n: int, taps: int, dilation: int) -> np.ndarray:
+    """Which tap is each element of a tile, along one axis; NOTHING where none is.
+
+    The tap at distance d from the first is element -d modulo n: so the spectrum is the conjugate one, and a product
+    with it is a correlation.
+    """
+    found = np.full(n, NOTHING)
+    found[-dilation * np.arange(taps) % n] = np.arange(taps)
+    return found
+
+
+def _block_tiles(p: ConvProblem, tiling: _Tiling, each: int) -> int:
+    """How many tiles are transformed before their products are taken, with ``each`` elements for one place of a tile."""
+    wanted = _BLOCK_BYTES // max(tiling.n * tiling.n * each * item_bytes(p.dtype), 1)
+    blocks = max(round(tiling.tiles / max(wanted, ROWS)), 1)
+    return max(-(-tiling.tiles // blocks), 1)
+
+
 def _square(n: int, lane_count: int) -> int:
     """Elements of the square in which a tile is transformed, and a vector behind it."""
     return (n * (n + 1) + 1) * lane_count
-
-
-def _frequencies(n: int) -> np.ndarray:
-    """The places of the real and the imaginary part of each frequency, -1 for none."""
-    found = [(k * n + j, (n - k) * n + j) for k in range(1, n // 2) for j in range(n)]
-    for k in (0, n // 2):
-        found += [(k * n + j, k * n + n - j if 0 < j < n // 2 else -1) for j in range(n // 2 + 1)]
-    return np.array(found, np.int64)
 
 
 class _DenseFft:
@@ -504,19 +717,20 @@ class _DenseFft:
         width = VECTORS * lane_count
         blocks = -(-L // width)
         depth, m_row = -(-R // lane_count) * lane_count, blocks * width
-        wanted = _BLOCK_BYTES // (places * (depth + m_row) * item_bytes(p.dtype))
         self._tiles = tiling.tiles
-        tile_blocks = max(round(tiling.tiles / max(wanted, 2 * ROWS)), 1)
-        self._block_tiles = block_tiles = max(-(-tiling.tiles // tile_blocks), 1)
-        rows = -(-block_tiles // FEW) * FEW
+        self._block_tiles = block_tiles = _block_tiles(p, tiling, depth + m_row)
+        rows = block_tiles + ROWS  # the last tile of rows hangs over
         # One more cache line between places than they take: distances of a power of two would share cache sets.
         v_point, m_point, u_point = rows * depth + line, rows * m_row + line, R * width + line
+        KW = p.kernel[2]
+        taps = _taps_of(n, KW, p.dilation[2])
         square = _square(n, lane_count)
         self._v_at, self._m_at = scratch.reserve(places * v_point), scratch.reserve(places * m_point)
-        self._u_at, self._scratch_at = scratch.reserve(blocks * places * u_point), scratch.reserve(most_threads() * square)
+        self._columns_at = scratch.reserve(blocks * n * (KW + 1) * u_point)
+        self._scratch_at = scratch.reserve(most_threads() * max(square, 2 * n * u_point))
         self._transform_weights = Task(
-            _WEIGHTS[n], p.dtype, R * blocks, "src u scratch",
-            R=R, L=L, width=width, blocks=blocks, u_point=u_point, scratch_size=square, **tiling.weights(p, R * L),
+            _WEIGHTS[n], p.dtype, R * blocks, "w w_columns",
+            R=R, L=L, KW=KW, slot=u_point, elements_h=_taps_of(n, p.kernel[1], p.dilation[1]),
         )  # fmt: skip
         chunks = min(-(-_PIECES // block_tiles), depth // lane_count)
         chunk = -(-(depth // lane_count) // max(chunks, 1)) * lane_count
@@ -526,28 +740,73 @@ class _DenseFft:
             R=R, tiles=tiling.tiles, chunks=chunks, chunk=chunk, depth=depth, v_point=v_point, scratch_size=square,
             **tiling.source(R),
         )  # fmt: skip
-        frequencies = _frequencies(n)
-        frequency_chunk = max(min(_PIECE_WEIGHTS // (2 * max(R, 1) * width), len(frequencies) // _PIECES), 1)
-        frequency_chunks = -(-len(frequencies) // frequency_chunk)
         self._multiply = Task(
-            fft_products_kernel, p.dtype, frequency_chunks * blocks, "v u m first",
-            frequencies=frequencies, spectra=len(frequencies), frequency_chunk=frequency_chunk, chunks=frequency_chunks,
-            v_rows=np.arange(max(ROWS, HALF_ROWS)) * depth, tiles=tiling.tiles, block_tiles=block_tiles,
-            R=R, L=L, depth=depth, m_row=m_row, places=places, v_point=v_point, u_point=u_point, m_point=m_point,
+            _PRODUCTS[n], p.dtype, n // 2 * blocks, "v w_columns m scratch first",
+            slots=np.where(taps == NOTHING, KW, taps) * u_point, v_rows=np.arange(max(ROWS, FEW)) * depth,
+            KW=KW, R=R, tiles=tiling.tiles, block_tiles=block_tiles, depth=depth, m_row=m_row,
+            slot=u_point, v_point=v_point, u_point=u_point, m_point=m_point, scratch_size=2 * n * u_point,
         )  # fmt: skip
         self._write = Task(
-            _WRITE[n], p.dtype, block_tiles * vectors, "m bias dst scratch first",
+            _RESULTS_OF[n], p.dtype, block_tiles * vectors, "m bias dst scratch first",
             tiles=tiling.tiles, vectors=vectors, m_row=m_row, m_point=m_point, scratch_size=square,
             **tiling.results(p, forward, L),
         )  # fmt: skip
 
     def run(self, base: int, src: int, w: int, bias: int, dst: int) -> None:
-        u, v, m, scratch = (base + at for at in (self._u_at, self._v_at, self._m_at, self._scratch_at))
-        self._transform_weights.run(w, u, scratch)
+        columns, v, m, scratch = (base + at for at in (self._columns_at, self._v_at, self._m_at, self._scratch_at))
+        self._transform_weights.run(w, columns)
         for first in range(0, self._tiles, self._block_tiles):
             self._transform_tiles.run(src, v, scratch, first)
-            self._multiply.run(v, u, m, first)
+            self._multiply.run(v, columns, m, scratch, first)
             self._write.run(m, bias, dst, scratch, first)
+
+
+class _DenseGradientFft:
+    """The core of the weight gradient of a dense layer."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        R, L, KW, n = p.C, p.K, p.kernel[2], _dense_n(p, True)
+        tiling = _Tiling(p, True, n)
+        lane_count, places, line = lanes(p.dtype), n * n, 64 // item_bytes(p.dtype)
+        width = VECTORS * lane_count
+        blocks = -(-L // width)
+        depth, e_row = -(-R // lane_count) * lane_count, blocks * width
+        self._tiles, self._block_tiles = tiling.tiles, _block_tiles(p, tiling, depth + e_row)
+        v_point, e_point = self._block_tiles * depth + ROWS + line, self._block_tiles * e_row + line
+        slot, square = R * width + line, _square(n, lane_count)
+        m_point = (R + ROWS) * width + line  # the last tile of rows hangs over
+        self._v_at, self._e_at = scratch.reserve(places * v_point), scratch.reserve(places * e_point)
+        self._columns_at = scratch.reserve(blocks * n * (KW + 1) * slot)
+        self._scratch_at = scratch.reserve(most_threads() * max(square, 2 * n * m_point))
+        self._transform_x = Task(
+            _TILES[n], p.dtype, self._block_tiles, "src v scratch first",
+            R=R, tiles=tiling.tiles, chunks=1, chunk=depth, depth=depth, v_point=v_point, scratch_size=square,
+            **tiling.source(R),
+        )  # fmt: skip
+        self._transform_dy = Task(
+            _TILES[n], p.dtype, self._block_tiles, "src v scratch first",
+            R=L, tiles=tiling.tiles, chunks=1, chunk=e_row, depth=e_row, v_point=e_point, scratch_size=square,
+            **tiling.gradient(L),
+        )  # fmt: skip
+        taps = [_taps_of(n, k, d)[-np.arange(n) % n] for k, d in zip(p.kernel[1:], p.dilation[1:])]
+        self._multiply = Task(
+            _GRADIENT_PRODUCTS[n], p.dtype, n // 2 * blocks, "v e dw_columns scratch first",
+            slots=np.where(taps[1] == NOTHING, KW, taps[1]) * slot, KW=KW, R=R, tiles=tiling.tiles,
+            block_tiles=self._block_tiles, depth=depth, e_row=e_row, slot=slot,
+            v_point=v_point, e_point=e_point, m_point=m_point, scratch_size=2 * n * m_point,
+        )  # fmt: skip
+        self._write = Task(
+            _GRADIENTS[n], p.dtype, R * blocks, "dw_columns dw scratch",
+            elements_h=taps[0], KW=KW, R=R, L=L, slot=slot,
+        )  # fmt: skip
+
+    def run(self, base: int, x: int, dy: int, dw: int) -> None:
+        v, e, columns, scratch = (base + at for at in (self._v_at, self._e_at, self._columns_at, self._scratch_at))
+        for first in range(0, max(self._tiles, 1), self._block_tiles):  # without tiles, a sum of zero
+            self._transform_x.run(x, v, scratch, first)
+            self._transform_dy.run(dy, e, scratch, first)
+            self._multiply.run(v, e, columns, scratch, first)
+        self._write.run(columns, dw, scratch)
 
 
 class _DepthwiseFft:
@@ -561,9 +820,10 @@ class _DepthwiseFft:
         square, u_vector = _square(n, lane_count), n * n * lane_count
         self._u_at, self._scratch_at = scratch.reserve(vectors * u_vector), scratch.reserve(most_threads() * square)
         self._transform_weights = Task(
-            _WEIGHTS[n], p.dtype, vectors, "src u scratch",
-            R=1, L=p.C, width=lane_count, blocks=vectors, u_point=lane_count, scratch_size=square,
-            **tiling.weights(p, p.C),
+            _SPECTRUM[n], p.dtype, vectors, "src u scratch",
+            SH=p.kernel[1], SW=p.kernel[2], pixel=p.C, step_h=1, step_w=1, tiles_h=1, tiles_w=1,
+            elements_h=_taps_of(n, p.kernel[1], p.dilation[1]), elements_w=_taps_of(n, p.kernel[2], p.dilation[2]),
+            L=p.C, u_vector=u_vector, scratch_size=square,
         )  # fmt: skip
         groups = max(min(tiling.tiles, -(-_PIECES // vectors)), 1)
         group_tiles = -(-tiling.tiles // groups)
@@ -588,6 +848,12 @@ class FftForward(Forward):
     make_core = _core
 
 
+class FftWeightGradient(WeightGradient):
+    """``dw`` from ``x`` and ``dy``."""
+
+    make_core = _DenseGradientFft
+
+
 class FftInputGradient(InputGradient):
     """``dx`` from ``dy`` and ``w``."""
 
@@ -597,7 +863,7 @@ class FftInputGradient(InputGradient):
 import os
 def _dense_n(p, forward):
     if os.environ.get("FFTN"): return int(os.environ["FFTN"])
-    return next(n for n in (16, 32, 64) if n > max(_extents(p)) + 3)
+    return next(n for n in (16, 32, 64)[:2 if p.G==1 else 3] if n > max(_extents(p)) or n==32+32*(p.G>1))
 
 
 _depthwise_n = _dense_n
@@ -614,3 +880,8 @@ def fft_supports(p: ConvProblem) -> str | None:
     if max(_extents(p)) > LARGEST // 2:
         return f"kernels of at most {LARGEST // 2} elements along an axis; received {' x '.join(map(str, _extents(p)))}"
     return None
+
+
+def fft_supports_weight_gradient(p: ConvProblem) -> str | None:
+    """None for a problem whose weight gradient transforms of tiles can do, otherwise the reason why not."""
+    return "one group" if p.G > 1 else fft_supports(p)
