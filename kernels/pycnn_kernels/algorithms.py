@@ -69,6 +69,7 @@ _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of t
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [
+        Algorithm("fft", conv_fft.FftForward, _FFT, conv_fft.fft_supports, conv_fft.fft_suits_forward),
         Algorithm(
             "depthwise",
             conv_depthwise.DepthwiseForward,
@@ -90,12 +91,10 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_forward,
         ),
-        Algorithm(
-            "fft", conv_fft.FftForward, _FFT, conv_fft.fft_supports,
-        ),
         Algorithm("direct", conv_direct.DirectForward, _DIRECT),
     ],
     ("cpu", "conv_input_gradient"): [
+        Algorithm("fft", conv_fft.FftInputGradient, _FFT, conv_fft.fft_supports, conv_fft.fft_suits_input_gradient),
         Algorithm(
             "depthwise",
             conv_depthwise.DepthwiseInputGradient,
@@ -117,12 +116,16 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_input_gradient,
         ),
-        Algorithm(
-            "fft", conv_fft.FftInputGradient, _FFT, conv_fft.fft_supports,
-        ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
     ],
     ("cpu", "conv_weight_gradient"): [
+        Algorithm(
+            "fft",
+            conv_fft.FftWeightGradient,
+            _FFT,
+            conv_fft.fft_supports_weight_gradient,
+            conv_fft.fft_suits_forward,
+        ),
         Algorithm(
             "depthwise",
             conv_depthwise.DepthwiseWeightGradient,
@@ -144,7 +147,6 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_winograd.winograd_supports,
             conv_winograd.winograd_suits_weight_gradient,
         ),
-        Algorithm("fft", conv_fft.FftWeightGradient, _FFT, conv_fft.fft_supports_weight_gradient),
         Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT),
     ],
     ("cpu", "bias_activation_gradient"): [

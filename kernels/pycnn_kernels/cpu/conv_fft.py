@@ -185,11 +185,11 @@ def _write_columns(a, tile, channel, s, shape, edge):
 
 
 #: What :func:`_read_columns` and :func:`_write_columns` take beside the arrays.
-_SOURCE = dict.fromkeys("SH SW pixel top left step_h step_w tiles_h tiles_w".split(), "int") | {
+_SOURCE = dict.fromkeys(["SH", "SW", "pixel", "top", "left", "step_h", "step_w", "tiles_h", "tiles_w"], "int") | {
     "elements_h": "table",
     "elements_w": "table",
 }
-_RESULTS = dict.fromkeys("TH TW L has_bias relu step_h step_w tiles_h tiles_w".split(), "int")
+_RESULTS = dict.fromkeys(["TH", "TW", "L", "has_bias", "relu", "step_h", "step_w", "tiles_h", "tiles_w"], "int")
 _WEIGHTS_FIELDS = {
     "w": "array", "w_columns": "array", "elements_h": "table", "KW": "int", "R": "int", "L": "int",
     "slot": "int",
@@ -214,13 +214,16 @@ _SPECTRUM_FIELDS = {"src": "array", "u": "array", "scratch": "array"} | _SOURCE 
     "L": "int", "u_vector": "int", "scratch_size": "int",
 }  # fmt: skip
 _TILES_FIELDS = {"src": "array", "v": "array", "scratch": "array", "first": "int"} | _SOURCE | {
-    "R": "int", "tiles": "int", "chunks": "int", "chunk": "int", "depth": "int", "v_point": "int", "scratch_size": "int",
+    "R": "int", "tiles": "int", "chunks": "int", "chunk": "int", "depth": "int", "v_point": "int",
+    "scratch_size": "int",
 }  # fmt: skip
 _RESULTS_FIELDS = {"m": "array", "bias": "array", "dst": "array", "scratch": "array", "first": "int"} | _RESULTS | {
     "tiles": "int", "vectors": "int", "m_row": "int", "m_point": "int", "scratch_size": "int",
 }  # fmt: skip
-_DEPTHWISE_FIELDS = {"src": "array", "u": "array", "bias": "array", "dst": "array", "scratch": "array"} | _SOURCE | (
-    _RESULTS | {"tiles": "int", "group_tiles": "int", "vectors": "int", "u_vector": "int", "scratch_size": "int"}
+_DEPTHWISE_FIELDS = (
+    {"src": "array", "u": "array", "bias": "array", "dst": "array", "scratch": "array"}
+    | _SOURCE
+    | (_RESULTS | {"tiles": "int", "group_tiles": "int", "vectors": "int", "u_vector": "int", "scratch_size": "int"})
 )
 
 
@@ -427,7 +430,10 @@ def _complex_sums(a, v_re, v_im, e_re, e_im, m_re, m_im, re, im):
 
 @njit(error_model="numpy")
 def _add_tiles(a, v, v_2, e, e_2, m, sign):
-    """``m[r, l] = sum over tiles of v[t, r] * e[t, l] + sign * v_2[t, r] * e_2[t, l]``; last rows may be of no channel."""
+    """``m[r, l] = sum over tiles of v[t, r] * e[t, l] + sign * v_2[t, r] * e_2[t, l]``.
+
+    The last rows may be of no channel.
+    """
     depth, e_row, width = a.depth, a.e_row, VECTORS * lanes_of(a.v)
     count = min(a.block_tiles, a.tiles - a.first)
     for r in range(0, a.R, ROWS):
@@ -483,7 +489,7 @@ def _write_tile(a, item, worker, shape):
 
 @njit(error_model="numpy")
 def _convolve_depthwise(a, item, worker, shape):
-    """Item: a vector of channels and some tiles. The spectrum of the channels' kernels is ``u[vector, place, lane]``."""
+    """Item: a vector of channels and some tiles. The spectrum of their kernels is ``u[vector, place, lane]``."""
     vector, group = item % a.vectors, item // a.vectors
     s = shift(a.scratch, worker * a.scratch_size)
     channel = vector * lanes_of(a.src)
@@ -624,6 +630,19 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 _PIECES = 8
 
 
+#: The sides n of a tile.
+_DENSE_SIDES, _DEPTHWISE_SIDES = (16, 32), (16, 32, 64)
+
+#: Cycles of one core, measured on AVX-512 where a product of two vectors takes one: for a place of a vector of weights
+#: and of a vector of channels of a tile in a dense layer, for a vector of a tile of a depthwise layer by its side, and
+#: for a product of a depthwise layer without transforms.
+_WEIGHT_CYCLES, _PLACE_CYCLES = {16: 45, 32: 60}, 40
+_DEPTHWISE_TILE_CYCLES = {16: 10_000, 32: 75_000, 64: 620_000}
+_DEPTHWISE_PRODUCT_CYCLES = 4.4
+#: The part of another algorithm's cycles at which this one is taken.
+_CLEARLY = 0.8
+
+
 class _Tiling:
     """How a problem's results are divided into tiles of n x n elements.
 
@@ -640,7 +659,7 @@ class _Tiling:
         self.n, self.N = n, p.N
         self.top, self.left = befores
         self.step_h, self.step_w = (
-            target if n >= max(size + before, target + extent - 1 - before) else n - extent + 1
+            target if n >= max(target, size + before, target + extent - 1 - before) else n - extent + 1
             for size, target, extent, before in zip((SH, SW), (TH, TW), extents, befores)
         )
         self.SH, self.SW, self.TH, self.TW = SH, SW, TH, TW
@@ -693,7 +712,7 @@ def _taps_of(n: int, taps: int, dilation: int) -> np.ndarray:
 
 
 def _block_tiles(p: ConvProblem, tiling: _Tiling, each: int) -> int:
-    """How many tiles are transformed before their products are taken, with ``each`` elements for one place of a tile."""
+    """How many tiles are transformed before their products are taken; ``each``: elements of a place of a tile."""
     wanted = _BLOCK_BYTES // max(tiling.n * tiling.n * each * item_bytes(p.dtype), 1)
     blocks = max(round(tiling.tiles / max(wanted, ROWS)), 1)
     return max(-(-tiling.tiles // blocks), 1)
@@ -709,7 +728,7 @@ class _DenseFft:
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
         R, L = (p.C, p.K) if forward else (p.K, p.C)
-        n = _dense_n(p, forward)
+        n = dense_side(p, forward)
         tiling = _Tiling(p, forward, n)
         lane_count = lanes(p.dtype)
         vectors, places = -(-L // lane_count), n * n
@@ -765,7 +784,7 @@ class _DenseGradientFft:
     """The core of the weight gradient of a dense layer."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
-        R, L, KW, n = p.C, p.K, p.kernel[2], _dense_n(p, True)
+        R, L, KW, n = p.C, p.K, p.kernel[2], dense_side(p, True)
         tiling = _Tiling(p, True, n)
         lane_count, places, line = lanes(p.dtype), n * n, 64 // item_bytes(p.dtype)
         width = VECTORS * lane_count
@@ -813,7 +832,7 @@ class _DepthwiseFft:
     """The core of forward and input gradient of a depthwise layer."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        n = _depthwise_n(p, forward)
+        n = depthwise_side(p, forward)
         tiling = _Tiling(p, forward, n)
         lane_count = lanes(p.dtype)
         vectors = -(-p.C // lane_count)
@@ -845,7 +864,7 @@ def _core(p: ConvProblem, forward: bool, scratch: Scratch) -> Core:
 class FftForward(Forward):
     """``y = activation(x * w + b)``."""
 
-    make_core = _core
+    make_core = staticmethod(_core)
 
 
 class FftWeightGradient(WeightGradient):
@@ -857,31 +876,91 @@ class FftWeightGradient(WeightGradient):
 class FftInputGradient(InputGradient):
     """``dx`` from ``dy`` and ``w``."""
 
-    make_core = _core
+    make_core = staticmethod(_core)
 
 
-import os
-def _dense_n(p, forward):
-    if os.environ.get("FFTN"): return int(os.environ["FFTN"])
-    return next(n for n in (16, 32, 64)[:2 if p.G==1 else 3] if n > max(_extents(p)) or n==32+32*(p.G>1))
+def _dense_cycles(p: ConvProblem, forward: bool, n: int) -> float:
+    """About the cycles of a dense layer in tiles of side n. The weight gradient takes as many as the forward."""
+    R, L = (p.C, p.K) if forward else (p.K, p.C)
+    tiling = _Tiling(p, forward, n)
+    lane_count, places = lanes(p.dtype), n * n
+    depth, blocks = -(-R // lane_count), -(-L // (lane_count * VECTORS))
+    block_tiles = _block_tiles(p, tiling, (depth + blocks * VECTORS) * lane_count)
+    products = 2 * places * -(-tiling.tiles // FEW) * FEW * R * blocks * VECTORS
+    weights = _WEIGHT_CYCLES[n] * places * R * blocks * VECTORS * -(-tiling.tiles // block_tiles)
+    return products + weights + _PLACE_CYCLES * places * tiling.tiles * (depth + blocks * VECTORS)
 
 
-_depthwise_n = _dense_n
+def _depthwise_cycles(p: ConvProblem, forward: bool, n: int) -> float:
+    """About the cycles of a depthwise layer; the transform of the kernels is half that of a tile."""
+    vectors = -(-p.C // lanes(p.dtype))
+    return _DEPTHWISE_TILE_CYCLES[n] * vectors * (_Tiling(p, forward, n).tiles + 0.5)
+
+
+def dense_side(p: ConvProblem, forward: bool) -> int:
+    """The side n of the tiles that take the fewest cycles."""
+    return min(_possible(p, _DENSE_SIDES), key=lambda n: _dense_cycles(p, forward, n))
+
+
+def depthwise_side(p: ConvProblem, forward: bool) -> int:
+    """The side n of the tiles that take the fewest cycles."""
+    return min(_possible(p, _DEPTHWISE_SIDES), key=lambda n: _depthwise_cycles(p, forward, n))
+
+
+def _possible(p: ConvProblem, sides: tuple[int, ...]) -> list[int]:
+    """The sides of which a tile has results."""
+    return [n for n in sides if n >= max(_extents(p))]
 
 
 def fft_supports(p: ConvProblem) -> str | None:
     """None for a problem that transforms of tiles can do, otherwise the reason why not."""
     if p.kernel[0] > 1 or p.size[0] > 1:
-        return f"images; received {' x '.join(map(str, p.size))}"
+        return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
     if p.stride != (1, 1, 1):
         return f"stride 1; received {p.stride[3 - p.rank :]}"
     if p.G > 1 and not p.G == p.C == p.K:
         return f"one group, or one for each input and output channel; received {p.C} and {p.K} channels in {p.G}"
-    if max(_extents(p)) > LARGEST // 2:
-        return f"kernels of at most {LARGEST // 2} elements along an axis; received {' x '.join(map(str, _extents(p)))}"
+    most = max(_DEPTHWISE_SIDES if p.G > 1 else _DENSE_SIDES)
+    if max(_extents(p)) > most:
+        return f"kernels of at most {most} elements along an axis; received {' x '.join(map(str, _extents(p)))}"
+    if p.padding_mode != "zeros":
+        return f"padding with zeros; received {p.padding_mode}"
+    if p.scale or p.residual or p.activation not in (None, "relu"):
+        return "results with a bias and relu alone"
     return None
 
 
 def fft_supports_weight_gradient(p: ConvProblem) -> str | None:
     """None for a problem whose weight gradient transforms of tiles can do, otherwise the reason why not."""
-    return "one group" if p.G > 1 else fft_supports(p)
+    return f"one group; received {p.G}" if p.G > 1 else fft_supports(p)
+
+
+def fft_suits_forward(p: ConvProblem) -> str | None:
+    """None for a problem whose forward this does faster than all others."""
+    return _suits(p, True)
+
+
+def fft_suits_input_gradient(p: ConvProblem) -> str | None:
+    """None for a problem whose input gradient this does faster than all others."""
+    return _suits(p, False)
+
+
+def _suits(p: ConvProblem, forward: bool) -> str | None:
+    lane_count = lanes(p.dtype)
+    if p.G > 1:
+        cycles = _depthwise_cycles(p, forward, depthwise_side(p, forward))
+        return _faster(cycles, _DEPTHWISE_PRODUCT_CYCLES * p.multiply_adds / max(p.C, 1) * -(-p.C // lane_count))
+    if min(p.C, p.K) < lane_count:
+        return f"at least {lane_count} channels on either side; received {p.C} and {p.K}"
+    if p.kernel == (1, 3, 3) and p.dilation == (1, 1, 1):
+        return "a kernel for which there is no F(4x4, 3x3)"
+    L = p.K if forward else p.C
+    direct = 1.05 * p.multiply_adds / L * -(-L // lane_count)
+    return _faster(_dense_cycles(p, forward, dense_side(p, forward)), direct)
+
+
+def _faster(cycles: float, others: float) -> str | None:
+    if cycles > _CLEARLY * others:
+        ratio = cycles / max(others, 1)
+        return f"larger kernels, images or batches: it would take about {ratio:.1f} times as long as a sum of products"
+    return None
