@@ -123,8 +123,8 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "fft",
             conv_fft.FftWeightGradient,
             _FFT,
-            conv_fft.fft_supports_weight_gradient,
-            conv_fft.fft_suits_forward,
+            conv_fft.fft_supports,
+            conv_fft.fft_suits_weight_gradient,
         ),
         Algorithm(
             "depthwise",

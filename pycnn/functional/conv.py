@@ -194,7 +194,8 @@ def conv2d(
         activation: None or "relu", applied to the result in the same pass.
         algorithm: "auto", or an algorithm by name; :func:`pycnn.explain` lists them. "winograd", which "auto" takes
             for most 3x3 layers, rounds to about 1e-5 of the largest result in float32 and spreads a NaN over its
-            tiles of 4x4 pixels; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
+            tiles of 4x4 pixels; "fft", which it takes for large kernels, rounds to 1e-6 and spreads a NaN over
+            tiles of up to 64x64; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
             take the algorithm of the same name where there is one.
 
     Returns:

@@ -44,13 +44,11 @@ from tests.kernels.problems import (
 def run_fft(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
     """What the algorithm computes of y, dx and dw."""
     linear = p._replace(bias=False, activation=None)
-    found = {
+    return {
         "y": plan_for("conv_forward", p, algorithm="fft").run(x, w, b if p.bias else None)[0],
         "dx": plan_for("conv_input_gradient", linear, algorithm="fft").run(dy, w)[0],
+        "dw": plan_for("conv_weight_gradient", linear, algorithm="fft").run(x, dy)[0],
     }
-    if p.G == 1:
-        (found["dw"],) = plan_for("conv_weight_gradient", linear, algorithm="fft").run(x, dy)
-    return found
 
 
 def check_fft(p: ConvProblem) -> None:
@@ -274,11 +272,6 @@ def test_what_is_done_to_results_that_it_cannot_do(change: dict[str, Any], reaso
         plan_for("conv_forward", conv_problem()._replace(**change), algorithm="fft")
 
 
-def test_weight_gradients_of_groups_are_refused() -> None:
-    with pytest.raises(ValueError, match="one group; received 6"):
-        plan_for("conv_weight_gradient", conv_problem(C=6, K=6, G=6), algorithm="fft")
-
-
 CHOSEN: list[tuple[dict[str, Any], str]] = [
     ({"C": 64, "K": 64, "size": 56, "kernel": 7, "padding": 3}, "fft"),
     ({"C": 128, "K": 128, "size": 28, "kernel": 11, "padding": 5, "N": 8}, "fft"),
@@ -294,6 +287,12 @@ CHOSEN: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("problem", "name"), CHOSEN, ids=str)
 def test_which_problems_get_it(problem: dict[str, Any], name: str) -> None:
     assert next(v.name for v in explain("conv_forward", conv_problem(**problem)) if v.chosen) == name
+
+
+def test_which_weight_gradients_get_it() -> None:
+    for G, kernel_size, name in ((1, 5, "fft"), (64, 31, "fft"), (64, 7, "depthwise")):
+        p = conv_problem(C=64, K=64, G=G, size=56, kernel=kernel_size, padding=kernel_size // 2)
+        assert next(v.name for v in explain("conv_weight_gradient", p) if v.chosen) == name
 
 
 def test_it_says_by_how_much_it_would_be_slower() -> None:

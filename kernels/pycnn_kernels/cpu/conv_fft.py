@@ -15,20 +15,32 @@ A spectrum is a square of n^2 *places*, as many real numbers as the tile has. Th
 half-complex ones (see :mod:`~pycnn_kernels.cpu.fft`). Row 0 and row n / 2 are then real and become half-complex; rows k
 and n - k, the real and the imaginary parts of one complex row, stay its real and its imaginary parts.
 
-The input gradient is the same correlation, of dy with the transposed, reversed weights. The rounding errors are those
-of a transform, about 1e-6 of the largest result in float32, and spread over the tile. A NaN or an infinity in the
-source reaches all results of the tiles that it lies in, as NaN.
+The input gradient is the same correlation, of dy with the transposed, reversed weights. The weight gradient is a
+correlation of x with dy: products of the spectra of tiles of both, summed over the tiles and then transformed back.
+
+Rounding errors spread over a tile; they are less than 1e-6 of the largest result in float32. A NaN or an infinity in
+the source reaches all results of the tiles that it lies in, as NaN.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_direct import whole_tiles
-from pycnn_kernels.cpu.conv_frame import Core, Forward, InputGradient, Scratch, WeightGradient
+from pycnn_kernels.cpu.conv_frame import (
+    Core,
+    Forward,
+    GradientCore,
+    InputGradient,
+    Parts,
+    Scratch,
+    WeightGradient,
+    split,
+)
 from pycnn_kernels.cpu.fft import (
     tile_complex_product,
     tile_complex_transform,
@@ -65,7 +77,7 @@ VECTORS, ROWS, FEW = 2, SIMD.tile_rows, 4
 #: The largest n.
 LARGEST = 64
 
-#: The element of a tile that is zero whatever the source holds: far outside of it.
+#: Where an element of a tile lies that is zero whatever the source holds: far outside of it.
 NOTHING = -(1 << 40)
 
 
@@ -86,23 +98,42 @@ def _nothing(a, s, shape):
     return elements_between(a.src, zeros)
 
 
+class _Images(NamedTuple):
+    """What tiles are read from: pixels (N, height, width, channels), and where the tiles and their elements lie."""
+
+    pixels: Any
+    height: Any
+    width: Any
+    top: Any
+    left: Any
+    elements_h: Any
+    elements_w: Any
+
+
 @njit(error_model="numpy")
-def _read_columns(a, tile, channel, s, nothing, shape, edge):
+def _source(a):
+    """The images of the fields :data:`_SOURCE`."""
+    return _Images(a.src, a.SH, a.SW, a.top, a.left, a.elements_h, a.elements_w)
+
+
+@njit(error_model="numpy")
+def _read_columns(a, images, tile, channel, s, nothing, shape, edge):
     """Into the square s the transformed columns of one tile and one vector of channels; ``nothing``: a vector of zeros.
 
-    src (N, SH, SW, pixel). Element (i, j) of the tile lies ``elements_h[i]``, ``elements_w[j]`` pixels from its first.
+    Element (i, j) of the tile lies ``elements_h[i]``, ``elements_w[j]`` pixels from its first.
     """
     n = rows_of(shape)
     there = local_table(LARGEST)
     image, row, column = tile // (a.tiles_h * a.tiles_w), tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
-    top, left = row * a.step_h - a.top, column * a.step_w - a.left
+    top, left = row * a.step_h - images.top, column * a.step_w - images.left
     for j in range(n):
-        w = left + a.elements_w[j]
-        if 0 <= w < a.SW:
+        w = left + images.elements_w[j]
+        if 0 <= w < images.width:
             for i in range(n):
-                h = top + a.elements_h[i]
-                there[i] = ((image * a.SH + h) * a.SW + w) * a.pixel + channel if 0 <= h < a.SH else nothing
-            x = tile_load_rows(tile_zeros(shape), a.src, 0, there, edge)
+                h = top + images.elements_h[i]
+                place = ((image * images.height + h) * images.width + w) * a.pixel + channel
+                there[i] = place if 0 <= h < images.height else nothing
+            x = tile_load_rows(tile_zeros(shape), images.pixels, 0, there, edge)
             tile_store(tile_real_transform(x), s, j * lanes_of(s), _square_row(s, shape), None)
         else:
             tile_store(tile_zeros(shape), s, j * lanes_of(s), _square_row(s, shape), None)
@@ -220,6 +251,10 @@ _TILES_FIELDS = {"src": "array", "v": "array", "scratch": "array", "first": "int
 _RESULTS_FIELDS = {"m": "array", "bias": "array", "dst": "array", "scratch": "array", "first": "int"} | _RESULTS | {
     "tiles": "int", "vectors": "int", "m_row": "int", "m_point": "int", "scratch_size": "int",
 }  # fmt: skip
+_DEPTHWISE_GRADIENT_FIELDS = {"src": "array", "dy": "array", "dw": "array", "scratch": "array"} | _SOURCE | {
+    "TH": "int", "TW": "int", "reverse_h": "table", "reverse_w": "table", "taps_h": "table", "taps_w": "table",
+    "KW": "int", "tiles": "int", "split_tiles": "int", "part": "int", "vectors": "int", "scratch_size": "int",
+}  # fmt: skip
 _DEPTHWISE_FIELDS = (
     {"src": "array", "u": "array", "bias": "array", "dst": "array", "scratch": "array"}
     | _SOURCE
@@ -260,7 +295,7 @@ def _transform_spectrum(a, item, worker, shape):
     s = shift(a.scratch, worker * a.scratch_size)
     channel = item * lanes_of(a.src)
     left = min(a.L - channel, lanes_of(a.src))
-    _read_columns(a, 0, channel, s, _nothing(a, s, shape), shape, left)
+    _read_columns(a, _source(a), 0, channel, s, _nothing(a, s, shape), shape, left)
     _transform_rows(s, a.u, item * a.u_vector, lanes_of(a.src), shape)
 
 
@@ -274,9 +309,9 @@ def _transform_tile(a, item, worker, shape):
     nothing = _nothing(a, s, shape)
     for r in range(chunk * a.chunk, min((chunk + 1) * a.chunk, a.R), lanes_of(a.src)):
         if r + lanes_of(a.src) <= a.R:
-            _read_columns(a, a.first + t, r, s, nothing, shape, None)
+            _read_columns(a, _source(a), a.first + t, r, s, nothing, shape, None)
         else:
-            _read_columns(a, a.first + t, r, s, nothing, shape, a.R - r)
+            _read_columns(a, _source(a), a.first + t, r, s, nothing, shape, a.R - r)
         _transform_rows(s, a.v, t * a.depth + r, a.v_point, shape)
 
 
@@ -497,13 +532,71 @@ def _convolve_depthwise(a, item, worker, shape):
     for tile in range(group * a.group_tiles, min((group + 1) * a.group_tiles, a.tiles)):
         nothing = _nothing(a, s, shape)
         if channel + lanes_of(a.src) <= a.L:
-            _read_columns(a, tile, channel, s, nothing, shape, None)
+            _read_columns(a, _source(a), tile, channel, s, nothing, shape, None)
             _multiply_rows(s, u, shape)
             _write_columns(a, tile, channel, s, shape, None)
         else:
-            _read_columns(a, tile, channel, s, nothing, shape, a.L - channel)
+            _read_columns(a, _source(a), tile, channel, s, nothing, shape, a.L - channel)
             _multiply_rows(s, u, shape)
             _write_columns(a, tile, channel, s, shape, a.L - channel)
+
+
+@njit(error_model="numpy")
+def _depthwise_gradients(a, item, worker, shape):
+    """Item: a vector of channels and a split of the tiles; dw (KH, KW, pixel).
+
+    Split s writes its sum to ``dw[s * part:]``, for :func:`sum_parts` to add in order.
+    """
+    n, lane_count = rows_of(shape), lanes_of(a.src)
+    vector, split = item % a.vectors, item // a.vectors
+    s = shift(a.scratch, worker * a.scratch_size)
+    e = shift(s, n * _square_row(s, shape) + lane_count)
+    sums = shift(e, n * _square_row(s, shape) + lane_count)
+    for k in range(n):
+        tile_store(tile_zeros(shape), sums, k * n * lane_count, lane_count, None)
+    channel = vector * lane_count
+    edge = min(a.pixel - channel, lane_count)
+    dy = _Images(a.dy, a.TH, a.TW, 0, 0, a.reverse_h, a.reverse_w)
+    for tile in range(split * a.split_tiles, min((split + 1) * a.split_tiles, a.tiles)):
+        nothing = _nothing(a, s, shape)
+        _read_columns(a, _source(a), tile, channel, s, nothing, shape, edge)
+        _read_columns(a, dy, tile, channel, e, nothing + elements_between(a.dy, a.src), shape, edge)
+        _add_row_products(s, e, sums, shape)
+    _inverse_rows(sums, 0, lane_count, s, shape)
+    to = local_table(LARGEST)
+    nowhere = elements_between(a.dw, e)
+    for j in range(n):
+        kw = a.taps_w[j]
+        if kw >= 0:
+            for i in range(n):
+                kh = a.taps_h[i]
+                to[i] = split * a.part + (kh * a.KW + kw) * a.pixel + channel if kh >= 0 else nowhere
+            g = tile_load(tile_zeros(shape), s, j * lane_count, _square_row(s, shape), None)
+            tile_store_rows(tile_scale(tile_real_inverse(g), 1 / (n * n)), a.dw, 0, to, edge)
+
+
+@njit(error_model="numpy")
+def _add_row_products(s, e, sums, shape):
+    """To the spectrum ``sums`` the product of the spectra whose transformed columns are s and e."""
+    n, lane_count = rows_of(shape), lanes_of(s)
+    row, place = _square_row(s, shape), n * lanes_of(s)
+    for k in range(0, n, n // 2):
+        x = tile_real_transform(tile_load(tile_zeros(shape), s, k * row, lane_count, None))
+        y = tile_real_transform(tile_load(tile_zeros(shape), e, k * row, lane_count, None))
+        total = tile_load(tile_zeros(shape), sums, k * place, lane_count, None)
+        tile_store(tile_add(total, tile_half_complex_product(x, y)), sums, k * place, lane_count, None)
+    for k in range(1, n // 2):
+        re = tile_load(tile_zeros(shape), s, k * row, lane_count, None)
+        im = tile_load(tile_zeros(shape), s, (n - k) * row, lane_count, None)
+        re, im = tile_complex_transform(re, im)
+        e_re = tile_load(tile_zeros(shape), e, k * row, lane_count, None)
+        e_im = tile_load(tile_zeros(shape), e, (n - k) * row, lane_count, None)
+        e_re, e_im = tile_complex_transform(e_re, e_im)
+        re, im = tile_complex_product(re, im, e_re, e_im)
+        re = tile_add(re, tile_load(tile_zeros(shape), sums, k * place, lane_count, None))
+        im = tile_add(im, tile_load(tile_zeros(shape), sums, (n - k) * place, lane_count, None))
+        tile_store(re, sums, k * place, lane_count, None)
+        tile_store(im, sums, (n - k) * place, lane_count, None)
 
 
 @kernel(**_WEIGHTS_FIELDS)
@@ -614,6 +707,24 @@ def fft_gradients_32_kernel(a, item, worker):
     _write_gradients(a, item, worker, tile_shape(a.dw, 32, 1))
 
 
+@kernel(**_DEPTHWISE_GRADIENT_FIELDS)
+def fft_depthwise_gradients_16_kernel(a, item, worker):
+    """:func:`_depthwise_gradients` with n = 16."""
+    _depthwise_gradients(a, item, worker, tile_shape(a.src, 16, 1))
+
+
+@kernel(**_DEPTHWISE_GRADIENT_FIELDS)
+def fft_depthwise_gradients_32_kernel(a, item, worker):
+    """:func:`_depthwise_gradients` with n = 32."""
+    _depthwise_gradients(a, item, worker, tile_shape(a.src, 32, 1))
+
+
+@kernel(**_DEPTHWISE_GRADIENT_FIELDS)
+def fft_depthwise_gradients_64_kernel(a, item, worker):
+    """:func:`_depthwise_gradients` with n = 64."""
+    _depthwise_gradients(a, item, worker, tile_shape(a.src, 64, 1))
+
+
 #: The kernels for each n.
 _WEIGHTS = {16: fft_weights_16_kernel, 32: fft_weights_32_kernel}
 _TILES = {16: fft_tiles_16_kernel, 32: fft_tiles_32_kernel}
@@ -622,6 +733,11 @@ _RESULTS_OF = {16: fft_results_16_kernel, 32: fft_results_32_kernel}
 _GRADIENT_PRODUCTS = {16: fft_gradient_products_16_kernel, 32: fft_gradient_products_32_kernel}
 _GRADIENTS = {16: fft_gradients_16_kernel, 32: fft_gradients_32_kernel}
 _SPECTRUM = {16: fft_spectrum_16_kernel, 32: fft_spectrum_32_kernel, 64: fft_spectrum_64_kernel}
+_DEPTHWISE_GRADIENTS = {
+    16: fft_depthwise_gradients_16_kernel,
+    32: fft_depthwise_gradients_32_kernel,
+    64: fft_depthwise_gradients_64_kernel,
+}
 _DEPTHWISE = {16: fft_depthwise_16_kernel, 32: fft_depthwise_32_kernel, 64: fft_depthwise_64_kernel}
 
 #: Bytes of spectra of one block of tiles and of its products.
@@ -637,8 +753,11 @@ _DENSE_SIDES, _DEPTHWISE_SIDES = (16, 32), (16, 32, 64)
 #: and of a vector of channels of a tile in a dense layer, for a vector of a tile of a depthwise layer by its side, and
 #: for a product of a depthwise layer without transforms.
 _WEIGHT_CYCLES, _PLACE_CYCLES = {16: 45, 32: 60}, 40
-_DEPTHWISE_TILE_CYCLES = {16: 10_000, 32: 75_000, 64: 620_000}
-_DEPTHWISE_PRODUCT_CYCLES = 4.4
+_DEPTHWISE_CYCLES = {16: 10_000, 32: 75_000, 64: 620_000}
+_DEPTHWISE_PRODUCT = 4.4
+#: The same for the weight gradient of a depthwise layer.
+_DEPTHWISE_GRADIENT_CYCLES = {16: 20_000, 32: 150_000, 64: 700_000}
+_DEPTHWISE_GRADIENT_PRODUCT = 2.9
 #: The part of another algorithm's cycles at which this one is taken.
 _CLEARLY = 0.8
 
@@ -656,7 +775,7 @@ class _Tiling:
         befores = [before for before, _ in p.padding[1:]]
         if not forward:
             befores = [extent - 1 - before for extent, before in zip(extents, befores)]
-        self.n, self.N = n, p.N
+        self.n = n
         self.top, self.left = befores
         self.step_h, self.step_w = (
             target if n >= max(target, size + before, target + extent - 1 - before) else n - extent + 1
@@ -709,6 +828,11 @@ def _taps_of(n: int, taps: int, dilation: int) -> np.ndarray:
     found = np.full(n, NOTHING)
     found[-dilation * np.arange(taps) % n] = np.arange(taps)
     return found
+
+
+def _gradient_taps_of(n: int, taps: int, dilation: int) -> np.ndarray:
+    """The same of a tile of the weight gradient: the tap at distance d from the first is element d."""
+    return _taps_of(n, taps, dilation)[-np.arange(n) % n]
 
 
 def _block_tiles(p: ConvProblem, tiling: _Tiling, each: int) -> int:
@@ -807,7 +931,7 @@ class _DenseGradientFft:
             R=L, tiles=tiling.tiles, chunks=1, chunk=e_row, depth=e_row, v_point=e_point, scratch_size=square,
             **tiling.gradient(L),
         )  # fmt: skip
-        taps = [_taps_of(n, k, d)[-np.arange(n) % n] for k, d in zip(p.kernel[1:], p.dilation[1:])]
+        taps = [_gradient_taps_of(n, k, d) for k, d in zip(p.kernel[1:], p.dilation[1:])]
         self._multiply = Task(
             _GRADIENT_PRODUCTS[n], p.dtype, n // 2 * blocks, "v e dw_columns scratch first",
             slots=np.where(taps[1] == NOTHING, KW, taps[1]) * slot, KW=KW, R=R, tiles=tiling.tiles,
@@ -832,7 +956,7 @@ class _DepthwiseFft:
     """The core of forward and input gradient of a depthwise layer."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        n = depthwise_side(p, forward)
+        n = depthwise_side(p, forward, _DEPTHWISE_CYCLES)
         tiling = _Tiling(p, forward, n)
         lane_count = lanes(p.dtype)
         vectors = -(-p.C // lane_count)
@@ -857,6 +981,36 @@ class _DepthwiseFft:
         self._convolve.run(src, base + self._u_at, bias, dst, base + self._scratch_at)
 
 
+class _DepthwiseGradientFft:
+    """The core of the weight gradient of a depthwise layer."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        n = depthwise_side(p, True, _DEPTHWISE_GRADIENT_CYCLES)
+        tiling = _Tiling(p, True, n)
+        lane_count, size = lanes(p.dtype), math.prod(p.w_shape)
+        vectors = -(-p.C // lane_count)
+        split_tiles, splits = split(tiling.tiles, 1, -(-_PIECES // vectors))
+        each = 2 * _square(n, lane_count) + n * n * lane_count
+        self._scratch_at = scratch.reserve(most_threads() * each)
+        gradient = tiling.gradient(p.C)
+        taps = [_gradient_taps_of(n, k, d) for k, d in zip(p.kernel[1:], p.dilation[1:])]
+        self._sum = Task(
+            _DEPTHWISE_GRADIENTS[n], p.dtype, splits * vectors, "src dy dw scratch",
+            TH=tiling.TH, TW=tiling.TW, reverse_h=gradient["elements_h"], reverse_w=gradient["elements_w"],
+            taps_h=taps[0], taps_w=taps[1], KW=p.kernel[2], tiles=tiling.tiles, split_tiles=split_tiles,
+            part=size, vectors=vectors, scratch_size=each, **tiling.source(p.C),
+        )  # fmt: skip
+        self._parts = Parts(splits, size, scratch)
+
+    def run(self, base: int, x: int, dy: int, dw: int) -> None:
+        self._sum.run(x, dy, self._parts.place(base, dw), base + self._scratch_at)
+        self._parts.add(base, dw)
+
+
+def _gradient_core(p: ConvProblem, scratch: Scratch) -> GradientCore:
+    return _DepthwiseGradientFft(p, scratch) if p.G > 1 else _DenseGradientFft(p, scratch)
+
+
 def _core(p: ConvProblem, forward: bool, scratch: Scratch) -> Core:
     return _DepthwiseFft(p, forward, scratch) if p.G > 1 else _DenseFft(p, forward, scratch)
 
@@ -870,7 +1024,7 @@ class FftForward(Forward):
 class FftWeightGradient(WeightGradient):
     """``dw`` from ``x`` and ``dy``."""
 
-    make_core = _DenseGradientFft
+    make_core = staticmethod(_gradient_core)
 
 
 class FftInputGradient(InputGradient):
@@ -891,10 +1045,10 @@ def _dense_cycles(p: ConvProblem, forward: bool, n: int) -> float:
     return products + weights + _PLACE_CYCLES * places * tiling.tiles * (depth + blocks * VECTORS)
 
 
-def _depthwise_cycles(p: ConvProblem, forward: bool, n: int) -> float:
+def _depthwise_cycles(p: ConvProblem, forward: bool, n: int, tile_cycles: dict[int, int]) -> float:
     """About the cycles of a depthwise layer; the transform of the kernels is half that of a tile."""
     vectors = -(-p.C // lanes(p.dtype))
-    return _DEPTHWISE_TILE_CYCLES[n] * vectors * (_Tiling(p, forward, n).tiles + 0.5)
+    return tile_cycles[n] * vectors * (_Tiling(p, forward, n).tiles + 0.5)
 
 
 def dense_side(p: ConvProblem, forward: bool) -> int:
@@ -902,9 +1056,9 @@ def dense_side(p: ConvProblem, forward: bool) -> int:
     return min(_possible(p, _DENSE_SIDES), key=lambda n: _dense_cycles(p, forward, n))
 
 
-def depthwise_side(p: ConvProblem, forward: bool) -> int:
+def depthwise_side(p: ConvProblem, forward: bool, tile_cycles: dict[int, int]) -> int:
     """The side n of the tiles that take the fewest cycles."""
-    return min(_possible(p, _DEPTHWISE_SIDES), key=lambda n: _depthwise_cycles(p, forward, n))
+    return min(_possible(p, _DEPTHWISE_SIDES), key=lambda n: _depthwise_cycles(p, forward, n, tile_cycles))
 
 
 def _possible(p: ConvProblem, sides: tuple[int, ...]) -> list[int]:
@@ -930,30 +1084,40 @@ def fft_supports(p: ConvProblem) -> str | None:
     return None
 
 
-def fft_supports_weight_gradient(p: ConvProblem) -> str | None:
-    """None for a problem whose weight gradient transforms of tiles can do, otherwise the reason why not."""
-    return f"one group; received {p.G}" if p.G > 1 else fft_supports(p)
-
-
 def fft_suits_forward(p: ConvProblem) -> str | None:
     """None for a problem whose forward this does faster than all others."""
-    return _suits(p, True)
+    return _depthwise_suits(p, True) if p.G > 1 else _dense_suits(p, True)
 
 
 def fft_suits_input_gradient(p: ConvProblem) -> str | None:
     """None for a problem whose input gradient this does faster than all others."""
-    return _suits(p, False)
+    return _depthwise_suits(p, False) if p.G > 1 else _dense_suits(p, False)
 
 
-def _suits(p: ConvProblem, forward: bool) -> str | None:
+def fft_suits_weight_gradient(p: ConvProblem) -> str | None:
+    """None for a problem whose weight gradient this does faster than all others."""
+    if p.G == 1:
+        return _dense_suits(p, True)
+    return _depthwise_suits(p, True, _DEPTHWISE_GRADIENT_CYCLES, _DEPTHWISE_GRADIENT_PRODUCT)
+
+
+def _depthwise_suits(
+    p: ConvProblem,
+    forward: bool,
+    tile_cycles: dict[int, int] = _DEPTHWISE_CYCLES,
+    product_cycles: float = _DEPTHWISE_PRODUCT,
+) -> str | None:
+    n = depthwise_side(p, forward, tile_cycles)
+    products = p.multiply_adds // p.C * -(-p.C // lanes(p.dtype))
+    return _faster(_depthwise_cycles(p, forward, n, tile_cycles), product_cycles * products)
+
+
+def _dense_suits(p: ConvProblem, forward: bool) -> str | None:
     lane_count = lanes(p.dtype)
-    if p.G > 1:
-        cycles = _depthwise_cycles(p, forward, depthwise_side(p, forward))
-        return _faster(cycles, _DEPTHWISE_PRODUCT_CYCLES * p.multiply_adds / max(p.C, 1) * -(-p.C // lane_count))
     if min(p.C, p.K) < lane_count:
         return f"at least {lane_count} channels on either side; received {p.C} and {p.K}"
     if p.kernel == (1, 3, 3) and p.dilation == (1, 1, 1):
-        return "a kernel for which there is no F(4x4, 3x3)"
+        return "another kernel than 3 x 3, for which winograd multiplies less"
     L = p.K if forward else p.C
     direct = 1.05 * p.multiply_adds / L * -(-L // lane_count)
     return _faster(_dense_cycles(p, forward, dense_side(p, forward)), direct)
