@@ -751,7 +751,8 @@ _DENSE_SIDES, _DEPTHWISE_SIDES = (16, 32), (16, 32, 64)
 
 #: Cycles of one core, measured on AVX-512 where a product of two vectors takes one: for a place of a vector of weights
 #: and of a vector of channels of a tile in a dense layer, for a vector of a tile of a depthwise layer by its side, and
-#: for a product of a depthwise layer without transforms.
+#: for a product of a depthwise layer without transforms. Those of the weights are cycles of memory: a column's spectrum
+#: is n numbers for its r, and with few tiles to use them on (256 channels of 14 x 14) they take most of the time.
 _WEIGHT_CYCLES, _PLACE_CYCLES = {16: 45, 32: 60}, 40
 _DEPTHWISE_CYCLES = {16: 10_000, 32: 75_000, 64: 620_000}
 _DEPTHWISE_PRODUCT = 4.4
