@@ -16,6 +16,7 @@ from pycnn_kernels.cpu import (
     conv_direct,
     conv_few_channels,
     conv_few_filters,
+    conv_fft,
     conv_winograd,
     elementwise,
     optimizer,
@@ -71,13 +72,25 @@ def _positions_fit(problem: Any) -> str | None:
 
 #: An expected time is off by a few per cent, often in the favour of the algorithm with more parts to forget.
 _CLEARLY = 0.9
+#: Transforms move more memory than the others, and lose more of it to neighbours.
+_BY_FAR = 0.8
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 _WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_FFT = "products of spectra of overlapping tiles: for large kernels"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [
+        Algorithm(
+            "fft",
+            conv_fft.FftForward,
+            _FFT,
+            conv_fft.fft_supports,
+            conv_fft.fft_suits,
+            conv_fft.fft_cost_forward,
+            margin=_BY_FAR,
+        ),
         Algorithm(
             "depthwise",
             conv_depthwise.DepthwiseForward,
@@ -112,6 +125,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "conv_input_gradient"): [
         Algorithm(
+            "fft",
+            conv_fft.FftInputGradient,
+            _FFT,
+            conv_fft.fft_supports,
+            conv_fft.fft_suits,
+            conv_fft.fft_cost_input_gradient,
+            margin=_BY_FAR,
+        ),
+        Algorithm(
             "depthwise",
             conv_depthwise.DepthwiseInputGradient,
             _DEPTHWISE,
@@ -144,6 +166,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
         ),
     ],
     ("cpu", "conv_weight_gradient"): [
+        Algorithm(
+            "fft",
+            conv_fft.FftWeightGradient,
+            _FFT,
+            conv_fft.fft_supports,
+            conv_fft.fft_suits,
+            conv_fft.fft_cost_weight_gradient,
+            margin=_BY_FAR,
+        ),
         Algorithm(
             "depthwise",
             conv_depthwise.DepthwiseWeightGradient,

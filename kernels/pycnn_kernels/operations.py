@@ -10,7 +10,7 @@ import numpy as np
 from pycnn_kernels.algorithms import Algorithm, Prepared
 from pycnn_kernels.cpu.storage import Widened
 from pycnn_kernels.memory import Shape
-from pycnn_kernels.problem import STORAGE_DTYPES, computed, numpy_dtype
+from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem, computed, numpy_dtype
 
 
 class Spec(NamedTuple):
@@ -121,7 +121,10 @@ def prepare(algorithm: Algorithm, operation: str, problem: Any) -> Prepared:
     if problem.dtype not in STORAGE_DTYPES:
         return prepared
     stored = numpy_dtype(problem.dtype)
-    sizes = [
-        [math.prod(spec.shape) if spec.dtype == stored else None for spec in kind] for kind in specs(operation, problem)
-    ]
-    return Widened(prepared, problem.dtype, *sizes)
+
+    def size(spec: Spec) -> int | None:
+        """Of an array that is widened; a convolution has no optional arrays but those that its problem names."""
+        absent = spec.optional and isinstance(problem, ConvProblem)
+        return math.prod(spec.shape) if spec.dtype == stored and not absent else None
+
+    return Widened(prepared, problem.dtype, *([size(spec) for spec in kind] for kind in specs(operation, problem)))

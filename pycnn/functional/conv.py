@@ -340,7 +340,8 @@ def conv2d(
         activation: None, "relu", "leaky_relu", "tanh" or "sigmoid".
         algorithm: "auto", or an algorithm by name; :func:`pycnn.explain` lists them. "winograd", which "auto" takes
             for most 3x3 layers, rounds to about 1e-5 of the largest result in float32 and spreads a NaN over its
-            tiles of 4x4 pixels; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
+            tiles of 4x4 pixels; "fft", which it takes for large kernels, rounds to 1e-6 and spreads a NaN over
+            tiles of up to 64x64; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
             take the algorithm of the same name where there is one.
             "autotune" times all algorithms on the first call with such shapes, and remembers the fastest (see
             :func:`pycnn.forget_timings`); so do the gradients. The fastest may be another one on another machine, and

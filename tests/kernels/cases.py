@@ -83,6 +83,8 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 18, "K": 18, "size": (3, 4), "kernel": (3, 2), "G": 18, "padding": 2, "padding_mode": "circular"},
     {"C": 1, "K": 1, "size": 1, "kernel": 1, "N": 1},
     {"C": 33, "K": 17, "size": (13, 11), "kernel": 5, "stride": 3, "padding": 2, "N": 3},
+    {"C": 17, "K": 34, "size": (7, 25), "kernel": (6, 5), "padding": ((3, 2), (0, 4))},
+    {"C": 18, "K": 18, "size": (26, 5), "kernel": (11, 4), "G": 18, "padding": ((5, 0), (1, 2))},
 ]
 POOLS: list[dict[str, Any]] = [
     {"C": 17, "size": (7, 5), "kernel": 3, "stride": 2, "padding": 1},

@@ -44,7 +44,7 @@ def test_an_algorithm_by_name(operation: str) -> None:
         (("conv_forward", PROBLEM, "cuda"), "backend 'cuda' has no operations; received 'conv_forward'"),
         (
             ("conv_forward", PROBLEM, "cpu", "magic"),
-            "must be 'auto' or one of 'depthwise', .*'direct', or 'autotune' to measure them; received 'magic'",
+            "must be 'auto' or one of 'fft', .*'direct', or 'autotune' to measure them; received 'magic'",
         ),
         (
             ("max_pool", pool_problem(size=300, kernel=300), "cpu", "gather"),

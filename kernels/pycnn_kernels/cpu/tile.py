@@ -345,9 +345,8 @@ def tile_load_rows(typing_context, tile, array, index, rows, lanes):
     return tile(tile, array, index, rows, lanes), generate
 
 
-@intrinsic
-def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes):
-    """Add an outer product: ``tile[m, :] += a[a_index + rows[m]] * b[b_index:]``."""
+def _add_outer_product(tile, rows, lanes, sign: int):
+    """The code of :func:`tile_multiply_add` and :func:`tile_multiply_subtract`."""
 
     def generate(context, builder, signature, arguments):
         accumulators, a_pointer, a_start, table, b_pointer, b_start, edge = arguments
@@ -360,12 +359,25 @@ def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes)
             scalar = builder.load(emit.row_pointer(a_pointer, a_start, _none_or(table, rows), m, again=True))
             scalar.align = tile.dtype.bitwidth // 8
             spread = emit.broadcast(scalar, tile.vector)
+            factor = spread if sign > 0 else builder.fneg(spread)
             for j, vector in enumerate(vectors):
-                total = builder.call(fma, [spread, vector, emit.get(accumulators, m, j)])
+                total = builder.call(fma, [factor, vector, emit.get(accumulators, m, j)])
                 accumulators = emit.set(accumulators, total, m, j)
         return accumulators
 
-    return tile(tile, a, a_index, rows, b, b_index, lanes), generate
+    return generate
+
+
+@intrinsic
+def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes):
+    """Add an outer product: ``tile[m, :] += a[a_index + rows[m]] * b[b_index:]``."""
+    return tile(tile, a, a_index, rows, b, b_index, lanes), _add_outer_product(tile, rows, lanes, 1)
+
+
+@intrinsic
+def tile_multiply_subtract(typing_context, tile, a, a_index, rows, b, b_index, lanes):
+    """Subtract an outer product: ``tile[m, :] -= a[a_index + rows[m]] * b[b_index:]``."""
+    return tile(tile, a, a_index, rows, b, b_index, lanes), _add_outer_product(tile, rows, lanes, -1)
 
 
 @intrinsic(prefer_literal=True)
