@@ -16,10 +16,12 @@ from pycnn_kernels.cpu import (
     conv_few_channels,
     conv_few_filters,
     conv_winograd,
+    conv_winograd_gradient,
     elementwise,
     optimizer,
     pool,
     softmax,
+    winograd_tiling,
 )
 
 
@@ -62,7 +64,9 @@ def _positions_fit(problem: Any) -> str | None:
 
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
-_WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_WINOGRAD = "tiles of results: a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_WINOGRAD_4X4 = "F(4x4, 3x3) and its like along other axes: winograd's large tiles, by name"
+_WINOGRAD_2X2 = "F(2x2, 3x3) and its like along other axes: winograd's small tiles, which round like direct sums"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
@@ -85,8 +89,22 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "winograd",
             conv_winograd.WinogradForward,
             _WINOGRAD,
-            conv_winograd.winograd_supports,
-            conv_winograd.winograd_suits_forward,
+            winograd_tiling.winograd_supports,
+            winograd_tiling.winograd_suits_forward,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.WinogradLargeForward,
+            _WINOGRAD_4X4,
+            winograd_tiling.sized_tiles_support,
+            winograd_tiling.by_name,
+        ),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.WinogradSmallForward,
+            _WINOGRAD_2X2,
+            winograd_tiling.sized_tiles_support,
+            winograd_tiling.by_name,
         ),
         Algorithm("direct", conv_direct.DirectForward, _DIRECT),
     ],
@@ -109,8 +127,22 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "winograd",
             conv_winograd.WinogradInputGradient,
             _WINOGRAD,
-            conv_winograd.winograd_supports,
-            conv_winograd.winograd_suits_input_gradient,
+            winograd_tiling.winograd_supports_gradient,
+            winograd_tiling.winograd_suits_input_gradient,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.WinogradLargeInputGradient,
+            _WINOGRAD_4X4,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
+        ),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.WinogradSmallInputGradient,
+            _WINOGRAD_2X2,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
         ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT),
     ],
@@ -131,10 +163,24 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
         ),
         Algorithm(
             "winograd",
-            conv_winograd.WinogradWeightGradient,
+            conv_winograd_gradient.WinogradWeightGradient,
             _WINOGRAD,
-            conv_winograd.winograd_supports,
-            conv_winograd.winograd_suits_weight_gradient,
+            winograd_tiling.winograd_supports_gradient,
+            winograd_tiling.winograd_suits_weight_gradient,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd_gradient.WinogradLargeWeightGradient,
+            _WINOGRAD_4X4,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
+        ),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd_gradient.WinogradSmallWeightGradient,
+            _WINOGRAD_2X2,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
         ),
         Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT),
     ],

@@ -193,9 +193,10 @@ def conv2d(
         weight_format: "OIHW" or "HWIO".
         activation: None or "relu", applied to the result in the same pass.
         algorithm: "auto", or an algorithm by name; :func:`pycnn.explain` lists them. "winograd", which "auto" takes
-            for most 3x3 layers, rounds to about 1e-5 of the largest result in float32 and spreads a NaN over its
-            tiles of 4x4 pixels; "direct" rounds to 3e-6 and keeps a NaN to the windows that it lies in. Gradients
-            take the algorithm of the same name where there is one.
+            for most layers of 3x3 and 5x5, rounds to about 1e-5 of the largest result in float32 and spreads a NaN
+            over its tiles of 4x4 or 2x2 pixels; "winograd_2x2" has 2x2 tiles for 3x3 too, which round like
+            "direct"; that rounds to 3e-6 at most and keeps a NaN to the windows that it lies in. Gradients take the
+            algorithm of the same name where there is one.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.

@@ -63,10 +63,12 @@ def conv_problem(
     bias: bool = False,
     activation: str | None = None,
     rank: int = 2,
+    padding_mode: Any = "zeros",
 ) -> ConvProblem:
     return ConvProblem(
         dtype, layout, weight_layout, N, C, per_axis(size, rank, 1), K, per_axis(kernel, rank, 1),
         per_axis(stride, rank, 1), per_side(padding, rank), per_axis(dilation, rank, 1), G, bias, activation, rank,
+        padding_mode,
     )  # fmt: skip
 
 
@@ -153,7 +155,7 @@ def run_conv(p: ConvProblem, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np
 
 
 #: Errors of algorithms that round more than a sum of products, against the largest result.
-BOUNDS = {("winograd", "float32"): 3e-5}
+BOUNDS = {("winograd", "float32"): 3e-5, ("winograd_4x4", "float32"): 3e-5, ("winograd_2x2", "float32"): 1e-5}
 
 
 def check_conv(p: ConvProblem) -> None:
