@@ -18,11 +18,13 @@ from pycnn_kernels.cpu import (
     conv_few_filters,
     conv_fft,
     conv_winograd,
+    conv_winograd_gradient,
     elementwise,
     optimizer,
     pool,
     softmax,
     storage,
+    winograd_tiling,
 )
 
 
@@ -76,7 +78,9 @@ _CLEARLY = 0.9
 _BY_FAR = 0.8
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
-_WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_WINOGRAD = "tiles of results: a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_WINOGRAD_4X4 = "F(4x4, 3x3) and its like along other axes: winograd's large tiles, by name"
+_WINOGRAD_2X2 = "F(2x2, 3x3) and its like along other axes: winograd's small tiles, which round like direct sums"
 _FFT = "products of spectra of overlapping tiles: for large kernels"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 
@@ -111,9 +115,25 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "winograd",
             conv_winograd.WinogradForward,
             _WINOGRAD,
-            conv_winograd.winograd_supports,
-            cost=conv_winograd.winograd_cost_forward,
+            winograd_tiling.winograd_supports,
+            cost=winograd_tiling.cost_of("forward"),
             margin=_CLEARLY,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.WinogradLargeForward,
+            _WINOGRAD_4X4,
+            winograd_tiling.sized_tiles_support,
+            winograd_tiling.by_name,
+            winograd_tiling.cost_of("forward", 0),
+        ),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.WinogradSmallForward,
+            _WINOGRAD_2X2,
+            winograd_tiling.sized_tiles_support,
+            winograd_tiling.by_name,
+            winograd_tiling.cost_of("forward", 1),
         ),
         Algorithm(
             "direct",
@@ -153,9 +173,25 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             "winograd",
             conv_winograd.WinogradInputGradient,
             _WINOGRAD,
-            conv_winograd.winograd_supports,
-            cost=conv_winograd.winograd_cost_input_gradient,
+            winograd_tiling.winograd_supports_gradient,
+            cost=winograd_tiling.cost_of("input_gradient"),
             margin=_CLEARLY,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.WinogradLargeInputGradient,
+            _WINOGRAD_4X4,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
+            winograd_tiling.cost_of("input_gradient", 0),
+        ),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.WinogradSmallInputGradient,
+            _WINOGRAD_2X2,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
+            winograd_tiling.cost_of("input_gradient", 1),
         ),
         Algorithm(
             "direct",
@@ -194,11 +230,27 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
         ),
         Algorithm(
             "winograd",
-            conv_winograd.WinogradWeightGradient,
+            conv_winograd_gradient.WinogradWeightGradient,
             _WINOGRAD,
-            conv_winograd.winograd_supports,
-            cost=conv_winograd.winograd_cost_weight_gradient,
+            winograd_tiling.winograd_supports_gradient,
+            cost=winograd_tiling.cost_of("weight_gradient"),
             margin=_CLEARLY,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd_gradient.WinogradLargeWeightGradient,
+            _WINOGRAD_4X4,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
+            winograd_tiling.cost_of("weight_gradient", 0),
+        ),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd_gradient.WinogradSmallWeightGradient,
+            _WINOGRAD_2X2,
+            winograd_tiling.sized_tiles_support_gradient,
+            winograd_tiling.by_name,
+            winograd_tiling.cost_of("weight_gradient", 1),
         ),
         Algorithm(
             "direct",

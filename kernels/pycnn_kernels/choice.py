@@ -5,7 +5,7 @@
 1. supports the problem,
 2. needs no more workspace than the limit, where there is one,
 3. suits the problem: by a rule of its own (``Algorithm.suits``), and where the list says so by its expected cost, which
-   must be clearly below that of each algorithm behind it that passes 1 and 2 (``Algorithm.margin``).
+   must be clearly below that of each algorithm behind it that passes 1 and 2 and its own rule (``Algorithm.margin``).
 
 Where a limit leaves no algorithm that suits, "auto" takes the first that passes 1 and 2: slow is better than nothing.
 """
@@ -215,7 +215,8 @@ def _unsuited(candidates: list[Algorithm], place: int, operation: str, problem: 
         return None
     cost = candidate.cost(computed(problem))
     for other in candidates[place + 1 :]:
-        if other.cost is not None and _obstacle(other, operation, problem, limit) is None:
+        passed = _obstacle(other, operation, problem, limit) or other.suits(computed(problem))
+        if other.cost is not None and passed is None:
             others = other.cost(computed(problem))
             if cost > candidate.margin * others:
                 return f"is expected to take {cost / others:.1f} times as long as {other.name}"

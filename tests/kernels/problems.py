@@ -191,7 +191,7 @@ def run_conv(
 
 
 #: Errors of algorithms that round more than a sum of products, against the largest result.
-BOUNDS = {("winograd", "float32"): 3e-5}
+BOUNDS = {("winograd", "float32"): 3e-5, ("winograd_4x4", "float32"): 3e-5, ("winograd_2x2", "float32"): 1e-5}
 
 
 def check_conv(p: ConvProblem) -> None:

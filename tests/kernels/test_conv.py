@@ -14,6 +14,7 @@ from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvProblem
 from tests import reference as oracle
 from tests.kernels.problems import (
+    BOUNDS,
     DTYPES,
     LAYOUTS,
     WEIGHT_LAYOUTS,
@@ -411,7 +412,7 @@ def test_padding_never_meets_a_weight(C: int, stride: int, form: dict[str, str])
     meets = np.outer(*(np.isin((np.arange(n) + 1) / stride, range(m)) for n, m in zip(p.size[1:], p.output[1:])))
     for name, array in run_conv(p, **arrays).items():
         plane = oracle.channels_last(array, p.layout)[0, :, :, 0]
-        if name.endswith(("few_channels", "winograd", "fft")):
+        if name.endswith(("few_channels", "fft")) or "winograd" in name:
             continue
         if name.startswith("y"):
             np.testing.assert_array_equal(np.isinf(plane), inside_of(plane.shape, first=1), err_msg=name)
@@ -440,14 +441,14 @@ def test_results_are_new_arrays(form: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("channels", [64, 256, 512])
 def test_rounding_of_deep_sums(channels: int) -> None:
-    """In float32 against float64, relative to the largest result: direct within 3e-6, Winograd within 3e-5."""
+    """In float32 against float64, relative to the largest result: direct 3e-6, Winograd 3e-5, its small tiles 1e-5."""
     p = conv_problem(N=1, C=channels, K=channels, size=12, padding=1, bias=True)
     arrays = conv_arrays(p)
     double = p._replace(dtype="float64")
     exact = run_conv(double, **{name: array.astype(np.float64) for name, array in arrays.items()})
     for name, array in run_conv(p, **arrays).items():
         result, algorithm = name.split()
-        oracle.assert_close(array, exact[f"{result} direct"], 3e-5 if algorithm == "winograd" else 3e-6)
+        oracle.assert_close(array, exact[f"{result} direct"], BOUNDS.get((algorithm, "float32"), 3e-6))
 
 
 def test_workspace_is_bounded_by_the_arrays() -> None:

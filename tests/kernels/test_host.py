@@ -16,6 +16,7 @@ SUBSET = [
     "tests/kernels/test_conv.py::test_relu_is_fused",
     "tests/kernels/test_conv.py::test_any_problem",
     "tests/kernels/test_conv.py::test_more_work_than_one_piece",
+    "tests/kernels/test_winograd.py",
     "tests/kernels/test_pool.py::test_any_problem",
     "tests/kernels/test_layout.py",
     "tests/kernels/test_softmax.py",

@@ -309,7 +309,7 @@ def depthwise_suits(p: ConvProblem) -> str | None:
 
 
 #: What a call costs beside its pixels.
-_CALL = 120_000
+_CALL = 60_000
 
 
 def depthwise_cost_forward(p: ConvProblem) -> float:
@@ -324,7 +324,7 @@ def depthwise_cost_input_gradient(p: ConvProblem) -> float:
 
 def _gather_cost(p: ConvProblem, pixels: int) -> float:
     """A product has two operands to load; a result is loaded, filled and stored."""
-    return (3 * meetings(p) + 5 * p.N * pixels) * vectors(p.C, p.dtype) + 0.04 * image_bytes(p) + _CALL
+    return (2.8 * meetings(p) + 5 * p.N * pixels) * vectors(p.C, p.dtype) + 0.04 * image_bytes(p) + _CALL
 
 
 def depthwise_cost_weight_gradient(p: ConvProblem) -> float:

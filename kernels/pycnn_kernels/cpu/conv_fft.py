@@ -762,6 +762,8 @@ _DENSE_SIDES, _DEPTHWISE_SIDES = (16, 32), (16, 32, 64)
 #: weight gradient. Those of the weights are times of memory: a column's spectrum is n numbers for its r, and with few
 #: tiles to use them on (256 channels of 14 x 14) they take most of the time.
 _WEIGHT_CYCLES, _PLACE_CYCLES = {16: 45, 32: 60}, 40
+#: What a call costs beside its tiles.
+_CALL = 100_000
 _DEPTHWISE_CYCLES = {16: 10_000, 32: 75_000, 64: 620_000}
 _DEPTHWISE_GRADIENT_CYCLES = {16: 20_000, 32: 150_000, 64: 700_000}
 
@@ -974,9 +976,10 @@ class _DepthwiseFft:
         )  # fmt: skip
         groups = max(min(tiling.tiles, -(-_PIECES // vectors)), 1)
         group_tiles = -(-tiling.tiles // groups)
+        groups = -(-tiling.tiles // max(group_tiles, 1))
         self._convolve = Task(
-            _DEPTHWISE[n], p.dtype, vectors * -(-tiling.tiles // max(group_tiles, 1)),
-            f"src u dst scratch {EPILOGUE_ARRAYS}", tiles=tiling.tiles, group_tiles=group_tiles, vectors=vectors, u_vector=u_vector, scratch_size=square,
+            _DEPTHWISE[n], p.dtype, vectors * groups, f"src u dst scratch {EPILOGUE_ARRAYS}",
+            tiles=tiling.tiles, group_tiles=group_tiles, vectors=vectors, u_vector=u_vector, scratch_size=square,
             **tiling.source(p.C) | tiling.results(p, forward, p.C),
         )  # fmt: skip
 
@@ -1110,5 +1113,5 @@ def fft_cost_weight_gradient(p: ConvProblem) -> float:
 
 def _cost(p: ConvProblem, forward: bool, depthwise_cycles: dict[int, int]) -> float:
     if p.G > 1:
-        return _depthwise_cycles(p, forward, depthwise_side(p, forward, depthwise_cycles), depthwise_cycles)
-    return _dense_cycles(p, forward, dense_side(p, forward))
+        return _CALL + _depthwise_cycles(p, forward, depthwise_side(p, forward, depthwise_cycles), depthwise_cycles)
+    return _CALL + _dense_cycles(p, forward, dense_side(p, forward))

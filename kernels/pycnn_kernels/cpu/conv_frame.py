@@ -87,7 +87,7 @@ class Core(Protocol):
 
     ``base`` is the workspace; src, w, dst and the arrays of the epilogue are addresses. The weights of the forward are
     (T, R, K); those of the input gradient are (T, K, R) with the taps in reverse, so that both are a correlation of src
-    with w.
+    with w; or those of the forward, for a core that turns them itself.
     """
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None: ...
@@ -137,15 +137,18 @@ class Forward:
 
 
 class InputGradient:
-    """``dx`` from ``dy`` and ``w`` in any layout; the weights are transposed and reversed in the workspace."""
+    """``dx`` from ``dy`` and ``w`` in any layout; weights are transposed and reversed in the workspace."""
 
     make_core: MakeCore
+    #: False where the core takes HWIO weights as they are.
+    turns_weights = True
 
     def __init__(self, p: ConvProblem):
         pixels, out_pixels = math.prod(p.size), math.prod(p.output)
         R, K, T = p.C // p.G, p.K, math.prod(p.kernel)
         scratch = Scratch(p.dtype)
-        self._w_at = scratch.reserve(math.prod(p.w_shape))
+        self._turns_weights = self.turns_weights or p.weight_layout == "OIHW"
+        self._w_at = scratch.reserve(math.prod(p.w_shape)) if self._turns_weights else 0
         self._last_tap = self._w_at + (T - 1) * K * R * item_bytes(p.dtype)
         if p.weight_layout == "HWIO":
             self._turn_weights = transposition(p.dtype, (T, R, K), (R * K, K), (-K * R, R))
@@ -161,14 +164,15 @@ class InputGradient:
 
     def run(self, dy: int, w: int, dx: int) -> None:
         base = workspace(self.workspace_bytes)
-        w_turned = base + self._w_at
-        self._turn_weights.run(w, base + self._last_tap)
+        if self._turns_weights:
+            self._turn_weights.run(w, base + self._last_tap)
+            w = base + self._w_at
         if self._channels_first:
             self._read.run(dy, base + self._dy_at)
-            self._core.run(base, base + self._dy_at, w_turned, NO_EPILOGUE, base + self._dx_at)
+            self._core.run(base, base + self._dy_at, w, NO_EPILOGUE, base + self._dx_at)
             self._write.run(base + self._dx_at, dx)
         else:
-            self._core.run(base, dy, w_turned, NO_EPILOGUE, dx)
+            self._core.run(base, dy, w, NO_EPILOGUE, dx)
 
 
 class GradientCore(Protocol):

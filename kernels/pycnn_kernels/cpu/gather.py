@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,37 +24,28 @@ TAP_FIELDS = 2
 TARGET_FIELDS = 3
 
 
-def continued(position: int, size: int, mode: str) -> int:
-    """The element of an axis that padding shows at ``position``, which may lie outside; -1 for a zero.
+def continued(positions: Any, size: int, mode: str) -> np.ndarray:
+    """The elements of an axis that padding shows at ``positions``, which may lie outside; -1 for a zero.
 
     The modes are those of ``torch.nn.functional.pad``.
 
-    >>> [continued(i, 4, "reflect") for i in range(-2, 6)]
-    [2, 1, 0, 1, 2, 3, 2, 1]
-    >>> [continued(i, 4, "replicate") for i in range(-2, 6)]
-    [0, 0, 0, 1, 2, 3, 3, 3]
-    >>> [continued(i, 4, "circular") for i in range(-2, 6)]
-    [2, 3, 0, 1, 2, 3, 0, 1]
+    >>> [continued(np.arange(-2, 6), 4, mode).tolist() for mode in ("reflect", "replicate", "circular")]
+    [[2, 1, 0, 1, 2, 3, 2, 1], [0, 0, 0, 1, 2, 3, 3, 3], [2, 3, 0, 1, 2, 3, 0, 1]]
     """
-    if 0 <= position < size:
-        return position
+    places = np.asarray(positions)
     if mode == "reflect":
-        return -position if position < 0 else 2 * (size - 1) - position
+        return (size - 1) - np.abs(places % max(2 * (size - 1), 1) - (size - 1))
     if mode == "replicate":
-        return 0 if position < 0 else size - 1
+        return np.clip(places, 0, size - 1)
     if mode == "circular":
-        return position % size
-    return -1
+        return places % size
+    return np.where((places >= 0) & (places < size), places, -1)
 
 
 def shown_positions(p: ConvProblem) -> list[np.ndarray]:
     """For each axis, the elements of x that its padded extent shows; -1 for a zero."""
-    found = []
-    for size, (before, after) in zip(p.size, p.padding):
-        front = [continued(i, size, p.padding_mode) for i in range(-before, 0)]
-        back = [continued(i, size, p.padding_mode) for i in range(size, size + after)]
-        found.append(np.array([*front, *range(size), *back], np.int64))
-    return found
+    sides = zip(p.size, p.padding)
+    return [continued(np.arange(-before, size + after), size, p.padding_mode) for size, (before, after) in sides]
 
 
 def needs_zeros(p: ConvProblem) -> str | None:
@@ -166,7 +157,7 @@ def _forward_axis(
     classes = _classes(out, S, taps, size, divide or mode != "zeros")
     if mode != "zeros":
         outside = [j for c in classes if c.taps < kernel for j in range(c.start, c.start + c.size)]
-        beyond = {j: [(continued(j * S + at, size, mode) - j * S, k) for at, k in taps] for j in outside}
+        beyond = {j: [(int(continued(j * S + at, size, mode)) - j * S, k) for at, k in taps] for j in outside}
         classes = _with_own_taps(classes, 1, S, taps, beyond)
     return Axis(classes, taps, S, 1)
 
@@ -195,7 +186,7 @@ def _input_gradient_axis(
         taps += here
     if mode != "zeros":
         for q in (*range(-padding[0], 0), *range(size, size + padding[1])):
-            i = continued(q, size, mode)
+            i = int(continued(q, size, mode))
             exist = [(o - i // S, k) for o, k in met(q) if 0 <= o < out]
             beyond.setdefault(i, []).extend(exist)
         for i, more in beyond.items():

@@ -41,7 +41,8 @@ FAST_MATH = frozenset({"contract", "reassoc", "nsz"})
 #: What kernels compute in.
 DTYPES = ("float32", "float64")
 
-#: What a field of an argument block can be, and its Numba type given the kernel's dtype.
+#: What a field of an argument block can be, and its Numba type given the kernel's dtype. Beside these there is "type":
+#: a field without contents, whose Numba type :meth:`Kernel.compiled_for` gives.
 FIELD_KINDS: dict[str, Callable[[types.Type], types.Type]] = {
     "array": types.CPointer,  # the address of elements of the kernel's dtype
     "table": lambda dtype: types.CPointer(types.int64),  # the address of int64
@@ -54,10 +55,10 @@ FIELD_KINDS: dict[str, Callable[[types.Type], types.Type]] = {
 class BlockType(types.Type):
     """The argument block of one kernel, for one dtype: an address, with named fields."""
 
-    def __init__(self, kernel: str, dtype: types.Type, fields: dict[str, str]):
-        self.dtype = dtype
+    def __init__(self, kernel: str, dtype: types.Type, fields: dict[str, str], given: dict[str, types.Type]):
+        self.dtype, self.given = dtype, given
         self.slots = {name: (slot, kind) for slot, (name, kind) in enumerate(fields.items(), start=FIRST_FIELD)}
-        layout = ", ".join(f"{name}:{kind}" for name, kind in fields.items())
+        layout = ", ".join(f"{name}:{given.get(name, kind)}" for name, kind in fields.items())
         super().__init__(f"Block({kernel}, {dtype}, {layout})")
 
 
@@ -74,12 +75,14 @@ class _BlockFields(AttributeTemplate):
     def generic_resolve(self, block: BlockType, name: str) -> types.Type | None:
         if name not in block.slots:
             return None
-        return FIELD_KINDS[block.slots[name][1]](block.dtype)
+        return block.given.get(name) or FIELD_KINDS[block.slots[name][1]](block.dtype)
 
 
 @lower_getattr_generic(BlockType)
 def _read_field(context: Any, builder: Any, block: BlockType, value: Any, name: str) -> Any:
     slot, kind = block.slots[name]
+    if name in block.given:
+        return context.get_dummy_value()
     address = builder.gep(value, [ir.Constant(INT64, slot)])
     bits = builder.load(address)
     field = FIELD_KINDS[kind](block.dtype)
@@ -93,14 +96,31 @@ def _read_field(context: Any, builder: Any, block: BlockType, value: Any, name: 
 class Kernel:
     """A kernel function, compiled for each dtype on its first use and kept in the cache on disk."""
 
-    def __init__(self, body: Callable[..., None], fields: dict[str, str], dtypes: tuple[str, ...] = DTYPES):
+    def __init__(
+        self,
+        body: Callable[..., None],
+        fields: dict[str, str],
+        dtypes: tuple[str, ...] = DTYPES,
+        given: dict[str, types.Type] | None = None,
+    ) -> None:
         self.name = f"{body.__module__}.{body.__qualname__}"
         self.dtypes = dtypes
         self.__doc__ = body.__doc__
-        self._body, self._fields = body, fields
+        self._body, self._fields, self._given = body, fields, given or {}
+        self._variants: dict[tuple[types.Type, ...], Kernel] = {}
         self._slots = {name: slot for slot, name in enumerate(fields, start=FIRST_FIELD)}
         self._entries: dict[str, int] = {}
         self._compiled: dict[str, CFunc] = {}
+
+    def compiled_for(self, **given: types.Type) -> Kernel:
+        """The kernel whose fields of the kind "type" are of the given types: one machine code for each choice.
+
+        Numba's functions are compiled for the types of their arguments, so what a type says is constant in a kernel.
+        """
+        key = tuple(given.values())
+        if key not in self._variants:
+            self._variants[key] = Kernel(self._body, self._fields, self.dtypes, given)
+        return self._variants[key]
 
     def entry(self, dtype: str) -> int:
         """The address of the kernel compiled for "float32" or "float64".
@@ -139,7 +159,7 @@ class Kernel:
             return self._entries[dtype]
         if dtype not in self.dtypes:
             raise ValueError(f"{self.name} can be compiled for {', '.join(self.dtypes)}; received {dtype!r}")
-        block = BlockType(self.name, getattr(types, dtype), self._fields)
+        block = BlockType(self.name, getattr(types, dtype), self._fields, self._given)
         numbers = self._body.__code__.co_argcount - 1  # item and worker, unless other kernels call it
         signature = types.void(block, *[types.int64] * numbers)
         options = {"error_model": "numpy", "fastmath": set(FAST_MATH), "boundscheck": False}

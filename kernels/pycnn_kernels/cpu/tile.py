@@ -19,7 +19,7 @@ process, and Numba's cache would never hit.
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -525,24 +525,25 @@ class Term:
         return Term(self.builder, self.builder.fmul(spread, self.value, flags=("contract",)))
 
 
-def transform_both_ways(tile: TileType, transform, out: int):
-    """The result type and the code of ``transform`` applied to the columns of a square, then to its rows.
+def transform_both_ways(tile: TileType, sizes: tuple[int, int], of_columns, of_rows):
+    """The result type and the code of transforms applied to the columns of a matrix, then to its rows.
 
-    The tile holds the square row by row, one vector an element. ``transform`` takes a list of n terms and returns
-    ``out`` of them; it may use ``+``, ``-`` and a number times a term.
+    The tile, the last argument of the intrinsic, holds the matrix of ``sizes`` row by row, one vector an element. A
+    transform takes a list of terms and returns one of any length; it may use ``+``, ``-`` and a number times a term.
     """
-    n = math.isqrt(tile.rows)
-    result = TileType(tile.dtype, out * out, 1)
+    height, width = sizes
+    out_height = len(of_columns([Fraction(0)] * height))
+    out_width = len(of_rows([Fraction(0)] * width))
+    result = TileType(tile.dtype, out_height * out_width, 1)
 
     def generate(context, builder, signature, arguments):
         emit = _Emitter(builder, tile)
-        square = [[Term(builder, emit.get(arguments[0], i * n + j, 0)) for j in range(n)] for i in range(n)]
-        columns = [transform([square[i][j] for i in range(n)]) for j in range(n)]
-        rows = [transform([columns[j][i] for j in range(n)]) for i in range(out)]
+        elements = [Term(builder, emit.get(arguments[-1], i, 0)) for i in range(height * width)]
+        columns = [of_columns(elements[j::width]) for j in range(width)]
         accumulators = result.zeros()
-        for i in range(out):
-            for j in range(out):
-                accumulators = _Emitter(builder, result).set(accumulators, rows[i][j].value, i * out + j, 0)
+        for i in range(out_height):
+            for j, term in enumerate(of_rows([column[i] for column in columns])):
+                accumulators = _Emitter(builder, result).set(accumulators, term.value, i * out_width + j, 0)
         return accumulators
 
     return result, generate
@@ -926,9 +927,14 @@ def interleave(typing_context, src, src_index, src_row, dst, dst_index, channels
 @intrinsic(prefer_literal=True)
 def local_table(typing_context, size):
     """A table of ``size`` (literal) int64 on the stack of the calling function: a pointer to its first."""
-    table = ir.ArrayType(INT64, size.literal_value)
+    return table_on_stack(size, size.literal_value)
+
+
+def table_on_stack(argument: types.Type, size: int):
+    """The signature and code of an intrinsic of one argument that makes a table of ``size`` int64."""
+    table = ir.ArrayType(INT64, size)
 
     def generate(context, builder, signature, arguments):
         return builder.bitcast(cgutils.alloca_once(builder, table), INT64.as_pointer())
 
-    return types.CPointer(types.int64)(size), generate
+    return types.CPointer(types.int64)(argument), generate

@@ -1,0 +1,229 @@
+"""Which Winograd scheme does a convolution, how its images are cut into tiles, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from pycnn_kernels.cpu.cost import layout_cost
+from pycnn_kernels.cpu.gather import continuation_fits, continued, needs_zeros
+from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.winograd_transforms import Axis, Scheme
+from pycnn_kernels.problem import ConvProblem, Triple
+
+Operation = Literal["forward", "input_gradient", "weight_gradient"]
+
+#: Results of a tile, large and small, along an axis of so many taps: where it is the only axis of the tile, which may
+#: have 8 points, and where both have taps.
+LINE_RESULTS = {3: (4, 2), 5: (4, 2), 7: (2, 2)}
+PLANE_RESULTS = {1: (1, 1), 3: (4, 2), 5: (2, 2)}
+
+#: Channels of a block of the weight gradient, whose products stay in the second-level cache.
+GRADIENT_ROWS = 64
+
+
+class Roles(NamedTuple):
+    """What the axes D, H, W (numbers 0 to 2) are to the tiles."""
+
+    #: The axis whose taps are summed like channels.
+    deep: int
+    #: The axes of a tile.
+    row: int
+    column: int
+
+
+def roles_of(kernel: Triple) -> Roles | None:
+    """The roles of a kernel's axes, None where it has no axes for tiles.
+
+    Columns are the axis with more taps, wherever it lies: a 7x1 kernel has the compiled code of a 1x7 kernel.
+
+    >>> roles_of((3, 3, 3))
+    Roles(deep=0, row=1, column=2)
+    >>> roles_of((5, 1, 1))
+    Roles(deep=1, row=2, column=0)
+    """
+    tiled = [axis for axis in range(3) if kernel[axis] in LINE_RESULTS][-2:]
+    others = sorted(set(range(3)) - set(tiled), key=lambda axis: kernel[axis] == 1)
+    if not tiled or (len(tiled) == 1 and kernel[others[-1]] > 1):
+        return None
+    if len(tiled) == 2 and any(kernel[axis] not in PLANE_RESULTS for axis in tiled):
+        return None
+    deep, *rest = others
+    row, column = sorted(sorted([*tiled, *rest]), key=lambda axis: kernel[axis])
+    return Roles(deep, row, column)
+
+
+def schemes_of(kernel: Triple) -> tuple[Scheme, Scheme]:
+    """The schemes of large and of small tiles; for kernels of 5 x 5, and of 7, they are the same."""
+    roles = roles_of(kernel)
+    assert roles is not None
+    r, s = kernel[roles.row], kernel[roles.column]
+    rows, columns = PLANE_RESULTS[r], LINE_RESULTS[s] if r == 1 else PLANE_RESULTS[s]
+    large, small = (Scheme(Axis(m, r), Axis(n, s)) for m, n in zip(rows, columns))
+    return large, small
+
+
+class Tiling:
+    """An operation of a problem cut into tiles of results.
+
+    Attributes:
+        tiles: how many there are.
+        R, L: channels of source and target.
+        KD: taps of the axis that is summed.
+        turned: whether the weights' matrices are (L, R) instead of (R, L).
+        taps: where the matrix of each tap begins in the weights; those of a plane behind each other.
+        fields: the tables and numbers by which a kernel finds source and target of a tile.
+    """
+
+    def __init__(self, p: ConvProblem, scheme: Scheme, operation: Operation):
+        roles = roles_of(p.kernel)
+        assert roles is not None
+        source, target, self.R, self.L = p.size, p.output, p.C, p.K
+        before = [first for first, _ in p.padding]
+        numbers = np.arange(math.prod(p.kernel)).reshape(p.kernel)
+        self.turned = False
+        if operation == "input_gradient":
+            source, target, self.R, self.L = p.output, p.size, p.K, p.C
+            before = [taps - 1 - first for taps, first in zip(p.kernel, before)]
+            # The frame has transposed and reversed OIHW weights already.
+            self.turned = p.weight_layout == "HWIO"
+            if self.turned:
+                numbers = numbers[::-1, ::-1, ::-1]
+        self.KD = p.kernel[roles.deep]
+        self.taps = np.ascontiguousarray(numbers.transpose(roles)).ravel() * (self.R * self.L)
+        axes = {"deep": Axis(1, self.KD), "row": scheme.rows, "column": scheme.columns}
+        counts, tables = [], {}
+        for (name, (results, taps)), axis in zip(axes.items(), roles):
+            count = -(-target[axis] // results)
+            counts.append(count)
+            from_places = continued(np.arange(count * results + taps - 1) - before[axis], source[axis], p.padding_mode)
+            to_places = np.where(np.arange(count * results) < target[axis], np.arange(count * results), -1)
+            tables[f"from_{name}"] = _offsets(from_places, math.prod(source[axis + 1 :]) * self.R)
+            tables[f"to_{name}"] = _offsets(to_places, math.prod(target[axis + 1 :]) * self.L)
+        deeps, tiles_h, tiles_w = counts
+        self.tiles = p.N * deeps * tiles_h * tiles_w
+        self.fields: dict[str, Any] = {
+            **tables, "deeps": deeps, "tiles_h": tiles_h, "tiles_w": tiles_w, "tiles": self.tiles,
+            "source_image": math.prod(source) * self.R, "target_image": math.prod(target) * self.L,
+        }  # fmt: skip
+
+
+def _offsets(places: np.ndarray, distance: int) -> np.ndarray:
+    """The offsets of places that lie ``distance`` elements from each other, -1 staying what it is."""
+    return np.where(places < 0, -1, places * distance).astype(np.int64)
+
+
+def large_tiles(p: ConvProblem, operation: Operation) -> Scheme:
+    """F(4x4, 3x3) and its like: 4 results along an axis, but 2 where that would be more than 8 points."""
+    return schemes_of(p.kernel)[0]
+
+
+def small_tiles(p: ConvProblem, operation: Operation) -> Scheme:
+    """F(2x2, 3x3) and its like: 2 results along each axis that has taps."""
+    return schemes_of(p.kernel)[1]
+
+
+def suited_tiles(p: ConvProblem, operation: Operation) -> Scheme:
+    """The tiles that cost least; of equals the large ones."""
+    return min(schemes_of(p.kernel), key=lambda scheme: _cost(p, scheme, operation))
+
+
+def winograd_supports_gradient(p: ConvProblem) -> str | None:
+    """None for a problem whose gradients Winograd's algorithm can do, otherwise the reason why not."""
+    return winograd_supports(p) or needs_zeros(p)
+
+
+def winograd_supports(p: ConvProblem) -> str | None:
+    """None for a problem whose forward Winograd's algorithm can do, otherwise the reason why not."""
+    if roles_of(p.kernel) is None:
+        received = " x ".join(map(str, p.kernel[3 - p.rank :]))
+        return f"kernels of 3 or 5 along two axes, or of 3, 5 or 7 along one, and a further axis; received {received}"
+    if p.stride != (1, 1, 1) or p.dilation != (1, 1, 1):
+        return f"stride 1 and dilation 1; received {p.stride[3 - p.rank :]} and {p.dilation[3 - p.rank :]}"
+    if p.G > 1:
+        return f"one group; received {p.G}"
+    return continuation_fits(p)
+
+
+def sized_tiles_support(p: ConvProblem) -> str | None:
+    """The same for tiles of a given size: not every kernel has two sizes to choose from."""
+    large, small = schemes_of(p.kernel) if roles_of(p.kernel) else (None, None)
+    if large == small:
+        received = " x ".join(map(str, p.kernel[3 - p.rank :]))
+        return f"kernels of 3 along an axis, or of 5 along one; received {received}"
+    return winograd_supports(p)
+
+
+def sized_tiles_support_gradient(p: ConvProblem) -> str | None:
+    """The same for the gradients."""
+    return sized_tiles_support(p) or winograd_supports_gradient(p)
+
+
+class Costs(NamedTuple):
+    """What the parts of an operation cost, in the time of a multiply-add of one vector.
+
+    Fitted to the times of 120 layers with 8 to 512 channels on one core with AVX-512, within 13 % (standard deviation);
+    what reading weights costs, to 512 channels of 7x7, whose weights come from the third-level cache or memory.
+    """
+
+    #: A product, and the work beside the products of a register tile's row.
+    product: float
+    row: float
+    #: A point of a patch; a point or result of a tile of the target; each a vector.
+    patch: float
+    result: float
+    #: A point of the transformed weights, and a tap of the weights in memory; each a vector.
+    weight: float
+    tap: float
+    #: Finding the place of a tile.
+    place: float
+
+
+COSTS: dict[Operation, Costs] = {
+    "forward": Costs(product=0.93, row=6.8, patch=8.0, result=2.9, weight=5, tap=25, place=76),
+    # It transposes the weights.
+    "input_gradient": Costs(product=0.91, row=7.0, patch=7.1, result=4.1, weight=9, tap=25, place=61),
+    "weight_gradient": Costs(product=0.82, row=2.7, patch=21.3, result=6.4, weight=7, tap=2, place=0),
+}
+
+
+def _cost(p: ConvProblem, scheme: Scheme, operation: Operation) -> float:
+    """What an operation costs in tiles of a scheme."""
+    roles, costs = roles_of(p.kernel), COSTS[operation]
+    assert roles is not None
+    vectors, half = SIMD.wide_tile[0], SIMD.wide_tile[0] // 2
+    lane_count, KD = lanes(p.dtype), p.kernel[roles.deep]
+    target, R, L = (p.size, p.K, p.C) if operation == "input_gradient" else (p.output, p.C, p.K)
+    planes = p.N * target[roles.deep]
+    tiles = planes * -(-target[roles.row] // scheme.rows.results) * -(-target[roles.column] // scheme.columns.results)
+    depth, columns = -(-R // lane_count), -(-L // lane_count)
+    # How often a tile of the source and one of the target are transformed.
+    times, target_times = KD, 1
+    if operation == "weight_gradient":
+        times, target_times = KD * -(-columns // vectors), KD * -(-R // GRADIENT_ROWS)
+    rows = scheme.points * tiles * -(-columns // half) * half
+    return (
+        rows * (costs.product * KD * R + costs.row * target_times)
+        + costs.patch * scheme.points * tiles * depth * times
+        + costs.result * (scheme.points + scheme.results) * tiles * columns * target_times
+        + (costs.weight * scheme.points + costs.tap * scheme.taps) * KD * R * columns
+        + costs.place * tiles * KD
+    )
+
+
+def cost_of(operation: Operation, size: int | None = None) -> Callable[[ConvProblem], float]:
+    """The model of an operation's expected time (see ``cost.py``), in large (0), small (1) or the suited tiles."""
+
+    def cost(p: ConvProblem) -> float:
+        scheme = suited_tiles(p, operation) if size is None else schemes_of(p.kernel)[size]
+        return _cost(p, scheme, operation) + layout_cost(p)
+
+    return cost
+
+
+def by_name(p: ConvProblem) -> str | None:
+    """The reason why ``auto`` never takes tiles of a given size."""
+    return "to be asked for by name: winograd itself chooses the size of its tiles"
