@@ -16,6 +16,7 @@ from pycnn_kernels.cpu import (
     conv_direct,
     conv_few_channels,
     conv_few_filters,
+    conv_pool,
     conv_winograd,
     elementwise,
     optimizer,
@@ -179,6 +180,22 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")
+    ],
+    ("cpu", "conv_max_pool"): [
+        Algorithm(
+            "one_pass",
+            conv_pool.OnePass,
+            "bands whose convolution is still in the cache when it is pooled: for large results of cheap convolutions",
+            conv_pool.one_pass_supports,
+            cost=conv_pool.one_pass_cost,
+            margin=1.0,
+        ),
+        Algorithm(
+            "two_passes",
+            conv_pool.TwoPasses,
+            "all of the convolution, then all of the pooling",
+            cost=conv_pool.two_passes_cost,
+        ),
     ],
     ("cpu", "max_pool"): [Algorithm("gather", pool.MaxPool, "one row of y a piece", _positions_fit)],
     ("cpu", "max_pool_gradient"): [
