@@ -187,6 +187,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_pool.OnePass,
             "bands whose convolution is still in the cache when it is pooled: for large results of cheap convolutions",
             conv_pool.one_pass_supports,
+            conv_pool.one_pass_suits,
             cost=conv_pool.one_pass_cost,
             margin=1.0,
         ),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycnn_kernels.choice import choose
+from pycnn_kernels.choice import choose, explain
 from pycnn_kernels.cpu.conv_pool import OnePass
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvPoolProblem
@@ -206,9 +206,11 @@ def test_bands_fit_the_cache_and_there_are_few_different_ones() -> None:
 def test_one_pass_is_for_large_results() -> None:
     large = conv_pool_problem(conv_problem(N=16, C=3, K=10, size=300, kernel=5), kernel=2)
     small = conv_pool_problem(conv_problem(N=50, C=3, K=32, size=32, padding=1), kernel=2)
+    # Its bands would transform more weights than they save memory.
     many_weights = conv_pool_problem(conv_problem(N=8, C=256, K=256, size=56, padding=1), kernel=2)
     names = [choose("conv_max_pool", p).name for p in (large, small, many_weights)]
     assert names == ["one_pass", "two_passes", "two_passes"]
+    assert "more than 8,388,608 bytes" in str(explain("conv_max_pool", small)[0].reason)
 
 
 @st.composite

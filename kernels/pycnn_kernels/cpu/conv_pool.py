@@ -226,6 +226,14 @@ def one_pass_supports(p: ConvPoolProblem) -> str | None:
     return None
 
 
+def one_pass_suits(p: ConvPoolProblem) -> str | None:
+    """None for a problem whose result in between does not stay in the cache by itself, otherwise the reason why not."""
+    size = _between_bytes(p)
+    if size <= _CACHED_BYTES:
+        return f"a convolution's result of more than {_CACHED_BYTES:,} bytes; received {size:,}"
+    return None
+
+
 def one_pass_cost(p: ConvPoolProblem) -> float:
     """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
     bands = Counter(band.problem.conv for band in OnePass.divide(_channels_last(p)))
@@ -233,9 +241,14 @@ def one_pass_cost(p: ConvPoolProblem) -> float:
 
 
 def two_passes_cost(p: ConvPoolProblem) -> float:
-    """The same: the convolution, and its result's way to memory and back."""
-    size = math.prod(p.conv.y_shape) * item_bytes(p.dtype)
+    """The same: the convolution, and its result's way to memory and back, where it takes it."""
+    size = _between_bytes(p)
     return _conv_cost(_channels_last(p).conv) + (_TRAFFIC * size if size > _CACHED_BYTES else 0) + _LAUNCHES
+
+
+def _between_bytes(p: ConvPoolProblem) -> int:
+    """Of the convolution's result."""
+    return math.prod(p.conv.y_shape) * item_bytes(p.dtype)
 
 
 def _conv_cost(conv: ConvProblem) -> float:
