@@ -159,6 +159,10 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
     "max_pool2d channels last": (lambda x: F.max_pool2d(x, 3, 2, data_format="channels_last"), [apart(2, 7, 6, 3)]),
     "max_pool2d with indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], [apart(2, 3, 6, 7)]),
     "max_pool2d of one image": (lambda x: F.max_pool2d(x, 2), [apart(3, 6, 7)]),
+    "conv2d_max_pool2d": (
+        lambda x, w, b: F.conv2d_max_pool2d(x, w, b, padding=1, activation="tanh", pool_size=3, pool_stride=2),
+        [normal(2, 3, 6, 7), normal(2, 3, 3, 3), normal(2)],
+    ),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [normal(2, 3, 6, 7)]),
     "avg_pool2d padded": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), [normal(2, 3, 6, 7)]),
     "avg_pool2d channels last": (

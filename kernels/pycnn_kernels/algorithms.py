@@ -17,6 +17,7 @@ from pycnn_kernels.cpu import (
     conv_few_channels,
     conv_few_filters,
     conv_fft,
+    conv_pool,
     conv_winograd,
     conv_winograd_gradient,
     elementwise,
@@ -262,6 +263,23 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")
+    ],
+    ("cpu", "conv_max_pool"): [
+        Algorithm(
+            "one_pass",
+            conv_pool.OnePass,
+            "bands whose convolution is still in the cache when it is pooled: for large results of cheap convolutions",
+            conv_pool.one_pass_supports,
+            conv_pool.one_pass_suits,
+            cost=conv_pool.one_pass_cost,
+            margin=1.0,
+        ),
+        Algorithm(
+            "two_passes",
+            conv_pool.TwoPasses,
+            "all of the convolution, then all of the pooling",
+            cost=conv_pool.two_passes_cost,
+        ),
     ],
     ("cpu", "max_pool"): [Algorithm("gather", pool.MaxPool, "one row of y a piece", _positions_fit)],
     ("cpu", "max_pool_gradient"): [

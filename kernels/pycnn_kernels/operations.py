@@ -48,6 +48,10 @@ def _pool_arrays(p: Any) -> dict[str, Spec]:
     }
 
 
+def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
+    return _conv_arrays(p.conv) | {"y": Spec("y", p.pool.y_shape, numpy_dtype(p.dtype))}
+
+
 def _rows_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
     return {
@@ -93,6 +97,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "conv_input_gradient": (_conv_arrays, "dy w", "", "dx"),
     "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
     "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
+    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
     "max_pool": (_pool_arrays, "x", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "average_pool": (_pool_arrays, "x", "", "y"),

@@ -78,7 +78,11 @@ def is_floating(dtype: np.dtype) -> bool:
 
 def computed(problem: Any) -> Any:
     """The problem that is computed for one whose arrays are stored in float16 or bfloat16: the same in float32."""
-    return problem._replace(dtype="float32") if problem.dtype in STORAGE_DTYPES else problem
+    if problem.dtype not in STORAGE_DTYPES:
+        return problem
+    if isinstance(problem, ConvPoolProblem):
+        return ConvPoolProblem(computed(problem.conv), computed(problem.pool))
+    return problem._replace(dtype="float32")
 
 
 def effective_kernel(kernel: int, dilation: int = 1) -> int:
@@ -246,6 +250,17 @@ class PoolProblem(NamedTuple):
             for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
         )
         return d, h, w
+
+
+class ConvPoolProblem(NamedTuple):
+    """The max pooling of a convolution's result: the pooling's x is the convolution's y."""
+
+    conv: ConvProblem
+    pool: PoolProblem
+
+    @property
+    def dtype(self) -> str:
+        return self.conv.dtype
 
 
 class ChannelsProblem(NamedTuple):

@@ -8,6 +8,7 @@ have is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels
 
 from pycnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
 from pycnn.functional.conv import conv1d, conv2d, conv3d
+from pycnn.functional.conv_pool import conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from pycnn.functional.dropout import dropout
 from pycnn.functional.linear import linear
@@ -19,6 +20,7 @@ __all__ = [
     "binary_cross_entropy",
     "conv1d",
     "conv2d",
+    "conv2d_max_pool2d",
     "conv3d",
     "conv_transpose1d",
     "conv_transpose2d",

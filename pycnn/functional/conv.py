@@ -206,7 +206,7 @@ def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int
     return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
 
 
-def _convolve(
+def read_convolution(
     rank: int,
     input: Any,
     weight: Any,
@@ -218,13 +218,16 @@ def _convolve(
     data_format: str,
     weight_format: str,
     activation: str | None,
-    algorithm: str,
     padding_mode: str,
     scale: Any,
     residual: Any,
     negative_slope: float,
-    workspace_limit: int | None,
-) -> Any:
+) -> tuple[ConvProblem, tuple[Any, ...], bool]:
+    """The problem of a call, its arrays as :class:`Convolution` takes them, and whether a batch axis was added.
+
+    Raises:
+        TypeError, ValueError: as :func:`conv2d` says.
+    """
     x = floating("input", input)
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
@@ -243,8 +246,13 @@ def _convolve(
         x = x.reshape(1, *x.shape)
         residual = None if residual is None else residual.reshape(1, *residual.shape)
     epilogue = () if scale is None and residual is None else (scale, residual)
-    choice = {"algorithm": algorithm, "workspace_limit": workspace_limit}
-    return without_batch(apply(Convolution, x, w, b, *epilogue, problem=problem, **choice), single)
+    return problem, (x, w, b, *epilogue), single
+
+
+def _convolve(rank: int, *arguments: Any, **choice: Any) -> Any:
+    """``choice`` is how to choose the algorithm, the other arguments those of :func:`read_convolution`."""
+    problem, arrays, single = read_convolution(rank, *arguments)
+    return without_batch(apply(Convolution, *arrays, problem=problem, **choice), single)
 
 
 def conv1d(
@@ -294,8 +302,8 @@ def conv1d(
     array([[1., 2., 4.]])
     """
     return _convolve(
-        1, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, algorithm,
-        padding_mode, scale, residual, negative_slope, workspace_limit,
+        1, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation,
+        padding_mode, scale, residual, negative_slope, algorithm=algorithm, workspace_limit=workspace_limit,
     )  # fmt: skip
 
 
@@ -374,8 +382,8 @@ def conv2d(
            [20., 24.]], dtype=float32)
     """
     return _convolve(
-        2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, algorithm,
-        padding_mode, scale, residual, negative_slope, workspace_limit,
+        2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation,
+        padding_mode, scale, residual, negative_slope, algorithm=algorithm, workspace_limit=workspace_limit,
     )  # fmt: skip
 
 
@@ -429,6 +437,6 @@ def conv3d(
              [ 8., 10.]]]])
     """
     return _convolve(
-        3, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, algorithm,
-        padding_mode, scale, residual, negative_slope, workspace_limit,
+        3, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation,
+        padding_mode, scale, residual, negative_slope, algorithm=algorithm, workspace_limit=workspace_limit,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pycnn.functional.arguments import apply, floating, images, integer, layout,
 from pycnn.tensor import Tensor
 from pycnn_kernels.cpu.pool import NO_POSITION
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, effective_kernel
+from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, Triple, effective_kernel
 
 Grads = tuple[Tensor | None, ...]
 
@@ -196,26 +196,55 @@ def _problem(
     x, single, N, C, H, W = images("input", floating("input", input), data_format)
     if C == 0 and kind == "max":
         raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
-    KH, KW = pair("kernel_size", kernel_size)
+    return (
+        x,
+        single,
+        windows_problem(
+            kind, DTYPE_NAMES[x.dtype], data_format, N, C, (1, H, W), kernel_size, stride, padding, dilation, ceil_mode
+        ),
+    )
+
+
+def windows_problem(
+    kind: Any,
+    dtype: str,
+    data_format: str,
+    N: int,
+    C: int,
+    size: Triple,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    names: tuple[str, str, str] = ("kernel_size", "stride", "padding"),
+) -> PoolProblem:
+    """The checked problem of pooling N images of C channels; ``names`` are those of the arguments in an error.
+
+    Raises:
+        TypeError, ValueError: as :func:`max_pool2d` says.
+    """
+    KH, KW = pair(names[0], kernel_size)
     no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
-    SH, SW = (KH, KW) if no_stride else pair("stride", stride)
+    SH, SW = (KH, KW) if no_stride else pair(names[1], stride)
     DH, DW = pair("dilation", dilation)
-    vertical, horizontal = per_side("padding", padding)
+    vertical, horizontal = per_side(names[2], padding)
     for axis, kernel, D, sides in (("height", KH, DH, vertical), ("width", KW, DW, horizontal)):
         if max(sides) > effective_kernel(kernel, D) // 2:
             raise ValueError(
-                f"padding must be at most half a window, {effective_kernel(kernel, D) // 2} in {axis}; received {sides}"
+                f"{names[2]} must be at most half a window, {effective_kernel(kernel, D) // 2} in {axis}; "
+                f"received {sides}"
             )
     problem = PoolProblem(
-        kind, DTYPE_NAMES[x.dtype], layout(data_format), N, C, (1, H, W), (1, KH, KW), (1, SH, SW),
+        kind, dtype, layout(data_format), N, C, size, (1, KH, KW), (1, SH, SW),
         ((0, 0), vertical, horizontal), (1, DH, DW), bool(ceil_mode),
     )  # fmt: skip
-    for axis, size, out, kernel, (before, after), D in zip(
+    for axis, pixels, out, kernel, (before, after), D in zip(
         ("depth", "height", "width"), problem.size, problem.output, problem.kernel, problem.padding, problem.dilation
     ):
         if out < 1:
             raise ValueError(
                 f"a window must fit the padded input: it extends over {effective_kernel(kernel, D)} in {axis}, "
-                f"the input over {size} + {before} + {after}"
+                f"the input over {pixels} + {before} + {after}"
             )
-    return x, single, problem
+    return problem

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from pycnn import activations, initializers
 from pycnn import functional as F
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
+from pycnn.layers.pooling2d import MaxPooling2D
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
@@ -100,27 +101,53 @@ class Conv2D(Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """The convolution of ``inputs``, with bias and activation."""
-        axes = arguments.spatial_axes(self._RANK, self.data_format)
-        fused = self.activation is activations.relu
-        outputs = F.conv2d(
+        outputs = F.conv2d(inputs, self.kernel, self.bias, **self._settings(inputs))
+        return outputs if self.activation is activations.relu else self.activation(outputs)
+
+    def can_pool(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
+        """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
+        return (
+            type(self) is Conv2D
+            and type(following) is MaxPooling2D
+            and following.data_format == self.data_format
+            and following.dtype == self.dtype
+            and self.activation in (activations.relu, activations.linear)
+        )
+
+    def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D) -> Tensor:
+        """The output of ``pooling`` on that of this layer, in one pass where that is expected to be faster.
+
+        Raises:
+            ValueError: as calling the two.
+        """
+        inputs = self.accept(inputs)
+        shape = cast(tuple[int, ...], self.compute_output_shape(inputs.shape))  # all known, as those of the inputs
+        pooling.compute_output_shape(shape)
+        return F.conv2d_max_pool2d(
             inputs,
             self.kernel,
             self.bias,
-            stride=self.strides,
-            padding=arguments.window_padding(
-                tuple(inputs.shape[axis] for axis in axes),
-                self.kernel_size,
-                self.strides,
-                self.padding,
-                self.dilation_rate,
-            ),
-            dilation=self.dilation_rate,
-            groups=self.groups,
-            data_format=self.data_format,
-            weight_format="HWIO",
-            activation="relu" if fused else None,
+            pool_size=pooling.pool_size,
+            pool_stride=pooling.strides,
+            pool_padding=pooling.padding_of(shape),
+            **self._settings(inputs),
         )
-        return outputs if fused else self.activation(outputs)
+
+    def _settings(self, inputs: Tensor) -> dict[str, Any]:
+        """The arguments of the convolution of ``inputs``, its activation only if it is computed in the same pass."""
+        axes = arguments.spatial_axes(self._RANK, self.data_format)
+        spatial = tuple(inputs.shape[axis] for axis in axes)
+        return {
+            "stride": self.strides,
+            "padding": arguments.window_padding(
+                spatial, self.kernel_size, self.strides, self.padding, self.dilation_rate
+            ),
+            "dilation": self.dilation_rate,
+            "groups": self.groups,
+            "data_format": self.data_format,
+            "weight_format": "HWIO",
+            "activation": "relu" if self.activation is activations.relu else None,
+        }
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, height, width, filters), or with the filters second for "channels_first".

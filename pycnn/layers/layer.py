@@ -110,15 +110,24 @@ class Layer:
             TypeError: the inputs are no numbers.
             ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths.
         """
+        x = self.accept(inputs)
+        if self._call_takes_training:
+            return self.call(x, training=bool(training))  # type: ignore[call-arg]
+        return self.call(x)
+
+    def accept(self, inputs: Tensor | ArrayLike) -> Tensor:
+        """The inputs as ``call`` takes them; builds the layer where that has not happened yet.
+
+        Raises:
+            TypeError, ValueError: as calling the layer.
+        """
         x = inputs if isinstance(inputs, Tensor) else Tensor(backend.get().asarray(inputs, "inputs"))
         if x.dtype != self.dtype:
             x = x.astype(self.dtype)
         if x.shape != self._accepted_shape:
             self.build_for((None, *x.shape[1:]))
             self._accepted_shape = x.shape
-        if self._call_takes_training:
-            return self.call(x, training=bool(training))  # type: ignore[call-arg]
-        return self.call(x)
+        return x
 
     def build_for(self, input_shape: Shape) -> Shape:
         """Build the layer unless it is built; return the output shape.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pycnn import functional as F
@@ -49,9 +49,10 @@ class _Pooling2D(Layer):
         )
         return (*input_shape[: axes.start], *spatial, *input_shape[axes.stop :])
 
-    def _padding_of(self, inputs: Tensor) -> tuple[tuple[int, int], ...]:
+    def padding_of(self, input_shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """The padding, (before, after) for each axis, of inputs of this shape."""
         axes = arguments.spatial_axes(self._RANK, self.data_format)
-        spatial = tuple(inputs.shape[axis] for axis in axes)
+        spatial = tuple(input_shape[axis] for axis in axes)
         return arguments.window_padding(spatial, self.pool_size, self.strides, self.padding, (1,) * self._RANK)
 
 
@@ -85,7 +86,7 @@ class MaxPooling2D(_Pooling2D):
             inputs,
             self.pool_size,
             stride=self.strides,
-            padding=self._padding_of(inputs),
+            padding=self.padding_of(inputs.shape),
             data_format=self.data_format,
         )
 
@@ -110,7 +111,7 @@ class AveragePooling2D(_Pooling2D):
             inputs,
             self.pool_size,
             stride=self.strides,
-            padding=self._padding_of(inputs),
+            padding=self.padding_of(inputs.shape),
             count_include_pad=False,
             data_format=self.data_format,
         )

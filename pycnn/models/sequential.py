@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
+from pycnn.autograd import is_grad_enabled
+from pycnn.layers.conv2d import Conv2D
 from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.models.model import Model
@@ -117,8 +120,14 @@ class Sequential(Model):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """The output of the last layer."""
-        for layer in self._layers:
-            inputs = layer(inputs, training=training)
+        layers = deque(self._layers)
+        while layers:
+            layer, above = layers.popleft(), layers[0] if layers else None
+            if isinstance(layer, Conv2D) and not is_grad_enabled() and layer.can_pool(above):
+                inputs = layer.max_pooled(inputs, above)
+                layers.popleft()
+            else:
+                inputs = layer(inputs, training=training)
         return inputs
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

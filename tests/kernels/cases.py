@@ -18,8 +18,10 @@ from tests.kernels.problems import (
     HALVES,
     LAYOUTS,
     WEIGHT_LAYOUTS,
+    bands_of,
     by_every_algorithm,
     conv_arrays,
+    conv_pool_problem,
     conv_problem,
     numbers,
     pool_problem,
@@ -124,6 +126,26 @@ def pools() -> Iterator[Case]:
             yield Case(plan_for(operation, p), arrays)
 
 
+# Windows that overlap, padding of both, sizes rounded up, all of the epilogue.
+CONVOLUTIONS_AND_POOLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"C": 3, "K": 17, "size": (9, 7), "padding": 1, "activation": "relu"}, {"kernel": 3, "padding": 1}),
+    ({"C": 17, "K": 33, "size": (13, 9), "stride": 2, "padding": ((0, 2), (1, 0))}, {"kernel": 2, "ceil_mode": True}),
+    ({"C": 5, "K": 6, "size": (9, 8), "scale": True, "residual": True}, {"kernel": (3, 2), "stride": (1, 2)}),
+    ({"C": 18, "K": 18, "G": 18, "size": 8, "N": 3}, {"kernel": 2, "stride": 3}),
+]
+
+
+def convolutions_and_pools() -> Iterator[Case]:
+    for (conv, pool), form in itertools.product(CONVOLUTIONS_AND_POOLS, forms(DTYPES, LAYOUTS, WEIGHT_LAYOUTS)):
+        p = conv_pool_problem(conv_problem(bias=True, **conv, **form), **pool)
+        image = np.zeros(p.conv.y_shape[1:], p.dtype).nbytes
+        for size in (1, image // 2, 2 * image):  # bands of a row, of some rows, of images
+            with bands_of(size):
+                plans = [plan for _, plan in by_every_algorithm("conv_max_pool", p)]
+            for plan in plans:
+                yield Case(plan, conv_arrays(p.conv))
+
+
 def rows() -> Iterator[Case]:
     # Small ones, too: a loop over few bytes may run in two ways.
     shapes = [(1, 1), (3, 4), (7, 4), (2, 8), (1, 16), (1, 31), (5, 17), (33, 10), (2, 100)]
@@ -184,6 +206,7 @@ def stored_in_halves() -> Iterator[Case]:
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "conv": convolutions,
     "pool": pools,
+    "conv and pool": convolutions_and_pools,
     "rows": rows,
     "updates": updates,
     "bias": bias_and_relu,

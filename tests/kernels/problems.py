@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import pycnn
 from pycnn_kernels import plan as plan_module
 from pycnn_kernels.algorithms import algorithms_for
+from pycnn_kernels.cpu import conv_pool
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import ConvProblem, PoolProblem, numpy_dtype
+from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, numpy_dtype
 from tests import reference as oracle
 
 DTYPES = ("float32", "float64")
@@ -241,3 +243,62 @@ def check_pool(p: PoolProblem) -> None:
     if p.kind == "max":
         somewhere = expected["index"] >= 0
         np.testing.assert_array_equal(found["index"][somewhere], expected["index"][somewhere])
+
+
+def conv_pool_problem(conv: ConvProblem, **pooling: Any) -> ConvPoolProblem:
+    """The max pooling, as :func:`pool_problem` takes it, of a convolution's result."""
+    rank = conv.rank
+    return ConvPoolProblem(
+        conv,
+        pool_problem(
+            N=conv.N, C=conv.K, size=conv.output[3 - rank :], dtype=conv.dtype, layout=conv.layout, rank=rank, **pooling
+        ),
+    )
+
+
+@contextlib.contextmanager
+def bands_of(size: int) -> Iterator[None]:
+    """Inside this block plans are made whose bands have at most so many bytes of the convolution's result."""
+    before = conv_pool._BAND_BYTES
+    conv_pool._BAND_BYTES = size
+    plan_module._plans.clear()
+    try:
+        yield
+    finally:
+        conv_pool._BAND_BYTES = before
+        plan_module._plans.clear()
+
+
+def expected_conv_pool(p: ConvPoolProblem, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """y of the oracle, in the problem's layout."""
+    between = oracle.channels_last(expected_conv(p.conv, **arrays)["y"], p.conv.layout)
+    geometry = spatial(p.pool, "kernel", "stride", "padding", "dilation").values()
+    return oracle.in_layout(oracle.max_pooling(between, *geometry, p.pool.ceil_mode)[0], p.pool.layout)
+
+
+def conv_pool_bound(p: ConvPoolProblem, arrays: dict[str, np.ndarray], expected: np.ndarray) -> float:
+    """Against the largest of the pooled: an error of the sums, of which any may be the largest.
+
+    A band may be computed by Winograd's algorithm.
+    """
+    sums = expected_conv(p.conv._replace(activation=None), **arrays)["y"]
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0)
+    bound = BOUNDS.get(("winograd", p.dtype), oracle.BOUNDS[p.dtype])
+    return bound * max(1, np.abs(sums).max(initial=0) / largest) if largest else bound
+
+
+def run_conv_pool(p: ConvPoolProblem, algorithm: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    inputs = (arrays["x"], arrays["w"], arrays["b"] if p.conv.bias else None, *map(arrays.get, ("scale", "residual")))
+    (y,) = plan_for("conv_max_pool", p, algorithm=algorithm).run(*inputs)
+    return y
+
+
+def check_conv_pool(p: ConvPoolProblem, *sizes: int) -> None:
+    """In two passes, and in one with bands of each of these sizes in bytes, against the oracle."""
+    arrays = conv_arrays(p.conv)
+    expected = expected_conv_pool(p, arrays)
+    bound = conv_pool_bound(p, arrays, expected)
+    oracle.assert_close(run_conv_pool(p, "two_passes", arrays), expected, bound)
+    for size in sizes:
+        with bands_of(size):
+            oracle.assert_close(run_conv_pool(p, "one_pass", arrays), expected, bound)

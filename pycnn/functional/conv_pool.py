@@ -1,0 +1,95 @@
+"""Convolution and the max pooling of its result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn.autograd import Function, is_grad_enabled
+from pycnn.functional.arguments import apply, without_batch
+from pycnn.functional.conv import Convolution, read_convolution
+from pycnn.functional.pool import MaxPool, windows_problem
+from pycnn.tensor import Tensor
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import ConvPoolProblem
+
+
+class ConvolutionMaxPool(Function):
+    """The pooled convolution of a :class:`~pycnn_kernels.problem.ConvPoolProblem`, where no gradient is recorded."""
+
+    uses_numpy = False
+
+    def forward(self, *arrays: np.ndarray | None, problem: ConvPoolProblem, **choice: Any) -> np.ndarray:
+        (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays)
+        return y
+
+
+def conv2d_max_pool2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    pool_size: Any,
+    pool_stride: Any = None,
+    pool_padding: Any = 0,
+    ceil_mode: bool = False,
+    data_format: str = "channels_first",
+    weight_format: str = "OIHW",
+    activation: str | None = None,
+    padding_mode: str = "zeros",
+    scale: Any = None,
+    residual: Any = None,
+    negative_slope: float = 0.01,
+    workspace_limit: int | None = None,
+) -> Any:
+    """2-D convolution and the greatest element of each window of its result: ``max_pool2d(conv2d(...), ...)``.
+
+    Where no gradient is recorded the result of the convolution is never kept as a whole: if it is large and cheap to
+    compute, each part of it is pooled while it is in the cache. Otherwise this is the two functions in turn. The
+    values are those of the two within the rounding of a convolution, not always to the last bit; they are the same
+    for every call and number of threads.
+
+    Args:
+        input, weight, bias, stride, padding, dilation, groups: as for :func:`conv2d`.
+        pool_size, pool_stride, pool_padding, ceil_mode: ``kernel_size``, ``stride``, ``padding`` and ``ceil_mode`` of
+            :func:`max_pool2d`.
+        data_format, weight_format, activation, padding_mode, scale, residual, negative_slope: as for :func:`conv2d`;
+            the residual is like the result of the convolution.
+        workspace_limit: bytes of scratch memory beside the arrays; None for no limit. Where no gradient is recorded,
+            these are also the bytes of the convolution's result, or of the part that is kept.
+
+    Returns:
+        y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
+
+    Raises:
+        TypeError, ValueError: as :func:`conv2d` and :func:`max_pool2d`.
+
+    Source: ``torch.nn.functional.conv2d`` and ``max_pool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html
+
+    >>> import numpy as np
+    >>> image = np.arange(25, dtype="float32").reshape(1, 1, 5, 5)
+    >>> conv2d_max_pool2d(image, np.ones((1, 1, 2, 2), "float32"), activation="relu", pool_size=2)[0, 0]
+    array([[36., 44.],
+           [76., 84.]], dtype=float32)
+    """
+    conv, arrays, single = read_convolution(
+        2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation,
+        padding_mode, scale, residual, negative_slope,
+    )  # fmt: skip
+    pool = windows_problem(
+        "max", conv.dtype, data_format, conv.N, conv.K, conv.output, pool_size, pool_stride, pool_padding, 1, ceil_mode,
+        names=("pool_size", "pool_stride", "pool_padding"),
+    )  # fmt: skip
+    if is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays):
+        maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
+        y, _ = apply(MaxPool, maps, problem=pool, indices=False)
+    else:
+        problem = ConvPoolProblem(conv, pool)
+        y = apply(ConvolutionMaxPool, *arrays, problem=problem, workspace_limit=workspace_limit)
+    return without_batch(y, single)

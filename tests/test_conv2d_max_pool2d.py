@@ -1,0 +1,182 @@
+"""Convolution and max pooling as one function, and in models that predict."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pycnn
+import pycnn.functional as F
+from pycnn import Tensor
+from pycnn import layers as L
+from pycnn.functional import conv_pool
+from pycnn.models import Sequential
+from pycnn_kernels.plan import Plan, plan_for
+from tests import reference as oracle
+
+
+def normal(*shape: int, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(shape).standard_normal(shape).astype(dtype)
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans that the function under test has used."""
+    used = []
+
+    def noted(*arguments: Any, **choice: Any) -> Plan:
+        used.append(plan_for(*arguments, **choice))
+        return used[-1]
+
+    monkeypatch.setattr(conv_pool, "plan_for", noted)
+    return used
+
+
+SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"kernel_size": 2}),
+    ({"padding": "same", "activation": "relu"}, {"kernel_size": (3, 2), "stride": (2, 1)}),
+    ({"stride": 2, "dilation": (1, 2)}, {"kernel_size": 3, "padding": 1, "ceil_mode": True}),
+    ({"groups": 2, "activation": "sigmoid"}, {"kernel_size": 2, "padding": ((0, 1), (1, 0))}),
+    ({"padding": 2, "padding_mode": "reflect", "activation": "leaky_relu", "negative_slope": 0.3}, {"kernel_size": 2}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_it_is_the_two_functions(settings: tuple[dict[str, Any], dict[str, Any]], dtype: str) -> None:
+    conv, pool = settings
+    groups = conv.get("groups", 1)
+    x, w, b = normal(2, 4, 13, 11), normal(6, 4 // groups, 3, 3), normal(6)
+    expected = F.max_pool2d(F.conv2d(*(a.astype("float64") for a in (x, w, b)), **conv), **pool)
+    named = {name if name == "ceil_mode" else f"pool_{name.removeprefix('kernel_')}": v for name, v in pool.items()}
+    found = F.conv2d_max_pool2d(*(a.astype(dtype) for a in (x, w, b)), **conv, **named)
+    assert found.dtype == dtype
+    oracle.assert_close(found, expected, {"float16": 3e-3, "float32": 3e-5, "float64": 1e-13}[dtype])
+    last = F.conv2d_max_pool2d(
+        x.transpose(0, 2, 3, 1).astype(dtype), w.transpose(2, 3, 1, 0).astype(dtype), b.astype(dtype),
+        data_format="channels_last", weight_format="HWIO", **conv, **named,
+    )  # fmt: skip
+    oracle.assert_close(
+        last.transpose(0, 3, 1, 2), expected, {"float16": 3e-3, "float32": 3e-5, "float64": 1e-13}[dtype]
+    )
+
+
+def test_one_image_with_scale_and_residual() -> None:
+    x, w, b, scale, residual = normal(3, 9, 8), normal(5, 3, 3, 3), normal(5), normal(5, 1)[:, 0], normal(5, 7, 6)
+    epilogue = {"scale": scale, "residual": residual, "activation": "relu"}
+    found = F.conv2d_max_pool2d(x, w, b, **epilogue, pool_size=2)
+    assert found.shape == (5, 3, 3)
+    oracle.assert_close(found, F.max_pool2d(F.conv2d(x, w, b, **epilogue), 2), 3e-5)
+
+
+def test_a_large_cheap_convolution_takes_one_pass(plans: list[Plan]) -> None:
+    x, w = normal(1, 3, 500, 600), normal(10, 3, 3, 3)
+    found = F.conv2d_max_pool2d(x, w, pool_size=2)
+    assert [plan.algorithm.name for plan in plans] == ["one_pass"]
+    oracle.assert_close(found, F.max_pool2d(F.conv2d(x, w), 2), 3e-5)
+
+
+def test_a_workspace_limit_holds(plans: list[Plan]) -> None:
+    """One pass needs less than the convolution's result."""
+    x, w = normal(1, 500, 600, 3), normal(3, 3, 3, 10)
+    last: dict[str, Any] = {"data_format": "channels_last", "weight_format": "HWIO", "pool_size": 2}
+    F.conv2d_max_pool2d(x, w, workspace_limit=8 << 20, **last)
+    assert plans[0].workspace_bytes <= 8 << 20 < 498 * 598 * 10 * 4
+    with pytest.raises(ValueError, match="no algorithm of conv_max_pool can do this within the workspace limit of 100"):
+        F.conv2d_max_pool2d(x, w, workspace_limit=100, **last)
+
+
+def test_recorded_gradients_are_those_of_the_two_functions(plans: list[Plan]) -> None:
+    arrays = normal(2, 3, 8, 7), normal(4, 3, 3, 3), normal(4)
+    gradients = []
+    for run in (
+        lambda x, w, b: F.conv2d_max_pool2d(x, w, b, activation="relu", pool_size=3, pool_stride=2),
+        lambda x, w, b: F.max_pool2d(F.conv2d(x, w, b, activation="relu"), 3, 2),
+    ):
+        tensors = [Tensor(a, requires_grad=True) for a in arrays]
+        (run(*tensors) ** 2).sum().backward()
+        gradients.append([t.grad.numpy() for t in tensors if t.grad is not None])
+    assert not plans
+    assert len(gradients[0]) == 3
+    for found, expected in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_without_a_gradient_tensors_are_pooled_at_once(plans: list[Plan]) -> None:
+    x, w = Tensor(normal(2, 3, 8, 7)), Tensor(normal(4, 3, 3, 3), requires_grad=True)
+    with pycnn.no_grad():
+        y = F.conv2d_max_pool2d(x, w, pool_size=2)
+    assert isinstance(y, Tensor)
+    assert not y.requires_grad
+    assert [plan.operation for plan in plans] == ["conv_max_pool"]
+
+
+X, W = normal(2, 3, 6, 5), normal(4, 3, 3, 3)
+ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"pool_size": 0}, ValueError, "pool_size must be at least 1; received 0"),
+    ({"pool_size": 2.5}, TypeError, "pool_size must be an integer; received 2.5"),
+    ({"pool_size": 2, "pool_stride": (1, 2, 3)}, ValueError, "pool_stride must be an integer or a pair of integers"),
+    ({"pool_size": 2, "pool_padding": 2}, ValueError, "pool_padding must be at most half a window, 1 in height; rec"),
+    ({"pool_size": 5}, ValueError, "a window must fit the padded input: it extends over 5 in height, the input over 4"),
+    ({"pool_size": 2, "activation": "elu"}, ValueError, "activation must be one of None, 'relu'"),
+    ({"pool_size": 2, "residual": X}, ValueError, "residual must have the shape of the result, (2, 4, 4, 3); received"),
+    ({"pool_size": 2, "bias": X}, ValueError, "bias must have the shape (4,), one for each output channel"),
+    ({"pool_size": 2, "workspace_limit": 1.5}, TypeError, "workspace_limit must be None or a number of bytes"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), ERRORS, ids=str)
+def test_errors(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        F.conv2d_max_pool2d(X, W, **arguments)
+    if "workspace_limit" not in arguments:
+        with pytest.raises(error, match=re.escape(message)):
+            F.conv2d_max_pool2d(Tensor(X, requires_grad=True), W, **arguments)
+
+
+# Models.
+
+STACKS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+    ({"activation": "relu"}, {}, 1),
+    ({"padding": "same", "use_bias": False}, {"pool_size": 3, "strides": 2, "padding": "same"}, 1),
+    ({"strides": 2, "activation": "relu", "dtype": "float64"}, {"dtype": "float64"}, 1),
+    ({"activation": "relu", "data_format": "channels_first"}, {"data_format": "channels_first"}, 1),
+    ({"activation": "tanh"}, {}, 0),
+    ({"activation": "relu", "data_format": "channels_first"}, {}, 0),
+    ({"activation": "relu"}, {"dtype": "float64"}, 0),
+]
+
+
+@pytest.mark.parametrize(("conv", "pool", "pooled"), STACKS, ids=str)
+def test_a_model_predicts_what_its_layers_give(
+    conv: dict[str, Any], pool: dict[str, Any], pooled: int, plans: list[Plan]
+) -> None:
+    model = Sequential([L.Conv2D(5, 3, input_shape=(12, 11, 8), **conv), L.MaxPooling2D(**pool), L.Flatten()])
+    x = normal(3, 12, 11, 8)
+    expected = model(x).detach().numpy()
+    assert not plans
+    predicted = model.predict(x, verbose=0)
+    assert [plan.operation for plan in plans] == ["conv_max_pool"] * pooled
+    assert predicted.dtype == expected.dtype
+    oracle.assert_close(predicted, expected, 3e-5)
+
+
+def test_layers_of_other_classes_are_called(plans: list[Plan]) -> None:
+    class Doubled(L.MaxPooling2D):
+        def call(self, inputs: Tensor) -> Tensor:
+            return super().call(inputs) * 2.0
+
+    model = Sequential([L.Conv2D(5, 3, input_shape=(8, 8, 2)), Doubled()])
+    x = normal(3, 8, 8, 2)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), model(x).detach().numpy())
+    assert not plans
+
+
+def test_images_too_small_for_the_window_get_the_error_of_the_layer() -> None:
+    model = Sequential([L.Conv2D(5, 3, name="conv"), L.MaxPooling2D(4, name="pool")])
+    model(normal(1, 8, 8, 2))
+    with pycnn.no_grad(), pytest.raises(ValueError, match="MaxPooling2D 'pool'"):
+        model.call(Tensor(normal(1, 5, 5, 2)))
