@@ -16,6 +16,7 @@ from pycnn_kernels.cpu import (
     conv_direct,
     conv_few_channels,
     conv_few_filters,
+    conv_grouped,
     conv_winograd,
     elementwise,
     optimizer,
@@ -75,6 +76,7 @@ _CLEARLY = 0.9
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 _WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
+_GROUPED = "channels of several groups in the lanes: for groups of few channels, and several filters for each channel"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [
@@ -85,6 +87,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
             conv_depthwise.depthwise_cost_forward,
+        ),
+        Algorithm(
+            "grouped",
+            conv_grouped.GroupedForward,
+            _GROUPED,
+            conv_grouped.grouped_supports,
+            cost=conv_grouped.grouped_cost_forward,
         ),
         Algorithm(
             "few_channels",
@@ -120,6 +129,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_depthwise.depthwise_cost_input_gradient,
         ),
         Algorithm(
+            "grouped",
+            conv_grouped.GroupedInputGradient,
+            _GROUPED,
+            conv_grouped.grouped_supports_input_gradient,
+            cost=conv_grouped.grouped_cost_input_gradient,
+        ),
+        Algorithm(
             "few_channels",
             conv_few_channels.FewChannelsInputGradient,
             "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
@@ -151,6 +167,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
             conv_depthwise.depthwise_cost_weight_gradient,
+        ),
+        Algorithm(
+            "grouped",
+            conv_grouped.GroupedWeightGradient,
+            _GROUPED,
+            conv_grouped.grouped_supports,
+            cost=conv_grouped.grouped_cost_weight_gradient,
         ),
         Algorithm(
             "few_filters",
