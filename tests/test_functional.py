@@ -728,7 +728,7 @@ KEYWORDS: list[tuple[Any, tuple[Any, ...], dict[str, Any], type[Exception], str]
      "weight_format must be one of 'IOHW', 'HWOI'; received 'OIHW'"),
     (F.conv_transpose2d, (X, W[:3]), {"data_format": "NCHW"}, ValueError, "data_format must be 'channels_first' or"),
     (F.conv_transpose2d, (X, W[:3]), {"algorithm": "magic"}, ValueError,
-     "algorithm of conv_input_gradient must be 'auto' or one of 'depthwise', 'few_channels'"),
+     "algorithm of conv_input_gradient must be 'auto' or one of 'depthwise', 'grouped', 'few_channels'"),
 ]  # fmt: skip
 TRANSPOSED_ERRORS = [
     ((X[0, 0], W), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
@@ -839,7 +839,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (lambda *a: F.conv2d(*a, weight_format="OHWI"), (X, W), ValueError, "weight_format must be one of 'OIHW', 'HWIO'"),
     (lambda *a: F.conv2d(*a, activation="rely"), (X, W), ValueError, "received 'rely'. Did you mean 'relu'?"),
     (lambda *a: F.conv2d(*a, algorithm="magic"), (X, W), ValueError,
-     "algorithm of conv_forward must be 'auto' or one of 'depthwise', 'few_channels'"),
+     "algorithm of conv_forward must be 'auto' or one of 'depthwise', 'grouped', 'few_channels'"),
 ]  # fmt: skip
 
 

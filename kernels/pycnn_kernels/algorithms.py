@@ -93,7 +93,8 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_grouped.GroupedForward,
             _GROUPED,
             conv_grouped.grouped_supports,
-            cost=conv_grouped.grouped_cost_forward,
+            conv_grouped.grouped_suits_forward,
+            conv_grouped.grouped_cost_forward,
         ),
         Algorithm(
             "few_channels",
@@ -133,7 +134,8 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_grouped.GroupedInputGradient,
             _GROUPED,
             conv_grouped.grouped_supports_input_gradient,
-            cost=conv_grouped.grouped_cost_input_gradient,
+            conv_grouped.grouped_suits_input_gradient,
+            conv_grouped.grouped_cost_input_gradient,
         ),
         Algorithm(
             "few_channels",

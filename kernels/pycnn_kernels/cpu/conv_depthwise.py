@@ -142,7 +142,8 @@ def _tile(a, taps_there, start, to, pixels, column, group, shape, edge):
     """The tile of ``pixels`` pixels of dst from ``to`` on, whose taps along w are counted from src's ``start``."""
     d_target, h_target, w_taps, taps, unit, distance, position, inside = taps_there
     d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
-    src, w, pixel_step, step, SW = a.src, a.w, a.source_step * a.SC, unit * a.SC, a.SW
+    src, w, w_row, SW, pixel_unit = a.src, a.w, a.TC, a.SW, a.source_step
+    pixel_step, step = pixel_unit * a.SC, unit * a.SC
     w_step = w_taps[3] - w_taps[1] if distance > 0 else 0
     tile_prefetch(shape, a.dst, to + column, a.target_step * a.TC)
     acc = tile_zeros(shape)
@@ -157,17 +158,19 @@ def _tile(a, taps_there, start, to, pixels, column, group, shape, edge):
                 x, b, place = line + w_taps[2 * kw] * a.SC, w_line + w_taps[2 * kw + 1], position + w_taps[2 * kw]
                 run = kw + RUN <= taps
                 if run and inside and distance == 1:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, a.TC, 0, 0, None, edge, RUN, 1)
+                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, 0, 0, None, edge, RUN, 1)
                 elif run and distance == 1:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, a.TC, place, unit, SW, edge, RUN, 1)
+                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, place, unit, SW, edge, RUN, 1)
                 elif run and inside and distance == 2:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, a.TC, 0, 0, None, edge, RUN, 2)
+                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, 0, 0, None, edge, RUN, 2)
                 elif run and distance == 2:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, a.TC, place, unit, SW, edge, RUN, 2)
+                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, place, unit, SW, edge, RUN, 2)
                 elif inside:
-                    acc = tile_correlate(acc, group, src, x, pixel_step, w, b, 0, a.TC, 0, 0, None, edge, 1, 1)
+                    acc = tile_correlate(acc, group, src, x, pixel_step, w, b, 0, w_row, 0, 0, None, edge, 1, 1)
                 else:
-                    acc = tile_correlate(acc, group, src, x, pixel_step, w, b, 0, a.TC, place, a.source_step, SW, edge, 1, 1)
+                    acc = tile_correlate(
+                        acc, group, src, x, pixel_step, w, b, 0, w_row, place, pixel_unit, SW, edge, 1, 1
+                    )
                 kw += RUN if run and distance > 0 else 1
     if a.relu:
         acc = tile_relu(acc)

@@ -20,6 +20,7 @@ process, and Numba's cache would never hit.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -97,9 +98,19 @@ class GroupType(types.Type):
         """The channels of the source that one vector of ``tile`` meets, as one long or short vector."""
         return TileType(tile.dtype, 1, 1, tile.lanes // self.L * self.R)
 
-    def pick(self, emit: _Emitter, sources: Any, r: int) -> Any:
-        """For each lane of a vector, channel ``r`` of its group, picked from the sources."""
-        return emit.shuffle(sources, sources, [i // self.L * self.R + r for i in range(emit.tile.lanes)])
+    def picks(self, emit: _Emitter, sources: list[Any]) -> Iterator[list[Any]]:
+        """For each r < R, vectors that have in each lane channel r of its group, one for each of ``sources``."""
+        n, B = emit.tile.lanes, 128 // emit.tile.dtype.bitwidth
+        if self.R % B or self.L % B:
+            for r in range(self.R):
+                yield [emit.shuffle(s, s, [i // self.L * self.R + r for i in range(n)]) for s in sources]
+            return
+        # Parts of 128 bits first, whose elements then move inside them: R / B and R instructions, not 2 R.
+        for first in range(0, self.R, B):
+            order = [i // self.L * self.R + first + i % B for i in range(n)]
+            parts = [emit.fence(emit.shuffle(s, s, order)) for s in sources]
+            for r in range(B):
+                yield [emit.shuffle(part, part, [i // B * B + r for i in range(n)]) for part in parts]
 
     def before(self, builder: Any, column: Any) -> Any:
         """How many channels the source has before the group that begins at ``column`` of the target."""
@@ -153,6 +164,10 @@ class _Emitter:
     def shuffle(self, first, second, order: list[int]):
         indices = ir.Constant(ir.VectorType(INT32, len(order)), order)
         return self.builder.shuffle_vector(first, second, indices)
+
+    def fence(self, vector):
+        """The same vector; the compiler does not combine what made it with what is made of it."""
+        return self.builder.call(self.intrinsic("arithmetic.fence", vector.type, [vector.type]), [vector])
 
     def joined(self, vectors: list):
         """One long vector."""
@@ -447,9 +462,8 @@ def tile_multiply_groups(typing_context, tile, group, a, a_index, offsets, b, b_
         masks = read.masks(None if mask is None else group.before(builder, edge))
         for t in range(tile.rows // group.R):
             [sources] = read.load_vectors(emit.row_pointer(a_pointer, a_start, table, t, again=True), masks)
-            for r in range(group.R):
-                row = t * group.R + r
-                total = builder.call(fma, [group.pick(emit, sources, r), factor, emit.get(accumulators, row, 0)])
+            for row, [picked] in enumerate(group.picks(emit, [sources]), start=t * group.R):
+                total = builder.call(fma, [picked, factor, emit.get(accumulators, row, 0)])
                 accumulators = emit.set(accumulators, total, row, 0)
         return accumulators
 
@@ -495,14 +509,13 @@ def tile_correlate(
             a_column = builder.gep(a_pointer, [ir.Constant(INT64, j * read.tile.lanes)])
             b_column = builder.gep(b_pointer, [ir.Constant(INT64, j * tile.lanes)])
             sources = [sources_at(a_column, place, source_mask) for place, _ in places]
-            for r in range(group.R):
+            for r, picked in enumerate(group.picks(emit, sources)):
                 b_r = emit.strided_row(b_column, b_start, b_next, r)
                 factors = [
                     emit.load_vectors(emit.strided_row(b_r, ir.Constant(INT64, 0), b_stride, t), [mask])[0]
                     for t in range(count)
                 ]
-                for there, (_, meets) in zip(sources, places):
-                    vector = group.pick(emit, there, r)
+                for vector, (_, meets) in zip(picked, places):
                     for m, t in meets:
                         total = builder.call(fma, [vector, factors[t], emit.get(accumulators, m, j)])
                         accumulators = emit.set(accumulators, total, m, j)
