@@ -24,6 +24,9 @@ CALLS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = [
     ((1, 256, 14, 14), (64, 256, 1, 1), {}, "direct"),
     ((4, 3, 32, 32), (6, 3, 5, 5), {}, "few_channels"),
     ((1, 32, 28, 28), (32, 1, 3, 3), {"groups": 32, "padding": "same"}, "depthwise"),
+    ((1, 32, 28, 28), (64, 1, 3, 3), {"groups": 32, "padding": 1}, "grouped"),
+    ((1, 128, 56, 56), (128, 4, 3, 3), {"groups": 32, "padding": 1}, "grouped"),
+    ((1, 64, 28, 28), (64, 32, 3, 3), {"groups": 2}, "direct"),
 ]
 
 

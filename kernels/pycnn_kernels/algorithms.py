@@ -17,6 +17,7 @@ from pycnn_kernels.cpu import (
     conv_few_channels,
     conv_few_filters,
     conv_fft,
+    conv_grouped,
     conv_pool,
     conv_winograd,
     conv_winograd_gradient,
@@ -84,6 +85,7 @@ _WINOGRAD_4X4 = "F(4x4, 3x3) and its like along other axes: winograd's large til
 _WINOGRAD_2X2 = "F(2x2, 3x3) and its like along other axes: winograd's small tiles, which round like direct sums"
 _FFT = "products of spectra of overlapping tiles: for large kernels"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
+_GROUPED = "channels of several groups in the lanes: for groups of few channels, and several filters for each channel"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "conv_forward"): [
@@ -103,6 +105,14 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
             conv_depthwise.depthwise_cost_forward,
+        ),
+        Algorithm(
+            "grouped",
+            conv_grouped.GroupedForward,
+            _GROUPED,
+            conv_grouped.grouped_supports,
+            conv_grouped.grouped_suits_forward,
+            conv_grouped.grouped_cost_forward,
         ),
         Algorithm(
             "few_channels",
@@ -163,6 +173,14 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_depthwise.depthwise_cost_input_gradient,
         ),
         Algorithm(
+            "grouped",
+            conv_grouped.GroupedInputGradient,
+            _GROUPED,
+            conv_grouped.grouped_supports_input_gradient,
+            conv_grouped.grouped_suits_input_gradient,
+            conv_grouped.grouped_cost_input_gradient,
+        ),
+        Algorithm(
             "few_channels",
             conv_few_channels.FewChannelsInputGradient,
             "pixels in the lanes, dy as planes in the cache: for the first layer of a network",
@@ -219,6 +237,13 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_depthwise.depthwise_supports,
             conv_depthwise.depthwise_suits,
             conv_depthwise.depthwise_cost_weight_gradient,
+        ),
+        Algorithm(
+            "grouped",
+            conv_grouped.GroupedWeightGradient,
+            _GROUPED,
+            conv_grouped.grouped_supports,
+            cost=conv_grouped.grouped_cost_weight_gradient,
         ),
         Algorithm(
             "few_filters",

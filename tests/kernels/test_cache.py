@@ -85,6 +85,28 @@ def test_a_second_process_compiles_nothing(softmax: Callable[..., str], tmp_path
     assert {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)} == before
 
 
+# Kernels that differ in the numbers alone that they enclose: the sums of 2 and of 4 channels of ones.
+GROUPED = """
+import numpy as np
+import pycnn.functional as F
+for channels in (2, 4):
+    x, w = np.ones((1, 8, 3, 3), "float32"), np.ones((8, channels, 1, 1), "float32")
+    print(F.conv2d(x, w, groups=8 // channels, algorithm="grouped")[0, :, 0, 0].tolist())
+"""
+
+
+def test_a_second_process_tells_kernels_apart_that_one_function_makes(run_python: RunPython, tmp_path: Path) -> None:
+    def run() -> dict[Path, int]:
+        done = run_python("-c", GROUPED, PYCNN_CACHE_DIR=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [str([2.0] * 8), str([4.0] * 8)]
+        return {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)}
+
+    first = run()
+    assert len([path for path in first if path.suffix == ".nbc" and "grouped" in path.name]) == 2
+    assert run() == first
+
+
 @pytest.mark.parametrize("suffix", ["nbc", "nbi"])
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "empty"])
 def test_damaged_files(damage: str, suffix: str, softmax: Callable[..., str], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pycnn_kernels import algorithms
 from pycnn_kernels.algorithms import ALGORITHMS, Algorithm
 from pycnn_kernels.choice import able, choose, explain, workspace_bytes
 from pycnn_kernels.cpu import cost
+from pycnn_kernels.cpu.host import lanes
 from pycnn_kernels.plan import plan_for
 from tests.kernels.problems import conv_arrays, conv_problem
 
@@ -240,3 +241,29 @@ def test_expected_times_choose_what_measuring_would(operation: str) -> None:
     for shape in (*DOCUMENTED, *FIRST_LAYERS):
         p = shape.problem()
         assert choose(operation, p).name in [a.name for a in able(operation, p)]
+
+
+def test_groups_of_few_channels_share_vectors() -> None:
+    """Up to where one group fills a vector."""
+    for operation in CONVOLUTIONS:
+        for channels in (2, 4):
+            assert choose(operation, conv_problem(C=32, K=32, G=32 // channels, padding=1)).name == "grouped"
+        assert choose(operation, conv_problem(C=24, K=24, G=8, padding=1)).name != "grouped"
+    full = conv_problem(C=256, K=256, G=256 // lanes("float32"), padding=1)
+    names = [choose(operation, full).name for operation in CONVOLUTIONS]
+    assert "grouped" not in names[:2]
+    assert names[2] == "grouped"
+
+
+@pytest.mark.parametrize(
+    ("C", "K", "G", "reason"),
+    [
+        (32, 32, 1, "groups, of more than one channel; received 32 and 32 channels in 1"),
+        (8, 8, 8, "groups, of more than one channel; received 8 and 8 channels in 8"),
+        (6, 8, 2, "groups of 1, 2, 4 .* channels; received 3 of the source and 4 of the target"),
+    ],
+)
+def test_groups_that_do_not_share_vectors(C: int, K: int, G: int, reason: str) -> None:
+    for operation in ("conv_forward", "conv_weight_gradient"):
+        with pytest.raises(ValueError, match=reason):
+            choose(operation, conv_problem(C=C, K=K, G=G), algorithm="grouped")

@@ -14,10 +14,11 @@ from tests.kernels.problems import DTYPES, LAYOUTS, check_conv, conv_arrays, con
 
 Arrays = dict[str, np.ndarray]
 
-#: Supported by winograd and direct; with few_channels, few_filters and depthwise below every algorithm there is.
+#: Supported by winograd and direct; with the ones below every algorithm there is.
 WIDE = {"C": 17, "K": 18, "size": (9, 8), "padding": 1, "bias": True}
 NARROW = {"C": 3, "K": 5, "size": (9, 8), "padding": 1, "bias": True}
 DEPTHWISE = {"C": 17, "K": 17, "G": 17, "size": (9, 8), "padding": 1, "bias": True}
+GROUPED = {"C": 12, "K": 24, "G": 6, "size": (9, 8), "padding": 1, "bias": True}
 
 
 def check_with_a_fault(monkeypatch: pytest.MonkeyPatch, p: ConvProblem, name: str, wrong: np.ndarray) -> None:
@@ -75,7 +76,7 @@ FAULTS = [small_error, one_pixel_off, swapped_channels, last_one_missing, other_
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [WIDE, NARROW, DEPTHWISE], ids=["wide", "narrow", "depthwise"])
+@pytest.mark.parametrize("shape", [WIDE, NARROW, DEPTHWISE, GROUPED], ids=["wide", "narrow", "depthwise", "grouped"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_faults_in_any_result_of_any_algorithm_are_rejected(
     fault: Callable[[np.ndarray, float], np.ndarray], shape: dict, dtype: str, monkeypatch: pytest.MonkeyPatch

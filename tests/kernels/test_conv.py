@@ -68,6 +68,41 @@ def test_groups(C: int, K: int, G: int, form: dict[str, str]) -> None:
         check_conv(conv_problem(N=1, C=C, K=K, G=G, stride=stride, padding=padding, bias=True, **form))
 
 
+# Groups of which a vector holds several, in numbers that leave a part of a vector over; filters for each channel.
+FEW_IN_A_GROUP = [
+    (8, 8, 2), (32, 32, 8), (36, 36, 9), (64, 64, 8), (24, 48, 6), (48, 24, 6), (64, 64, 4), (66, 66, 33),
+    (12, 24, 12), (20, 80, 20), (34, 68, 34), (9, 72, 9), (80, 20, 20),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("C", "K", "G"), FEW_IN_A_GROUP)
+def test_groups_of_few_channels(C: int, K: int, G: int, form: dict[str, str]) -> None:
+    steps = [(0, 1, 1, "zeros"), (((0, 1), (3, 0)), 2, 1, "zeros"), (2, (1, 2), (2, 1), "zeros"), (2, 1, 1, "reflect")]
+    for padding, stride, dilation, mode in steps:
+        p = conv_problem(
+            N=2, C=C, K=K, G=G, size=(5, 17), stride=stride, padding=padding, dilation=dilation, padding_mode=mode,
+            **form,
+        )  # fmt: skip
+        check_conv(p._replace(bias=True, activation="relu"))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        {"rank": 1, "size": (31,), "kernel": 9, "padding": 4, "padding_mode": "circular"},
+        {"rank": 1, "size": (9,), "kernel": 4, "stride": 3, "dilation": 2},
+        {"rank": 3, "size": (3, 4, 9), "kernel": (2, 3, 3), "padding": 1, "stride": (1, 2, 1)},
+        {"size": (1, 1), "kernel": 1},
+        {"size": (9, 8), "kernel": (5, 4), "padding": ((4, 2), (3, 5)), "padding_mode": "replicate"},
+        {"size": (6, 7), "scale": True, "residual": True, "activation": "tanh"},
+        {"N": 0},
+    ],
+    ids=str,
+)
+def test_groups_of_four_channels(problem: dict[str, Any], form: dict[str, str]) -> None:
+    check_conv(conv_problem(C=36, K=36, G=9, **problem, **form))
+
+
 @pytest.mark.parametrize("H", range(1, 14))
 def test_image_sizes(H: int, form: dict[str, str]) -> None:
     for W, stride in itertools.product((1, 2, 5, 12, 13), (1, 2, 3)):
@@ -325,7 +360,7 @@ def shifted(a: np.ndarray, elements: int) -> np.ndarray:
     return view
 
 
-BIG = [{"C": 3, "K": 33}, {"C": 40, "K": 48}, {"C": 34, "K": 66, "G": 2}]
+BIG = [{"C": 3, "K": 33}, {"C": 40, "K": 48}, {"C": 34, "K": 66, "G": 2}, {"C": 36, "K": 72, "G": 18}]
 
 
 @pytest.mark.parametrize("channels", BIG, ids=str)

@@ -13,6 +13,7 @@ from pycnn_kernels.cpu import host
 SUBSET = [
     "tests/kernels/test_conv.py::test_channels",
     "tests/kernels/test_conv.py::test_groups",
+    "tests/kernels/test_conv.py::test_groups_of_four_channels",
     "tests/kernels/test_conv.py::test_relu_is_fused",
     "tests/kernels/test_conv.py::test_any_problem",
     "tests/kernels/test_conv.py::test_more_work_than_one_piece",

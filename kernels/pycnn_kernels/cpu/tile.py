@@ -19,7 +19,9 @@ process, and Numba's cache would never hit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -38,11 +40,11 @@ INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
 class TileType(types.Type):
-    """``rows`` x ``vectors`` accumulators of ``lanes`` elements of ``dtype``."""
+    """``rows`` x ``vectors`` accumulators of ``lanes`` elements of ``dtype``, by default those of a register."""
 
-    def __init__(self, dtype: types.Float, rows: int, vectors: int):
+    def __init__(self, dtype: types.Float, rows: int, vectors: int, lanes: int | None = None):
         self.dtype, self.rows, self.vectors = dtype, rows, vectors
-        self.lanes = SIMD.vector_bytes * 8 // dtype.bitwidth
+        self.lanes = lanes or SIMD.vector_bytes * 8 // dtype.bitwidth
         super().__init__(f"Tile({dtype}, {rows} x {vectors} x {self.lanes})")
 
     @property
@@ -78,6 +80,46 @@ class TileShape(types.Type):
 
 @register_model(TileShape)
 class TileShapeModel(models.OpaqueModel):
+    pass
+
+
+class GroupType(types.Type):
+    """The channels of one group of a convolution, known to the compiler: ``R`` of the source, ``L`` of the target.
+
+    Where the lanes of a vector are channels of the target, lane ``i`` belongs to the group ``i // L`` of the vector
+    and meets the channels ``i // L * R + r`` of the source, for r < R. L divides the number of lanes.
+    """
+
+    def __init__(self, R: int, L: int):
+        self.R, self.L = R, L
+        super().__init__(f"Group({R}, {L})")
+
+    def sources(self, tile: TileType) -> TileType:
+        """The channels of the source that one vector of ``tile`` meets, as one long or short vector."""
+        return TileType(tile.dtype, 1, 1, tile.lanes // self.L * self.R)
+
+    def picks(self, emit: _Emitter, sources: list[Any]) -> Iterator[list[Any]]:
+        """For each r < R, vectors that have in each lane channel r of its group, one for each of ``sources``."""
+        n, B = emit.tile.lanes, 128 // emit.tile.dtype.bitwidth
+        if self.R % B or self.L % B:
+            for r in range(self.R):
+                yield [emit.shuffle(s, s, [i // self.L * self.R + r for i in range(n)]) for s in sources]
+            return
+        # Parts of 128 bits first, whose elements then move inside them: R / B and R instructions, not 2 R.
+        for first in range(0, self.R, B):
+            order = [i // self.L * self.R + first + i % B for i in range(n)]
+            parts = [emit.fence(emit.shuffle(s, s, order)) for s in sources]
+            for r in range(B):
+                yield [emit.shuffle(part, part, [i // B * B + r for i in range(n)]) for part in parts]
+
+    def before(self, builder: Any, column: Any) -> Any:
+        """How many channels the source has before the group that begins at ``column`` of the target."""
+        groups = builder.sdiv(column, ir.Constant(INT64, self.L))
+        return builder.mul(groups, ir.Constant(INT64, self.R))
+
+
+@register_model(GroupType)
+class GroupModel(models.OpaqueModel):
     pass
 
 
@@ -122,6 +164,10 @@ class _Emitter:
     def shuffle(self, first, second, order: list[int]):
         indices = ir.Constant(ir.VectorType(INT32, len(order)), order)
         return self.builder.shuffle_vector(first, second, indices)
+
+    def fence(self, vector):
+        """The same vector; the compiler does not combine what made it with what is made of it."""
+        return self.builder.call(self.intrinsic("arithmetic.fence", vector.type, [vector.type]), [vector])
 
     def joined(self, vectors: list):
         """One long vector."""
@@ -261,6 +307,38 @@ def with_rows(typing_context, shape, rows):
     """The same shape with another (literal) number of rows."""
     other = TileShape(TileType(shape.tile.dtype, rows.literal_value, shape.tile.vectors))
     return other(shape, rows), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
+def group_of(typing_context, R, L):
+    """The type of a group with R source and L target channels (literal integers)."""
+    group = GroupType(R.literal_value, L.literal_value)
+    return group(R, L), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
+def sources_before(typing_context, group, column):
+    """How many channels the source has before the group that begins at ``column`` of the target."""
+    return types.int64(group, column), lambda _, builder, signature, arguments: group.before(builder, arguments[1])
+
+
+@intrinsic(prefer_literal=True)
+def taps_shape(typing_context, like, group, taps):
+    """The shape of a tile of one vector with a row for each source channel of a group at each of ``taps`` taps.
+
+    A third of the taps (``taps`` is a power of 3) as often as it takes for the accumulators to fit the registers.
+    """
+    count = taps.literal_value
+    while count > 1 and count * group.R > SIMD.accumulators:
+        count //= 3
+    shape = TileShape(TileType(like.dtype, count * group.R, 1))
+    return shape(like, group, taps), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
+def taps_of(typing_context, group, shape):
+    """The taps in a shape that :func:`taps_shape` made."""
+    return types.int64(group, shape), lambda *_: ir.Constant(INT64, shape.tile.rows // group.R)
 
 
 @intrinsic
@@ -409,66 +487,84 @@ def tile_multiply_add_steps(typing_context, tile, a, a_index, rows, b, b_index, 
 
 
 @intrinsic
-def tile_multiply_rows(typing_context, tile, a, a_index, rows, b, b_index, lanes):
-    """Add products lane by lane: ``tile[m, :] += a[a_index + rows[m]:] * b[b_index:]``."""
+def tile_multiply_groups(typing_context, tile, group, a, a_index, offsets, b, b_index, lanes):
+    """Add products lane by lane: ``tile[t * R + r, :] += pick(a[a_index + offsets[t]:], r) * b[b_index:]``.
+
+    ``pick(sources, r)``: for each lane, source channel r of its group, see :class:`GroupType`. The tile has one vector.
+    """
 
     def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, table, b_pointer, b_start, edge = arguments
-        emit = _Emitter(builder, tile)
+        accumulators, _, a_pointer, a_start, table, b_pointer, b_start, edge = arguments
+        emit, read = _Emitter(builder, tile), _Emitter(builder, group.sources(tile))
         fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
-        masks = emit.masks(_none_or(edge, lanes))
-        factors = emit.load_vectors(builder.gep(b_pointer, [b_start]), masks)
-        for m in range(tile.rows):
-            there = emit.row_pointer(a_pointer, a_start, table, m, again=True)
-            for j, (vector, factor) in enumerate(zip(emit.load_vectors(there, masks), factors)):
-                total = builder.call(fma, [vector, factor, emit.get(accumulators, m, j)])
-                accumulators = emit.set(accumulators, total, m, j)
+        [mask] = emit.masks(_none_or(edge, lanes))
+        [factor] = emit.load_vectors(builder.gep(b_pointer, [b_start]), [mask])
+        masks = read.masks(None if mask is None else group.before(builder, edge))
+        for t in range(tile.rows // group.R):
+            [sources] = read.load_vectors(emit.row_pointer(a_pointer, a_start, table, t, again=True), masks)
+            for row, [picked] in enumerate(group.picks(emit, [sources]), start=t * group.R):
+                total = builder.call(fma, [picked, factor, emit.get(accumulators, row, 0)])
+                accumulators = emit.set(accumulators, total, row, 0)
         return accumulators
 
-    return tile(tile, a, a_index, rows, b, b_index, lanes), generate
+    return tile(tile, group, a, a_index, offsets, b, b_index, lanes), generate
 
 
 @intrinsic(prefer_literal=True)
 def tile_correlate(
-    typing_context, tile, a, a_index, place_step, b, b_index, b_step, first, unit, size, lanes, taps, distance
-):
-    """Correlate a row of vectors: ``tile[m, :] += sum over t < taps of place(m * distance + t) * b[t, :]``.
+    typing_context, tile, group, a, a_index, place_step, b, b_index, b_step, b_row, first, unit, size, lanes, taps,
+    distance,
+):  # fmt: skip
+    """Correlate a row of vectors: ``tile[m, :] += sum over t < taps, r < R of pick(m * distance + t, r) * b[t, r, :]``.
 
-    Lane by lane. ``place(i)`` is ``a[a_index + i * place_step:]`` where ``0 <= first + i * unit < size``, and zeros
-    elsewhere; ``size`` None: everywhere. ``b[t, :]`` is ``b[b_index + t * b_step:]``. ``taps`` and ``distance`` are
-    literal. A place is read once for all rows that meet it, so that products and not loads are the limit.
+    Lane by lane. ``pick(i, r)`` is, for each lane, source channel r of its group (see :class:`GroupType`) at place i,
+    which is ``a[a_index + i * place_step:]`` where ``0 <= first + i * unit < size``, and zeros elsewhere; ``size``
+    None: everywhere. ``b[t, r, :]`` is ``b[b_index + t * b_step + r * b_row:]``. ``taps`` and ``distance`` are literal.
+    A place is read and picked from once for all rows that meet it, so that products and not loads are the limit.
     """
     count, step = taps.literal_value, distance.literal_value
 
     def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, a_stride, b_pointer, b_start, b_stride, begin, each, end, edge, _, _ = (
-            arguments
-        )
-        emit = _Emitter(builder, tile)
+        accumulators, _, a_pointer, a_start, a_stride, b_pointer, b_start, b_stride, b_next = arguments[:9]
+        begin, each, end, edge, _, _ = arguments[9:]
+        emit, read = _Emitter(builder, tile), _Emitter(builder, group.sources(tile))
         fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
-        masks = emit.masks(_none_or(edge, lanes))
         end = _none_or(end, size)
-        for j, mask in enumerate(masks):
-            column = ir.Constant(INT64, j * tile.lanes)
-            a_column, b_column = builder.gep(a_pointer, [column]), builder.gep(b_pointer, [column])
-            factors = [
-                emit.load_vectors(emit.strided_row(b_column, b_start, b_stride, t), [mask])[0] for t in range(count)
-            ]
-            for place in range((tile.rows - 1) * step + count):
-                meets = [(m, place - m * step) for m in range(tile.rows) if 0 <= place - m * step < count]
-                if not meets:
-                    continue
-                exists = mask
-                if end is not None:
-                    position = builder.add(begin, builder.mul(each, ir.Constant(INT64, place)))
-                    exists = emit.where_inside(position, end, mask)
-                [vector] = emit.load_vectors(emit.strided_row(a_column, a_start, a_stride, place), [exists])
-                for m, t in meets:
-                    total = builder.call(fma, [vector, factors[t], emit.get(accumulators, m, j)])
-                    accumulators = emit.set(accumulators, total, m, j)
+        # The places that rows meet, each with the rows and their taps.
+        places = [
+            (place, meets)
+            for place in range((tile.rows - 1) * step + count)
+            if (meets := [(m, place - m * step) for m in range(tile.rows) if 0 <= place - m * step < count])
+        ]
+
+        def sources_at(column, place, exists):
+            if end is not None:
+                position = builder.add(begin, builder.mul(each, ir.Constant(INT64, place)))
+                exists = read.where_inside(position, end, exists)
+            return read.load_vectors(emit.strided_row(column, a_start, a_stride, place), [exists])[0]
+
+        for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
+            # A tile with an edge has one vector.
+            [source_mask] = read.masks(None if mask is None else group.before(builder, edge))
+            a_column = builder.gep(a_pointer, [ir.Constant(INT64, j * read.tile.lanes)])
+            b_column = builder.gep(b_pointer, [ir.Constant(INT64, j * tile.lanes)])
+            sources = [sources_at(a_column, place, source_mask) for place, _ in places]
+            for r, picked in enumerate(group.picks(emit, sources)):
+                b_r = emit.strided_row(b_column, b_start, b_next, r)
+                factors = [
+                    emit.load_vectors(emit.strided_row(b_r, ir.Constant(INT64, 0), b_stride, t), [mask])[0]
+                    for t in range(count)
+                ]
+                for vector, (_, meets) in zip(picked, places):
+                    for m, t in meets:
+                        total = builder.call(fma, [vector, factors[t], emit.get(accumulators, m, j)])
+                        accumulators = emit.set(accumulators, total, m, j)
         return accumulators
 
-    return tile(tile, a, a_index, place_step, b, b_index, b_step, first, unit, size, lanes, taps, distance), generate
+    signature = tile(
+        tile, group, a, a_index, place_step, b, b_index, b_step, b_row, first, unit, size, lanes, taps, distance
+    )
+    return signature, generate
 
 
 @intrinsic
