@@ -16,6 +16,8 @@ from pycnn_kernels.cpu import (
     conv_direct,
     conv_few_channels,
     conv_few_filters,
+    conv_im2col,
+    conv_pointwise,
     conv_winograd,
     elementwise,
     optimizer,
@@ -74,6 +76,8 @@ _CLEARLY = 0.9
 
 _DIRECT = "register tile over pixels x channels, no im2col buffer; channels first through a transposed workspace"
 _WINOGRAD = "F(4x4, 3x3): a quarter of the multiplications of a 3x3 kernel, at ten times the rounding error"
+_POINTWISE = "one product of matrices, weights packed a panel at a time: for kernels of one element, in either layout"
+_IM2COL = "windows as rows of a matrix, in blocks that stay in the cache: for many channels"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 
 ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
@@ -95,11 +99,29 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_few_channels.few_channels_cost_forward,
         ),
         Algorithm(
+            "pointwise",
+            conv_pointwise.PointwiseForward,
+            _POINTWISE,
+            conv_pointwise.pointwise_supports,
+            conv_pointwise.pointwise_suits_forward,
+            conv_pointwise.pointwise_cost_forward,
+            margin=1.0,
+        ),
+        Algorithm(
             "winograd",
             conv_winograd.WinogradForward,
             _WINOGRAD,
             conv_winograd.winograd_supports,
             cost=conv_winograd.winograd_cost_forward,
+            margin=_CLEARLY,
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colForward,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_forward,
+            conv_im2col.im2col_cost_forward,
             margin=_CLEARLY,
         ),
         Algorithm(
@@ -128,11 +150,29 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_few_channels.few_channels_cost_input_gradient,
         ),
         Algorithm(
+            "pointwise",
+            conv_pointwise.PointwiseInputGradient,
+            _POINTWISE,
+            conv_pointwise.pointwise_supports,
+            conv_pointwise.pointwise_suits,
+            conv_pointwise.pointwise_cost_input_gradient,
+            margin=1.0,
+        ),
+        Algorithm(
             "winograd",
             conv_winograd.WinogradInputGradient,
             _WINOGRAD,
             conv_winograd.winograd_supports,
             cost=conv_winograd.winograd_cost_input_gradient,
+            margin=_CLEARLY,
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colInputGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_input_gradient,
+            conv_im2col.im2col_cost_input_gradient,
             margin=_CLEARLY,
         ),
         Algorithm(
@@ -162,11 +202,29 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _CLEARLY,
         ),
         Algorithm(
+            "pointwise",
+            conv_pointwise.PointwiseWeightGradient,
+            _POINTWISE,
+            conv_pointwise.pointwise_supports,
+            conv_pointwise.pointwise_suits,
+            conv_pointwise.pointwise_cost_weight_gradient,
+            margin=1.0,
+        ),
+        Algorithm(
             "winograd",
             conv_winograd.WinogradWeightGradient,
             _WINOGRAD,
             conv_winograd.winograd_supports,
             cost=conv_winograd.winograd_cost_weight_gradient,
+            margin=_CLEARLY,
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colWeightGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_weight_gradient,
+            conv_im2col.im2col_cost_weight_gradient,
             margin=_CLEARLY,
         ),
         Algorithm(
