@@ -21,7 +21,7 @@ from pycnn_kernels.plan import plan_for
 CALLS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = [
     ((1, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}, "winograd"),
     ((1, 64, 56, 56), (64, 64, 3, 3), {"stride": 2}, "direct"),
-    ((1, 256, 14, 14), (64, 256, 1, 1), {}, "direct"),
+    ((1, 256, 14, 14), (64, 256, 1, 1), {}, "pointwise"),
     ((4, 3, 32, 32), (6, 3, 5, 5), {}, "few_channels"),
     ((1, 32, 28, 28), (32, 1, 3, 3), {"groups": 32, "padding": "same"}, "depthwise"),
     ((1, 32, 28, 28), (64, 1, 3, 3), {"groups": 32, "padding": 1}, "grouped"),

@@ -18,6 +18,8 @@ from pycnn_kernels.cpu import (
     conv_few_filters,
     conv_fft,
     conv_grouped,
+    conv_im2col,
+    conv_pointwise,
     conv_pool,
     conv_winograd,
     conv_winograd_gradient,
@@ -84,6 +86,8 @@ _WINOGRAD = "tiles of results: a quarter of the multiplications of a 3x3 kernel,
 _WINOGRAD_4X4 = "F(4x4, 3x3) and its like along other axes: winograd's large tiles, by name"
 _WINOGRAD_2X2 = "F(2x2, 3x3) and its like along other axes: winograd's small tiles, which round like direct sums"
 _FFT = "products of spectra of overlapping tiles: for large kernels"
+_POINTWISE = "one product of matrices, weights packed a panel at a time: for kernels of one element, in either layout"
+_IM2COL = "windows as rows of a matrix, in blocks that stay in the cache: for many channels"
 _DEPTHWISE = "channels in the lanes: for layers whose channels have kernels of their own"
 _GROUPED = "channels of several groups in the lanes: for groups of few channels, and several filters for each channel"
 
@@ -123,6 +127,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_few_channels.few_channels_cost_forward,
         ),
         Algorithm(
+            "pointwise",
+            conv_pointwise.PointwiseForward,
+            _POINTWISE,
+            conv_pointwise.pointwise_supports,
+            conv_pointwise.pointwise_suits_forward,
+            conv_pointwise.pointwise_cost_forward,
+            margin=1.0,
+        ),
+        Algorithm(
             "winograd",
             conv_winograd.WinogradForward,
             _WINOGRAD,
@@ -145,6 +158,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             winograd_tiling.sized_tiles_support,
             winograd_tiling.by_name,
             winograd_tiling.cost_of("forward", 1),
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colForward,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_forward,
+            conv_im2col.im2col_cost_forward,
+            margin=_CLEARLY,
         ),
         Algorithm(
             "direct",
@@ -189,6 +211,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_few_channels.few_channels_cost_input_gradient,
         ),
         Algorithm(
+            "pointwise",
+            conv_pointwise.PointwiseInputGradient,
+            _POINTWISE,
+            conv_pointwise.pointwise_supports,
+            conv_pointwise.pointwise_suits,
+            conv_pointwise.pointwise_cost_input_gradient,
+            margin=1.0,
+        ),
+        Algorithm(
             "winograd",
             conv_winograd.WinogradInputGradient,
             _WINOGRAD,
@@ -211,6 +242,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             winograd_tiling.sized_tiles_support_gradient,
             winograd_tiling.by_name,
             winograd_tiling.cost_of("input_gradient", 1),
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colInputGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_input_gradient,
+            conv_im2col.im2col_cost_input_gradient,
+            margin=_CLEARLY,
         ),
         Algorithm(
             "direct",
@@ -255,6 +295,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _CLEARLY,
         ),
         Algorithm(
+            "pointwise",
+            conv_pointwise.PointwiseWeightGradient,
+            _POINTWISE,
+            conv_pointwise.pointwise_supports,
+            conv_pointwise.pointwise_suits,
+            conv_pointwise.pointwise_cost_weight_gradient,
+            margin=1.0,
+        ),
+        Algorithm(
             "winograd",
             conv_winograd_gradient.WinogradWeightGradient,
             _WINOGRAD,
@@ -277,6 +326,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             winograd_tiling.sized_tiles_support_gradient,
             winograd_tiling.by_name,
             winograd_tiling.cost_of("weight_gradient", 1),
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colWeightGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_weight_gradient,
+            conv_im2col.im2col_cost_weight_gradient,
+            margin=_CLEARLY,
         ),
         Algorithm(
             "direct",

@@ -14,7 +14,7 @@ from tests.kernels.problems import DTYPES, LAYOUTS, check_conv, conv_arrays, con
 
 Arrays = dict[str, np.ndarray]
 
-#: Supported by winograd and direct; with the ones below every algorithm there is.
+#: Supported by winograd, im2col and direct; with the problems below, every algorithm there is but pointwise.
 WIDE = {"C": 17, "K": 18, "size": (9, 8), "padding": 1, "bias": True}
 NARROW = {"C": 3, "K": 5, "size": (9, 8), "padding": 1, "bias": True}
 DEPTHWISE = {"C": 17, "K": 17, "G": 17, "size": (9, 8), "padding": 1, "bias": True}

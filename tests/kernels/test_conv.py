@@ -258,6 +258,50 @@ def test_matrix_product_is_a_convolution_of_single_pixels(
     check_conv(p)
 
 
+# Steps that skip pixels of x, also the last ones; images that fill whole vectors in channels first and such that do
+# not; sums of several chunks, several panels, and what those leave.
+POINTWISE: list[dict[str, Any]] = [
+    {"size": (), "rank": 0, "C": 33, "K": 70, "N": 65},
+    {"size": (33,), "rank": 1, "stride": 3, "C": 70, "K": 20},
+    {"size": (64,), "rank": 1, "C": 17, "K": 130},
+    {"size": (8, 8), "C": 33, "K": 65, "N": 3, "bias": True, "activation": "relu"},
+    {"size": (9, 11), "stride": 2, "C": 20, "K": 34, "bias": True},
+    {"size": (16, 16), "stride": (2, 1), "C": 5, "K": 100},
+    {"size": (17, 32), "stride": (1, 2), "C": 34, "K": 3, "N": 1},
+    {"size": (6, 7), "stride": (3, 4), "padding": ((1, 2), (0, 3)), "C": 20, "K": 34},
+    {"size": (5, 4, 6), "rank": 3, "stride": (2, 3, 1), "C": 18, "K": 40},
+    {"size": (3, 4, 8), "rank": 3, "C": 18, "K": 40},
+    {"size": (7, 7), "C": 700, "K": 150, "N": 1, "bias": True},
+    {"size": (4, 8), "C": 1030, "K": 40, "bias": True, "activation": "relu"},
+    {"size": (30, 32), "C": 6, "K": 300, "N": 1},
+    {"size": (24, 24), "C": 300, "K": 40, "N": 2},
+    {"size": (5, 5), "C": 20, "K": 34, "N": 0},
+    {"size": (8, 4), "C": 18, "K": 50, "scale": True, "bias": True, "residual": True, "activation": "leaky_relu"},
+    {"size": (3, 3), "C": 18, "K": 50, "scale": True, "residual": True, "activation": "tanh"},
+]
+
+
+@pytest.mark.parametrize("pointwise", POINTWISE, ids=str)
+def test_kernels_of_one_element(pointwise: dict[str, Any], form: dict[str, str]) -> None:
+    rank = pointwise.get("rank", 2)
+    check_conv(conv_problem(**{"kernel": (1,) * rank, "stride": (1,) * rank, "dilation": (1,) * rank,
+                               "padding": ((0, 0),) * rank} | pointwise | form))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"C": 70, "K": 130, "size": (20, 21), "padding": 1},  # several chunks and blocks
+        {"C": 300, "K": 20, "size": 4, "kernel": 2, "N": 1},  # several blocks of channels
+        {"C": 140, "K": 36, "G": 2, "size": (9, 8), "stride": 2, "dilation": 2, "padding": 3},
+        {"C": 3, "K": 600, "size": 5, "kernel": 2, "N": 1},  # several chunks of filters
+    ],
+    ids=str,
+)
+def test_columns_in_several_blocks(columns: dict[str, Any], form: dict[str, str]) -> None:
+    check_conv(conv_problem(**columns, **form))
+
+
 @st.composite
 def conv_problems(draw: st.DrawFn) -> ConvProblem:
     """Any problem of up to three axes whose kernel fits the padded input."""
@@ -360,12 +404,19 @@ def shifted(a: np.ndarray, elements: int) -> np.ndarray:
     return view
 
 
-BIG = [{"C": 3, "K": 33}, {"C": 40, "K": 48}, {"C": 34, "K": 66, "G": 2}, {"C": 36, "K": 72, "G": 18}]
+BIG: list[dict[str, Any]] = [
+    {"C": 3, "K": 33, "padding": 1},
+    {"C": 40, "K": 48, "padding": 1},
+    {"C": 34, "K": 66, "G": 2, "padding": 1},
+    {"C": 70, "K": 130, "kernel": 1},
+    {"C": 40, "K": 33, "kernel": 1, "stride": 2},
+    {"C": 36, "K": 72, "G": 18, "padding": 1},
+]
 
 
 @pytest.mark.parametrize("channels", BIG, ids=str)
-def test_alignment_does_not_change_the_bits(channels: dict[str, int], form: dict[str, str]) -> None:
-    p = conv_problem(N=1, size=(13, 12), padding=1, bias=True, **channels, **form)
+def test_alignment_does_not_change_the_bits(channels: dict[str, Any], form: dict[str, str]) -> None:
+    p = conv_problem(N=1, size=(13, 12), bias=True, **channels, **form)
     arrays = conv_arrays(p)
     plain = run_conv(p, **arrays)
     for elements in range(64 // arrays["x"].itemsize):
@@ -375,9 +426,9 @@ def test_alignment_does_not_change_the_bits(channels: dict[str, int], form: dict
 
 
 @pytest.mark.parametrize("channels", BIG, ids=str)
-def test_neither_runs_nor_threads_change_the_bits(channels: dict[str, int], form: dict[str, str]) -> None:
+def test_neither_runs_nor_threads_change_the_bits(channels: dict[str, Any], form: dict[str, str]) -> None:
     """Sizes at which the work is divided among threads."""
-    p = conv_problem(N=4, size=(13, 12), padding=1, bias=True, **channels, **form)
+    p = conv_problem(N=4, size=(13, 12), bias=True, **channels, **form)
     arrays = conv_arrays(p)
     plain = run_conv(p, **arrays)
     for _ in each_number_of_threads():
@@ -436,8 +487,8 @@ def test_infinity_flows_through(form: dict[str, str]) -> None:
 def test_padding_never_meets_a_weight(C: int, stride: int, form: dict[str, str]) -> None:
     """0 * inf is NaN: an infinite weight at a tap that lies in the padding must not be multiplied at all.
 
-    Except by few_channels, whose planes have zeros around them, and by winograd and fft, which add the elements of a
-    patch or of a tile before they multiply, as their descriptions say.
+    Except by few_channels and im2col, whose planes and columns have zeros there, and by winograd and fft, which add the
+    elements of a patch or of a tile before they multiply, as their descriptions say.
     """
     p = conv_problem(N=1, C=C, K=17, size=(6, 7), padding=1, stride=stride, **form)
     arrays = conv_arrays(p)
@@ -447,7 +498,7 @@ def test_padding_never_meets_a_weight(C: int, stride: int, form: dict[str, str])
     meets = np.outer(*(np.isin((np.arange(n) + 1) / stride, range(m)) for n, m in zip(p.size[1:], p.output[1:])))
     for name, array in run_conv(p, **arrays).items():
         plane = oracle.channels_last(array, p.layout)[0, :, :, 0]
-        if name.endswith(("few_channels", "fft")) or "winograd" in name:
+        if name.endswith(("few_channels", "im2col", "fft")) or "winograd" in name:
             continue
         if name.startswith("y"):
             np.testing.assert_array_equal(np.isinf(plane), inside_of(plane.shape, first=1), err_msg=name)

@@ -22,7 +22,7 @@ from pycnn_kernels.problem import ConvProblem
 VECTORS_PER_SECOND = 7.5e9
 
 #: The time of one byte that is transposed: of an array of images, and of weights.
-_COPY, _COPY_WEIGHTS = 0.25, 0.3
+COPY, COPY_WEIGHTS = 0.25, 0.3
 
 
 def gflops(dtype: str) -> float:
@@ -66,7 +66,7 @@ def layout_cost(p: ConvProblem, turns_weights: bool = False) -> float:
     """Of bringing the arrays to channels last and back, as ``conv_frame`` does."""
     cost = 0.0
     if p.layout == "channels_first":
-        cost += _COPY * image_bytes(p)
+        cost += COPY * image_bytes(p)
     if turns_weights or p.weight_layout == "OIHW":
-        cost += _COPY_WEIGHTS * math.prod(p.w_shape) * item_bytes(p.dtype)
+        cost += COPY_WEIGHTS * math.prod(p.w_shape) * item_bytes(p.dtype)
     return cost

@@ -79,12 +79,15 @@ def finish_channels(a, at, channel, count):
 
 @kernel(**EPILOGUE_FIELDS)
 def finish_pixels(a, at, channel, count):
-    """Finish ``dst[at : at + count]``, the sums of one channel at neighbouring pixels; there is no residual."""
-    y = shift(a.dst, at)
+    """Finish ``dst[at : at + count]``, the sums of one channel at neighbouring pixels."""
+    y, residual = shift(a.dst, at), shift(a.residual, at)
     factor = a.scale[channel] if a.finish_scale else scalar(y, 1.0)
     term = a.bias[channel] if a.finish_bias else scalar(y, 0.0)
     for i in range(count):
         y[i] = factor * y[i] + term
+    if a.finish_residual:
+        for i in range(count):
+            y[i] += residual[i]
     activate(a, y, count)
 
 

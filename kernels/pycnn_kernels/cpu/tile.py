@@ -9,7 +9,7 @@ whole value in registers because it is never addressed.
 Every array argument is a typed pointer and an index in elements. Index arguments:
 
 - ``rows``: pointer to int64, the element offset of each tile row in its array, so the rows may lie anywhere;
-  or None: row ``m`` lies ``m`` elements after the first.
+  or an integer: row ``m`` lies ``m * rows`` elements after the first; or None: ``m`` elements.
 - ``lanes``: how many columns of the tile exist, where it hangs over the edge of the array: columns beyond are
   neither read nor written. Or None: all of them.
 
@@ -279,6 +279,8 @@ class _Emitter:
     def row_pointer(self, pointer, index, rows, row: int, again: bool = False):
         """Address of tile row ``row`` of an array: ``pointer + index + rows[row]``, or ``+ row`` without a table.
 
+        Of rows at one distance, ``+ rows * row``.
+
         ``again``: read the table at each step of a loop. A dozen offsets do not fit the general registers, and what
         the compiler does about that costs more than reading them (94 to 101 GFLOP/s on 3x3x3 products): as an atomic
         load, which is an ordinary one to the processor, it stays in the loop.
@@ -286,6 +288,9 @@ class _Emitter:
         builder = self.builder
         if rows is None:
             return builder.gep(pointer, [builder.add(index, ir.Constant(INT64, row))])
+        if isinstance(rows.type, ir.IntType):
+            first = builder.gep(pointer, [builder.mul(rows, ir.Constant(INT64, row))])  # does not change in a loop
+            return builder.gep(first, [index])
         entry = builder.gep(rows, [ir.Constant(INT64, row)])
         offset = builder.load_atomic(entry, "monotonic", 8) if again else builder.load(entry)
         return builder.gep(builder.gep(pointer, [index]), [offset])
