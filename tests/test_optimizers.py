@@ -128,7 +128,11 @@ def test_a_gradient_of_another_dtype_or_shape_is_refused() -> None:
         np.testing.assert_array_equal(w.data, before)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.05, 0.9), SGD(0.05, 0.9, True), Adam(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(0.1), SGD(0.05, 0.9), SGD(0.05, 0.9, True), Adam(0.1)],
+    ids=["sgd", "momentum", "nesterov", "adam"],
+)
 def test_they_find_the_minimum(optimizer: Optimizer) -> None:
     target = np.array([1.0, -2.0, 3.0])
     w = Tensor(np.zeros(3), requires_grad=True)
