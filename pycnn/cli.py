@@ -85,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     warmup = commands.add_parser(
         "warmup",
         help="fill the cache of compiled kernels",
-        description="Compile every kernel of the engine that the cache on disk does not hold yet.",
+        description="Compile every kernel of the engine that the cache on disk does not hold yet, but for those of "
+        "grouped convolutions and of Winograd's algorithm for other kernels than 3x3.",
     )
     warmup.add_argument(
         "--dtype",
@@ -433,13 +434,17 @@ def _warmup(arguments: argparse.Namespace) -> int:
 
 
 def _kernels() -> list[Any]:
-    """Every kernel of the engine."""
+    """Every kernel of the engine: Winograd's for kernels of 3x3, and none of those that pairs of numbers make."""
     import pycnn_kernels.cpu
     from pycnn_kernels.cpu.launch import Kernel
+    from pycnn_kernels.cpu.winograd_tiling import schemes_of
+    from pycnn_kernels.cpu.winograd_transforms import SchemeType
 
     modules = [
         importlib.import_module(f"pycnn_kernels.cpu.{info.name}")
         for info in pkgutil.iter_modules(pycnn_kernels.cpu.__path__)
     ]
     found = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Kernel)}
-    return list(found.values())  # once each, for modules also import the kernels of others
+    scheme = SchemeType(schemes_of((1, 3, 3))[0])
+    # Once each, for modules also import the kernels of others.
+    return [kernel.compiled_for(scheme=scheme) if kernel.needs_types else kernel for kernel in found.values()]

@@ -190,7 +190,7 @@ def explain(
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1).chosen()
     'winograd'
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 1, 1)).chosen("weight gradient")
-    'direct'
+    'pointwise'
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), workspace_limit=2_000_000, only="forward").chosen()
     'direct'
     """

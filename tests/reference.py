@@ -18,10 +18,10 @@ BOUNDS = {"float32": 3e-6, "float64": 1e-13}
 Sides = Sequence[tuple[int, int]]
 
 
-def assert_close(found: Any, expected: Any, bound: float | None = None) -> None:
+def assert_close(found: Any, expected: Any, bound: float | None = None, least: float = 0.0) -> None:
     """Fail unless two arrays agree: shape, NaN and infinities exactly, the rest within ``bound`` of the largest.
 
-    Without a bound, the one of ``found``'s dtype in :data:`BOUNDS`.
+    Without a bound, the one of ``found``'s dtype in :data:`BOUNDS`. ``least``: what counts as the largest at least.
     """
     found = np.asarray(found)
     bound = BOUNDS[found.dtype.name] if bound is None else bound
@@ -30,7 +30,7 @@ def assert_close(found: Any, expected: Any, bound: float | None = None) -> None:
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(np.where(np.isfinite(found), 0, found), np.where(finite, 0, expected))
     difference = np.abs(found[finite] - expected[finite])
-    largest = np.abs(expected[finite]).max(initial=0)
+    largest = np.abs(expected[finite]).max(initial=least)
     worst = difference.max(initial=0)
     assert worst <= bound * largest, f"off by {worst:.3g}, {worst / (largest or 1):.3g} of the largest; bound {bound}"
 

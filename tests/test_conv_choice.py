@@ -80,7 +80,7 @@ def test_gradients_are_tuned_too(monkeypatch: pytest.MonkeyPatch, made: dict[str
 
     def timings(key: Key, names: list[str], side: Any) -> Timings:
         asked[key.operation] = key
-        assert set(names) == {"winograd", "im2col", "direct"}
+        assert {"winograd", "im2col", "direct"} <= set(names)
         assert side(names[0])() is not None  # it runs, on arrays of its own
         return Timings({name: 1.0 + (name != fastest[key.operation]) for name in names}, dict.fromkeys(names, 3))
 

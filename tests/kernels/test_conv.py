@@ -190,6 +190,8 @@ def test_activations_keep_their_relative_accuracy(activation: str, dtype: str) -
     with np.errstate(over="ignore"):
         expected = np.tanh(double) if activation == "tanh" else 1 / (1 + np.exp(-double))
     for name, plan in by_every_algorithm("conv_forward", p):
+        if name == "fft":  # adds a tile's elements to each other, of which some here are no numbers
+            continue
         (y,) = plan.run(x.reshape(p.x_shape), np.ones(p.w_shape, dtype), None)
         assert np.isnan(y.flat[-1]), name
         assert y.flat[-2] == (-1 if activation == "tanh" else 0), name

@@ -17,7 +17,7 @@ SUBSET = [
     "tests/kernels/test_conv.py::test_relu_is_fused",
     "tests/kernels/test_conv.py::test_any_problem",
     "tests/kernels/test_conv.py::test_more_work_than_one_piece",
-    "tests/kernels/test_winograd.py",
+    "tests/kernels/test_winograd.py::test_every_scheme",
     "tests/kernels/test_pool.py::test_any_problem",
     "tests/kernels/test_layout.py",
     "tests/kernels/test_softmax.py",
@@ -59,5 +59,7 @@ def test_results_on_each_instruction_set(simd: str, run_python: Callable[..., An
         pytest.skip(f"this processor has no {simd}")
     if simd == host.SIMD.name:
         pytest.skip(f"{simd} is what this session runs on")
-    done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *SUBSET, PYCNN_SIMD=simd)
+    # The drawn problems have float64 too; all of the others in both dtypes would take minutes to compile.
+    options = ("-q", "-x", "-p", "no:cacheprovider", "-k", "not float64")
+    done = run_python("-m", "pytest", *options, *SUBSET, PYCNN_SIMD=simd)
     assert done.returncode == 0, done.stdout + done.stderr

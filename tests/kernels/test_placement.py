@@ -19,12 +19,13 @@ class Arena:
 
     def __init__(self, gap: int, in_reverse: bool):
         self.gap, self.in_reverse = gap, in_reverse
-        self.memory = np.zeros(1 << 22, np.uint8)
+        self.memory = np.zeros(1 << 26, np.uint8)
         self.first = -self.memory.ctypes.data % 64
         self.last = self.first + (self.memory.size - 64) // 64 * 64
 
     def _take(self, size: int, alignment: int) -> np.ndarray:
         room = -(-(size + self.gap) // alignment) * alignment
+        assert self.first + room <= self.last, "the arena is too small"
         if self.in_reverse:
             self.last -= room
             return self.memory[self.last : self.last + size]

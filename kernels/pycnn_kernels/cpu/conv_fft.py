@@ -1075,7 +1075,7 @@ def _possible(p: ConvProblem, sides: tuple[int, ...]) -> list[int]:
 
 def fft_supports(p: ConvProblem) -> str | None:
     """None for a problem that transforms of tiles can do, otherwise the reason why not."""
-    if p.kernel[0] > 1 or p.size[0] > 1:
+    if p.kernel[0] > 1 or p.size[0] > 1 or any(p.padding[0]):
         return f"images without depth; received the depth {p.size[0]} and a kernel of depth {p.kernel[0]}"
     if p.stride != (1, 1, 1):
         return f"stride 1; received {p.stride[3 - p.rank :]}"

@@ -112,6 +112,11 @@ class Kernel:
         self._entries: dict[str, int] = {}
         self._compiled: dict[str, CFunc] = {}
 
+    @property
+    def needs_types(self) -> bool:
+        """Whether it has fields of the kind "type" that :meth:`compiled_for` must give first."""
+        return "type" in self._fields.values() and not self._given
+
     def compiled_for(self, **given: types.Type) -> Kernel:
         """The kernel whose fields of the kind "type" are of the given types: one machine code for each choice.
 
