@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,8 @@ from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, numpy_dtype
 from tests import reference as oracle
 
-DTYPES = ("float32", "float64")
+#: Fewer where a test runs others in a process of its own, whose kernels are compiled for another instruction set.
+DTYPES = tuple(os.environ.get("PYCNN_TEST_DTYPES", "float32 float64").split())
 LAYOUTS = ("channels_last", "channels_first")
 WEIGHT_LAYOUTS = ("HWIO", "OIHW")
 
