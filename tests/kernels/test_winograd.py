@@ -100,8 +100,16 @@ GEOMETRIES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.values()))
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def with_forms(problems: list[dict[str, Any]], also_double: int) -> list[Any]:
+    """Problems in each form; in float64 the first ones alone, because each scheme's kernels take seconds to compile."""
+    return [
+        pytest.param(problem, form, id=f"{'-'.join(form.values())}-{problem}")
+        for form in FORMS
+        for problem in (problems[:also_double] if form["dtype"] == "float64" else problems)
+    ]
+
+
+@pytest.mark.parametrize(("geometry", "form"), with_forms(GEOMETRIES, also_double=4))
 def test_every_scheme(geometry: dict[str, Any], form: dict[str, str]) -> None:
     for C, K in [(1, 3), (17, 33), (64, 16)]:
         check_winograd(conv_problem(C=C, K=K, bias=True, activation="relu", **geometry, **form))
@@ -116,8 +124,7 @@ MUCH_WORK: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.values()))
-@pytest.mark.parametrize("work", MUCH_WORK, ids=str)
+@pytest.mark.parametrize(("work", "form"), with_forms(MUCH_WORK, also_double=2))
 def test_more_work_than_one_piece(work: dict[str, Any], form: dict[str, str]) -> None:
     """Pieces, blocks of columns, passes over the channels of few tiles, splits of the weight gradient, threads."""
     check_winograd(conv_problem(N=1, **work, **form))
