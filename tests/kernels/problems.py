@@ -206,7 +206,7 @@ def check_conv(p: ConvProblem) -> None:
         assert array.dtype == p.dtype
         result, algorithm = name.split()
         bound = BOUNDS.get((algorithm, p.dtype), oracle.BOUNDS[p.dtype])
-        least = largest_product(result, **arrays) if algorithm == "fft" else 0.0
+        least = largest_product(result, **arrays)
         if result == "y" and p.activation:  # an error is one of the sums, which may be larger than what is left of them
             sums = expected_conv(p._replace(activation=None), **arrays)["y"]
             least = max(least, float(np.abs(sums).max(initial=0)))
@@ -214,7 +214,7 @@ def check_conv(p: ConvProblem) -> None:
 
 
 def largest_product(result: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, **others: np.ndarray) -> float:
-    """The largest product that a result may sum. Transforms round what they add, even where it cancels to 0."""
+    """The largest product that a result may sum: what sums round to, even where they cancel to almost nothing."""
     factors = {"y": (x, w), "dx": (dy, w), "dw": (x, dy)}[result]
     return float(np.prod([np.abs(factor).max(initial=0) for factor in factors]))
 
