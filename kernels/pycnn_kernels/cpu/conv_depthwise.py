@@ -46,7 +46,7 @@ from pycnn_kernels.cpu.tile import (
     tile_fill_rows,
     tile_load,
     tile_multiply_groups,
-    tile_prefetch,
+    tile_prefetch_rows,
     tile_relu,
     tile_shape,
     tile_store,
@@ -148,7 +148,7 @@ def _tile(a, taps_there, start, to, pixels, column, group, shape, edge):
     src, w, w_row, SW, pixel_unit = a.src, a.w, a.TC, a.SW, a.source_step
     pixel_step, step = pixel_unit * a.SC, unit * a.SC
     w_step = w_taps[3] - w_taps[1] if distance > 0 else 0
-    tile_prefetch(shape, a.dst, to + column, a.target_step * a.TC)
+    tile_prefetch_rows(shape, a.dst, to + column, a.target_step * a.TC)
     acc = tile_zeros(shape)
     if a.has_bias:
         acc = tile_fill_rows(acc, a.bias, column, edge)

@@ -56,6 +56,8 @@ BLOCK_VECTORS, WIDE_ROWS = SIMD.wide_tile
 ROWS = SIMD.tile_rows
 #: Rows of the small tiles that take what the last full tile leaves.
 FEW_ROWS, FEW_WIDE_ROWS = 4, 2
+#: Terms of the sum that a tile of one vector takes at a time, for each offset of a row that it reads.
+STEPS = 4
 GRADIENT_ROWS = SIMD.gradient_tile_rows
 #: Pixels of one piece of work at most; their tables of offsets lie on the stack.
 PIXELS = 384
@@ -238,19 +240,14 @@ def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels,
                 for kw in range(runs):
                     tap = d_taps[2 * kd] + h_taps[2 * kh] + w_taps[2 * kw] + first
                     b = w_start + d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + w_taps[2 * kw + 1]
-                    end, r = tap + length, tap
+                    rest, end = tap, tap + length
                     if vectors_of(shape) == 1:
-                        for r in range(tap, end - 3, 4):
-                            acc = tile_multiply_add_steps(acc, src, r, there, w, b, w_row, edge, 4)
-                            b += 4 * w_row
-                        r = end - length % 4
-                    elif vectors_of(shape) == 2:
-                        for r in range(tap, end - 1, 2):
-                            acc = tile_multiply_add_steps(acc, src, r, there, w, b, w_row, edge, 2)
-                            b += 2 * w_row
-                        r = end - length % 2
-                    for last in range(r, end):
-                        acc = tile_multiply_add(acc, src, last, there, w, b, edge)
+                        rest = end - length % STEPS
+                        for r in range(tap, rest, STEPS):
+                            acc = tile_multiply_add_steps(STEPS, acc, src, r, there, w, b, w_row, edge)
+                            b += STEPS * w_row
+                    for r in range(rest, end):
+                        acc = tile_multiply_add(acc, src, r, there, w, b, edge)
                         b += w_row
         if first > 0:
             acc = tile_add(acc, tile_load_rows(tile_zeros(shape), dst, column, to, edge))

@@ -33,7 +33,7 @@ from pycnn_kernels.cpu.tile import (
     tile_fill_rows,
     tile_load,
     tile_multiply_add,
-    tile_prefetch,
+    tile_prefetch_rows,
     tile_relu,
     tile_shape,
     tile_store,
@@ -210,7 +210,7 @@ def _multiply_tiles(a, left, panels, dst, rows, depth, place, flags, shape):
     run, ahead_line, ahead_step, ahead_tile = a.ahead_run, a.ahead_line, a.ahead_step, a.ahead_tile
     for i in range(0, rows, rows_of(shape)):
         there, at = shift(left, i * left_row), i * dst_row
-        tile_prefetch(shape, dst, at, dst_row)
+        tile_prefetch_rows(shape, dst, at, dst_row)
         acc = tile_zeros(shape)
         if by_column:
             acc = tile_fill_rows(acc, bias, column, width)

@@ -428,24 +428,28 @@ def tile_load_rows(typing_context, tile, array, index, rows, lanes):
     return tile(tile, array, index, rows, lanes), generate
 
 
-def _add_outer_product(tile, rows, lanes, sign: int):
-    """The code of :func:`tile_multiply_add` and :func:`tile_multiply_subtract`."""
+def _add_outer_products(tile, rows, lanes, sign: int = 1, steps: int = 1):
+    """The code of :func:`tile_multiply_add` and its kin; the last argument of the intrinsic is the edge."""
 
     def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, table, b_pointer, b_start, edge = arguments
+        accumulators, a_pointer, a_start, table, b_pointer, b_start, *b_stride, edge = arguments
         emit = _Emitter(builder, tile)
         # fmuladd, not fma: on a processor without fused multiply-add the latter becomes a library call.
         fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
         masks = emit.masks(_none_or(edge, lanes))
-        vectors = emit.load_vectors(builder.gep(b_pointer, [b_start]), masks)
+        b_rows = [builder.gep(b_pointer, [b_start])]
+        b_rows += [emit.strided_row(b_pointer, b_start, *b_stride, s) for s in range(1, steps)]
+        vectors = [emit.load_vectors(row, masks) for row in b_rows]
         for m in range(tile.rows):
-            scalar = builder.load(emit.row_pointer(a_pointer, a_start, _none_or(table, rows), m, again=True))
-            scalar.align = tile.dtype.bitwidth // 8
-            spread = emit.broadcast(scalar, tile.vector)
-            factor = spread if sign > 0 else builder.fneg(spread)
-            for j, vector in enumerate(vectors):
-                total = builder.call(fma, [factor, vector, emit.get(accumulators, m, j)])
-                accumulators = emit.set(accumulators, total, m, j)
+            row = emit.row_pointer(a_pointer, a_start, _none_or(table, rows), m, again=True)
+            for s in range(steps):
+                scalar = builder.load(builder.gep(row, [ir.Constant(INT64, s)]))
+                scalar.align = tile.dtype.bitwidth // 8
+                spread = emit.broadcast(scalar, tile.vector)
+                factor = spread if sign > 0 else builder.fneg(spread)
+                for j, vector in enumerate(vectors[s]):
+                    total = builder.call(fma, [factor, vector, emit.get(accumulators, m, j)])
+                    accumulators = emit.set(accumulators, total, m, j)
         return accumulators
 
     return generate
@@ -454,41 +458,27 @@ def _add_outer_product(tile, rows, lanes, sign: int):
 @intrinsic
 def tile_multiply_add(typing_context, tile, a, a_index, rows, b, b_index, lanes):
     """Add an outer product: ``tile[m, :] += a[a_index + rows[m]] * b[b_index:]``."""
-    return tile(tile, a, a_index, rows, b, b_index, lanes), _add_outer_product(tile, rows, lanes, 1)
+    return tile(tile, a, a_index, rows, b, b_index, lanes), _add_outer_products(tile, rows, lanes)
 
 
 @intrinsic
 def tile_multiply_subtract(typing_context, tile, a, a_index, rows, b, b_index, lanes):
     """Subtract an outer product: ``tile[m, :] -= a[a_index + rows[m]] * b[b_index:]``."""
-    return tile(tile, a, a_index, rows, b, b_index, lanes), _add_outer_product(tile, rows, lanes, -1)
+    return tile(tile, a, a_index, rows, b, b_index, lanes), _add_outer_products(tile, rows, lanes, sign=-1)
 
 
 @intrinsic(prefer_literal=True)
-def tile_multiply_add_steps(typing_context, tile, a, a_index, rows, b, b_index, b_row, lanes, steps):
+def tile_multiply_add_steps(typing_context, steps, tile, a, a_index, rows, b, b_index, b_row, lanes):
     """Add ``steps`` (literal) outer products: ``tile[m, :] += a[a_index + s + rows[m]] * b[b_index + s * b_row:]``.
 
     The offset of a row is read once for all of them, where a narrow tile would read it as often as it multiplies.
     """
-    count = steps.literal_value
+    add = _add_outer_products(tile, rows, lanes, steps=steps.literal_value)
 
     def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, table, b_pointer, b_start, b_stride, edge, _ = arguments
-        emit = _Emitter(builder, tile)
-        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
-        masks = emit.masks(_none_or(edge, lanes))
-        vectors = [emit.load_vectors(emit.strided_row(b_pointer, b_start, b_stride, s), masks) for s in range(count)]
-        for m in range(tile.rows):
-            row = emit.row_pointer(a_pointer, a_start, table, m, again=True)
-            for s in range(count):
-                scalar = builder.load(builder.gep(row, [ir.Constant(INT64, s)]))
-                scalar.align = tile.dtype.bitwidth // 8
-                spread = emit.broadcast(scalar, tile.vector)
-                for j, vector in enumerate(vectors[s]):
-                    total = builder.call(fma, [spread, vector, emit.get(accumulators, m, j)])
-                    accumulators = emit.set(accumulators, total, m, j)
-        return accumulators
+        return add(context, builder, signature, arguments[1:])
 
-    return tile(tile, a, a_index, rows, b, b_index, b_row, lanes, steps), generate
+    return tile(steps, tile, a, a_index, rows, b, b_index, b_row, lanes), generate
 
 
 @intrinsic
@@ -679,7 +669,7 @@ def elements_between(typing_context, first, second):
 
 @intrinsic
 def tile_prefetch_rows(typing_context, shape, array, index, rows):
-    """Ask for the cache lines that :func:`tile_store_rows` will write, so that its stores find them there."""
+    """Ask for the cache lines of ``array[index + rows[m]:]``, so that the stores of a tile find them there."""
 
     def generate(context, builder, signature, arguments):
         _, pointer, start, table = arguments
@@ -692,23 +682,6 @@ def tile_prefetch_rows(typing_context, shape, array, index, rows):
         return context.get_dummy_value()
 
     return types.void(shape, array, index, rows), generate
-
-
-@intrinsic
-def tile_prefetch(typing_context, shape, array, index, row_stride):
-    """Ask for the cache lines that :func:`tile_store` will write, so that its stores find them there."""
-
-    def generate(context, builder, signature, arguments):
-        _, pointer, start, stride = arguments
-        emit = _Emitter(builder, shape.tile)
-        for m in range(shape.tile.rows):
-            row = emit.strided_row(pointer, start, stride, m)
-            for j in range(shape.tile.vectors):
-                line = builder.gep(row, [ir.Constant(INT64, j * shape.tile.lanes)])
-                emit.prefetch(line, write=1, locality=3)
-        return context.get_dummy_value()
-
-    return types.void(shape, array, index, row_stride), generate
 
 
 @intrinsic
