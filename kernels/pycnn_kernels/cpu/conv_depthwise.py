@@ -27,158 +27,181 @@ from pycnn_kernels.cpu.gather import (
     TAP_FIELDS,
     TARGET_FIELDS,
     Axis,
+    AxisClass,
     continuation_fits,
     gather_axes,
     targets,
 )
-from pycnn_kernels.cpu.host import SIMD, item_bytes
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import (
+    GroupType,
+    RunType,
     group_of,
     lanes_of,
+    line_run,
+    lines_of,
     local_table,
+    pixels_of,
+    prefetch_line,
     rows_of,
+    run_shape,
     shift,
     sources_before,
+    tap_run,
+    taps_high,
     taps_of,
     taps_shape,
+    taps_wide,
     tile_correlate,
     tile_fill_rows,
     tile_load,
     tile_multiply_groups,
     tile_prefetch_rows,
     tile_relu,
-    tile_shape,
     tile_store,
     tile_store_first,
+    tile_store_rows,
     tile_zeros,
 )
 from pycnn_kernels.problem import ConvProblem
 
-#: Pixels and vectors of a tile: 7 divides the widths of most networks' maps, 112 to 7.
-PIXELS, VECTORS = 7, SIMD.few_vectors
+#: Pixels of a tile's line: 7 divides the widths of most networks' maps, 112 to 7.
+PIXELS = 7
 
-#: Taps that a tile takes at once.
-RUN = 3
+#: Lines of a tile. The accumulators, the weights of three by three taps and a value of x fill 32 registers.
+LINES = SIMD.few_lines
+
+#: Taps of a line that a tile can take at once: one program is compiled for each number.
+_WIDTHS = (3, 5, 7)
 
 #: Pixels that all taps of the weight gradient pass over in turn.
 _CHUNK = 128
 
 
-#: The fields of a kernel that is :func:`correlate_lines`.
-CORRELATE_FIELDS = EPILOGUE_FIELDS | {
-    name: kind
-    for kind, names in {
-        "array": "src w",
-        "table": "d_targets h_targets w_classes d_taps h_taps w_taps",
-        "int": "w_count SD SH SW SC TD TH TW TC source_step target_step lines band blocks",
-    }.items()
-    for name in names.split()
-}
-
-
-@kernel(**CORRELATE_FIELDS)
-def depthwise_kernel(a, item, worker):
-    """``dst[p, c] = sum over taps t of src[p * source_step + offset(t), c] * w[t, c]``, finished."""
-    correlate_lines(a, item, group_of(1, 1))
-
-
-@njit(error_model="numpy")
-def correlate_lines(a, item, group):
+@kernel(
+    **EPILOGUE_FIELDS, group="type", run="type",
+    src="array", w="array", d_targets="table", h_targets="table", w_classes="table", d_taps="table", h_taps="table",
+    w_taps="table", outs="table", w_count="int", SD="int", SH="int", SW="int", SC="int", TD="int", TH="int", TW="int",
+    TC="int", source_step="int", target_step="int", line_step="int", next_line="int", lines="int", band="int",
+    lead="int", width="int", blocks="int",
+)  # fmt: skip
+def correlate_kernel(a, item, worker):
     """``dst[p, k] = sum over taps t and r < R of src[p * source_step + offset(t), k // L * R + r] * w[t, r, k]``.
 
     src (N, SD, SH, SW, SC) and dst (N, TD, TH, TW, TC), channels last; w (T, R, TC). A line is a row of pixels of dst,
-    of which there are ``lines``. A piece of work is a band of ``band`` lines and a block of channels. ``d_targets`` and
-    ``h_targets`` say for each coordinate of a line where in src its taps are counted from and which it has; the pixels
-    of a line are divided into classes, see :mod:`gather`. The results are finished. Bits repeat: an element is summed
-    by one piece, in the order of the taps.
+    of which there are ``lines``. A piece of work is a band of ``band`` lines, the first of them ``lead`` lines shorter,
+    and a block of ``width`` channels. ``d_targets`` and ``h_targets`` say for each coordinate of a line where in src
+    its taps are counted from and which it has; the pixels of a line are divided into classes, see :mod:`gather`. Lines
+    that are ``next_line`` apart share tiles. The results are finished. Bits repeat: an element is summed by one piece,
+    in an order that depends on the problem.
     """
-    block, first = item % a.blocks, item // a.blocks * a.band
-    last = min(first + a.band, a.lines)
-    width = BLOCK_VECTORS * lanes_of(a.src)
-    column, end = block * width, min((block + 1) * width, a.TC)
-    for line in range(first, last):
+    block, begin = item % a.blocks, item // a.blocks * a.band - a.lead
+    first, last = max(begin, 0), min(begin + a.band, a.lines)
+    columns = block * a.width, min((block + 1) * a.width, a.TC)
+    line, several = first, lines_of(a.run) * a.next_line
+    while line < last:
+        together = lines_of(a.run) > 1 and line + several <= last and _alike(a, line)
+        count = several if together else 1
         for number in range(a.w_count):
-            _class(a, line, shift(a.w_classes, number * CLASS_FIELDS), column, end, group)
+            w_class = shift(a.w_classes, number * CLASS_FIELDS)
+            runs = w_class[5] == _RUNS
+            if together and w_class[1] >= pixels_of(a.run) and (runs or taps_wide(a.run) == 1):
+                for each in range(line, line + a.next_line):
+                    _class(a, each, w_class, columns, a.run)
+            elif runs:
+                for each in range(line, line + count):
+                    _class(a, each, w_class, columns, line_run(a.run))
+            else:
+                for each in range(line, line + count):
+                    _class(a, each, w_class, columns, tap_run(line_run(a.run)))
         if a.finish:
-            for pixel in range(line * a.TW, (line + 1) * a.TW):
-                call_finish(a, pixel * a.TC + column, column, end - column)
+            for pixel in range(line * a.TW, (line + count) * a.TW):
+                call_finish(a, pixel * a.TC + columns[0], columns[0], columns[1] - columns[0])
+        line += count
 
 
 @njit(error_model="numpy")
-def _class(a, line, w_class, column, end, group):
-    """The pixels of one class of a line, in tiles; the channels from ``column`` to ``end``."""
+def _alike(a, line):
+    """Whether the next tiles' lines are of one image and each meets the same taps as those that share its tile."""
+    h, further = line % a.TH, (lines_of(a.run) - 1) * a.next_line
+    if h + further + a.next_line > a.TH:
+        return False
+    for each in range(h, h + a.next_line):
+        this, last = shift(a.h_targets, each * TARGET_FIELDS), shift(a.h_targets, (each + further) * TARGET_FIELDS)
+        if this[1] != last[1] or this[2] != last[2] or this[2] % taps_high(a.run) != 0:
+            return False
+    return True
+
+
+@njit(error_model="numpy")
+def _class(a, line, w_class, columns, run):
+    """The pixels of one class of a line, or of a tile's lines together, in tiles."""
     d_target = shift(a.d_targets, line // a.TH % a.TD * TARGET_FIELDS)
     h_target = shift(a.h_targets, line % a.TH * TARGET_FIELDS)
     n = line // (a.TD * a.TH)
     source_line = ((n * a.SD + d_target[0]) * a.SH + h_target[0]) * a.SW
-    w_taps, taps, size = shift(a.w_taps, w_class[3] * TAP_FIELDS), w_class[4], w_class[1]
-    # Where pixels are once or twice as far from each other as taps, neighbours share what they read.
-    evenly = w_class[5] and taps > 0
-    unit = w_taps[2] - w_taps[0] if evenly and taps >= RUN else 0
-    distance = 1 if a.source_step == unit else 2 if a.source_step == 2 * unit else 0
-    pixels, reach = min(size, PIXELS), (PIXELS - 1) * a.source_step
-    for pixel in range(0, size, PIXELS):
+    w_taps, taps, size, pixels = shift(a.w_taps, w_class[3] * TAP_FIELDS), w_class[4], w_class[1], pixels_of(run)
+    for pixel in range(0, size, pixels):
         # The last tile begins earlier, and computes some pixels a second time, to the same bits.
-        begin = max(min(pixel, size - PIXELS), 0)
+        begin = max(min(pixel, size - pixels), 0)
         position = w_class[2] + begin * a.source_step  # from which the taps along w are counted
-        inside = evenly and position + w_taps[0] >= 0 and position + w_taps[2 * taps - 2] + reach < a.SW
-        source = (source_line + position) * a.SC
-        to = (line * a.TW + w_class[0] + begin * a.target_step) * a.TC
-        at = column
-        while at < end:
-            taps_there = (d_target, h_target, w_taps, taps, unit, distance, position, inside)
-            if end - at >= VECTORS * lanes_of(a.src):
-                _tile(a, taps_there, source, to, pixels, at, group, tile_shape(a.src, PIXELS, VECTORS), None)
-                at += VECTORS * lanes_of(a.src)
-            elif VECTORS > 2 and end - at >= 2 * lanes_of(a.src):
-                _tile(a, taps_there, source, to, pixels, at, group, tile_shape(a.src, PIXELS, 2), None)
-                at += 2 * lanes_of(a.src)
+        inside = w_class[5] != _SCATTERED and taps > 0 and position + w_taps[0] >= 0
+        inside = inside and position + w_taps[2 * taps - 2] + (pixels - 1) * a.source_step < a.SW
+        there = d_target, h_target, w_taps, taps, position
+        source, to = (source_line + position) * a.SC, (line * a.TW + w_class[0] + begin * a.target_step) * a.TC
+        whole = columns[1] - (columns[1] - columns[0]) % lanes_of(a.src)
+        for column in range(columns[0], whole, lanes_of(a.src)):
+            if inside:
+                _tile(a, there, source, to, min(size, pixels), column, run, None, None)
             else:
-                edge = min(end - at, lanes_of(a.src))
-                _tile(a, taps_there, source, to, pixels, at, group, tile_shape(a.src, PIXELS, 1), edge)
-                at += lanes_of(a.src)
+                _tile(a, there, source, to, min(size, pixels), column, run, None, a.SW)
+        for each in range(lines_of(run) if whole < columns[1] else 0):
+            at, to_line = source + each * a.line_step, to + each * a.next_line * a.TW * a.TC
+            _tile(a, there, at, to_line, min(size, pixels), whole, line_run(run), columns[1] - whole, a.SW)
 
 
 @njit(error_model="numpy")
-def _tile(a, taps_there, start, to, pixels, column, group, shape, edge):
-    """The tile of ``pixels`` pixels of dst from ``to`` on, whose taps along w are counted from src's ``start``."""
-    d_target, h_target, w_taps, taps, unit, distance, position, inside = taps_there
+def _tile(a, there, start, to, pixels, column, run, edge, size):
+    """``pixels`` pixels of each line of a tile, from dst's ``to`` on; taps along w are counted from src's ``start``."""
+    d_target, h_target, w_taps, taps, position = there
     d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
-    src, w, w_row, SW, pixel_unit = a.src, a.w, a.TC, a.SW, a.source_step
-    pixel_step, step = pixel_unit * a.SC, unit * a.SC
-    w_step = w_taps[3] - w_taps[1] if distance > 0 else 0
-    tile_prefetch_rows(shape, a.dst, to + column, a.target_step * a.TC)
+    several, many = taps_wide(run) > 1, taps_high(run) > 1
+    # From a place of src to the next, and from a line to the next, as taps or neighbouring targets meet them.
+    unit = w_taps[2] - w_taps[0] if several else a.source_step
+    line_unit = h_taps[2] - h_taps[0] if many else a.line_step
+    w_unit, w_line_unit = w_taps[3] - w_taps[1] if several else 0, h_taps[3] - h_taps[1] if many else 0
+    shape = run_shape(a.src, run)
+    tile_prefetch_rows(shape, a.dst, to + column, a.outs)
     acc = tile_zeros(shape)
     if a.has_bias:
         acc = tile_fill_rows(acc, a.bias, column, edge)
+    first = start + sources_before(a.group, column)
+    whole = taps - taps % taps_wide(run)
     for kd in range(d_target[2]):
-        for kh in range(h_target[2]):
-            line = start + sources_before(group, column) + d_taps[2 * kd] + h_taps[2 * kh]
-            w_line = column + d_taps[2 * kd + 1] + h_taps[2 * kh + 1]
-            kw = 0
-            while kw < taps:
-                x, b, place = line + w_taps[2 * kw] * a.SC, w_line + w_taps[2 * kw + 1], position + w_taps[2 * kw]
-                run = kw + RUN <= taps
-                if run and inside and distance == 1:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, 0, 0, None, edge, RUN, 1)
-                elif run and distance == 1:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, place, unit, SW, edge, RUN, 1)
-                elif run and inside and distance == 2:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, 0, 0, None, edge, RUN, 2)
-                elif run and distance == 2:
-                    acc = tile_correlate(acc, group, src, x, step, w, b, w_step, w_row, place, unit, SW, edge, RUN, 2)
-                elif inside:
-                    acc = tile_correlate(acc, group, src, x, pixel_step, w, b, 0, w_row, 0, 0, None, edge, 1, 1)
-                else:
-                    acc = tile_correlate(
-                        acc, group, src, x, pixel_step, w, b, 0, w_row, place, pixel_unit, SW, edge, 1, 1
-                    )
-                kw += RUN if run and distance > 0 else 1
+        for kh in range(0, h_target[2], taps_high(run)):
+            line = first + d_taps[2 * kd] + h_taps[2 * kh]
+            w_line = d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + column
+            for kw in range(0, whole, taps_wide(run)):
+                acc = tile_correlate(
+                    acc, a.group, run, a.src, line + w_taps[2 * kw] * a.SC, line_unit, unit * a.SC,
+                    a.w, w_line + w_taps[2 * kw + 1], w_line_unit, w_unit, a.TC,
+                    position + w_taps[2 * kw], unit, size, edge,
+                )  # fmt: skip
+            for kw in range(whole, taps):
+                acc = tile_correlate(
+                    acc, a.group, tap_run(run), a.src, line + w_taps[2 * kw] * a.SC, a.line_step, a.source_step * a.SC,
+                    a.w, w_line + w_taps[2 * kw + 1], 0, 0, a.TC,
+                    position + w_taps[2 * kw], a.source_step, size, edge,
+                )  # fmt: skip
+    # What the tile below will read beyond that: nothing follows its lines from one to the next but these requests.
+    below = first + h_taps[2 * max(h_target[2] - 1, 0)] + a.line_step
+    for m in range(rows_of(shape)):
+        prefetch_line(a.src, below + m // pixels_of(run) * a.line_step + m % pixels_of(run) * a.source_step * a.SC)
     if a.relu:
         acc = tile_relu(acc)
-    if pixels == PIXELS:
-        tile_store(acc, a.dst, to + column, a.target_step * a.TC, edge)
+    if lines_of(run) > 1 or pixels == pixels_of(run):
+        tile_store_rows(acc, a.dst, to + column, a.outs, edge)
     else:
         tile_store_first(acc, a.dst, to + column, a.target_step * a.TC, pixels, edge)
 
@@ -257,27 +280,65 @@ def _add(a, xs, dys, offsets, count, column, to, fresh, group, shape, edge):
 
 
 #: Pieces of work at least, where there are as many lines and blocks, and lines in one at most.
-_PIECES, _MOST_LINES = 32, 64
+_PIECES, _MOST_LINES = 16, 64
+
+#: Bytes of a line of a block at most: the lines that a tile and the next one meet are in the second-level cache.
+_LINE_BYTES = 1 << 16
+
+#: How the taps of a class lie: anywhere, evenly, or so that a run takes several at once.
+_SCATTERED, _EVENLY, _RUNS = range(3)
 
 
-def correlate_task(p: ConvProblem, forward: bool, correlate: Kernel) -> Task:
-    """Makes ready a kernel that is :func:`correlate_lines`: a task that takes src, w, dst and the epilogue."""
-    axes = gather_axes(p, forward, divide=(True, True, False))
+def _run_of(p: ConvProblem, h: Axis, w: Axis, lines: int) -> RunType:
+    """What a tile takes at once: some taps of a line, or three by three where neighbouring lines share them."""
+
+    def distance(axis: Axis) -> int:
+        """Taps between neighbouring targets, where these meet the same places; otherwise 0."""
+        apart = axis.taps[1][0] - axis.taps[0][0] if len(axis.taps) > 1 and axis.target_step == 1 else 0
+        return axis.source_step // apart if apart > 0 and axis.source_step % apart == 0 else 0
+
+    _, KH, KW = p.kernel
+    if distance(w) not in (1, 2) or min(_WIDTHS) > KW:
+        return RunType(lines, PIXELS, 1, 1, 1, 1)
+    if (KH, KW) == (3, 3) and distance(h) == distance(w) and lines > 1:
+        return RunType(lines, PIXELS, KH, KW, distance(h), distance(w))
+    return RunType(lines, PIXELS, 1, min(_WIDTHS, key=lambda width: (KW % width, -width)), 1, distance(w))
+
+
+def correlate_task(p: ConvProblem, forward: bool) -> Task:
+    """Makes :func:`correlate_kernel` ready: a task that takes src, w, dst and the epilogue."""
+    d, h, w = gather_axes(p, forward, divide=(True, True, False))
     (SD, SH, SW), (TD, TH, TW) = (p.size, p.output) if forward else (p.output, p.size)
     SC, TC = (p.C, p.K) if forward else (p.K, p.C)
+    group = GroupType(SC // p.G, TC // p.G)
     (_, KH, KW), tap = p.kernel, SC // p.G * TC
-    d, h, w = axes
-    w_classes, w_taps = w.tables(1, tap, Axis.evenly_spaced)
-    blocks = column_blocks(TC, p.dtype)
-    lines = p.N * TD * TH
+    run = _run_of(p, h, w, LINES if group.R == 1 else 1)
+
+    def lie(axis: Axis, c: AxisClass) -> int:
+        spacing = axis.spacing(c)
+        runs = c.taps >= run.width > 1 and spacing * run.distance == axis.source_step
+        return _RUNS if runs else _EVENLY if spacing > 0 else _SCATTERED
+
+    w_classes, w_taps = w.tables(1, tap, lie)
+    outs = [(m // PIXELS * h.target_step * TW + m % PIXELS * w.target_step) * TC for m in range(run.lines * PIXELS)]
+    vector = lanes(p.dtype)
+    width = max(_LINE_BYTES // (max(SW, 1) * item_bytes(p.dtype)) // vector, 4) * vector
+    blocks, lines = -(-TC // width), p.N * TD * TH
     band = min(max(lines * blocks // _PIECES, 1), _MOST_LINES)
+    several = run.lines * h.target_step
+    band = -(-band // several) * several
+    # Lines at the edge of an image do not meet all taps; bands begin behind them.
+    lead = -h.classes[0].size % run.lines if len(h.classes) > 1 and h.target_step == 1 else 0
     return Task(
-        correlate, p.dtype, -(-lines // band) * blocks, f"src w dst {EPILOGUE_ARRAYS}",
+        correlate_kernel.compiled_for(group=group, run=run), p.dtype, -(-(lines + lead) // band) * blocks,
+        f"src w dst {EPILOGUE_ARRAYS}",
         parallel=p.multiply_adds > SMALL_WORK,
         d_targets=targets(d, TD), h_targets=targets(h, TH), w_classes=w_classes, w_count=len(w.classes),
         d_taps=d.tables(SH * SW * SC, KH * KW * tap)[1], h_taps=h.tables(SW * SC, KW * tap)[1], w_taps=w_taps,
+        outs=np.array(outs, np.int64),
         SD=SD, SH=SH, SW=SW, SC=SC, TD=TD, TH=TH, TW=TW, TC=TC, source_step=w.source_step, target_step=w.target_step,
-        lines=lines, band=band, blocks=blocks, **epilogue_fields(p, forward),
+        line_step=h.source_step * SW * SC, next_line=h.target_step,
+        lines=lines, band=band, lead=lead, width=width, blocks=blocks, **epilogue_fields(p, forward),
     )  # fmt: skip
 
 
@@ -285,7 +346,7 @@ class _Depthwise:
     """The core of forward and input gradient."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        self._correlate = correlate_task(p, forward, depthwise_kernel)
+        self._correlate = correlate_task(p, forward)
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
         self._correlate.run(src, w, dst, *epilogue)

@@ -17,10 +17,8 @@ import math
 
 from pycnn_kernels.cpu.conv_depthwise import (
     ADD_FIELDS,
-    CORRELATE_FIELDS,
     TapsGradient,
     add_pixels,
-    correlate_lines,
     correlate_task,
 )
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
@@ -32,18 +30,6 @@ from pycnn_kernels.cpu.host import item_bytes, lanes
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import group_of, shift
 from pycnn_kernels.problem import ConvProblem
-
-
-@functools.cache
-def grouped_kernel(R: int, L: int) -> Kernel:
-    """:func:`correlate_lines` for groups of R source and L target channels."""
-
-    # Numba's cache tells kernels apart by the two numbers that they enclose; they may enclose nothing else.
-    @kernel(**CORRELATE_FIELDS)
-    def grouped(a, item, worker):
-        correlate_lines(a, item, group_of(R, L))
-
-    return grouped
 
 
 @functools.cache
@@ -72,7 +58,7 @@ class _Grouped:
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
         R, L = p.C // p.G, p.K // p.G
-        self._correlate = correlate_task(p, forward, grouped_kernel(R, L) if forward else grouped_kernel(L, R))
+        self._correlate = correlate_task(p, forward)
         # The frame's weights of the input gradient are (T, G, L, R), with R the target's channels of a group.
         self._regroups = not forward and L > 1
         if self._regroups:

@@ -96,7 +96,7 @@ class Axis(NamedTuple):
     target_step: int
 
     def tables(
-        self, source_elements: int, weight_elements: int, mark: Callable[[Axis, AxisClass], bool] | None = None
+        self, source_elements: int, weight_elements: int, mark: Callable[[Axis, AxisClass], int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The classes and the taps for a kernel, offsets in elements.
 
@@ -108,10 +108,13 @@ class Axis(NamedTuple):
         taps = [(offset * source_elements, element * weight_elements) for offset, element in self.taps]
         return _table(classes, CLASS_FIELDS), _table(taps, TAP_FIELDS)
 
-    def evenly_spaced(self, c: AxisClass) -> bool:
-        """Whether the taps of a class rise in equal steps in the source, and in the weights."""
-        steps = set(self._distances(c))
-        return len(steps) <= 1 and all(source > 0 for source, _ in steps)
+    def spacing(self, c: AxisClass) -> int:
+        """The source pixels from a tap of a class to the next, where they rise in equal steps; 0 elsewhere.
+
+        1 for a single tap. The steps in the weights must be equal, too.
+        """
+        steps = set(self._distances(c)) or {(1, 1)}
+        return max(min(steps)[0], 0) if len(steps) == 1 else 0
 
     def adjacent(self, c: AxisClass) -> bool:
         """Whether the taps of a class are neighbours in the source and in the weights."""

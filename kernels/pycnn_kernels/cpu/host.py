@@ -25,16 +25,16 @@ class Simd(NamedTuple):
     #: Where the rows of a tile are channels and its columns are pixels: at most so many vectors and accumulators.
     plane_vectors: int
     accumulators: int
-    #: Vectors of channels in a tile of a depthwise convolution, beside weights and pixels in registers.
-    few_vectors: int
+    #: Lines of a tile of a depthwise convolution, of seven pixels each, beside the weights of its taps.
+    few_lines: int
 
 
 #: From the widest to the one that every processor has. AVX-512 and NEON have 32 vector registers, the others 16.
 INSTRUCTION_SETS = (
-    Simd("avx512", 64, (4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6, accumulators=24, few_vectors=4),
-    Simd("avx2", 32, (4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_vectors=2),
-    Simd("neon", 16, (4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6, accumulators=24, few_vectors=4),
-    Simd("portable", 16, (2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_vectors=2),
+    Simd("avx512", 64, (4, 6), tile_rows=12, gradient_tile_rows=12, plane_vectors=6, accumulators=24, few_lines=3),
+    Simd("avx2", 32, (4, 3), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_lines=1),
+    Simd("neon", 16, (4, 6), tile_rows=8, gradient_tile_rows=8, plane_vectors=6, accumulators=24, few_lines=3),
+    Simd("portable", 16, (2, 6), tile_rows=6, gradient_tile_rows=4, plane_vectors=3, accumulators=12, few_lines=1),
 )
 
 _REQUIRED_FEATURES = {

@@ -123,6 +123,46 @@ class GroupModel(models.OpaqueModel):
     pass
 
 
+class RunType(types.Type):
+    """What a tile of a correlation takes at once, known to the compiler.
+
+    The tile has ``lines`` lines of ``pixels`` pixels of the target, the run ``height`` lines of ``width`` taps. From a
+    line to the next, the target moves ``line_distance`` lines of taps, and from a pixel to the next ``distance`` taps.
+    """
+
+    def __init__(self, lines: int, pixels: int, height: int, width: int, line_distance: int, distance: int):
+        self.lines, self.pixels, self.height, self.width = lines, pixels, height, width
+        self.line_distance, self.distance = line_distance, distance
+        apart = f"{line_distance} x {distance} apart"
+        super().__init__(f"Run({lines} x {pixels} pixels, {height} x {width} taps, {apart})")
+
+    def of(self, **changes: int) -> RunType:
+        """The run with other numbers."""
+        names = ("lines", "pixels", "height", "width", "line_distance", "distance")
+        return RunType(**({name: getattr(self, name) for name in names} | changes))
+
+    def source_lines(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """Lines of the source that are met, each with the (line of the target, line of taps) that meet there."""
+        return _met(self.lines, self.height, self.line_distance)
+
+    def places(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """Places of a line of the source that are met, each with the (pixel, tap) that meet there."""
+        return _met(self.pixels, self.width, self.distance)
+
+
+def _met(targets: int, taps: int, distance: int) -> list[tuple[int, list[tuple[int, int]]]]:
+    last = (targets - 1) * distance + taps
+    pairs = {
+        at: [(m, at - m * distance) for m in range(targets) if 0 <= at - m * distance < taps] for at in range(last)
+    }
+    return [(at, found) for at, found in pairs.items() if found]
+
+
+@register_model(RunType)
+class RunModel(models.OpaqueModel):
+    pass
+
+
 class _Emitter:
     """Writes the LLVM instructions of one tile operation."""
 
@@ -505,61 +545,105 @@ def tile_multiply_groups(typing_context, tile, group, a, a_index, offsets, b, b_
     return tile(tile, group, a, a_index, offsets, b, b_index, lanes), generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def tile_correlate(
-    typing_context, tile, group, a, a_index, place_step, b, b_index, b_step, b_row, first, unit, size, lanes, taps,
-    distance,
+    typing_context, tile, group, run, a, a_index, a_line, a_place, b, b_index, b_line, b_place, b_row,
+    first, unit, size, lanes,
 ):  # fmt: skip
-    """Correlate a row of vectors: ``tile[m, :] += sum over t < taps, r < R of pick(m * distance + t, r) * b[t, r, :]``.
+    """Add a run of taps (:class:`RunType`): ``tile[l, m] += sum over taps k, t and r < R of products``, lane by lane.
 
-    Lane by lane. ``pick(i, r)`` is, for each lane, source channel r of its group (see :class:`GroupType`) at place i,
-    which is ``a[a_index + i * place_step:]`` where ``0 <= first + i * unit < size``, and zeros elsewhere; ``size``
-    None: everywhere. ``b[t, r, :]`` is ``b[b_index + t * b_step + r * b_row:]``. ``taps`` and ``distance`` are literal.
-    A place is read and picked from once for all rows that meet it, so that products and not loads are the limit.
+    The products are ``pick(l * line_distance + k, m * distance + t, r) * b[k, t, r]``. ``pick(h, i, r)`` is, for each
+    lane, source channel r of its group (see :class:`GroupType`) at place i of line h, which is
+    ``a[a_index + h * a_line + i * a_place:]`` where ``0 <= first + i * unit < size``, and zeros elsewhere; ``size``
+    None: everywhere. ``b[k, t, r]`` is ``b[b_index + k * b_line + t * b_place + r * b_row:]``. A place is read and
+    picked from once for all rows that meet it, so that products and not loads are the limit.
     """
-    count, step = taps.literal_value, distance.literal_value
 
     def generate(context, builder, signature, arguments):
-        accumulators, _, a_pointer, a_start, a_stride, b_pointer, b_start, b_stride, b_next = arguments[:9]
-        begin, each, end, edge, _, _ = arguments[9:]
+        accumulators, _, _, a_pointer, a_start, a_next, a_stride = arguments[:7]
+        b_pointer, b_start, b_next, b_stride, b_channel, begin, each, end, edge = arguments[7:]
         emit, read = _Emitter(builder, tile), _Emitter(builder, group.sources(tile))
         fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
-        end = _none_or(end, size)
-        # The places that rows meet, each with the rows and their taps.
-        places = [
-            (place, meets)
-            for place in range((tile.rows - 1) * step + count)
-            if (meets := [(m, place - m * step) for m in range(tile.rows) if 0 <= place - m * step < count])
-        ]
+        zero, end = ir.Constant(INT64, 0), _none_or(end, size)
+        [mask] = emit.masks(_none_or(edge, lanes))
+        [source_mask] = read.masks(None if mask is None else group.before(builder, edge))
 
-        def sources_at(column, place, exists):
-            if end is not None:
-                position = builder.add(begin, builder.mul(each, ir.Constant(INT64, place)))
-                exists = read.where_inside(position, end, exists)
-            return read.load_vectors(emit.strided_row(column, a_start, a_stride, place), [exists])[0]
+        def mask_at(place):
+            if end is None:
+                return source_mask
+            position = builder.add(begin, builder.mul(each, ir.Constant(INT64, place)))
+            return read.where_inside(position, end, source_mask)
 
-        for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
-            # A tile with an edge has one vector.
-            [source_mask] = read.masks(None if mask is None else group.before(builder, edge))
-            a_column = builder.gep(a_pointer, [ir.Constant(INT64, j * read.tile.lanes)])
-            b_column = builder.gep(b_pointer, [ir.Constant(INT64, j * tile.lanes)])
-            sources = [sources_at(a_column, place, source_mask) for place, _ in places]
+        def weights_of(r):
+            channel = emit.strided_row(b_pointer, b_start, b_channel, r)
+            for k in range(run.height):
+                line = emit.strided_row(channel, zero, b_next, k)
+                for t in range(run.width):
+                    yield (k, t), emit.load_vectors(emit.strided_row(line, zero, b_stride, t), [mask])[0]
+
+        masks = {place: mask_at(place) for place, _ in run.places()}
+        weights = {r: dict(weights_of(r)) for r in range(group.R)} if run.height > 1 else {}
+        for h, lines in run.source_lines():
+            a_row = emit.strided_row(a_pointer, a_start, a_next, h)
+            addresses = [(emit.strided_row(a_row, zero, a_stride, place), [masks[place]]) for place, _ in run.places()]
+            sources = [read.load_vectors(*address)[0] for address in addresses]
             for r, picked in enumerate(group.picks(emit, sources)):
-                b_r = emit.strided_row(b_column, b_start, b_next, r)
-                factors = [
-                    emit.load_vectors(emit.strided_row(b_r, ir.Constant(INT64, 0), b_stride, t), [mask])[0]
-                    for t in range(count)
-                ]
-                for vector, (_, meets) in zip(picked, places):
-                    for m, t in meets:
-                        total = builder.call(fma, [vector, factors[t], emit.get(accumulators, m, j)])
-                        accumulators = emit.set(accumulators, total, m, j)
+                factors = weights.get(r) or dict(weights_of(r))
+                for vector, (_, pixels) in zip(picked, run.places()):
+                    for line, k in lines:
+                        for m, t in pixels:
+                            row = line * run.pixels + m
+                            total = builder.call(fma, [vector, factors[k, t], emit.get(accumulators, row, 0)])
+                            accumulators = emit.set(accumulators, total, row, 0)
         return accumulators
 
-    signature = tile(
-        tile, group, a, a_index, place_step, b, b_index, b_step, b_row, first, unit, size, lanes, taps, distance
-    )
-    return signature, generate
+    arguments = (a, a_index, a_line, a_place, b, b_index, b_line, b_place, b_row, first, unit, size, lanes)
+    return tile(tile, group, run, *arguments), generate
+
+
+@intrinsic
+def run_shape(typing_context, like, run):
+    """The shape of a tile of a run's lines and pixels, one vector wide, for arrays like the pointer ``like``."""
+    shape = TileShape(TileType(like.dtype, run.lines * run.pixels, 1))
+    return shape(like, run), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
+def line_run(typing_context, run):
+    """The run for one line alone, one line of taps at a time."""
+    alone = run.of(lines=1, height=1, line_distance=1)
+    return alone(run), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
+def tap_run(typing_context, run):
+    """The run for one line and one tap at a time."""
+    alone = run.of(height=1, line_distance=1, width=1, distance=1)
+    return alone(run), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
+def lines_of(typing_context, run):
+    """Lines of a run's tile."""
+    return types.int64(run), lambda *_: ir.Constant(INT64, run.lines)
+
+
+@intrinsic
+def pixels_of(typing_context, run):
+    """Pixels of a line of a run's tile."""
+    return types.int64(run), lambda *_: ir.Constant(INT64, run.pixels)
+
+
+@intrinsic
+def taps_high(typing_context, run):
+    """Lines of taps of a run."""
+    return types.int64(run), lambda *_: ir.Constant(INT64, run.height)
+
+
+@intrinsic
+def taps_wide(typing_context, run):
+    """Taps of a line of a run."""
+    return types.int64(run), lambda *_: ir.Constant(INT64, run.width)
 
 
 @intrinsic
