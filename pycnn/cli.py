@@ -411,7 +411,7 @@ def _gpus() -> str:
 
 
 def _warmup(arguments: argparse.Namespace) -> int:
-    """Compile every kernel, or load it where the cache has it, and the loops of the threads that run them."""
+    """Compile the kernels, or load those that the cache has, and the loops of the threads that run them."""
     dtypes = ("float32", "float64") if arguments.dtype == "all" else (arguments.dtype,)
     jobs = [(kernel, dtype) for dtype in dtypes for kernel in _kernels() if dtype in kernel.dtypes]
     bar = LiveLine() if has_live_terminal() else None
@@ -434,17 +434,14 @@ def _warmup(arguments: argparse.Namespace) -> int:
 
 
 def _kernels() -> list[Any]:
-    """Every kernel of the engine: Winograd's for kernels of 3x3, and none of those that pairs of numbers make."""
+    """The engine's kernels; of those that are compiled for a kind of layer, the ones for usual layers."""
     import pycnn_kernels.cpu
     from pycnn_kernels.cpu.launch import Kernel
-    from pycnn_kernels.cpu.winograd_tiling import schemes_of
-    from pycnn_kernels.cpu.winograd_transforms import SchemeType
 
     modules = [
         importlib.import_module(f"pycnn_kernels.cpu.{info.name}")
         for info in pkgutil.iter_modules(pycnn_kernels.cpu.__path__)
     ]
     found = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Kernel)}
-    scheme = SchemeType(schemes_of((1, 3, 3))[0])
     # Once each, for modules also import the kernels of others.
-    return [kernel.compiled_for(scheme=scheme) if kernel.needs_types else kernel for kernel in found.values()]
+    return [usual for kernel in found.values() for usual in kernel.usual]

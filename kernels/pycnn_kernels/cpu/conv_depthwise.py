@@ -289,6 +289,15 @@ _LINE_BYTES = 1 << 16
 _SCATTERED, _EVENLY, _RUNS = range(3)
 
 
+def _three_by_three(distance: int) -> RunType:
+    """The run of all taps of a kernel of 3x3."""
+    return RunType(LINES, PIXELS, 3, 3, distance, distance) if LINES > 1 else RunType(1, PIXELS, 1, 3, 1, distance)
+
+
+correlate_kernel.usually(group=GroupType(1, 1), run=_three_by_three(1))
+correlate_kernel.usually(group=GroupType(1, 1), run=_three_by_three(2))
+
+
 def _run_of(p: ConvProblem, h: Axis, w: Axis, lines: int) -> RunType:
     """What a tile takes at once: some taps of a line, or three by three where neighbouring lines share them."""
 
@@ -300,8 +309,8 @@ def _run_of(p: ConvProblem, h: Axis, w: Axis, lines: int) -> RunType:
     _, KH, KW = p.kernel
     if distance(w) not in (1, 2) or min(_WIDTHS) > KW:
         return RunType(lines, PIXELS, 1, 1, 1, 1)
-    if (KH, KW) == (3, 3) and distance(h) == distance(w) and lines > 1:
-        return RunType(lines, PIXELS, KH, KW, distance(h), distance(w))
+    if (KH, KW) == (3, 3) and distance(h) == distance(w) and lines == LINES:
+        return _three_by_three(distance(w))
     return RunType(lines, PIXELS, 1, min(_WIDTHS, key=lambda width: (KW % width, -width)), 1, distance(w))
 
 

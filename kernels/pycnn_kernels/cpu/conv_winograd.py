@@ -44,7 +44,7 @@ from pycnn_kernels.cpu.tile import (
     transpose_square,
     with_rows,
 )
-from pycnn_kernels.cpu.winograd_tiling import Operation, Tiling, large_tiles, small_tiles, suited_tiles
+from pycnn_kernels.cpu.winograd_tiling import USUAL_SCHEME, Operation, Tiling, large_tiles, small_tiles, suited_tiles
 from pycnn_kernels.cpu.winograd_transforms import (
     Scheme,
     SchemeType,
@@ -207,6 +207,10 @@ def winograd_kernel(a, item, worker):
             else:
                 _multiply(a, number == 0, from_channel, u, m, count, channels, tile_shape(a.src, HALF_ROWS, HALF))
         _write(a, first, count, m, b * width, elements_between(a.dst, nowhere))
+
+
+for each in (winograd_weights_kernel, winograd_kernel):
+    each.usually(scheme=SchemeType(USUAL_SCHEME))
 
 
 @njit(error_model="numpy")

@@ -38,7 +38,14 @@ from pycnn_kernels.cpu.tile import (
     tile_zeros,
     with_rows,
 )
-from pycnn_kernels.cpu.winograd_tiling import GRADIENT_ROWS, Tiling, large_tiles, small_tiles, suited_tiles
+from pycnn_kernels.cpu.winograd_tiling import (
+    GRADIENT_ROWS,
+    USUAL_SCHEME,
+    Tiling,
+    large_tiles,
+    small_tiles,
+    suited_tiles,
+)
 from pycnn_kernels.cpu.winograd_transforms import (
     Scheme,
     SchemeType,
@@ -106,6 +113,9 @@ def winograd_weight_gradient_kernel(a, item, worker):
                 tile_store_rows(dw, to, r * a.L + at, taps, None)
             else:
                 tile_store_rows(dw, to, r * a.L + at, taps, columns - at)
+
+
+winograd_weight_gradient_kernel.usually(scheme=SchemeType(USUAL_SCHEME))
 
 
 @njit(error_model="numpy")

@@ -108,14 +108,10 @@ class Kernel:
         self.__doc__ = body.__doc__
         self._body, self._fields, self._given = body, fields, given or {}
         self._variants: dict[tuple[types.Type, ...], Kernel] = {}
+        self._usual: list[Kernel] = []
         self._slots = {name: slot for slot, name in enumerate(fields, start=FIRST_FIELD)}
         self._entries: dict[str, int] = {}
         self._compiled: dict[str, CFunc] = {}
-
-    @property
-    def needs_types(self) -> bool:
-        """Whether it has fields of the kind "type" that :meth:`compiled_for` must give first."""
-        return "type" in self._fields.values() and not self._given
 
     def compiled_for(self, **given: types.Type) -> Kernel:
         """The kernel whose fields of the kind "type" are of the given types: one machine code for each choice.
@@ -126,6 +122,15 @@ class Kernel:
         if key not in self._variants:
             self._variants[key] = Kernel(self._body, self._fields, self.dtypes, given)
         return self._variants[key]
+
+    def usually(self, **given: types.Type) -> None:
+        """Count the kernel for these types among those that most networks need."""
+        self._usual.append(self.compiled_for(**given))
+
+    @property
+    def usual(self) -> list[Kernel]:
+        """What most networks need of it: itself, or those of :meth:`usually` where it needs types first."""
+        return self._usual if "type" in self._fields.values() else [self]
 
     def entry(self, dtype: str) -> int:
         """The address of the kernel compiled for "float32" or "float64".

@@ -66,6 +66,10 @@ def schemes_of(kernel: Triple) -> tuple[Scheme, Scheme]:
     return large, small
 
 
+#: That of most layers, 3x3 with large tiles.
+USUAL_SCHEME = schemes_of((1, 3, 3))[0]
+
+
 class Tiling:
     """An operation of a problem cut into tiles of results.
 
