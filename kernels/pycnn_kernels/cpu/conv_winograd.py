@@ -80,49 +80,52 @@ CHANNELS = 16
 
 @kernel(
     scheme="type", w="array", u="array", taps="table", scratch="array",
-    R="int", L="int", KD="int", chunks="int", turned="int", u_point="int", scratch_size="int",
+    R="int", L="int", KD="int", chunks="int", blocks="int", turned="int", w_row="int", w_group="int", u_point="int",
+    scratch_size="int",
 )  # fmt: skip
 def winograd_weights_kernel(a, item, worker):
     """``u[block, point, d * R + r, l] = (G w[d, :, r, l] G^T)[point]`` for CHANNELS channels of one block of columns.
 
-    w (T, R, L), or (T, L, R) if ``turned``; ``taps`` says where the matrix of each tap begins, those of a plane behind
-    each other. In u a block has a matrix for each point, ``u_point`` elements apart, each KD * R rows of a block's
-    width; columns beyond L are never read. Scratch: see :func:`_transform_turned_weights`.
+    w has for each tap and group a matrix (R, L), or (L, R) if ``turned``, with rows ``w_row`` apart; groups are
+    ``w_group`` apart, and ``taps`` says where each tap begins, those of a plane behind each other. Blocks are
+    ``blocks`` of each group. In u a block has a matrix for each point, ``u_point`` elements apart, each KD * R rows of
+    a block's width; columns beyond L are never read. Scratch: see :func:`_transform_turned_weights`.
     """
     chunk = item % a.chunks
     deep = item // a.chunks % a.KD
     block = item // (a.chunks * a.KD)
     first = chunk * CHANNELS
     width = VECTORS * lanes_of(a.w)
+    w, column = shift(a.w, block // a.blocks * a.w_group), block % a.blocks * width
     to = shift(a.u, block * points_of(a.scheme) * a.u_point + (deep * a.R + first) * width)
     squares = shift(a.scratch, worker * a.scratch_size)
-    _transform_weights(a, deep, first, min(CHANNELS, a.R - first), block * width, to, squares)
+    _transform_weights(a, w, deep, first, min(CHANNELS, a.R - first), column, to, squares)
 
 
 @njit(error_model="numpy")
-def _transform_weights(a, deep, first, channels, column, u, squares):
-    """The weights of a block of columns, from ``column`` on, for ``channels`` channels from ``first`` on, into u."""
+def _transform_weights(a, w, deep, first, channels, column, u, squares):
+    """Weights w of a group: ``channels`` channels from ``first`` on, a block of columns from ``column`` on, into u."""
     taps = shift(a.taps, deep * taps_of(a.scheme))
     if a.turned:
-        _transform_turned_weights(a, taps, first, channels, column, u, squares)
+        _transform_turned_weights(a, w, taps, first, channels, column, u, squares)
         return
     for r in range(channels):
         for tap in range(taps_of(a.scheme)):  # places far from each other, a few cache lines each
             for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
-                prefetch_line(a.w, taps[tap] + (first + r + AHEAD) * a.L + column + at)
+                prefetch_line(w, taps[tap] + (first + r + AHEAD) * a.w_row + column + at)
         for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
             left = a.L - column - at
-            start = (first + r) * a.L + column + at
+            start = (first + r) * a.w_row + column + at
             g = tile_zeros(taps_shape(a.scheme, a.w))
             if left >= lanes_of(a.w):
-                g = tile_load_rows(g, a.w, start, taps, None)
+                g = tile_load_rows(g, w, start, taps, None)
             elif left > 0:
-                g = tile_load_rows(g, a.w, start, taps, left)
+                g = tile_load_rows(g, w, start, taps, left)
             tile_store(tile_transform_taps(a.scheme, g), u, r * VECTORS * lanes_of(a.w) + at, a.u_point, None)
 
 
 @njit(error_model="numpy")
-def _transform_turned_weights(a, taps, first, channels, column, u, squares):
+def _transform_turned_weights(a, w, taps, first, channels, column, u, squares):
     """The same from weights with a row for each column: squares of ``side`` channels are transposed on their way.
 
     ``squares`` has room for one of each tap; in a square that hangs over, it keeps what was there, for columns that
@@ -134,8 +137,8 @@ def _transform_turned_weights(a, taps, first, channels, column, u, squares):
         for at in range(0, VECTORS * side, side):
             columns = min(a.L - column - at, side)
             for tap in range(taps_of(a.scheme)):
-                start = taps[tap] + (column + at) * a.R + first + r
-                _transpose(a.w, start, a.R, shift(squares, tap * side * side), columns, rows)
+                start = taps[tap] + (column + at) * a.w_row + first + r
+                _transpose(w, start, a.w_row, shift(squares, tap * side * side), columns, rows)
             for i in range(rows):
                 g = tile_load(tile_zeros(taps_shape(a.scheme, a.w)), squares, i * side, side * side, None)
                 tile_store(tile_transform_taps(a.scheme, g), u, (r + i) * VECTORS * side + at, a.u_point, None)
@@ -158,29 +161,29 @@ def _transpose(w, start, row, square, columns, rows):
 @kernel(
     **EPILOGUE_FIELDS, scheme="type", src="array", w="array", u="array", scratch="array",
     from_deep="table", from_row="table", from_column="table", to_deep="table", to_row="table", to_column="table",
-    taps="table", v_rows="table", R="int", L="int", KD="int", turned="int",
+    taps="table", v_rows="table", G="int", R="int", L="int", KD="int", turned="int", w_row="int", w_group="int",
     source_image="int", target_image="int", deeps="int", tiles_h="int", tiles_w="int", tiles="int",
-    block_tiles="int", blocks="int", groups="int", group_blocks="int", depth="int",
+    block_tiles="int", blocks="int", shares="int", share_blocks="int", depth="int",
     fused="int", passes="int", slice_passes="int", slice_channels="int", pass_channels="int", nowhere_size="int",
     v_point="int", u_point="int", m_point="int", scratch_size="int",
 )  # fmt: skip
 def winograd_kernel(a, item, worker):
-    """``dst[n, d, i, j, l] = sum of src[n, d + kd, i + kh, j + kw, r] w[kd, kh, kw, r, l]``, finished.
+    """``dst[n, d, i, j, g, l] = sum of src[n, d + kd, i + kh, j + kw, g, r] w[kd, kh, kw, r, g, l]``, finished.
 
     src and dst are channels last, ``source_image`` and ``target_image`` elements for each n. The tables
-    ``from_deep``, ``from_row`` and ``from_column`` hold the offsets of the places of src along each axis, padding
-    included, and -1 where there are zeros; ``to_deep``, ``to_row`` and ``to_column`` those of dst, and -1 beyond its
-    end. u is the transform of w, see :func:`winograd_weights_kernel`. If ``fused``, each piece transforms the weights
-    itself, ``pass_channels`` at a time: large weights for a few tiles would not stay in any cache.
+    ``from_deep``, ``from_row`` and ``from_column`` hold the offsets of the places of src that each tile meets along an
+    axis, padding included, and -1 where there are zeros; ``to_deep``, ``to_row`` and ``to_column`` those of dst, and -1
+    beyond its end. u is the transform of w, see :func:`winograd_weights_kernel`. If ``fused``, each piece transforms
+    the weights itself, ``pass_channels`` at a time: large weights for a few tiles would not stay in any cache.
 
-    A piece of work is ``block_tiles`` tiles, numbered over all images and planes, and ``group_blocks`` blocks of
-    columns. Its scratch, ``scratch_size`` elements, holds the transformed patches v (points, tiles, ``depth``), the
-    products m of one block of columns (points, tiles, columns), a row of zeros, a row for results that do not exist,
-    and the weights of one pass. Bits repeat: a result is computed by one piece.
+    A piece of work is ``block_tiles`` tiles, numbered over all images and planes, of one group and of ``share_blocks``
+    blocks of columns. Its scratch, ``scratch_size`` elements, holds the transformed patches v (points, tiles,
+    ``depth``), the products m of one block of columns (points, tiles, columns), a row of zeros, a row for results that
+    do not exist, and the weights of one pass. Bits repeat: a result is computed by one piece.
     """
     points = points_of(a.scheme)
-    group, block = item % a.groups, item // a.groups
-    first = block * a.block_tiles
+    share, g, block = item % a.shares, item // a.shares % a.G, item // (a.shares * a.G)
+    w, first = shift(a.w, g * a.w_group), block * a.block_tiles
     count = min(a.block_tiles, a.tiles - first)
     v = shift(a.scratch, worker * a.scratch_size)
     m = shift(v, points * a.v_point)
@@ -191,22 +194,23 @@ def winograd_kernel(a, item, worker):
     for i in range(a.depth):
         nothing[i] = 0
     for deep in range(a.KD):
-        read_patches(a, first, count, deep, 0, a.R, shift(v, deep * a.R), elements_between(a.src, nothing))
+        read_patches(a, first, count, deep, g * a.R, a.R, shift(v, deep * a.R), elements_between(a.src, nothing))
     width = VECTORS * lanes_of(a.src)
-    for b in range(group * a.group_blocks, min((group + 1) * a.group_blocks, a.blocks)):
+    for b in range(share * a.share_blocks, min((share + 1) * a.share_blocks, a.blocks)):
         for number in range(a.passes):
             deep, channel = number // a.slice_passes, number % a.slice_passes * a.pass_channels
             channels = min(a.pass_channels, a.slice_channels - channel)
-            u = shift(a.u, b * points * a.u_point)
+            u = shift(a.u, (g * a.blocks + b) * points * a.u_point)
             if a.fused:
                 u = here
-                _transform_weights(a, deep, channel, channels, b * width, u, squares)
+                _transform_weights(a, w, deep, channel, channels, b * width, u, squares)
             from_channel = shift(v, deep * a.slice_channels + channel)
             if a.L - b * width > HALF * lanes_of(a.src):
                 _multiply(a, number == 0, from_channel, u, m, count, channels, tile_shape(a.src, ROWS, VECTORS))
             else:
                 _multiply(a, number == 0, from_channel, u, m, count, channels, tile_shape(a.src, HALF_ROWS, HALF))
-        _write(a, first, count, m, b * width, elements_between(a.dst, nowhere))
+        columns = g * a.L + b * width, min(width, a.L - b * width)
+        _write(a, first, count, m, columns, elements_between(a.dst, nowhere))
 
 
 for each in (winograd_weights_kernel, winograd_kernel):
@@ -222,12 +226,12 @@ def read_patches(a, first, count, deep, channel, channels, v, nothing):
     there = patch_table(a.scheme)
     n, plane, row, column = place_of(a, first)
     for t in range(count):
-        of_plane = a.from_deep[plane + deep]
+        of_plane = a.from_deep[plane * a.KD + deep]
         for i in range(patch_rows(a.scheme)):
-            of_row = a.from_row[row * result_rows(a.scheme) + i]
+            of_row = a.from_row[row * patch_rows(a.scheme) + i]
             outside = of_plane < 0 or of_row < 0
             for j in range(patch_columns(a.scheme)):
-                at = a.from_column[column * result_columns(a.scheme) + j]
+                at = a.from_column[column * patch_columns(a.scheme) + j]
                 element = n * a.source_image + of_plane + of_row + at + channel
                 there[i * patch_columns(a.scheme) + j] = nothing if outside or at < 0 else element
         whole = channels - channels % lanes_of(a.src)
@@ -292,22 +296,22 @@ def _multiply_rows(a, fresh, v, u, m, t, channels, shape):
 
 
 @njit(error_model="numpy")
-def _write(a, first, count, m, column, nowhere):
-    """The results of one block of columns; ``nowhere``: a place that nobody reads, seen from dst."""
+def _write(a, first, count, m, columns, nowhere):
+    """The results of one block of columns, (first, number); ``nowhere``: a place that nobody reads, seen from dst."""
     to = result_table(a.scheme)
-    width = VECTORS * lanes_of(a.src)
+    width, (column, size) = VECTORS * lanes_of(a.src), columns
     n, plane, row, place = place_of(a, first)
     for t in range(count):
         target_places(a, n, plane, row, place, to, 0, nowhere)
-        for at in range(0, min(width, a.L - column), lanes_of(a.src)):
-            if column + at + lanes_of(a.src) <= a.L:
+        for at in range(0, size, lanes_of(a.src)):
+            if at + lanes_of(a.src) <= size:
                 _write_vector(a, m, t * width + at, column + at, to, None)
             else:
-                _write_vector(a, m, t * width + at, column + at, to, a.L - column - at)
+                _write_vector(a, m, t * width + at, column + at, to, size - at)
         if a.finish:
             for i in range(result_rows(a.scheme) * result_columns(a.scheme)):
                 if to[i] != nowhere:
-                    call_finish(a, to[i] + column, column, min(width, a.L - column))
+                    call_finish(a, to[i] + column, column, size)
         n, plane, row, place = next_place(a, n, plane, row, place)
 
 
@@ -361,9 +365,8 @@ class _Winograd:
         pieces = max(round(tiles / wanted), 1)
         block_tiles = max(-(-tiles // (pieces * step)), 1) * step
         blocks = -(-L // width)
-        groups = min(blocks, -(-_PIECES // pieces))
-        group_blocks = -(-blocks // groups)
-        groups = -(-blocks // group_blocks)
+        share_blocks = -(-blocks // min(blocks, -(-_PIECES // (pieces * p.G))))
+        shares = -(-blocks // share_blocks)
         tile_blocks = max(-(-tiles // block_tiles), 1)
         pass_channels = max(_PASS_BYTES // (points * width * item_bytes(p.dtype)) // CHANNELS, 1) * CHANNELS
         self._fused = tile_blocks <= _FUSED_BLOCKS and pass_channels < KD * R
@@ -373,7 +376,7 @@ class _Winograd:
         else:
             slice_channels = pass_channels = max(KD * R, 1)
             slice_passes = passes = 1
-        squares = scheme.taps * lane_count**2 if tiling.turned else 0
+        squares = scheme.taps * lane_count**2 if tiling.weights["turned"] else 0
         v_point, m_point = block_tiles * depth + line, block_tiles * width + line
         u_point = pass_channels * width + line
         nowhere_size = -(-L // line) * line
@@ -382,18 +385,18 @@ class _Winograd:
         scheme_type = SchemeType(scheme)
         self._scratch_at = scratch.reserve(most_threads() * each)
         if not self._fused:
-            self._u_at = scratch.reserve(blocks * points * u_point)
+            self._u_at = scratch.reserve(p.G * blocks * points * u_point)
             chunks = -(-R // CHANNELS)
             self._transform = Task(
-                winograd_weights_kernel.compiled_for(scheme=scheme_type), p.dtype, blocks * KD * chunks, "w u scratch",
-                taps=tiling.taps, R=R, L=L, KD=KD, chunks=chunks, turned=tiling.turned, u_point=u_point,
+                winograd_weights_kernel.compiled_for(scheme=scheme_type), p.dtype, p.G * blocks * KD * chunks,
+                "w u scratch", **tiling.weights, R=R, L=L, KD=KD, chunks=chunks, blocks=blocks, u_point=u_point,
                 scratch_size=squares,
             )  # fmt: skip
         self._convolve = Task(
-            winograd_kernel.compiled_for(scheme=scheme_type), p.dtype, tile_blocks * groups if tiles else 0,
+            winograd_kernel.compiled_for(scheme=scheme_type), p.dtype, tile_blocks * p.G * shares if tiles else 0,
             f"src w u dst scratch {EPILOGUE_ARRAYS}", **epilogue_fields(p, forward),
-            **tiling.fields, taps=tiling.taps, turned=tiling.turned, R=R, L=L, KD=KD,
-            block_tiles=block_tiles, blocks=blocks, groups=groups, group_blocks=group_blocks,
+            **tiling.fields, **tiling.weights, G=p.G, R=R, L=L, KD=KD,
+            block_tiles=block_tiles, blocks=blocks, shares=shares, share_blocks=share_blocks,
             depth=depth, v_rows=np.arange(max(ROWS, HALF_ROWS)) * depth,
             fused=self._fused, passes=passes, slice_passes=slice_passes, slice_channels=slice_channels,
             pass_channels=pass_channels, nowhere_size=nowhere_size,

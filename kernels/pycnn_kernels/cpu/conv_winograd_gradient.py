@@ -63,26 +63,27 @@ from pycnn_kernels.problem import ConvProblem
 @kernel(
     scheme="type", src="array", dy="array", dw="array", scratch="array",
     from_deep="table", from_row="table", from_column="table", to_deep="table", to_row="table", to_column="table",
-    taps="table", R="int", L="int", KD="int",
+    taps="table", G="int", R="int", L="int", KD="int",
     source_image="int", target_image="int", deeps="int", tiles_h="int", tiles_w="int", tiles="int",
     block_tiles="int", split_tiles="int", row_blocks="int", column_blocks="int", depth="int",
     v_point="int", e_point="int", m_point="int", part="int", scratch_size="int",
 )  # fmt: skip
 def winograd_weight_gradient_kernel(a, item, worker):
-    """``dw[kd, kh, kw, r, l] = sum of src[n, d + kd, i + kh, j + kw, r] * dy[n, d, i, j, l]`` over n, d, i, j.
+    """``dw[kd, kh, kw, r, g, l] = sum of src[n, d + kd, i + kh, j + kw, g, r] * dy[n, d, i, j, g, l]`` over n, d, i, j.
 
     src and dy are channels last; their tables are those of :func:`winograd_kernel`, dy in the place of dst. dw
-    (T, R, L); ``taps`` says where the matrix of each tap begins. A piece of work is a split of ``split_tiles`` tiles,
-    a tap of the summed axis, a block of GRADIENT_ROWS channels and a block of columns; split s writes its sum to
-    ``dw[s * part:]``, for :func:`sum_parts` to add in order. Its scratch holds the transforms of ``block_tiles`` tiles
-    of src and of dy (points, tiles, channels), the sums of their products (points, channels, columns) and a row of
-    zeros. Bits repeat: the splits depend on the problem alone.
+    (T, R, G, L); ``taps`` says where the matrix of each tap begins. A piece of work is a split of ``split_tiles``
+    tiles, a tap of the summed axis, a group, a block of GRADIENT_ROWS channels and a block of columns; split s writes
+    its sum to ``dw[s * part:]``, for :func:`sum_parts` to add in order. Its scratch holds the transforms of
+    ``block_tiles`` tiles of src and of dy (points, tiles, channels), the sums of their products (points, channels,
+    columns) and a row of zeros. Bits repeat: the splits depend on the problem alone.
     """
     points = points_of(a.scheme)
     column_block = item % a.column_blocks
     row_block = item // a.column_blocks % a.row_blocks
-    deep = item // (a.column_blocks * a.row_blocks) % a.KD
-    split = item // (a.column_blocks * a.row_blocks * a.KD)
+    g = item // (a.column_blocks * a.row_blocks) % a.G
+    deep = item // (a.column_blocks * a.row_blocks * a.G) % a.KD
+    split = item // (a.column_blocks * a.row_blocks * a.G * a.KD)
     v = shift(a.scratch, worker * a.scratch_size)
     e = shift(v, points * a.v_point)
     m = shift(e, points * a.e_point)
@@ -96,13 +97,14 @@ def winograd_weight_gradient_kernel(a, item, worker):
     for first in range(begin, max(end, begin + 1), a.block_tiles):  # without tiles, a sum of zero
         count = min(a.block_tiles, end - first)
         if count > 0:
-            read_patches(a, first, count, deep, channel, channels, v, elements_between(a.src, nothing))
-            _read_gradients(a, first, count, column, columns, e, elements_between(a.dy, nothing))
+            read_patches(a, first, count, deep, g * a.R + channel, channels, v, elements_between(a.src, nothing))
+            _read_gradients(a, first, count, g * a.L + column, columns, e, elements_between(a.dy, nothing))
         if columns > HALF * lanes_of(a.src):
             _add_products(a, first == begin, count, channels, v, e, m, tile_shape(a.src, ROWS, VECTORS))
         else:
             _add_products(a, first == begin, count, channels, v, e, m, tile_shape(a.src, HALF_ROWS, HALF))
-    to = shift(a.dw, split * a.part + channel * a.L + column)
+    row = a.G * a.L
+    to = shift(a.dw, split * a.part + channel * row + g * a.L + column)
     taps = shift(a.taps, deep * taps_of(a.scheme))
     for r in range(channels):
         for at in range(0, columns, lanes_of(a.src)):
@@ -110,9 +112,9 @@ def winograd_weight_gradient_kernel(a, item, worker):
             products = tile_load(tile_zeros(points_shape(a.scheme, a.src)), m, source, a.m_point, None)
             dw = tile_transform_tap_gradient(a.scheme, products)
             if at + lanes_of(a.src) <= columns:
-                tile_store_rows(dw, to, r * a.L + at, taps, None)
+                tile_store_rows(dw, to, r * row + at, taps, None)
             else:
-                tile_store_rows(dw, to, r * a.L + at, taps, columns - at)
+                tile_store_rows(dw, to, r * row + at, taps, columns - at)
 
 
 winograd_weight_gradient_kernel.usually(scheme=SchemeType(USUAL_SCHEME))
@@ -169,11 +171,11 @@ class _WinogradWeightGradient:
 
     def __init__(self, p: ConvProblem, scheme: Scheme, scratch: Scratch):
         tiling = Tiling(p, scheme, "weight_gradient")
-        R, L, KD, points = p.C, p.K, tiling.KD, scheme.points
+        R, L, KD, points = tiling.R, tiling.L, tiling.KD, scheme.points
         lane_count = lanes(p.dtype)
         width, line = VECTORS * lane_count, 64 // item_bytes(p.dtype)
         row_blocks, column_blocks = -(-R // GRADIENT_ROWS), -(-L // width)
-        pieces = KD * row_blocks * column_blocks
+        pieces = KD * p.G * row_blocks * column_blocks
         block_tiles = min(_BLOCK_POINTS // points, max(tiling.tiles, 1))
         split_tiles, splits = split(tiling.tiles, block_tiles, -(-_PIECES // pieces))
         # The last tile of rows hangs over.
@@ -185,7 +187,7 @@ class _WinogradWeightGradient:
         self._scratch_at = scratch.reserve(most_threads() * each)
         self._products = Task(
             winograd_weight_gradient_kernel.compiled_for(scheme=SchemeType(scheme)), p.dtype, splits * pieces,
-            "src dy dw scratch", **tiling.fields, taps=tiling.taps, R=R, L=L, KD=KD,
+            "src dy dw scratch", **tiling.fields, taps=tiling.weights["taps"], G=p.G, R=R, L=L, KD=KD,
             block_tiles=block_tiles, split_tiles=split_tiles,
             row_blocks=row_blocks, column_blocks=column_blocks, depth=depth,
             v_point=v_point, e_point=e_point, m_point=m_point, part=size, scratch_size=each,

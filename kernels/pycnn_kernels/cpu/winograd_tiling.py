@@ -75,49 +75,77 @@ class Tiling:
 
     Attributes:
         tiles: how many there are.
-        R, L: channels of source and target.
+        R, L: channels of source and target in a group.
         KD: taps of the axis that is summed.
-        turned: whether the weights' matrices are (L, R) instead of (R, L).
-        taps: where the matrix of each tap begins in the weights; those of a plane behind each other.
+        weights: how a kernel finds its way in the weights. ``taps``: where the matrix of each tap begins, those of a
+            plane behind each other; ``turned``: whether the matrices of a group are (L, R) instead of (R, L);
+            ``w_row`` and ``w_group``: the distances of rows and groups.
         fields: the tables and numbers by which a kernel finds source and target of a tile.
+
+    Results that lie as far from each other as taps meet the same places of the source: of a dilated convolution, a
+    tile has every second or third result of an axis.
     """
 
     def __init__(self, p: ConvProblem, scheme: Scheme, operation: Operation):
         roles = roles_of(p.kernel)
         assert roles is not None
-        source, target, self.R, self.L = p.size, p.output, p.C, p.K
+        source, target, sources, targets = p.size, p.output, p.C, p.K
         before = [first for first, _ in p.padding]
         numbers = np.arange(math.prod(p.kernel)).reshape(p.kernel)
-        self.turned = False
+        turned = False
         if operation == "input_gradient":
-            source, target, self.R, self.L = p.output, p.size, p.K, p.C
-            before = [taps - 1 - first for taps, first in zip(p.kernel, before)]
+            source, target, sources, targets = p.output, p.size, p.K, p.C
+            before = [(taps - 1) * step - first for taps, step, first in zip(p.kernel, p.dilation, before)]
             # The frame has transposed and reversed OIHW weights already.
-            self.turned = p.weight_layout == "HWIO"
-            if self.turned:
+            turned = p.weight_layout == "HWIO"
+            if turned:
                 numbers = numbers[::-1, ::-1, ::-1]
-        self.KD = p.kernel[roles.deep]
-        self.taps = np.ascontiguousarray(numbers.transpose(roles)).ravel() * (self.R * self.L)
+        self.R, self.L, self.KD = sources // p.G, targets // p.G, p.kernel[roles.deep]
+        self.weights: dict[str, Any] = {
+            "taps": np.ascontiguousarray(numbers.transpose(roles)).ravel() * (self.R * targets), "turned": turned,
+            "w_row": targets, "w_group": self.L,
+        }  # fmt: skip
+        if operation == "input_gradient":  # from (T, L, G, R), or from the frame's (T, G, R, L)
+            self.weights |= {"w_row": sources, "w_group": self.R} if turned else {
+                "w_row": self.L, "w_group": self.R * self.L,
+            }  # fmt: skip
         axes = {"deep": Axis(1, self.KD), "row": scheme.rows, "column": scheme.columns}
         counts, tables = [], {}
         for (name, (results, taps)), axis in zip(axes.items(), roles):
-            count = -(-target[axis] // results)
-            counts.append(count)
-            from_places = continued(np.arange(count * results + taps - 1) - before[axis], source[axis], p.padding_mode)
-            to_places = np.where(np.arange(count * results) < target[axis], np.arange(count * results), -1)
-            tables[f"from_{name}"] = _offsets(from_places, math.prod(source[axis + 1 :]) * self.R)
-            tables[f"to_{name}"] = _offsets(to_places, math.prod(target[axis + 1 :]) * self.L)
+            step = _step(p, axis)
+            first = first_results(target[axis], results, step)
+            counts.append(len(first))
+            from_places = first[:, None] + np.arange(results + taps - 1) * step - before[axis]
+            to_places = first[:, None] + np.arange(results) * step
+            to_places = np.where(to_places < target[axis], to_places, -1)
+            shown = continued(from_places, source[axis], p.padding_mode)
+            tables[f"from_{name}"] = _offsets(shown, math.prod(source[axis + 1 :]) * sources)
+            tables[f"to_{name}"] = _offsets(to_places, math.prod(target[axis + 1 :]) * targets)
         deeps, tiles_h, tiles_w = counts
         self.tiles = p.N * deeps * tiles_h * tiles_w
         self.fields: dict[str, Any] = {
             **tables, "deeps": deeps, "tiles_h": tiles_h, "tiles_w": tiles_w, "tiles": self.tiles,
-            "source_image": math.prod(source) * self.R, "target_image": math.prod(target) * self.L,
+            "source_image": math.prod(source) * sources, "target_image": math.prod(target) * targets,
         }  # fmt: skip
+
+
+def _step(p: ConvProblem, axis: int) -> int:
+    """How far the results of a tile are from each other along an axis."""
+    return p.dilation[axis] if p.kernel[axis] > 1 else 1
+
+
+def first_results(size: int, results: int, step: int) -> np.ndarray:
+    """The first result of each tile along an axis of ``size``; a tile has ``results`` of them, ``step`` apart.
+
+    >>> first_results(14, 4, 1).tolist(), first_results(14, 2, 3).tolist()
+    ([0, 4, 8, 12], [0, 6, 12, 1, 7, 13, 2, 8])
+    """
+    return np.concatenate([np.arange(phase, size, step * results) for phase in range(step)])
 
 
 def _offsets(places: np.ndarray, distance: int) -> np.ndarray:
     """The offsets of places that lie ``distance`` elements from each other, -1 staying what it is."""
-    return np.where(places < 0, -1, places * distance).astype(np.int64)
+    return np.where(places < 0, -1, places * distance).astype(np.int64).ravel()
 
 
 def large_tiles(p: ConvProblem, operation: Operation) -> Scheme:
@@ -145,10 +173,8 @@ def winograd_supports(p: ConvProblem) -> str | None:
     if roles_of(p.kernel) is None:
         received = " x ".join(map(str, p.kernel[3 - p.rank :]))
         return f"kernels of 3 or 5 along two axes, or of 3, 5 or 7 along one, and a further axis; received {received}"
-    if p.stride != (1, 1, 1) or p.dilation != (1, 1, 1):
-        return f"stride 1 and dilation 1; received {p.stride[3 - p.rank :]} and {p.dilation[3 - p.rank :]}"
-    if p.G > 1:
-        return f"one group; received {p.G}"
+    if p.stride != (1, 1, 1):
+        return f"stride 1; received {p.stride[3 - p.rank :]}"
     return continuation_fits(p)
 
 
@@ -201,15 +227,19 @@ def _cost(p: ConvProblem, scheme: Scheme, operation: Operation) -> float:
     vectors, half = SIMD.wide_tile[0], SIMD.wide_tile[0] // 2
     lane_count, KD = lanes(p.dtype), p.kernel[roles.deep]
     target, R, L = (p.size, p.K, p.C) if operation == "input_gradient" else (p.output, p.C, p.K)
-    planes = p.N * target[roles.deep]
-    tiles = planes * -(-target[roles.row] // scheme.rows.results) * -(-target[roles.column] // scheme.columns.results)
+    R, L = R // p.G, L // p.G
+    rows_of_tiles, columns_of_tiles = (
+        len(first_results(target[axis], results, _step(p, axis)))
+        for axis, (results, _) in zip((roles.row, roles.column), scheme)
+    )
+    tiles = p.N * target[roles.deep] * rows_of_tiles * columns_of_tiles
     depth, columns = -(-R // lane_count), -(-L // lane_count)
     # How often a tile of the source and one of the target are transformed.
     times, target_times = KD, 1
     if operation == "weight_gradient":
         times, target_times = KD * -(-columns // vectors), KD * -(-R // GRADIENT_ROWS)
     rows = scheme.points * tiles * -(-columns // half) * half
-    return (
+    return p.G * (
         rows * (costs.product * KD * R + costs.row * target_times)
         + costs.patch * scheme.points * tiles * depth * times
         + costs.result * (scheme.points + scheme.results) * tiles * columns * target_times
