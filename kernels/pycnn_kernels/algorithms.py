@@ -215,7 +215,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             conv_pointwise.PointwiseInputGradient,
             _POINTWISE,
             conv_pointwise.pointwise_supports,
-            conv_pointwise.pointwise_suits,
+            conv_pointwise.pointwise_suits_input_gradient,
             conv_pointwise.pointwise_cost_input_gradient,
             margin=1.0,
         ),

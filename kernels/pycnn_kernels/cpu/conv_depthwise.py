@@ -6,20 +6,24 @@ a value of x with but the weights of a few taps, so reading is what takes the ti
 which read each value of the line once for the taps of all of them. A tap that lies in padding of zeros is a product
 with 0, unlike in the direct algorithm.
 
-The weight gradient is a tile of taps for each vector of channels, summed over the pixels of a zero-padded x.
+Neighbouring lines meet the same lines of x, so a tile has three of them. The weight gradient goes through the same
+tiles with the roles changed: the taps of a run are the sums, and the pixels of dy what they are multiplied with.
 
-Both are written for groups of R source and L target channels, here one and one; ``conv_grouped.py`` has the others.
+Both are written for groups of several channels too; ``conv_grouped.py`` has those.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import types
+from numba.extending import overload
 
-from pycnn_kernels.cpu.conv_direct import BLOCK_VECTORS, GRADIENT_PIXELS, SMALL_WORK, column_blocks, list_pixels
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.conv_direct import SMALL_WORK
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Parts, Scratch, WeightGradient
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, meetings, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import (
@@ -33,30 +37,26 @@ from pycnn_kernels.cpu.gather import (
     targets,
 )
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
-from pycnn_kernels.cpu.launch import Kernel, Task, kernel
+from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     GroupType,
     RunType,
-    group_of,
+    gradient_shape,
     lanes_of,
     line_run,
     lines_of,
-    local_table,
     pixels_of,
     prefetch_line,
-    rows_of,
     run_shape,
     shift,
     sources_before,
     tap_run,
     taps_high,
-    taps_of,
-    taps_shape,
     taps_wide,
     tile_correlate,
+    tile_correlate_gradient,
     tile_fill_rows,
     tile_load,
-    tile_multiply_groups,
     tile_prefetch_rows,
     tile_relu,
     tile_store,
@@ -75,17 +75,17 @@ LINES = SIMD.few_lines
 #: Taps of a line that a tile can take at once: one program is compiled for each number.
 _WIDTHS = (3, 5, 7)
 
-#: Pixels that all taps of the weight gradient pass over in turn.
-_CHUNK = 128
+#: The fields of a kernel that goes through lines, see :func:`correlate_kernel`.
+_LINE_FIELDS = {
+    "group": "type", "run": "type", "src": "array",
+    "d_targets": "table", "h_targets": "table", "w_classes": "table", "d_taps": "table", "h_taps": "table",
+    "w_taps": "table", "outs": "table", "w_count": "int", "SD": "int", "SH": "int", "SW": "int", "SC": "int",
+    "TD": "int", "TH": "int", "TW": "int", "TC": "int", "source_step": "int", "target_step": "int", "line_step": "int",
+    "next_line": "int", "lines": "int", "band": "int", "lead": "int", "width": "int", "blocks": "int",
+}  # fmt: skip
 
 
-@kernel(
-    **EPILOGUE_FIELDS, group="type", run="type",
-    src="array", w="array", d_targets="table", h_targets="table", w_classes="table", d_taps="table", h_taps="table",
-    w_taps="table", outs="table", w_count="int", SD="int", SH="int", SW="int", SC="int", TD="int", TH="int", TW="int",
-    TC="int", source_step="int", target_step="int", line_step="int", next_line="int", lines="int", band="int",
-    lead="int", width="int", blocks="int",
-)  # fmt: skip
+@kernel(**EPILOGUE_FIELDS, **_LINE_FIELDS, w="array")
 def correlate_kernel(a, item, worker):
     """``dst[p, k] = sum over taps t and r < R of src[p * source_step + offset(t), k // L * R + r] * w[t, r, k]``.
 
@@ -96,6 +96,27 @@ def correlate_kernel(a, item, worker):
     that are ``next_line`` apart share tiles. The results are finished. Bits repeat: an element is summed by one piece,
     in an order that depends on the problem.
     """
+    _go_through(a, item, None)
+
+
+@kernel(**_LINE_FIELDS, dy="array", dw="array", size="int")
+def correlate_gradient_kernel(a, item, worker):
+    """``dw[t, r, k] = sum over pixels p of src[p * source_step + offset(t), k // L * R + r] * dy[p, k]``.
+
+    The lines and the pieces of work are those of :func:`correlate_kernel`, dy in the place of dst. Band b writes its
+    sums to ``dw[b * size:]``, for :func:`sum_parts` to add in order. Bits repeat: bands depend on the problem alone.
+    """
+    sums = shift(a.dw, item // a.blocks * a.size)
+    first = item % a.blocks * a.width
+    for row in range(0, a.size, a.TC):
+        for column in range(row + first, row + min(first + a.width, a.TC)):
+            sums[column] = 0
+    _go_through(a, item, sums)
+
+
+@njit(error_model="numpy")
+def _go_through(a, item, sums):
+    """The lines of a piece of work; ``sums``: where a weight gradient is added up, or None for a correlation."""
     block, begin = item % a.blocks, item // a.blocks * a.band - a.lead
     first, last = max(begin, 0), min(begin + a.band, a.lines)
     columns = block * a.width, min((block + 1) * a.width, a.TC)
@@ -108,17 +129,30 @@ def correlate_kernel(a, item, worker):
             runs = w_class[5] == _RUNS
             if together and w_class[1] >= pixels_of(a.run) and (runs or taps_wide(a.run) == 1):
                 for each in range(line, line + a.next_line):
-                    _class(a, each, w_class, columns, a.run)
+                    _class(a, each, w_class, columns, a.run, sums)
             elif runs:
                 for each in range(line, line + count):
-                    _class(a, each, w_class, columns, line_run(a.run))
+                    _class(a, each, w_class, columns, line_run(a.run), sums)
             else:
                 for each in range(line, line + count):
-                    _class(a, each, w_class, columns, tap_run(line_run(a.run)))
-        if a.finish:
-            for pixel in range(line * a.TW, (line + count) * a.TW):
-                call_finish(a, pixel * a.TC + columns[0], columns[0], columns[1] - columns[0])
+                    _class(a, each, w_class, columns, tap_run(line_run(a.run)), sums)
+        _end_lines(a, line, count, columns, sums)
         line += count
+
+
+def _end_lines(a, line, count, columns, sums):
+    """What is to be done for ``count`` lines from ``line`` on when their tiles are there."""
+
+
+@overload(_end_lines, jit_options={"error_model": "numpy"})
+def _compiled_end(a, line, count, columns, sums):
+    return _finish_lines if isinstance(sums, types.NoneType) else _end_lines
+
+
+def _finish_lines(a, line, count, columns, sums):
+    if a.finish:
+        for pixel in range(line * a.TW, (line + count) * a.TW):
+            call_finish(a, pixel * a.TC + columns[0], columns[0], columns[1] - columns[0])
 
 
 @njit(error_model="numpy")
@@ -135,36 +169,41 @@ def _alike(a, line):
 
 
 @njit(error_model="numpy")
-def _class(a, line, w_class, columns, run):
+def _class(a, line, w_class, columns, run, sums):
     """The pixels of one class of a line, or of a tile's lines together, in tiles."""
     d_target = shift(a.d_targets, line // a.TH % a.TD * TARGET_FIELDS)
     h_target = shift(a.h_targets, line % a.TH * TARGET_FIELDS)
     n = line // (a.TD * a.TH)
     source_line = ((n * a.SD + d_target[0]) * a.SH + h_target[0]) * a.SW
     w_taps, taps, size, pixels = shift(a.w_taps, w_class[3] * TAP_FIELDS), w_class[4], w_class[1], pixels_of(run)
+    whole = columns[1] - (columns[1] - columns[0]) % lanes_of(a.src)
     for pixel in range(0, size, pixels):
-        # The last tile begins earlier, and computes some pixels a second time, to the same bits.
-        begin = max(min(pixel, size - pixels), 0)
+        begin, count, end = pixel, min(size - pixel, pixels), a.SW
+        if sums is None and size >= pixels:
+            # The last tile begins earlier, and computes some pixels a second time, to the same bits.
+            begin, count = min(pixel, size - pixels), pixels
         position = w_class[2] + begin * a.source_step  # from which the taps along w are counted
-        inside = w_class[5] != _SCATTERED and taps > 0 and position + w_taps[0] >= 0
-        inside = inside and position + w_taps[2 * taps - 2] + (pixels - 1) * a.source_step < a.SW
-        there = d_target, h_target, w_taps, taps, position
+        inside = False
+        if w_class[5] != _SCATTERED and taps > 0:
+            # Pixels that a tile has too many read nothing of their own.
+            end = min(end, position + (count - 1) * a.source_step + w_taps[2 * taps - 2] + 1)
+            furthest = position + (pixels - 1) * a.source_step + w_taps[2 * taps - 2]
+            inside = position + w_taps[0] >= 0 and furthest < end
+        there = d_target, h_target, w_taps, taps, position, count
         source, to = (source_line + position) * a.SC, (line * a.TW + w_class[0] + begin * a.target_step) * a.TC
-        whole = columns[1] - (columns[1] - columns[0]) % lanes_of(a.src)
         for column in range(columns[0], whole, lanes_of(a.src)):
             if inside:
-                _tile(a, there, source, to, min(size, pixels), column, run, None, None)
+                _tile(a, there, source, to, column, run, None, None, None, sums)
             else:
-                _tile(a, there, source, to, min(size, pixels), column, run, None, a.SW)
+                _tile(a, there, source, to, column, run, None, end, count, sums)
         for each in range(lines_of(run) if whole < columns[1] else 0):
             at, to_line = source + each * a.line_step, to + each * a.next_line * a.TW * a.TC
-            _tile(a, there, at, to_line, min(size, pixels), whole, line_run(run), columns[1] - whole, a.SW)
+            _tile(a, there, at, to_line, whole, line_run(run), columns[1] - whole, end, count, sums)
 
 
-@njit(error_model="numpy")
-def _tile(a, there, start, to, pixels, column, run, edge, size):
-    """``pixels`` pixels of each line of a tile, from dst's ``to`` on; taps along w are counted from src's ``start``."""
-    d_target, h_target, w_taps, taps, position = there
+def _correlation_tile(a, there, start, to, column, run, edge, size, count, sums):
+    """The tile of dst from ``to`` on; taps along w are counted from src's ``start``, which is at ``position`` there."""
+    d_target, h_target, w_taps, taps, position, pixels = there
     d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
     several, many = taps_wide(run) > 1, taps_high(run) > 1
     # From a place of src to the next, and from a line to the next, as taps or neighbouring targets meet them.
@@ -194,10 +233,7 @@ def _tile(a, there, start, to, pixels, column, run, edge, size):
                     a.w, w_line + w_taps[2 * kw + 1], 0, 0, a.TC,
                     position + w_taps[2 * kw], a.source_step, size, edge,
                 )  # fmt: skip
-    # What the tile below will read beyond that: nothing follows its lines from one to the next but these requests.
-    below = first + h_taps[2 * max(h_target[2] - 1, 0)] + a.line_step
-    for m in range(rows_of(shape)):
-        prefetch_line(a.src, below + m // pixels_of(run) * a.line_step + m % pixels_of(run) * a.source_step * a.SC)
+    _ask_ahead(a, first + h_taps[2 * max(h_target[2] - 1, 0)] + a.line_step, run)
     if a.relu:
         acc = tile_relu(acc)
     if lines_of(run) > 1 or pixels == pixels_of(run):
@@ -206,77 +242,55 @@ def _tile(a, there, start, to, pixels, column, run, edge, size):
         tile_store_first(acc, a.dst, to + column, a.target_step * a.TC, pixels, edge)
 
 
-#: The fields of a kernel that is :func:`add_pixels`.
-ADD_FIELDS = {
-    name: kind
-    for kind, names in {
-        "array": "x dy dw",
-        "table": "segments tap_offsets d_positions h_positions w_positions",
-        "int": "continued N D H W C R OD OH OW K L stride_d stride_h stride_w taps blocks split_pixels part",
-    }.items()
-    for name in names.split()
-}
-
-
-@kernel(**ADD_FIELDS)
-def depthwise_weight_gradient_kernel(a, item, worker):
-    """``dw[t, c] = sum over pixels p of x[p * stride + tap_offsets[t], c] * dy[p, c]``."""
-    add_pixels(a, item, group_of(1, 1))
-
-
 @njit(error_model="numpy")
-def add_pixels(a, item, group):
-    """``dw[t, r, k] = sum over pixels p of x[p * stride + tap_offsets[t], k // L * R + r] * dy[p, k]``.
-
-    x (N, D, H, W, C), its padding included, and dy (N, OD, OH, OW, K), channels last; dw (T, R, K). Pieces of work:
-    split of the pixels, block of channels; split s writes its sum to ``dw[s * part:]``, for :func:`sum_parts` to add in
-    order. All taps pass over some pixels before the next come into the first-level cache. Bits repeat: the splits
-    depend on the problem.
-    """
-    block, split = item % a.blocks, item // a.blocks
-    lane_count = lanes_of(a.x)
-    xs, dys = local_table(GRADIENT_PIXELS), local_table(GRADIENT_PIXELS)
-    first = split * a.split_pixels
-    last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
-    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.K)
-    for chunk in range(first, max(last, first + 1), _CHUNK):
-        count = list_pixels(a, chunk, min(chunk + _CHUNK, last), 0, 0, xs, dys)
-        for k in range(column, end, lane_count):
-            to = split * a.part + k
-            if k + lane_count <= end:
-                _add_taps(a, xs, dys, count, k, to, chunk == first, group, None)
-            else:
-                _add_taps(a, xs, dys, count, k, to, chunk == first, group, end - k)
+def _ask_ahead(a, below, run):
+    """Ask for what the tile below will read beyond this one: nothing but these requests follows its lines from one to
+    the next."""
+    for m in range(lines_of(run) * pixels_of(run)):
+        prefetch_line(a.src, below + m // pixels_of(run) * a.line_step + m % pixels_of(run) * a.source_step * a.SC)
 
 
-@njit(error_model="numpy")
-def _add_taps(a, xs, dys, count, column, to, fresh, group, edge):
-    """Add ``count`` pixels to all taps of one vector of channels, the taps of a tile together."""
-    many, few, one = taps_shape(a.x, group, 9), taps_shape(a.x, group, 3), taps_shape(a.x, group, 1)
-    tap = 0
-    while tap < a.taps:
-        offsets, target, left = shift(a.tap_offsets, tap), to + tap * rows_of(one) * a.K, a.taps - tap
-        if left >= taps_of(group, many):
-            _add(a, xs, dys, offsets, count, column, target, fresh, group, many, edge)
-            tap += taps_of(group, many)
-        elif left >= taps_of(group, few):
-            _add(a, xs, dys, offsets, count, column, target, fresh, group, few, edge)
-            tap += taps_of(group, few)
-        else:
-            _add(a, xs, dys, offsets, count, column, target, fresh, group, one, edge)
-            tap += 1
+def _gradient_tile(a, there, start, to, column, run, edge, size, count, sums):
+    """Add a tile of dy, from ``to`` on, to the sums of all taps; see :func:`_correlation_tile`."""
+    d_target, h_target, w_taps, taps, position, _ = there
+    d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
+    unit = w_taps[2] - w_taps[0] if taps_wide(run) > 1 else a.source_step
+    line_unit = h_taps[2] - h_taps[0] if taps_high(run) > 1 else a.line_step
+    first, dy_line, dy_pixel = start + sources_before(a.group, column), a.next_line * a.TW * a.TC, a.target_step * a.TC
+    whole = taps - taps % taps_wide(run)
+    for kd in range(d_target[2]):
+        for kh in range(0, h_target[2], taps_high(run)):
+            line = first + d_taps[2 * kd] + h_taps[2 * kh]
+            w_line = d_taps[2 * kd + 1] + h_taps[2 * kh + 1] + column
+            for kw in range(0, whole, taps_wide(run)):
+                at = w_line + w_taps[2 * kw + 1]
+                acc = tile_load(tile_zeros(gradient_shape(a.src, run)), sums, at, a.TC, edge)
+                acc = tile_correlate_gradient(
+                    acc, a.group, run, a.src, line + w_taps[2 * kw] * a.SC, line_unit, unit * a.SC,
+                    a.dy, to + column, dy_line, dy_pixel, position + w_taps[2 * kw], unit, size, count, edge,
+                )  # fmt: skip
+                tile_store(acc, sums, at, a.TC, edge)
+            for kw in range(whole, taps):
+                at = w_line + w_taps[2 * kw + 1]
+                acc = tile_load(tile_zeros(gradient_shape(a.src, tap_run(run))), sums, at, a.TC, edge)
+                acc = tile_correlate_gradient(
+                    acc, a.group, tap_run(run), a.src, line + w_taps[2 * kw] * a.SC, a.line_step, a.source_step * a.SC,
+                    a.dy, to + column, dy_line, dy_pixel, position + w_taps[2 * kw], a.source_step, size, count, edge,
+                )  # fmt: skip
+                tile_store(acc, sums, at, a.TC, edge)
+    _ask_ahead(a, first + h_taps[2 * max(h_target[2] - 1, 0)] + a.line_step, run)
+    for m in range(lines_of(run) * pixels_of(run)):
+        below = m // pixels_of(run) + lines_of(run)
+        prefetch_line(a.dy, to + column + below * dy_line + m % pixels_of(run) * dy_pixel)
 
 
-@njit(error_model="numpy")
-def _add(a, xs, dys, offsets, count, column, to, fresh, group, shape, edge):
-    """Add ``count`` pixels to the taps of one tile and one vector of channels."""
-    acc = tile_zeros(shape)
-    if not fresh:
-        acc = tile_load(acc, a.dw, to, a.K, edge)
-    x_column = sources_before(group, column)
-    for i in range(count):
-        acc = tile_multiply_groups(acc, group, a.x, xs[i] + x_column, offsets, a.dy, dys[i] + column, edge)
-    tile_store(acc, a.dw, to, a.K, edge)
+def _tile(a, there, start, to, column, run, edge, size, count, sums):
+    """One tile; ``size`` and ``count`` are None where all places and pixels exist."""
+
+
+@overload(_tile, jit_options={"error_model": "numpy"})
+def _compiled_tile(a, there, start, to, column, run, edge, size, count, sums):
+    return _correlation_tile if isinstance(sums, types.NoneType) else _gradient_tile
 
 
 #: Pieces of work at least, where there are as many lines and blocks, and lines in one at most.
@@ -294,8 +308,9 @@ def _three_by_three(distance: int) -> RunType:
     return RunType(LINES, PIXELS, 3, 3, distance, distance) if LINES > 1 else RunType(1, PIXELS, 1, 3, 1, distance)
 
 
-correlate_kernel.usually(group=GroupType(1, 1), run=_three_by_three(1))
-correlate_kernel.usually(group=GroupType(1, 1), run=_three_by_three(2))
+for each in (correlate_kernel, correlate_gradient_kernel):
+    each.usually(group=GroupType(1, 1), run=_three_by_three(1))
+    each.usually(group=GroupType(1, 1), run=_three_by_three(2))
 
 
 def _run_of(p: ConvProblem, h: Axis, w: Axis, lines: int) -> RunType:
@@ -314,48 +329,66 @@ def _run_of(p: ConvProblem, h: Axis, w: Axis, lines: int) -> RunType:
     return RunType(lines, PIXELS, 1, min(_WIDTHS, key=lambda width: (KW % width, -width)), 1, distance(w))
 
 
-def correlate_task(p: ConvProblem, forward: bool) -> Task:
-    """Makes :func:`correlate_kernel` ready: a task that takes src, w, dst and the epilogue."""
-    d, h, w = gather_axes(p, forward, divide=(True, True, False))
-    (SD, SH, SW), (TD, TH, TW) = (p.size, p.output) if forward else (p.output, p.size)
-    SC, TC = (p.C, p.K) if forward else (p.K, p.C)
-    group = GroupType(SC // p.G, TC // p.G)
-    (_, KH, KW), tap = p.kernel, SC // p.G * TC
-    run = _run_of(p, h, w, LINES if group.R == 1 else 1)
+class _Lines:
+    """How a kernel goes through the lines of a problem.
 
-    def lie(axis: Axis, c: AxisClass) -> int:
-        spacing = axis.spacing(c)
-        runs = c.taps >= run.width > 1 and spacing * run.distance == axis.source_step
-        return _RUNS if runs else _EVENLY if spacing > 0 else _SCATTERED
+    Attributes:
+        kernel_types: what the kernel is to be compiled for.
+        bands, blocks: into how many pieces lines and channels are divided.
+        fields: the values of :data:`_LINE_FIELDS` but for ``src``.
+    """
 
-    w_classes, w_taps = w.tables(1, tap, lie)
-    outs = [(m // PIXELS * h.target_step * TW + m % PIXELS * w.target_step) * TC for m in range(run.lines * PIXELS)]
-    vector = lanes(p.dtype)
-    width = max(_LINE_BYTES // (max(SW, 1) * item_bytes(p.dtype)) // vector, 4) * vector
-    blocks, lines = -(-TC // width), p.N * TD * TH
-    band = min(max(lines * blocks // _PIECES, 1), _MOST_LINES)
-    several = run.lines * h.target_step
-    band = -(-band // several) * several
-    # Lines at the edge of an image do not meet all taps; bands begin behind them.
-    lead = -h.classes[0].size % run.lines if len(h.classes) > 1 and h.target_step == 1 else 0
-    return Task(
-        correlate_kernel.compiled_for(group=group, run=run), p.dtype, -(-(lines + lead) // band) * blocks,
-        f"src w dst {EPILOGUE_ARRAYS}",
-        parallel=p.multiply_adds > SMALL_WORK,
-        d_targets=targets(d, TD), h_targets=targets(h, TH), w_classes=w_classes, w_count=len(w.classes),
-        d_taps=d.tables(SH * SW * SC, KH * KW * tap)[1], h_taps=h.tables(SW * SC, KW * tap)[1], w_taps=w_taps,
-        outs=np.array(outs, np.int64),
-        SD=SD, SH=SH, SW=SW, SC=SC, TD=TD, TH=TH, TW=TW, TC=TC, source_step=w.source_step, target_step=w.target_step,
-        line_step=h.source_step * SW * SC, next_line=h.target_step,
-        lines=lines, band=band, lead=lead, width=width, blocks=blocks, **epilogue_fields(p, forward),
-    )  # fmt: skip
+    def __init__(self, p: ConvProblem, forward: bool, gradient: bool):
+        d, h, w = gather_axes(p, forward, divide=(True, True, False))
+        (SD, SH, SW), (TD, TH, TW) = (p.size, p.output) if forward else (p.output, p.size)
+        SC, TC = (p.C, p.K) if forward else (p.K, p.C)
+        (_, KH, KW), group = p.kernel, GroupType(SC // p.G, TC // p.G)
+        tap = group.R * TC
+        run = _run_of(p, h, w, LINES if group.R == 1 else 1)
+        self.kernel_types = {"group": group, "run": run}
+
+        def lie(axis: Axis, c: AxisClass) -> int:
+            spacing = axis.spacing(c)
+            runs = c.taps >= run.width > 1 and spacing * run.distance == axis.source_step
+            return _RUNS if runs else _EVENLY if spacing > 0 else _SCATTERED
+
+        w_classes, w_taps = w.tables(1, tap, lie)
+        outs = [(m // PIXELS * h.target_step * TW + m % PIXELS * w.target_step) * TC for m in range(run.lines * PIXELS)]
+        vector = lanes(p.dtype)
+        width = max(_LINE_BYTES // (max(SW, 1) * item_bytes(p.dtype)) // vector, 4)
+        wanted = _PIECES
+        if gradient:
+            # Each band has sums of its own, which shall not be many more than there are pixels of dy.
+            wanted = min(_PIECES, max(2 * p.N * math.prod(p.output) // math.prod(p.kernel), 1))
+        width = min(width, -(-TC // vector)) * vector
+        self.blocks, lines = -(-TC // width), p.N * TD * TH
+        several = run.lines * h.target_step
+        band = min(max(lines * self.blocks // wanted, 1), lines if gradient else _MOST_LINES)
+        band = max(-(-band // several), 1) * several
+        # Lines at the edge of an image do not meet all taps; bands begin behind them.
+        lead = -h.classes[0].size % run.lines if len(h.classes) > 1 and h.target_step == 1 else 0
+        self.bands = -(-(lines + lead) // band)
+        self.fields: dict[str, Any] = {
+            "d_targets": targets(d, TD), "h_targets": targets(h, TH), "w_classes": w_classes,
+            "w_count": len(w.classes), "d_taps": d.tables(SH * SW * SC, KH * KW * tap)[1],
+            "h_taps": h.tables(SW * SC, KW * tap)[1], "w_taps": w_taps, "outs": np.array(outs, np.int64),
+            "SD": SD, "SH": SH, "SW": SW, "SC": SC, "TD": TD, "TH": TH, "TW": TW, "TC": TC,
+            "source_step": w.source_step, "target_step": w.target_step, "line_step": h.source_step * SW * SC,
+            "next_line": h.target_step, "lines": lines, "band": band, "lead": lead, "width": width,
+            "blocks": self.blocks,
+        }  # fmt: skip
 
 
-class _Depthwise:
+class Correlation:
     """The core of forward and input gradient."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        self._correlate = correlate_task(p, forward)
+        lines = _Lines(p, forward, gradient=False)
+        self._correlate = Task(
+            correlate_kernel.compiled_for(**lines.kernel_types), p.dtype, lines.bands * lines.blocks,
+            f"src w dst {EPILOGUE_ARRAYS}",
+            parallel=p.multiply_adds > SMALL_WORK, **lines.fields, **epilogue_fields(p, forward),
+        )  # fmt: skip
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
         self._correlate.run(src, w, dst, *epilogue)
@@ -364,53 +397,37 @@ class _Depthwise:
 class DepthwiseForward(Forward):
     """``y = activation(x * w + b)``."""
 
-    make_core = _Depthwise
+    make_core = Correlation
 
 
 class DepthwiseInputGradient(InputGradient):
     """``dx`` from ``dy`` and ``w``."""
 
-    make_core = _Depthwise
+    make_core = Correlation
 
 
-class TapsGradient:
-    """The core of a weight gradient whose kernel, ``add``, is :func:`add_pixels`."""
+class CorrelationGradient:
+    """The core of the weight gradient, for groups of one source channel."""
 
-    def __init__(self, p: ConvProblem, scratch: Scratch, add: Kernel):
-        # With zeros around x all taps meet all pixels; the copy costs less than nine lists of pixels.
-        self._padded = PaddedInput(p, scratch)
-        D, H, W = self._padded.problem.size
-        offsets = [
-            ((kd * p.dilation[0] * H + kh * p.dilation[1]) * W + kw * p.dilation[2]) * p.C
-            for kd, kh, kw in np.ndindex(*p.kernel)
-        ]
-        blocks = column_blocks(p.K, p.dtype)
-        pixels = p.N * math.prod(p.output)
-        split_pixels, splits = split(pixels, _CHUNK, -(-32 // blocks))
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        lines = _Lines(p, forward=True, gradient=True)
         size = math.prod(p.w_shape)
-        self._multiply = Task(
-            add, p.dtype, splits * blocks, "x dy dw",
-            parallel=p.multiply_adds > SMALL_WORK,
-            segments=np.zeros(5, np.int64), tap_offsets=np.array(offsets, np.int64),
-            N=p.N, D=D, H=H, W=W, C=p.C, R=p.C // p.G,
-            OD=p.output[0], OH=p.output[1], OW=p.output[2], K=p.K, L=p.K // p.G,
-            stride_d=p.stride[0], stride_h=p.stride[1], stride_w=p.stride[2],
-            taps=len(offsets), blocks=blocks, split_pixels=split_pixels, part=size,
+        bands = max(lines.bands, 1)  # without pixels, a sum of zero
+        self._add = Task(
+            correlate_gradient_kernel.compiled_for(**lines.kernel_types), p.dtype, bands * lines.blocks, "src dy dw",
+            parallel=p.multiply_adds > SMALL_WORK, size=size, **lines.fields,
         )  # fmt: skip
-        self._parts = Parts(splits, size, scratch)
+        self._parts = Parts(bands, size, scratch)
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
-        self._multiply.run(self._padded.run(base, x), dy, self._parts.place(base, dw))
+        self._add.run(x, dy, self._parts.place(base, dw))
         self._parts.add(base, dw)
 
 
 class DepthwiseWeightGradient(WeightGradient):
     """``dw`` from ``x`` and ``dy``."""
 
-    @staticmethod
-    def make_core(p: ConvProblem, scratch: Scratch) -> TapsGradient:
-        """The core for a problem."""
-        return TapsGradient(p, scratch, depthwise_weight_gradient_kernel)
+    make_core = CorrelationGradient
 
 
 def depthwise_supports(p: ConvProblem) -> str | None:

@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
-from pycnn_kernels.cpu.cost import layout_cost, meetings, vectors
+from pycnn_kernels.cpu.cost import layout_cost, meetings, part_met, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, Axis, continuation_fits, gather_axes, shown_positions
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
@@ -614,10 +614,11 @@ def _gather_cost(p: ConvProblem, pixels: int, R: int, L: int, phases: int) -> fl
     blocks = p.G * column_blocks(L, p.dtype)
     least = 8 * ROWS if R * math.prod(p.kernel) >= 256 else 2 * ROWS
     pieces = max(pixels // min(max(pixels * blocks // 32, least), PIXELS), 1)
-    parts = pieces + phases * math.prod(3 if kernel > 1 else 1 for kernel in p.kernel)
+    # Of an axis the borders and what lies between them, as far as there are so many pixels.
+    parts = pieces + phases * math.prod(min(3 if kernel > 1 else 1, out) for kernel, out in zip(p.kernel, p.output))
     tiles = p.G * pixels * (wide / WIDE_ROWS + (pairs + single) / ROWS) + 3 * blocks * parts
     listed = blocks * (pixels + ROWS * parts)
-    weights = math.prod(p.w_shape) * item_bytes(p.dtype)
+    weights = part_met(p) * math.prod(p.w_shape) * item_bytes(p.dtype)
     return p.G * products + 130 * tiles + 8 * listed + 0.45 * weights
 
 

@@ -134,7 +134,7 @@ def _add_band(a, fresh, x_planes, dy_planes, sums, shape):
             if not fresh:
                 acc = tile_load(acc, sums, to, row, None)
             for i in range(0, pixels, lanes_of(a.x)):
-                acc = tile_multiply_vectors(acc, x_planes, i, x_rows, dy_planes, i, dy_rows)
+                acc = tile_multiply_vectors(acc, x_planes, i, x_rows, dy_planes, i, dy_rows, None)
             tile_store(acc, sums, to, row, None)
             to += rows_of(shape) * row
 

@@ -6,41 +6,41 @@ in depthwise convolution: lane i sums the products of its group's R source chann
 sources of all lanes are neighbours in memory, and are read at once; for each r a permutation brings every lane the
 channel that it meets. R = 1 is depthwise convolution with L filters for each channel.
 
-The kernels are those of ``conv_depthwise.py``. One is compiled for each pair R, L on its first use: the permutations
-are constants of the program.
+Forward and input gradient are the kernel of ``conv_depthwise.py``, compiled for each pair R, L on its first use: the
+permutations are constants of the program. The weight gradient is a tile of as many taps as fit the registers, summed
+over the pixels of a zero-padded x.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 
-from pycnn_kernels.cpu.conv_depthwise import (
-    ADD_FIELDS,
-    TapsGradient,
-    add_pixels,
-    correlate_task,
-)
-from pycnn_kernels.cpu.conv_direct import SMALL_WORK
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch, WeightGradient
+import numpy as np
+from numba import njit
+
+from pycnn_kernels.cpu.conv_depthwise import Correlation, CorrelationGradient
+from pycnn_kernels.cpu.conv_direct import BLOCK_VECTORS, GRADIENT_PIXELS, SMALL_WORK, column_blocks, list_pixels
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, meetings, vectors
 from pycnn_kernels.cpu.epilogue import Epilogue
 from pycnn_kernels.cpu.gather import continuation_fits
 from pycnn_kernels.cpu.host import item_bytes, lanes
-from pycnn_kernels.cpu.launch import Kernel, Task, kernel
-from pycnn_kernels.cpu.tile import group_of, shift
+from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.tile import (
+    GroupType,
+    lanes_of,
+    local_table,
+    rows_of,
+    shift,
+    sources_before,
+    taps_of,
+    taps_shape,
+    tile_load,
+    tile_multiply_groups,
+    tile_store,
+    tile_zeros,
+)
 from pycnn_kernels.problem import ConvProblem
-
-
-@functools.cache
-def grouped_weight_gradient_kernel(R: int, L: int) -> Kernel:
-    """:func:`add_pixels` for groups of R channels of x and L of y."""
-
-    @kernel(**ADD_FIELDS)
-    def grouped_weight_gradient(a, item, worker):
-        add_pixels(a, item, group_of(R, L))
-
-    return grouped_weight_gradient
 
 
 @kernel(src="array", dst="array", G="int", L="int", R="int")
@@ -53,12 +53,76 @@ def regroup_kernel(a, item, worker):
                 to[(k * a.G + g) * a.R + r] = source[(g * a.L + k) * a.R + r]
 
 
+#: Pixels that all taps of the weight gradient pass over in turn.
+_CHUNK = 128
+
+
+@kernel(
+    group="type", x="array", dy="array", dw="array", segments="table", tap_offsets="table", d_positions="table",
+    h_positions="table", w_positions="table", continued="int", N="int", D="int", H="int", W="int", C="int", R="int",
+    OD="int", OH="int", OW="int", K="int", L="int", stride_d="int", stride_h="int", stride_w="int", taps="int",
+    blocks="int", split_pixels="int", part="int",
+)  # fmt: skip
+def grouped_weight_gradient_kernel(a, item, worker):
+    """``dw[t, r, k] = sum over pixels p of x[p * stride + tap_offsets[t], k // L * R + r] * dy[p, k]``.
+
+    x (N, D, H, W, C), its padding included, and dy (N, OD, OH, OW, K), channels last; dw (T, R, K). Pieces of work:
+    split of the pixels, block of channels; split s writes its sum to ``dw[s * part:]``, for :func:`sum_parts` to add in
+    order. All taps pass over some pixels before the next come into the first-level cache. Bits repeat: the splits
+    depend on the problem.
+    """
+    block, split = item % a.blocks, item // a.blocks
+    lane_count = lanes_of(a.x)
+    xs, dys = local_table(GRADIENT_PIXELS), local_table(GRADIENT_PIXELS)
+    first = split * a.split_pixels
+    last = min(first + a.split_pixels, a.N * a.OD * a.OH * a.OW)
+    column, end = block * BLOCK_VECTORS * lane_count, min((block + 1) * BLOCK_VECTORS * lane_count, a.K)
+    for chunk in range(first, max(last, first + 1), _CHUNK):
+        count = list_pixels(a, chunk, min(chunk + _CHUNK, last), 0, 0, xs, dys)
+        for k in range(column, end, lane_count):
+            to = split * a.part + k
+            if k + lane_count <= end:
+                _add_taps(a, xs, dys, count, k, to, chunk == first, None)
+            else:
+                _add_taps(a, xs, dys, count, k, to, chunk == first, end - k)
+
+
+@njit(error_model="numpy")
+def _add_taps(a, xs, dys, count, column, to, fresh, edge):
+    """Add ``count`` pixels to all taps of one vector of channels, the taps of a tile together."""
+    many, few, one = taps_shape(a.x, a.group, 9), taps_shape(a.x, a.group, 3), taps_shape(a.x, a.group, 1)
+    tap = 0
+    while tap < a.taps:
+        offsets, target, left = shift(a.tap_offsets, tap), to + tap * rows_of(one) * a.K, a.taps - tap
+        if left >= taps_of(a.group, many):
+            _add(a, xs, dys, offsets, count, column, target, fresh, many, edge)
+            tap += taps_of(a.group, many)
+        elif left >= taps_of(a.group, few):
+            _add(a, xs, dys, offsets, count, column, target, fresh, few, edge)
+            tap += taps_of(a.group, few)
+        else:
+            _add(a, xs, dys, offsets, count, column, target, fresh, one, edge)
+            tap += 1
+
+
+@njit(error_model="numpy")
+def _add(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
+    """Add ``count`` pixels to the taps of one tile and one vector of channels."""
+    acc = tile_zeros(shape)
+    if not fresh:
+        acc = tile_load(acc, a.dw, to, a.K, edge)
+    x_column = sources_before(a.group, column)
+    for i in range(count):
+        acc = tile_multiply_groups(acc, a.group, a.x, xs[i] + x_column, offsets, a.dy, dys[i] + column, edge)
+    tile_store(acc, a.dw, to, a.K, edge)
+
+
 class _Grouped:
     """The core of forward and input gradient."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
         R, L = p.C // p.G, p.K // p.G
-        self._correlate = correlate_task(p, forward)
+        self._correlate = Correlation(p, forward, scratch)
         # The frame's weights of the input gradient are (T, G, L, R), with R the target's channels of a group.
         self._regroups = not forward and L > 1
         if self._regroups:
@@ -72,7 +136,7 @@ class _Grouped:
         if self._regroups:
             self._regroup.run(w, base + self._w_at)
             w = base + self._w_at
-        self._correlate.run(src, w, dst, *epilogue)
+        self._correlate.run(base, src, w, epilogue, dst)
 
 
 class GroupedForward(Forward):
@@ -87,13 +151,45 @@ class GroupedInputGradient(InputGradient):
     make_core = _Grouped
 
 
+class _Gradient:
+    """The core of the weight gradient."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        # With zeros around x all taps meet all pixels; the copy costs less than nine lists of pixels.
+        self._padded = PaddedInput(p, scratch)
+        D, H, W = self._padded.problem.size
+        offsets = [
+            ((kd * p.dilation[0] * H + kh * p.dilation[1]) * W + kw * p.dilation[2]) * p.C
+            for kd, kh, kw in np.ndindex(*p.kernel)
+        ]
+        blocks = column_blocks(p.K, p.dtype)
+        pixels = p.N * math.prod(p.output)
+        split_pixels, splits = split(pixels, _CHUNK, -(-32 // blocks))
+        size = math.prod(p.w_shape)
+        self._multiply = Task(
+            grouped_weight_gradient_kernel.compiled_for(group=GroupType(p.C // p.G, p.K // p.G)), p.dtype,
+            splits * blocks, "x dy dw",
+            parallel=p.multiply_adds > SMALL_WORK,
+            segments=np.zeros(5, np.int64), tap_offsets=np.array(offsets, np.int64),
+            N=p.N, D=D, H=H, W=W, C=p.C, R=p.C // p.G,
+            OD=p.output[0], OH=p.output[1], OW=p.output[2], K=p.K, L=p.K // p.G,
+            stride_d=p.stride[0], stride_h=p.stride[1], stride_w=p.stride[2],
+            taps=len(offsets), blocks=blocks, split_pixels=split_pixels, part=size,
+        )  # fmt: skip
+        self._parts = Parts(splits, size, scratch)
+
+    def run(self, base: int, x: int, dy: int, dw: int) -> None:
+        self._multiply.run(self._padded.run(base, x), dy, self._parts.place(base, dw))
+        self._parts.add(base, dw)
+
+
 class GroupedWeightGradient(WeightGradient):
     """``dw`` from ``x`` and ``dy``."""
 
     @staticmethod
-    def make_core(p: ConvProblem, scratch: Scratch) -> TapsGradient:
-        """The core for a problem."""
-        return TapsGradient(p, scratch, grouped_weight_gradient_kernel(p.C // p.G, p.K // p.G))
+    def make_core(p: ConvProblem, scratch: Scratch) -> CorrelationGradient | _Gradient:
+        """The core for a problem: from one source channel, groups of taps are enough to fill the registers."""
+        return CorrelationGradient(p, scratch) if p.C == p.G else _Gradient(p, scratch)
 
 
 #: A vector of the target meets so many vectors of the source at most.

@@ -20,8 +20,11 @@ from pycnn_kernels.cpu.gemm import (
     BLOCK_ROWS,
     COPY_COLUMNS,
     COPY_DISTANCE,
+    DOT_ROWS,
+    DotProducts,
     Matrix,
     MatrixProduct,
+    dots_cost,
     packing_cost,
     product_cost,
 )
@@ -175,7 +178,12 @@ class _Product:
         self._multiply.run(base, left, right, dst, epilogue)
 
 
-def _gather_product(p: ConvProblem, forward: bool, scratch: Scratch) -> MatrixProduct:
+def _are_dots(p: ConvProblem, forward: bool) -> bool:
+    """Whether the weights of a sum lie together, for so few pixels that packing them costs more than it saves."""
+    return p.N * math.prod(p.output) <= DOT_ROWS and forward == (p.weight_layout == "OIHW")
+
+
+def _gather_product(p: ConvProblem, forward: bool, scratch: Scratch) -> MatrixProduct | DotProducts:
     """``y = x w``, or ``dx = dy w^T``, of pixels that lie together."""
     pixels = math.prod(p.output)
     source, target = (p.C, p.K) if forward else (p.K, p.C)
@@ -188,10 +196,10 @@ def _gather_product(p: ConvProblem, forward: bool, scratch: Scratch) -> MatrixPr
             scratch, batches=p.N, dst_batch=target * pixels, channels_are_rows=True,
             epilogue=epilogue_fields(p, forward, finish_pixels),
         )  # fmt: skip
-    return MatrixProduct(
-        p.dtype, (p.N * pixels, target, source), Matrix(source, 1), Matrix(row, column), target, scratch,
-        epilogue=epilogue_fields(p, forward, finish_channels),
-    )  # fmt: skip
+    size, epilogue = (p.N * pixels, target, source), epilogue_fields(p, forward, finish_channels)
+    if _are_dots(p, forward):
+        return DotProducts(p.dtype, size, source, column, target, epilogue)
+    return MatrixProduct(p.dtype, size, Matrix(source, 1), Matrix(row, column), target, scratch, epilogue=epilogue)
 
 
 class PointwiseForward:
@@ -284,13 +292,24 @@ def pointwise_suits(p: ConvProblem) -> str | None:
     """None for a problem that keeps whole panels busy, otherwise the reason why another algorithm is faster."""
     if p.multiply_adds < _LEAST_WORK:
         return f"at least {_LEAST_WORK:,} multiply-adds; received {p.multiply_adds:,}"
+    return _fills_vectors(p)
+
+
+def _fills_vectors(p: ConvProblem) -> str | None:
     if min(p.C, p.K) < lanes(p.dtype):
         return f"at least {lanes(p.dtype)} channels and filters; received {p.C} and {p.K}"
     return None
 
 
+def pointwise_suits_input_gradient(p: ConvProblem) -> str | None:
+    """The same for the input gradient."""
+    return _fills_vectors(p) if _are_dots(p, forward=False) else pointwise_suits(p)
+
+
 def pointwise_suits_forward(p: ConvProblem) -> str | None:
     """The same, but weights that few pixels meet are not worth packing where they lie well in the cache."""
+    if _are_dots(p, forward=True):
+        return _fills_vectors(p)
     pixels = p.N * math.prod(p.output)
     packs = p.layout == "channels_last" and p.weight_layout == "HWIO"
     if packs and pixels < _FEW_PIXELS and p.K * item_bytes(p.dtype) % 4096:
@@ -300,12 +319,12 @@ def pointwise_suits_forward(p: ConvProblem) -> str | None:
 
 def pointwise_cost_forward(p: ConvProblem) -> float:
     """The expected time of the forward; see ``cost.py`` for the unit."""
-    return _gather_cost(p, p.C, p.K) + _bringing_cost(p)
+    return _gather_cost(p, True) + _bringing_cost(p)
 
 
 def pointwise_cost_input_gradient(p: ConvProblem) -> float:
     """The expected time of the input gradient."""
-    return _gather_cost(p, p.K, p.C) + _bringing_cost(p)
+    return _gather_cost(p, False) + _bringing_cost(p)
 
 
 def pointwise_cost_weight_gradient(p: ConvProblem) -> float:
@@ -323,11 +342,14 @@ def pointwise_cost_weight_gradient(p: ConvProblem) -> float:
     return product + packed + copied + _bringing_cost(p)
 
 
-def _gather_cost(p: ConvProblem, source: int, target: int) -> float:
+def _gather_cost(p: ConvProblem, forward: bool) -> float:
+    source, target = (p.C, p.K) if forward else (p.K, p.C)
     pixels = math.prod(p.output)
     if _stays_first(p):
         packed = packing_cost(pixels, source, p.dtype) * max(target / BLOCK_ROWS, 1)
         return p.N * (product_cost(target, pixels, source, p.dtype) + packed)
+    if _are_dots(p, forward):
+        return dots_cost(p.N * pixels, target, source, p.dtype)
     packed = packing_cost(target, source, p.dtype) * max(p.N * pixels / BLOCK_ROWS, 1)
     return product_cost(p.N * pixels, target, source, p.dtype) + packed
 

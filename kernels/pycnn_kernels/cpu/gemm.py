@@ -4,7 +4,8 @@
 where it stays longest: a panel of the right matrix, a few vectors wide, is packed to lie in one piece in the
 second-level cache, while the tiles of a block of rows pass over it. A tile reads the left matrix where it lies, since
 a number that is broadcast may come from anywhere; it is copied only where the elements of a row lie so far apart that
-they would push each other out of the cache.
+they would push each other out of the cache. A few rows are not worth packing panels for: their products with columns
+whose elements lie together are sums of vectors.
 
 A matrix is given by the distance of its rows and of its columns, so each of the two may be a transposed one: a
 panel is transposed in registers while it is packed. That is what makes one kernel of the three operations of a layer
@@ -25,6 +26,7 @@ from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import transpose_matrix
 from pycnn_kernels.cpu.tile import (
     lanes_of,
+    local_table,
     prefetch_line,
     rows_of,
     shift,
@@ -33,10 +35,12 @@ from pycnn_kernels.cpu.tile import (
     tile_fill_rows,
     tile_load,
     tile_multiply_add,
+    tile_multiply_vectors,
     tile_prefetch_rows,
     tile_relu,
     tile_shape,
     tile_store,
+    tile_store_sums,
     tile_zeros,
     vectors_of,
     with_rows,
@@ -236,6 +240,50 @@ def _multiply_tiles(a, left, panels, dst, rows, depth, place, flags, shape):
             tile_store(acc, dst, at, dst_row, width)
 
 
+#: Columns that are multiplied together: their sums keep both multipliers busy.
+DOT_COLUMNS = 8
+#: Columns of a piece of work, and rows at most.
+DOT_BLOCK, DOT_ROWS = 64, 8
+
+
+@kernel(
+    **EPILOGUE_FIELDS, left="array", right="array", rows="int", columns="int", depth="int", left_row="int",
+    right_column="int", dst_row="int",
+)  # fmt: skip
+def dot_products_kernel(a, item, worker):
+    """``dst[i, j] = sum over p of left[i, p] * right[p, j]``, finished, where p runs through neighbours in both.
+
+    Row i begins at ``i * left_row`` in left and at ``i * dst_row`` in dst, column j of right at ``j * right_column``.
+    A piece of work is DOT_BLOCK columns, which few rows meet in the cache. Bits repeat: the lanes of a sum are those
+    of its place in the row.
+    """
+    places, lane_count = local_table(DOT_COLUMNS), lanes_of(a.left)
+    first, last = item * DOT_BLOCK, min((item + 1) * DOT_BLOCK, a.columns)
+    whole = a.depth - a.depth % lane_count
+    for column in range(first, last, DOT_COLUMNS):
+        for m in range(DOT_COLUMNS):
+            places[m] = min(column + m, last - 1) * a.right_column
+        for i in range(a.rows):
+            row = i * a.left_row
+            acc = tile_zeros(tile_shape(a.left, DOT_COLUMNS, 1))
+            for p in range(0, whole, lane_count):
+                acc = tile_multiply_vectors(acc, a.right, p, places, a.left, row + p, 0, None)
+            if whole < a.depth:
+                left = a.depth - whole
+                acc = tile_multiply_vectors(acc, a.right, whole, places, a.left, row + whole, 0, left)
+            tile_store_sums(acc, a.dst, i * a.dst_row + column, last - column)
+    for i in range(a.rows):
+        to, bias = shift(a.dst, i * a.dst_row + first), shift(a.bias, first)
+        if a.has_bias:
+            for j in range(last - first):
+                to[j] += bias[j]
+        if a.relu:
+            for j in range(last - first):
+                to[j] = 0 if to[j] < 0 else to[j]
+        if a.finish:
+            call_finish(a, i * a.dst_row + first, first, last - first)
+
+
 class Matrix(NamedTuple):
     """Where the elements of a matrix lie, of a batch of them or of the segments of a sum.
 
@@ -349,6 +397,37 @@ class MatrixProduct:
         """Multiply; ``base`` is the workspace."""
         self._multiply.run(left, right, self._parts.place(base, dst), base + self._scratch_at, *epilogue)
         self._parts.add(base, dst)
+
+
+class DotProducts:
+    """A product of few rows made ready: ``dst = left @ right``, the elements of a sum being neighbours in both.
+
+    Args:
+        dtype: of all arrays.
+        size: rows, columns and the depth of a sum.
+        left_row, right_column, dst_row: elements from one row of left, one column of right, one row of dst to the next.
+        epilogue: the values of :data:`~pycnn_kernels.cpu.epilogue.EPILOGUE_FIELDS`; channels are columns.
+    """
+
+    def __init__(
+        self, dtype: str, size: tuple[int, int, int], left_row: int, right_column: int, dst_row: int,
+        epilogue: dict[str, Any],
+    ) -> None:  # fmt: skip
+        rows, columns, depth = size
+        self._multiply = Task(
+            dot_products_kernel, dtype, -(-columns // DOT_BLOCK), f"left right dst {EPILOGUE_ARRAYS}",
+            parallel=rows * columns * depth > SMALL_WORK, rows=rows, columns=columns, depth=depth,
+            left_row=left_row, right_column=right_column, dst_row=dst_row, **epilogue,
+        )  # fmt: skip
+
+    def run(self, base: int, left: int, right: int, dst: int, epilogue: Epilogue = NO_EPILOGUE) -> None:
+        """Multiply; no workspace is needed."""
+        self._multiply.run(left, right, dst, *epilogue)
+
+
+def dots_cost(rows: int, columns: int, depth: int, dtype: str) -> float:
+    """The expected time of :class:`DotProducts`: each vector of a column is loaded for each row, from memory once."""
+    return rows * columns * (1.1 * vectors(depth, dtype) + 12) + 0.25 * columns * depth * item_bytes(dtype)
 
 
 def product_cost(rows: int, columns: int, depth: int, dtype: str, chunk: int = DEPTH) -> float:

@@ -38,6 +38,9 @@ from pycnn_kernels.cpu.host import SIMD
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
+#: Sums that a core adds to in turn without waiting: two multiplications begin in a cycle, and take four.
+_CHAINS = 8
+
 
 class TileType(types.Type):
     """``rows`` x ``vectors`` accumulators of ``lanes`` elements of ``dtype``, by default those of a register."""
@@ -354,13 +357,6 @@ def with_rows(typing_context, shape, rows):
     return other(shape, rows), lambda context, *_: context.get_dummy_value()
 
 
-@intrinsic(prefer_literal=True)
-def group_of(typing_context, R, L):
-    """The type of a group with R source and L target channels (literal integers)."""
-    group = GroupType(R.literal_value, L.literal_value)
-    return group(R, L), lambda context, *_: context.get_dummy_value()
-
-
 @intrinsic
 def sources_before(typing_context, group, column):
     """How many channels the source has before the group that begins at ``column`` of the target."""
@@ -602,6 +598,68 @@ def tile_correlate(
 
 
 @intrinsic
+def tile_correlate_gradient(
+    typing_context, tile, group, run, a, a_index, a_line, a_place, b, b_index, b_line, b_pixel,
+    first, unit, size, count, lanes,
+):  # fmt: skip
+    """Add to the sums of a run's taps what a tile of b contributes, lane by lane; see :func:`tile_correlate`.
+
+    ``tile[k * width + t] += sum over l, m of pick(l * line_distance + k, m * distance + t, 0) * b[l, m]``, where
+    ``b[l, m]`` is ``b[b_index + l * b_line + m * b_pixel:]`` for the first ``count`` pixels of a line, and zeros for
+    the others; None: there are all. Groups have one source channel.
+    """
+    # Sums that follow each other wait for the multiplier: few of them are divided into partial ones.
+    chains = max(_CHAINS // tile.rows, 1)
+
+    def generate(context, builder, signature, arguments):
+        accumulators, _, _, a_pointer, a_start, a_next, a_stride = arguments[:7]
+        b_pointer, b_start, b_next, b_stride, begin, each, end, number, edge = arguments[7:]
+        emit, read = _Emitter(builder, tile), _Emitter(builder, group.sources(tile))
+        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        zero, end, number = ir.Constant(INT64, 0), _none_or(end, size), _none_or(number, count)
+        [mask] = emit.masks(_none_or(edge, lanes))
+        [source_mask] = read.masks(None if mask is None else group.before(builder, edge))
+
+        def where(of, position, there, otherwise):
+            return otherwise if there is None else of.where_inside(position, there, otherwise)
+
+        def b_at(line, m):
+            row = emit.strided_row(emit.strided_row(b_pointer, b_start, b_next, line), zero, b_stride, m)
+            return emit.load_vectors(row, [where(emit, ir.Constant(INT64, m), number, mask)])[0]
+
+        factors = {(line, m): b_at(line, m) for line in range(run.lines) for m in range(run.pixels)}
+        nothing = ir.Constant(tile.vector, [0.0] * tile.lanes)
+        totals = {(row, 0): emit.get(accumulators, row, 0) for row in range(tile.rows)}
+        positions = [builder.add(begin, builder.mul(each, ir.Constant(INT64, i))) for i, _ in run.places()]
+        masks = [where(read, position, end, source_mask) for position in positions]
+        for h, lines in run.source_lines():
+            a_row = emit.strided_row(a_pointer, a_start, a_next, h)
+            for there, (i, pixels) in zip(masks, run.places()):
+                source = read.load_vectors(emit.strided_row(a_row, zero, a_stride, i), [there])
+                [[vector]] = group.picks(emit, source)
+                for line, k in lines:
+                    for m, t in pixels:
+                        at = k * run.width + t, (line * run.pixels + m) % chains
+                        totals[at] = builder.call(fma, [vector, factors[line, m], totals.get(at, nothing)])
+        for row in range(tile.rows):
+            total = totals[row, 0]
+            for chain in range(1, chains):
+                total = builder.fadd(total, totals.get((row, chain), nothing))
+            accumulators = emit.set(accumulators, total, row, 0)
+        return accumulators
+
+    arguments = (a, a_index, a_line, a_place, b, b_index, b_line, b_pixel, first, unit, size, count, lanes)
+    return tile(tile, group, run, *arguments), generate
+
+
+@intrinsic
+def gradient_shape(typing_context, like, run):
+    """The shape of a tile with a row for each tap of a run, one vector wide."""
+    shape = TileShape(TileType(like.dtype, run.height * run.width, 1))
+    return shape(like, run), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
 def run_shape(typing_context, like, run):
     """The shape of a tile of a run's lines and pixels, one vector wide, for arrays like the pointer ``like``."""
     shape = TileShape(TileType(like.dtype, run.lines * run.pixels, 1))
@@ -663,23 +721,46 @@ def tile_store_first(typing_context, tile, array, index, row_stride, count, lane
 
 
 @intrinsic
-def tile_multiply_vectors(typing_context, tile, a, a_index, rows, b, b_index, columns):
-    """Add products of vectors: ``tile[m, j] += a[a_index + rows[m]:] * b[b_index + columns[j]:]``, lane by lane."""
+def tile_multiply_vectors(typing_context, tile, a, a_index, rows, b, b_index, columns, lanes):
+    """Add products of vectors: ``tile[m, j] += a[a_index + rows[m]:] * b[b_index + columns[j]:]``, lane by lane.
+
+    ``lanes`` is how many elements of each vector there are.
+    """
 
     def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, a_table, b_pointer, b_start, b_table = arguments
+        accumulators, a_pointer, a_start, a_table, b_pointer, b_start, b_table, count = arguments
         emit = _Emitter(builder, tile)
         fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        mask = emit.masks(_none_or(count, lanes))[:1]
         there = [emit.row_pointer(b_pointer, b_start, b_table, j) for j in range(tile.vectors)]
-        vectors = [emit.load_vectors(pointer, [None])[0] for pointer in there]
+        vectors = [emit.load_vectors(pointer, mask)[0] for pointer in there]
         for m in range(tile.rows):
-            [row] = emit.load_vectors(emit.row_pointer(a_pointer, a_start, a_table, m), [None])
+            [row] = emit.load_vectors(emit.row_pointer(a_pointer, a_start, a_table, m), mask)
             for j, vector in enumerate(vectors):
                 total = builder.call(fma, [row, vector, emit.get(accumulators, m, j)])
                 accumulators = emit.set(accumulators, total, m, j)
         return accumulators
 
-    return tile(tile, a, a_index, rows, b, b_index, columns), generate
+    return tile(tile, a, a_index, rows, b, b_index, columns, lanes), generate
+
+
+@intrinsic
+def tile_store_sums(typing_context, tile, array, index, count):
+    """Write the sum of the lanes of each of the first ``count`` rows, of one vector, to ``array[index + m]``."""
+
+    def generate(context, builder, signature, arguments):
+        accumulators, pointer, start, number = arguments
+        emit = _Emitter(builder, tile)
+        total = emit.intrinsic("vector.reduce.fadd", tile.element, [tile.element, tile.vector])
+        zero = ir.Constant(tile.element, 0.0)
+        for m in range(tile.rows):
+            with builder.if_then(builder.icmp_signed("<", ir.Constant(INT64, m), number), likely=True):
+                # Reassociated: lanes are added pairwise instead of one after the other.
+                lanes_together = builder.call(total, [zero, emit.get(accumulators, m, 0)], fastmath=("reassoc",))
+                builder.store(lanes_together, emit.row_pointer(pointer, start, None, m))
+        return context.get_dummy_value()
+
+    return types.void(tile, array, index, count), generate
 
 
 class Term:
