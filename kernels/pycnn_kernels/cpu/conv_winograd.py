@@ -379,7 +379,7 @@ class _Winograd:
         squares = scheme.taps * lane_count**2 if tiling.weights["turned"] else 0
         v_point, m_point = block_tiles * depth + line, block_tiles * width + line
         u_point = pass_channels * width + line
-        nowhere_size = -(-L // line) * line
+        nowhere_size = -(-p.G * L // line) * line
         weights = points * u_point if self._fused else 0
         each = points * (v_point + m_point) + depth + nowhere_size + weights + squares
         scheme_type = SchemeType(scheme)
