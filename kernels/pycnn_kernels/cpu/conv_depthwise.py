@@ -9,7 +9,7 @@ with 0, unlike in the direct algorithm.
 Neighbouring lines meet the same lines of x, so a tile has three of them. The weight gradient goes through the same
 tiles with the roles changed: the taps of a run are the sums, and the pixels of dy what they are multiplied with.
 
-Both are written for groups of several channels too; ``conv_grouped.py`` has those.
+The correlation is written for groups of several channels, which ``conv_grouped.py`` has.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _WIDTHS = (3, 5, 7)
 
 #: The fields of a kernel that goes through lines, see :func:`correlate_kernel`.
 _LINE_FIELDS = {
-    "group": "type", "run": "type", "src": "array",
+    "run": "type", "src": "array",
     "d_targets": "table", "h_targets": "table", "w_classes": "table", "d_taps": "table", "h_taps": "table",
     "w_taps": "table", "outs": "table", "w_count": "int", "SD": "int", "SH": "int", "SW": "int", "SC": "int",
     "TD": "int", "TH": "int", "TW": "int", "TC": "int", "source_step": "int", "target_step": "int", "line_step": "int",
@@ -85,7 +85,7 @@ _LINE_FIELDS = {
 }  # fmt: skip
 
 
-@kernel(**EPILOGUE_FIELDS, **_LINE_FIELDS, w="array")
+@kernel(**EPILOGUE_FIELDS, **_LINE_FIELDS, group="type", w="array")
 def correlate_kernel(a, item, worker):
     """``dst[p, k] = sum over taps t and r < R of src[p * source_step + offset(t), k // L * R + r] * w[t, r, k]``.
 
@@ -101,7 +101,7 @@ def correlate_kernel(a, item, worker):
 
 @kernel(**_LINE_FIELDS, dy="array", dw="array", size="int")
 def correlate_gradient_kernel(a, item, worker):
-    """``dw[t, r, k] = sum over pixels p of src[p * source_step + offset(t), k // L * R + r] * dy[p, k]``.
+    """``dw[t, k] = sum over pixels p of src[p * source_step + offset(t), k] * dy[p, k]``.
 
     The lines and the pieces of work are those of :func:`correlate_kernel`, dy in the place of dst. Band b writes its
     sums to ``dw[b * size:]``, for :func:`sum_parts` to add in order. Bits repeat: bands depend on the problem alone.
@@ -256,7 +256,7 @@ def _gradient_tile(a, there, start, to, column, run, edge, size, count, sums):
     d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
     unit = w_taps[2] - w_taps[0] if taps_wide(run) > 1 else a.source_step
     line_unit = h_taps[2] - h_taps[0] if taps_high(run) > 1 else a.line_step
-    first, dy_line, dy_pixel = start + sources_before(a.group, column), a.next_line * a.TW * a.TC, a.target_step * a.TC
+    first, dy_line, dy_pixel = start + column, a.next_line * a.TW * a.TC, a.target_step * a.TC
     whole = taps - taps % taps_wide(run)
     for kd in range(d_target[2]):
         for kh in range(0, h_target[2], taps_high(run)):
@@ -266,7 +266,7 @@ def _gradient_tile(a, there, start, to, column, run, edge, size, count, sums):
                 at = w_line + w_taps[2 * kw + 1]
                 acc = tile_load(tile_zeros(gradient_shape(a.src, run)), sums, at, a.TC, edge)
                 acc = tile_correlate_gradient(
-                    acc, a.group, run, a.src, line + w_taps[2 * kw] * a.SC, line_unit, unit * a.SC,
+                    acc, run, a.src, line + w_taps[2 * kw] * a.SC, line_unit, unit * a.SC,
                     a.dy, to + column, dy_line, dy_pixel, position + w_taps[2 * kw], unit, size, count, edge,
                 )  # fmt: skip
                 tile_store(acc, sums, at, a.TC, edge)
@@ -274,7 +274,7 @@ def _gradient_tile(a, there, start, to, column, run, edge, size, count, sums):
                 at = w_line + w_taps[2 * kw + 1]
                 acc = tile_load(tile_zeros(gradient_shape(a.src, tap_run(run))), sums, at, a.TC, edge)
                 acc = tile_correlate_gradient(
-                    acc, a.group, tap_run(run), a.src, line + w_taps[2 * kw] * a.SC, a.line_step, a.source_step * a.SC,
+                    acc, tap_run(run), a.src, line + w_taps[2 * kw] * a.SC, a.line_step, a.source_step * a.SC,
                     a.dy, to + column, dy_line, dy_pixel, position + w_taps[2 * kw], a.source_step, size, count, edge,
                 )  # fmt: skip
                 tile_store(acc, sums, at, a.TC, edge)
@@ -308,9 +308,9 @@ def _three_by_three(distance: int) -> RunType:
     return RunType(LINES, PIXELS, 3, 3, distance, distance) if LINES > 1 else RunType(1, PIXELS, 1, 3, 1, distance)
 
 
-for each in (correlate_kernel, correlate_gradient_kernel):
-    each.usually(group=GroupType(1, 1), run=_three_by_three(1))
-    each.usually(group=GroupType(1, 1), run=_three_by_three(2))
+for distance in (1, 2):
+    correlate_kernel.usually(group=GroupType(1, 1), run=_three_by_three(distance))
+    correlate_gradient_kernel.usually(run=_three_by_three(distance))
 
 
 def _run_of(p: ConvProblem, h: Axis, w: Axis, lines: int) -> RunType:
@@ -333,7 +333,7 @@ class _Lines:
     """How a kernel goes through the lines of a problem.
 
     Attributes:
-        kernel_types: what the kernel is to be compiled for.
+        group, run: what the kernel is to be compiled for.
         bands, blocks: into how many pieces lines and channels are divided.
         fields: the values of :data:`_LINE_FIELDS` but for ``src``.
     """
@@ -344,8 +344,9 @@ class _Lines:
         SC, TC = (p.C, p.K) if forward else (p.K, p.C)
         (_, KH, KW), group = p.kernel, GroupType(SC // p.G, TC // p.G)
         tap = group.R * TC
-        run = _run_of(p, h, w, LINES if group.R == 1 else 1)
-        self.kernel_types = {"group": group, "run": run}
+        # Lines for the channels of several groups would be many more programs, for layers that are the fastest already.
+        run = _run_of(p, h, w, LINES if group.R == group.L == 1 else 1)
+        self.group, self.run = group, run
 
         def lie(axis: Axis, c: AxisClass) -> int:
             spacing = axis.spacing(c)
@@ -385,7 +386,7 @@ class Correlation:
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
         lines = _Lines(p, forward, gradient=False)
         self._correlate = Task(
-            correlate_kernel.compiled_for(**lines.kernel_types), p.dtype, lines.bands * lines.blocks,
+            correlate_kernel.compiled_for(group=lines.group, run=lines.run), p.dtype, lines.bands * lines.blocks,
             f"src w dst {EPILOGUE_ARRAYS}",
             parallel=p.multiply_adds > SMALL_WORK, **lines.fields, **epilogue_fields(p, forward),
         )  # fmt: skip
@@ -406,15 +407,15 @@ class DepthwiseInputGradient(InputGradient):
     make_core = Correlation
 
 
-class CorrelationGradient:
-    """The core of the weight gradient, for groups of one source channel."""
+class _Gradient:
+    """The core of the weight gradient."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
         lines = _Lines(p, forward=True, gradient=True)
         size = math.prod(p.w_shape)
         bands = max(lines.bands, 1)  # without pixels, a sum of zero
         self._add = Task(
-            correlate_gradient_kernel.compiled_for(**lines.kernel_types), p.dtype, bands * lines.blocks, "src dy dw",
+            correlate_gradient_kernel.compiled_for(run=lines.run), p.dtype, bands * lines.blocks, "src dy dw",
             parallel=p.multiply_adds > SMALL_WORK, size=size, **lines.fields,
         )  # fmt: skip
         self._parts = Parts(bands, size, scratch)
@@ -427,7 +428,7 @@ class CorrelationGradient:
 class DepthwiseWeightGradient(WeightGradient):
     """``dw`` from ``x`` and ``dy``."""
 
-    make_core = CorrelationGradient
+    make_core = _Gradient
 
 
 def depthwise_supports(p: ConvProblem) -> str | None:

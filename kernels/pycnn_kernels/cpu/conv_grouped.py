@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
-from pycnn_kernels.cpu.conv_depthwise import Correlation, CorrelationGradient
+from pycnn_kernels.cpu.conv_depthwise import Correlation
 from pycnn_kernels.cpu.conv_direct import BLOCK_VECTORS, GRADIENT_PIXELS, SMALL_WORK, column_blocks, list_pixels
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, meetings, vectors
@@ -186,10 +186,7 @@ class _Gradient:
 class GroupedWeightGradient(WeightGradient):
     """``dw`` from ``x`` and ``dy``."""
 
-    @staticmethod
-    def make_core(p: ConvProblem, scratch: Scratch) -> CorrelationGradient | _Gradient:
-        """The core for a problem: from one source channel, groups of taps are enough to fill the registers."""
-        return CorrelationGradient(p, scratch) if p.C == p.G else _Gradient(p, scratch)
+    make_core = _Gradient
 
 
 #: A vector of the target meets so many vectors of the source at most.

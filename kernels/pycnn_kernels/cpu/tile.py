@@ -577,6 +577,7 @@ def tile_correlate(
                 for t in range(run.width):
                     yield (k, t), emit.load_vectors(emit.strided_row(line, zero, b_stride, t), [mask])[0]
 
+        totals = [emit.get(accumulators, row, 0) for row in range(tile.rows)]
         masks = {place: mask_at(place) for place, _ in run.places()}
         weights = {r: dict(weights_of(r)) for r in range(group.R)} if run.height > 1 else {}
         for h, lines in run.source_lines():
@@ -589,8 +590,9 @@ def tile_correlate(
                     for line, k in lines:
                         for m, t in pixels:
                             row = line * run.pixels + m
-                            total = builder.call(fma, [vector, factors[k, t], emit.get(accumulators, row, 0)])
-                            accumulators = emit.set(accumulators, total, row, 0)
+                            totals[row] = builder.call(fma, [vector, factors[k, t], totals[row]])
+        for row, total in enumerate(totals):
+            accumulators = emit.set(accumulators, total, row, 0)
         return accumulators
 
     arguments = (a, a_index, a_line, a_place, b, b_index, b_line, b_place, b_row, first, unit, size, lanes)
@@ -599,44 +601,42 @@ def tile_correlate(
 
 @intrinsic
 def tile_correlate_gradient(
-    typing_context, tile, group, run, a, a_index, a_line, a_place, b, b_index, b_line, b_pixel,
-    first, unit, size, count, lanes,
+    typing_context, tile, run, a, a_index, a_line, a_place, b, b_index, b_line, b_pixel, first, unit, size, count,
+    lanes,
 ):  # fmt: skip
     """Add to the sums of a run's taps what a tile of b contributes, lane by lane; see :func:`tile_correlate`.
 
-    ``tile[k * width + t] += sum over l, m of pick(l * line_distance + k, m * distance + t, 0) * b[l, m]``, where
-    ``b[l, m]`` is ``b[b_index + l * b_line + m * b_pixel:]`` for the first ``count`` pixels of a line, and zeros for
-    the others; None: there are all. Groups have one source channel.
+    ``tile[k * width + t] += sum over l, m of a(l * line_distance + k, m * distance + t) * b(l, m)``, where ``b(l, m)``
+    is ``b[b_index + l * b_line + m * b_pixel:]`` for the first ``count`` pixels of a line, and zeros for the others;
+    None: there are all.
     """
     # Sums that follow each other wait for the multiplier: few of them are divided into partial ones.
     chains = max(_CHAINS // tile.rows, 1)
 
     def generate(context, builder, signature, arguments):
-        accumulators, _, _, a_pointer, a_start, a_next, a_stride = arguments[:7]
-        b_pointer, b_start, b_next, b_stride, begin, each, end, number, edge = arguments[7:]
-        emit, read = _Emitter(builder, tile), _Emitter(builder, group.sources(tile))
+        accumulators, _, a_pointer, a_start, a_next, a_stride = arguments[:6]
+        b_pointer, b_start, b_next, b_stride, begin, each, end, number, edge = arguments[6:]
+        emit = _Emitter(builder, tile)
         fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
         zero, end, number = ir.Constant(INT64, 0), _none_or(end, size), _none_or(number, count)
         [mask] = emit.masks(_none_or(edge, lanes))
-        [source_mask] = read.masks(None if mask is None else group.before(builder, edge))
 
-        def where(of, position, there, otherwise):
-            return otherwise if there is None else of.where_inside(position, there, otherwise)
+        def where(position, limit):
+            return mask if limit is None else emit.where_inside(position, limit, mask)
 
         def b_at(line, m):
             row = emit.strided_row(emit.strided_row(b_pointer, b_start, b_next, line), zero, b_stride, m)
-            return emit.load_vectors(row, [where(emit, ir.Constant(INT64, m), number, mask)])[0]
+            return emit.load_vectors(row, [where(ir.Constant(INT64, m), number)])[0]
 
         factors = {(line, m): b_at(line, m) for line in range(run.lines) for m in range(run.pixels)}
         nothing = ir.Constant(tile.vector, [0.0] * tile.lanes)
         totals = {(row, 0): emit.get(accumulators, row, 0) for row in range(tile.rows)}
         positions = [builder.add(begin, builder.mul(each, ir.Constant(INT64, i))) for i, _ in run.places()]
-        masks = [where(read, position, end, source_mask) for position in positions]
+        masks = [where(position, end) for position in positions]
         for h, lines in run.source_lines():
             a_row = emit.strided_row(a_pointer, a_start, a_next, h)
             for there, (i, pixels) in zip(masks, run.places()):
-                source = read.load_vectors(emit.strided_row(a_row, zero, a_stride, i), [there])
-                [[vector]] = group.picks(emit, source)
+                [vector] = emit.load_vectors(emit.strided_row(a_row, zero, a_stride, i), [there])
                 for line, k in lines:
                     for m, t in pixels:
                         at = k * run.width + t, (line * run.pixels + m) % chains
@@ -649,7 +649,7 @@ def tile_correlate_gradient(
         return accumulators
 
     arguments = (a, a_index, a_line, a_place, b, b_index, b_line, b_pixel, first, unit, size, count, lanes)
-    return tile(tile, group, run, *arguments), generate
+    return tile(tile, run, *arguments), generate
 
 
 @intrinsic
