@@ -92,6 +92,8 @@ GEOMETRIES: list[dict[str, Any]] = [
     {"kernel": 3, "size": (9, 14), "padding": ((2, 3), (4, 0)), "dilation": (2, 3)},
     {"kernel": (5, 3), "size": (11, 7), "padding": 2, "dilation": (2, 1)},
     {"kernel": (1, 7), "size": (3, 15), "padding": ((0, 0), (5, 6)), "dilation": 2},
+    {"kernel": 2, "size": 11, "padding": ((1, 0),), "rank": 1},
+    {"kernel": 2, "size": 13, "padding": ((4, 0),), "dilation": 4, "rank": 1},
     {"kernel": 3, "size": 11, "padding": 1, "rank": 1},
     {"kernel": 3, "size": 23, "padding": ((8, 8),), "dilation": 8, "rank": 1},
     {"kernel": 5, "size": 10, "padding": ((1, 3),), "rank": 1},
@@ -254,8 +256,11 @@ ROLES = [
     ((3, 3, 4), (2, 0, 1)),
     ((1, 2, 3), (1, 0, 2)),
     ((1, 5, 3), (0, 2, 1)),
+    ((1, 1, 2), (0, 1, 2)),
+    ((1, 2, 2), (1, 0, 2)),
+    ((2, 3, 3), (0, 1, 2)),
 ]
-UNSUPPORTED = [(1, 1, 1), (1, 2, 2), (1, 7, 7), (1, 3, 7), (2, 2, 3), (4, 6, 3), (1, 1, 9)]
+UNSUPPORTED = [(1, 1, 1), (2, 2, 2), (1, 7, 7), (1, 3, 7), (2, 2, 3), (4, 6, 3), (1, 1, 9)]
 
 
 @pytest.mark.parametrize(("kernel", "roles"), ROLES)

@@ -18,7 +18,7 @@ Operation = Literal["forward", "input_gradient", "weight_gradient"]
 
 #: Results of a tile, large and small, along an axis of so many taps: where it is the only axis of the tile, which may
 #: have 8 points, and where both have taps.
-LINE_RESULTS = {3: (4, 2), 5: (4, 2), 7: (2, 2)}
+LINE_RESULTS = {2: (3, 3), 3: (4, 2), 5: (4, 2), 7: (2, 2)}
 PLANE_RESULTS = {1: (1, 1), 3: (4, 2), 5: (2, 2)}
 
 #: Channels of a block of the weight gradient, whose products stay in the second-level cache.
@@ -45,7 +45,9 @@ def roles_of(kernel: Triple) -> Roles | None:
     >>> roles_of((5, 1, 1))
     Roles(deep=1, row=2, column=0)
     """
-    tiled = [axis for axis in range(3) if kernel[axis] in LINE_RESULTS][-2:]
+    tiled = [axis for axis in range(3) if kernel[axis] in LINE_RESULTS]
+    # Axes of two taps are summed where there are better ones.
+    tiled = ([axis for axis in tiled if kernel[axis] > 2] or tiled[-1:])[-2:]
     others = sorted(set(range(3)) - set(tiled), key=lambda axis: kernel[axis] == 1)
     if not tiled or (len(tiled) == 1 and kernel[others[-1]] > 1):
         return None
@@ -57,7 +59,7 @@ def roles_of(kernel: Triple) -> Roles | None:
 
 
 def schemes_of(kernel: Triple) -> tuple[Scheme, Scheme]:
-    """The schemes of large and of small tiles; for kernels of 5 x 5, and of 7, they are the same."""
+    """The schemes of large and of small tiles; for kernels of 5 x 5, of 2 and of 7, they are the same."""
     roles = roles_of(kernel)
     assert roles is not None
     r, s = kernel[roles.row], kernel[roles.column]
@@ -172,7 +174,9 @@ def winograd_supports(p: ConvProblem) -> str | None:
     """None for a problem whose forward Winograd's algorithm can do, otherwise the reason why not."""
     if roles_of(p.kernel) is None:
         received = " x ".join(map(str, p.kernel[3 - p.rank :]))
-        return f"kernels of 3 or 5 along two axes, or of 3, 5 or 7 along one, and a further axis; received {received}"
+        return (
+            f"kernels of 3 or 5 along two axes, or of 2, 3, 5 or 7 along one, and a further axis; received {received}"
+        )
     if p.stride != (1, 1, 1):
         return f"stride 1; received {p.stride[3 - p.rank :]}"
     return continuation_fits(p)
