@@ -22,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
+from pycnn_kernels.cpu.cost import vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
@@ -80,8 +81,8 @@ CHANNELS = 16
 
 @kernel(
     scheme="type", w="array", u="array", taps="table", scratch="array",
-    R="int", L="int", KD="int", chunks="int", blocks="int", turned="int", w_row="int", w_group="int", u_point="int",
-    scratch_size="int",
+    R="int", L="int", KD="int", chunks="int", blocks="int", width="int", turned="int", w_row="int", w_group="int",
+    u_point="int", scratch_size="int",
 )  # fmt: skip
 def winograd_weights_kernel(a, item, worker):
     """``u[block, point, d * R + r, l] = (G w[d, :, r, l] G^T)[point]`` for CHANNELS channels of one block of columns.
@@ -95,9 +96,8 @@ def winograd_weights_kernel(a, item, worker):
     deep = item // a.chunks % a.KD
     block = item // (a.chunks * a.KD)
     first = chunk * CHANNELS
-    width = VECTORS * lanes_of(a.w)
-    w, column = shift(a.w, block // a.blocks * a.w_group), block % a.blocks * width
-    to = shift(a.u, block * points_of(a.scheme) * a.u_point + (deep * a.R + first) * width)
+    w, column = shift(a.w, block // a.blocks * a.w_group), block % a.blocks * a.width
+    to = shift(a.u, block * points_of(a.scheme) * a.u_point + (deep * a.R + first) * a.width)
     squares = shift(a.scratch, worker * a.scratch_size)
     _transform_weights(a, w, deep, first, min(CHANNELS, a.R - first), column, to, squares)
 
@@ -111,9 +111,9 @@ def _transform_weights(a, w, deep, first, channels, column, u, squares):
         return
     for r in range(channels):
         for tap in range(taps_of(a.scheme)):  # places far from each other, a few cache lines each
-            for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
+            for at in range(0, a.width, lanes_of(a.w)):
                 prefetch_line(w, taps[tap] + (first + r + AHEAD) * a.w_row + column + at)
-        for at in range(0, VECTORS * lanes_of(a.w), lanes_of(a.w)):
+        for at in range(0, a.width, lanes_of(a.w)):
             left = a.L - column - at
             start = (first + r) * a.w_row + column + at
             g = tile_zeros(taps_shape(a.scheme, a.w))
@@ -121,7 +121,7 @@ def _transform_weights(a, w, deep, first, channels, column, u, squares):
                 g = tile_load_rows(g, w, start, taps, None)
             elif left > 0:
                 g = tile_load_rows(g, w, start, taps, left)
-            tile_store(tile_transform_taps(a.scheme, g), u, r * VECTORS * lanes_of(a.w) + at, a.u_point, None)
+            tile_store(tile_transform_taps(a.scheme, g), u, r * a.width + at, a.u_point, None)
 
 
 @njit(error_model="numpy")
@@ -134,14 +134,14 @@ def _transform_turned_weights(a, w, taps, first, channels, column, u, squares):
     side = lanes_of(a.w)
     for r in range(0, channels, side):
         rows = min(side, channels - r)
-        for at in range(0, VECTORS * side, side):
+        for at in range(0, a.width, side):
             columns = min(a.L - column - at, side)
             for tap in range(taps_of(a.scheme)):
                 start = taps[tap] + (column + at) * a.w_row + first + r
                 _transpose(w, start, a.w_row, shift(squares, tap * side * side), columns, rows)
             for i in range(rows):
                 g = tile_load(tile_zeros(taps_shape(a.scheme, a.w)), squares, i * side, side * side, None)
-                tile_store(tile_transform_taps(a.scheme, g), u, (r + i) * VECTORS * side + at, a.u_point, None)
+                tile_store(tile_transform_taps(a.scheme, g), u, (r + i) * a.width + at, a.u_point, None)
 
 
 @njit(error_model="numpy")
@@ -163,7 +163,7 @@ def _transpose(w, start, row, square, columns, rows):
     from_deep="table", from_row="table", from_column="table", to_deep="table", to_row="table", to_column="table",
     taps="table", v_rows="table", G="int", R="int", L="int", KD="int", turned="int", w_row="int", w_group="int",
     source_image="int", target_image="int", deeps="int", tiles_h="int", tiles_w="int", tiles="int",
-    block_tiles="int", blocks="int", shares="int", share_blocks="int", depth="int",
+    block_tiles="int", blocks="int", width="int", shares="int", share_blocks="int", depth="int",
     fused="int", passes="int", slice_passes="int", slice_channels="int", pass_channels="int", nowhere_size="int",
     v_point="int", u_point="int", m_point="int", scratch_size="int",
 )  # fmt: skip
@@ -195,7 +195,6 @@ def winograd_kernel(a, item, worker):
         nothing[i] = 0
     for deep in range(a.KD):
         read_patches(a, first, count, deep, g * a.R, a.R, shift(v, deep * a.R), elements_between(a.src, nothing))
-    width = VECTORS * lanes_of(a.src)
     for b in range(share * a.share_blocks, min((share + 1) * a.share_blocks, a.blocks)):
         for number in range(a.passes):
             deep, channel = number // a.slice_passes, number % a.slice_passes * a.pass_channels
@@ -203,13 +202,13 @@ def winograd_kernel(a, item, worker):
             u = shift(a.u, (g * a.blocks + b) * points * a.u_point)
             if a.fused:
                 u = here
-                _transform_weights(a, w, deep, channel, channels, b * width, u, squares)
+                _transform_weights(a, w, deep, channel, channels, b * a.width, u, squares)
             from_channel = shift(v, deep * a.slice_channels + channel)
-            if a.L - b * width > HALF * lanes_of(a.src):
+            if a.L - b * a.width > HALF * lanes_of(a.src):
                 _multiply(a, number == 0, from_channel, u, m, count, channels, tile_shape(a.src, ROWS, VECTORS))
             else:
                 _multiply(a, number == 0, from_channel, u, m, count, channels, tile_shape(a.src, HALF_ROWS, HALF))
-        columns = g * a.L + b * width, min(width, a.L - b * width)
+        columns = g * a.L + b * a.width, min(a.width, a.L - b * a.width)
         _write(a, first, count, m, columns, elements_between(a.dst, nowhere))
 
 
@@ -284,7 +283,7 @@ def _multiply_rows(a, fresh, v, u, m, t, channels, shape):
     ``v_rows``, the offsets of a tile's rows, comes from outside: knowing them as multiples of ``depth``, the
     compiler would keep all their values in registers, at the accumulators' expense (half the speed).
     """
-    depth, rows, width = a.depth, a.v_rows, VECTORS * lanes_of(a.src)
+    depth, rows, width = a.depth, a.v_rows, a.width
     acc = tile_zeros(shape)
     if not fresh:
         acc = tile_load(acc, m, t * width, width, None)
@@ -299,7 +298,7 @@ def _multiply_rows(a, fresh, v, u, m, t, channels, shape):
 def _write(a, first, count, m, columns, nowhere):
     """The results of one block of columns, (first, number); ``nowhere``: a place that nobody reads, seen from dst."""
     to = result_table(a.scheme)
-    width, (column, size) = VECTORS * lanes_of(a.src), columns
+    width, (column, size) = a.width, columns
     n, plane, row, place = place_of(a, first)
     for t in range(count):
         target_places(a, n, plane, row, place, to, 0, nowhere)
@@ -355,7 +354,8 @@ class _Winograd:
         forward = operation == "forward"
         R, L, KD, tiles = tiling.R, tiling.L, tiling.KD, tiling.tiles
         lane_count, points = lanes(p.dtype), scheme.points
-        width = VECTORS * lane_count
+        # Of a block of columns: whole tiles, or half of them where there are no more columns.
+        width = (VECTORS if vectors(L, p.dtype) > HALF else HALF) * lane_count
         # One more cache line between points than they take: distances of a power of two would share cache sets.
         line = 64 // item_bytes(p.dtype)
         depth = -(-((KD - 1) * R + -(-R // lane_count) * lane_count) // lane_count) * lane_count
@@ -389,14 +389,14 @@ class _Winograd:
             chunks = -(-R // CHANNELS)
             self._transform = Task(
                 winograd_weights_kernel.compiled_for(scheme=scheme_type), p.dtype, p.G * blocks * KD * chunks,
-                "w u scratch", **tiling.weights, R=R, L=L, KD=KD, chunks=chunks, blocks=blocks, u_point=u_point,
-                scratch_size=squares,
+                "w u scratch", **tiling.weights, R=R, L=L, KD=KD, chunks=chunks, blocks=blocks, width=width,
+                u_point=u_point, scratch_size=squares,
             )  # fmt: skip
         self._convolve = Task(
             winograd_kernel.compiled_for(scheme=scheme_type), p.dtype, tile_blocks * p.G * shares if tiles else 0,
             f"src w u dst scratch {EPILOGUE_ARRAYS}", **epilogue_fields(p, forward),
             **tiling.fields, **tiling.weights, G=p.G, R=R, L=L, KD=KD,
-            block_tiles=block_tiles, blocks=blocks, shares=shares, share_blocks=share_blocks,
+            block_tiles=block_tiles, blocks=blocks, width=width, shares=shares, share_blocks=share_blocks,
             depth=depth, v_rows=np.arange(max(ROWS, HALF_ROWS)) * depth,
             fused=self._fused, passes=passes, slice_passes=slice_passes, slice_channels=slice_channels,
             pass_channels=pass_channels, nowhere_size=nowhere_size,
