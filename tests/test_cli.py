@@ -77,6 +77,7 @@ def test_warmup_compiles_every_kernel(
     written = " ".join(path.read_text() for path in (ROOT / "kernels/pycnn_kernels/cpu").glob("*.py"))
     declared = re.findall(r"^@kernel\((.*?)^def (\w+)", written, re.MULTILINE | re.DOTALL)
     only = {name: re.findall(r'"(\w+)",', head.partition("=")[0]) for head, name in declared}
+    only.pop("grouped_weight_gradient_kernel")  # compiled for groups of some size, none of which is usual
     jobs = {(name, dtype) for name in only for dtype in dtypes if dtype in (only[name] or dtypes)}
     compiled = []
     entry = Kernel.entry

@@ -210,7 +210,7 @@ def test_convolutions_of_every_rank_and_format(rank: int, per_side: bool, groups
             single = conv(
                 given[0], weight, b, stride, padding, dilation, groups, data_format=layout, weight_format=weight_format
             )
-            np.testing.assert_array_equal(single, found[0])
+            oracle.assert_close(single, found[0])  # not the same bits: fewer images may have another algorithm
 
 
 @pytest.mark.parametrize("rank", RANKS)
@@ -261,7 +261,7 @@ def test_transposed_convolutions_of_every_rank_and_format(rank: int, name: str, 
             found = transpose(image, weight, b, **given, groups=groups, **formats)
             oracle.assert_close(found, in_layout(expected, layout))
             single = transpose(image[0], weight, b, **given, groups=groups, **formats)
-            np.testing.assert_array_equal(single, found[0])
+            oracle.assert_close(single, found[0])  # not the same bits: fewer images may have another algorithm
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])

@@ -85,7 +85,7 @@ def test_a_second_process_compiles_nothing(softmax: Callable[..., str], tmp_path
     assert {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)} == before
 
 
-# Kernels that differ in the numbers alone that they enclose: the sums of 2 and of 4 channels of ones.
+# Kernels that differ in the types alone that they are compiled for: the sums of 2 and of 4 channels of ones.
 GROUPED = """
 import numpy as np
 import pycnn.functional as F
@@ -95,7 +95,9 @@ for channels in (2, 4):
 """
 
 
-def test_a_second_process_tells_kernels_apart_that_one_function_makes(run_python: RunPython, tmp_path: Path) -> None:
+def test_a_second_process_tells_kernels_apart_that_one_function_is_compiled_to(
+    run_python: RunPython, tmp_path: Path
+) -> None:
     def run() -> dict[Path, int]:
         done = run_python("-c", GROUPED, PYCNN_CACHE_DIR=str(tmp_path))
         assert done.returncode == 0, done.stderr
@@ -103,7 +105,7 @@ def test_a_second_process_tells_kernels_apart_that_one_function_makes(run_python
         return {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)}
 
     first = run()
-    assert len([path for path in first if path.suffix == ".nbc" and "grouped" in path.name]) == 2
+    assert len([path for path in first if path.suffix == ".nbc" and "correlate_kernel" in path.name]) == 2
     assert run() == first
 
 

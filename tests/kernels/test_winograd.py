@@ -244,6 +244,14 @@ def test_gradients_of_other_padding_modes_are_refused(operation: str, algorithm:
         plan_for(operation, p, algorithm=algorithm)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_without_padding_in_any_mode(mode: Any) -> None:
+    """The places around dy are zeros, whatever would be shown around x."""
+    geometries: list[dict[str, Any]] = [{"kernel": 3, "size": (7, 9)}, {"kernel": 2, "size": 5, "rank": 1}]
+    for geometry in geometries:
+        check_winograd(conv_problem(C=5, K=18, padding_mode=mode, **geometry))
+
+
 # What is taken.
 
 ROLES = [

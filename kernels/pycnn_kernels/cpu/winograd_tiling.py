@@ -102,6 +102,8 @@ class Tiling:
             turned = p.weight_layout == "HWIO"
             if turned:
                 numbers = numbers[::-1, ::-1, ::-1]
+        # Gradients are those of zeros as padding, or of none: a mode says nothing about the places beyond.
+        mode = p.padding_mode if operation == "forward" else "zeros"
         self.R, self.L, self.KD = sources // p.G, targets // p.G, p.kernel[roles.deep]
         self.weights: dict[str, Any] = {
             "taps": np.ascontiguousarray(numbers.transpose(roles)).ravel() * (self.R * targets), "turned": turned,
@@ -120,7 +122,7 @@ class Tiling:
             from_places = first[:, None] + np.arange(results + taps - 1) * step - before[axis]
             to_places = first[:, None] + np.arange(results) * step
             to_places = np.where(to_places < target[axis], to_places, -1)
-            shown = continued(from_places, source[axis], p.padding_mode)
+            shown = continued(from_places, source[axis], mode)
             tables[f"from_{name}"] = _offsets(shown, math.prod(source[axis + 1 :]) * sources)
             tables[f"to_{name}"] = _offsets(to_places, math.prod(target[axis + 1 :]) * targets)
         deeps, tiles_h, tiles_w = counts
