@@ -201,15 +201,23 @@ def _class(a, line, w_class, columns, run, sums):
             _tile(a, there, at, to_line, whole, line_run(run), columns[1] - whole, end, count, sums)
 
 
+@njit(error_model="numpy")
+def _ways(a, there, run):
+    """The taps along d and h; from a place of src to the next, and from a line to the next, as a run meets them."""
+    d_target, h_target, w_taps, _, _, _ = there
+    d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
+    # Those that taps meet, or neighbouring targets where a tap is taken at a time.
+    unit = w_taps[2] - w_taps[0] if taps_wide(run) > 1 else a.source_step
+    line_unit = h_taps[2] - h_taps[0] if taps_high(run) > 1 else a.line_step
+    return d_taps, h_taps, unit, line_unit
+
+
 def _correlation_tile(a, there, start, to, column, run, edge, size, count, sums):
     """The tile of dst from ``to`` on; taps along w are counted from src's ``start``, which is at ``position`` there."""
     d_target, h_target, w_taps, taps, position, pixels = there
-    d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
-    several, many = taps_wide(run) > 1, taps_high(run) > 1
-    # From a place of src to the next, and from a line to the next, as taps or neighbouring targets meet them.
-    unit = w_taps[2] - w_taps[0] if several else a.source_step
-    line_unit = h_taps[2] - h_taps[0] if many else a.line_step
-    w_unit, w_line_unit = w_taps[3] - w_taps[1] if several else 0, h_taps[3] - h_taps[1] if many else 0
+    d_taps, h_taps, unit, line_unit = _ways(a, there, run)
+    w_unit = w_taps[3] - w_taps[1] if taps_wide(run) > 1 else 0
+    w_line_unit = h_taps[3] - h_taps[1] if taps_high(run) > 1 else 0
     shape = run_shape(a.src, run)
     tile_prefetch_rows(shape, a.dst, to + column, a.outs)
     acc = tile_zeros(shape)
@@ -253,9 +261,7 @@ def _ask_ahead(a, below, run):
 def _gradient_tile(a, there, start, to, column, run, edge, size, count, sums):
     """Add a tile of dy, from ``to`` on, to the sums of all taps; see :func:`_correlation_tile`."""
     d_target, h_target, w_taps, taps, position, _ = there
-    d_taps, h_taps = shift(a.d_taps, d_target[1] * TAP_FIELDS), shift(a.h_taps, h_target[1] * TAP_FIELDS)
-    unit = w_taps[2] - w_taps[0] if taps_wide(run) > 1 else a.source_step
-    line_unit = h_taps[2] - h_taps[0] if taps_high(run) > 1 else a.line_step
+    d_taps, h_taps, unit, line_unit = _ways(a, there, run)
     first, dy_line, dy_pixel = start + column, a.next_line * a.TW * a.TC, a.target_step * a.TC
     whole = taps - taps % taps_wide(run)
     for kd in range(d_target[2]):

@@ -680,28 +680,33 @@ def tap_run(typing_context, run):
     return alone(run), lambda context, *_: context.get_dummy_value()
 
 
+def number_of(argument: types.Type, value: int):
+    """The signature and code of an intrinsic of one argument whose type says a number."""
+    return types.int64(argument), lambda *_: ir.Constant(INT64, value)
+
+
 @intrinsic
 def lines_of(typing_context, run):
     """Lines of a run's tile."""
-    return types.int64(run), lambda *_: ir.Constant(INT64, run.lines)
+    return number_of(run, run.lines)
 
 
 @intrinsic
 def pixels_of(typing_context, run):
     """Pixels of a line of a run's tile."""
-    return types.int64(run), lambda *_: ir.Constant(INT64, run.pixels)
+    return number_of(run, run.pixels)
 
 
 @intrinsic
 def taps_high(typing_context, run):
     """Lines of taps of a run."""
-    return types.int64(run), lambda *_: ir.Constant(INT64, run.height)
+    return number_of(run, run.height)
 
 
 @intrinsic
 def taps_wide(typing_context, run):
     """Taps of a line of a run."""
-    return types.int64(run), lambda *_: ir.Constant(INT64, run.width)
+    return number_of(run, run.width)
 
 
 @intrinsic

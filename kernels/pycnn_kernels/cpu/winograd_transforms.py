@@ -24,11 +24,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-from pycnn_kernels.cpu.tile import INT64, TileShape, TileType, table_on_stack, transform_both_ways
+from pycnn_kernels.cpu.tile import TileShape, TileType, number_of, table_on_stack, transform_both_ways
 
 #: The pairs +p and -p among the points, for each number of points; a single one is no transform.
 PAIRS = {1: (), 4: (Fraction(1),), 6: (Fraction(1), Fraction(2)), 8: (Fraction(1), Fraction(2), Fraction(1, 2))}
@@ -157,44 +156,40 @@ class SchemeModel(models.OpaqueModel):
     pass
 
 
-def _number(scheme, value: int):
-    return types.int64(scheme), lambda *_: ir.Constant(INT64, value)
-
-
 @intrinsic
 def points_of(typing_context, scheme):
     """Points of a tile: elements of its patch, and of its transforms."""
-    return _number(scheme, scheme.scheme.points)
+    return number_of(scheme, scheme.scheme.points)
 
 
 @intrinsic
 def patch_rows(typing_context, scheme):
     """Rows of a patch."""
-    return _number(scheme, scheme.scheme.rows.points)
+    return number_of(scheme, scheme.scheme.rows.points)
 
 
 @intrinsic
 def patch_columns(typing_context, scheme):
     """Columns of a patch."""
-    return _number(scheme, scheme.scheme.columns.points)
+    return number_of(scheme, scheme.scheme.columns.points)
 
 
 @intrinsic
 def result_rows(typing_context, scheme):
     """Rows of a tile of results."""
-    return _number(scheme, scheme.scheme.rows.results)
+    return number_of(scheme, scheme.scheme.rows.results)
 
 
 @intrinsic
 def result_columns(typing_context, scheme):
     """Columns of a tile of results."""
-    return _number(scheme, scheme.scheme.columns.results)
+    return number_of(scheme, scheme.scheme.columns.results)
 
 
 @intrinsic
 def taps_of(typing_context, scheme):
     """Taps of the kernel in a plane."""
-    return _number(scheme, scheme.scheme.taps)
+    return number_of(scheme, scheme.scheme.taps)
 
 
 def _vectors(scheme, like, count: int):
