@@ -69,6 +69,17 @@ def test_groups(C: int, K: int, G: int, form: dict[str, str]) -> None:
         check_conv(conv_problem(N=1, C=C, K=K, G=G, stride=stride, padding=padding, bias=True, **form))
 
 
+@pytest.mark.parametrize(("C", "K", "G"), [(17, 256, 1), (256, 40, 1), (176, 512, 1), (512, 512, 2), (256, 320, 1)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_weights_at_multiples_of_a_kilobyte(C: int, K: int, G: int, dtype: str) -> None:
+    """Direct convolution copies them side by side; in passes over the channels where they are many."""
+    for kernel, padding, stride in [((3, 3), 1, 1), ((2, 3), ((1, 1), (0, 2)), 1), ((3, 3), 1, 2)]:
+        p = conv_problem(
+            N=1, C=C, K=K, G=G, size=(12, 13), kernel=kernel, padding=padding, stride=stride, bias=True, dtype=dtype
+        )
+        check_conv(p)
+
+
 # Groups of which a vector holds several, in numbers that leave a part of a vector over; filters for each channel.
 FEW_IN_A_GROUP = [
     (8, 8, 2), (32, 32, 8), (36, 36, 9), (64, 64, 8), (24, 48, 6), (48, 24, 6), (64, 64, 4), (66, 66, 33),

@@ -13,15 +13,22 @@ from pycnn_kernels.cpu.host import item_bytes
 from pycnn_kernels.memory import ALIGNMENT, address
 
 
-class _Local(threading.local):
+class _Buffer(threading.local):
     """One thread's buffer, how much of it can be used, and where that begins."""
 
     def __init__(self) -> None:
-        self.buffer = np.empty(ALIGNMENT, np.uint8)
-        self.size, self.first = 0, -(-address(self.buffer) // ALIGNMENT) * ALIGNMENT
+        self.array = np.empty(ALIGNMENT, np.uint8)
+        self.size, self.first = 0, -(-address(self.array) // ALIGNMENT) * ALIGNMENT
+
+    def holding(self, size: int) -> int:
+        """The address of at least ``size`` bytes."""
+        if self.size < size:
+            self.array = np.empty(size + ALIGNMENT, np.uint8)
+            self.size, self.first = size, -(-address(self.array) // ALIGNMENT) * ALIGNMENT
+        return self.first
 
 
-_local = _Local()
+_workspace, _panels = _Buffer(), _Buffer()
 
 
 def aligned_bytes(elements: int, dtype: str) -> int:
@@ -32,7 +39,13 @@ def aligned_bytes(elements: int, dtype: str) -> int:
 
 def workspace(size: int) -> int:
     """The address of at least ``size`` bytes, aligned to a cache line, valid until this thread's next call."""
-    if _local.size < size:
-        _local.buffer = np.empty(size + ALIGNMENT, np.uint8)
-        _local.size, _local.first = size, -(-address(_local.buffer) // ALIGNMENT) * ALIGNMENT
-    return _local.first
+    return _workspace.holding(size)
+
+
+def worker_panels(size: int) -> int:
+    """The same beside the workspace, for what a kernel would keep on its workers' stacks if these were larger.
+
+    At most some hundred KB for each of them, whatever the problem: it is not counted as workspace, so that there are
+    algorithms that need none.
+    """
+    return _panels.holding(size)
