@@ -362,7 +362,7 @@ def conv2d(
         residual: an array like the result, added in front of the activation, or None.
         negative_slope: what "leaky_relu" multiplies negative results with, at least 0.
         workspace_limit: bytes of scratch memory that the algorithm may take beside its arrays, and that of each
-            gradient; None for no limit. Not counted are at most 0.4 MB for each thread, whatever the problem.
+            gradient; None for no limit. Not counted are at most 0.5 MB for each thread, whatever the problem.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.

@@ -501,7 +501,7 @@ def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list
 
 
 #: Bytes of weights, of one block of columns, that stay in the second-level cache beside the pixels.
-_WEIGHT_BYTES = 384 * 1024
+_WEIGHT_BYTES = 448 * 1024
 
 
 def _pass_depth(R: int, L: int, taps: int, dtype: str) -> int:
@@ -511,22 +511,23 @@ def _pass_depth(R: int, L: int, taps: int, dtype: str) -> int:
     return -(-R // max(passes, 1))
 
 
-#: Rows of weights at multiples of this many bytes fall into few sets of the caches, and each has a page of memory or
-#: half of one to itself. Bringing those of a block together made 3x3 layers of 256 to 512 filters 1.1 to 1.5 times as
-#: fast, where the piece that they are brought together for has this many pixels at least. Those of an input gradient
-#: were written a moment ago, and lie in the caches.
-_PACKED_DISTANCE, _PACKED_PIXELS, _PACKED_GRADIENT_PIXELS = 1024, 32, 96
+#: Rows of weights at multiples of so many bytes fall into few sets of the caches, and each has a page of memory or a
+#: half or quarter of one to itself. Bringing those of a block together made layers of 128 filters up to 1.3 times and
+#: of 256 to 512 filters 1.1 to 1.6 times as fast, where the piece that they are brought together for has so many pixels
+#: at least. Those of an input gradient were written a moment ago, and lie in the caches.
+_PACKED_PIXELS, _PACKED_GRADIENT_PIXELS = {1024: 32, 512: 256}, {1024: 96}
 
 
 def _panel_elements(p: ConvProblem, forward: bool, pixels: int) -> int:
     """Elements of a block's weights in one pass, if a piece of ``pixels`` pixels is to bring them together, else 0."""
     R, L = (p.C // p.G, p.K // p.G) if forward else (p.K // p.G, p.C // p.G)
     width, taps = BLOCK_VECTORS * lanes(p.dtype), math.prod(p.kernel)
-    apart = (p.K if forward else L) * item_bytes(p.dtype) % _PACKED_DISTANCE == 0
+    distance = (p.K if forward else L) * item_bytes(p.dtype)
+    needed = _PACKED_PIXELS if forward else _PACKED_GRADIENT_PIXELS
     all_met = forward or math.prod(p.stride) == 1  # a pixel of a strided input gradient meets few of the taps
-    many = pixels >= (_PACKED_PIXELS if forward else _PACKED_GRADIENT_PIXELS)
-    pays = apart and all_met and many and taps > 1
-    return taps * _pass_depth(R, L, taps, p.dtype) * width if pays and width <= L else 0
+    many = any(distance % apart == 0 and pixels >= least for apart, least in needed.items())
+    pays = width <= L and taps > 1 and all_met and many
+    return taps * _pass_depth(R, L, taps, p.dtype) * width if pays else 0
 
 
 #: Multiply-adds below which waking a second thread (3 us) costs more than it saves.
@@ -667,9 +668,10 @@ def _gather_cost(p: ConvProblem, pixels: int, R: int, L: int, phases: int) -> fl
 
 
 def _column_tiles(L: int, dtype: str) -> tuple[int, int, int]:
-    """Tiles of a whole block, of two vectors and of one that cover L columns."""
+    """Tiles of a whole block, of two whole vectors and of one, perhaps cut off, that cover L columns."""
     wide, rest = divmod(L, BLOCK_VECTORS * lanes(dtype))
-    return wide, vectors(rest, dtype) // 2, vectors(rest, dtype) % 2
+    pairs, rest = divmod(rest, 2 * lanes(dtype))
+    return wide, pairs, vectors(rest, dtype)
 
 
 def direct_cost_weight_gradient(p: ConvProblem) -> float:
