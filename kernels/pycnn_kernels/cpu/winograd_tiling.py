@@ -226,6 +226,10 @@ COSTS: dict[Operation, Costs] = {
 }
 
 
+#: What the launches of several kernels take beyond that of one: a microsecond.
+_LAUNCHES = 7_500
+
+
 def _cost(p: ConvProblem, scheme: Scheme, operation: Operation) -> float:
     """What an operation costs in tiles of a scheme."""
     roles, costs = roles_of(p.kernel), COSTS[operation]
@@ -259,7 +263,7 @@ def cost_of(operation: Operation, size: int | None = None) -> Callable[[ConvProb
 
     def cost(p: ConvProblem) -> float:
         scheme = suited_tiles(p, operation) if size is None else schemes_of(p.kernel)[size]
-        return _cost(p, scheme, operation) + layout_cost(p)
+        return _cost(p, scheme, operation) + layout_cost(p) + _LAUNCHES
 
     return cost
 
