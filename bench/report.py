@@ -15,9 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from bench.shapes import ALL_SHAPES, DOCUMENTED, KINDS, RESNET50, SETS, VGG16, Shape
 from bench.tables import Options, Table, geometric_mean, progress
+
+if TYPE_CHECKING:
+    from pycnn_kernels.plan import Plan
 
 TABLES: dict[str, Callable[[Options], None]] = {}
 
@@ -207,11 +211,25 @@ def candidate_times(operation: str, shape: Shape, data: tuple, options: Options)
 
     plan = plan_of(operation, shape)
     candidates = [a.name for a in algorithms_for("cpu", plan.operation) if a.supports(plan.problem) is None]
+    twin = winograd_twin(plan)
+    if twin in candidates:
+        candidates.remove(twin)
     sides = {name: pycnn_side(operation, shape, data, name) for name in candidates}
     first = {name: min(seconds_of(side) for _ in range(_FIRST_RUNS)) for name, side in sides.items()}
     most = _HOPELESS * min(first.values())
     hopeful = {name: side for name, side in sides.items() if name == plan.algorithm.name or first[name] < most}
     return first | medians(hopeful, options.seconds, threads=options.threads)
+
+
+def winograd_twin(plan: Plan) -> str | None:
+    """The name of Winograd's algorithm in tiles of a given size that does what "winograd" itself does for a problem."""
+    from pycnn_kernels.cpu.winograd_tiling import schemes_of, suited_tiles, winograd_supports
+
+    if winograd_supports(plan.problem) is not None:
+        return None
+    large, small = schemes_of(plan.problem.kernel)
+    chosen = suited_tiles(plan.problem, plan.operation.removeprefix("conv_"))
+    return "winograd_4x4" if chosen == large else "winograd_2x2"
 
 
 def of_operation(sides: dict, operation: str) -> dict:
