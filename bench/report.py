@@ -227,9 +227,8 @@ def winograd_twin(plan: Plan) -> str | None:
 
     if winograd_supports(plan.problem) is not None:
         return None
-    large, small = schemes_of(plan.problem.kernel)
     chosen = suited_tiles(plan.problem, plan.operation.removeprefix("conv_"))
-    return "winograd_4x4" if chosen == large else "winograd_2x2"
+    return "winograd_4x4" if chosen == schemes_of(plan.problem.kernel)[0] else "winograd_2x2"
 
 
 def of_operation(sides: dict, operation: str) -> dict:
