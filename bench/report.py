@@ -166,6 +166,54 @@ def layouts_table(options: Options) -> None:
     columns.row("geometric mean", *(f"x {geometric_mean(r):.2f}, most {max(r):.2f}" for r in ratios.values()))
 
 
+@table
+def pooling_table(options: Options) -> None:
+    """Pooling: milliseconds, share of the rate of a copy of as many bytes, ratio to PyTorch's better layout."""
+    use_threads(options)
+    from bench.bandwidth import POOLINGS, copy_of, pooling_sides, torch_pooling_sides
+    from bench.measure import medians
+
+    operations = ("forward", "inference", "backward")
+    columns = Table(options, "layer", *(f"{op}: ms, of copy, x PyTorch" for op in operations))
+    shares: dict[str, list[float]] = {op: [] for op in operations}
+    ratios: dict[str, list[float]] = {op: [] for op in operations}
+    for layer in progress(POOLINGS, "pooling"):
+        ours = pooling_sides(layer)
+        peers = {"torch last": torch_pooling_sides(layer, True), "torch first": torch_pooling_sides(layer, False)}
+        cells = []
+        for op in operations:
+            side, moved = ours[op]
+            sides = {"pycnn": side} | {name: peer[op] for name, peer in peers.items() if peer}
+            check_pooling(f"{op} of {layer.name}", sides)
+            copy, copied = copy_of(moved)
+            timed = medians(sides | {"copy": copy}, options.seconds, threads=options.threads)
+            shares[op].append(moved / timed["pycnn"] / (copied / timed["copy"]))
+            cell = f"{timed['pycnn'] * 1e3:.3f}, {shares[op][-1]:.0%}"
+            peer = better(timed, "torch")
+            if peer is not None:
+                ratios[op].append(peer / timed["pycnn"])
+                cell += f", {ratios[op][-1]:.2f}"
+            cells.append(cell)
+        columns.row(layer.name, *cells)
+    means = [
+        f"{geometric_mean(shares[op]):.0%}" + (f", {geometric_mean(ratios[op]):.2f}" if ratios[op] else "")
+        for op in operations
+    ]
+    columns.row("geometric mean", *means)
+
+
+def check_pooling(name: str, sides: dict) -> None:
+    """Refuse to time engines that compute different things; ours is in channels last, PyTorch's in channels first."""
+    import numpy as np
+
+    expected = sides["pycnn"]()
+    for engine, side in sides.items():
+        if engine != "pycnn":
+            error = np.abs(side().numpy().transpose(0, 2, 3, 1) - expected).max()
+            if not error < 1e-5 * np.abs(expected).max():
+                raise SystemExit(f"{name}: {engine} differs from ours by {error:.1e}")
+
+
 #: A candidate that takes so many times the quickest one's time in its first runs is not run again.
 _HOPELESS, _FIRST_RUNS = 3, 3
 

@@ -7,6 +7,7 @@ is a larger array. Images are channels last, ``x (N, *spatial, C)`` with any num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -250,16 +251,43 @@ def pooling_places(size: int, kernel: int, stride: int, sides: tuple[int, int], 
     return count + (ceil_mode and hangs_over and begins_before_end)
 
 
-def windows(
+Window = tuple[tuple[int, ...], list[tuple[int, tuple[int, ...]]], int]
+
+
+def windows(x_shape: Sequence[int], *geometry: Any) -> Iterator[Window]:
+    """Each window: its place; the (position in the window, place in x) of its elements inside x; how many of its
+    elements lie inside x or its padding.
+
+    ``geometry`` of all pooling: kernel, stride, padding, dilation, ceil_mode; or of adaptive pooling the output's size.
+    """
+    return adaptive_windows(x_shape, *geometry) if len(geometry) == 1 else regular_windows(x_shape, *geometry)
+
+
+def adaptive_windows(x_shape: Sequence[int], target: Sequence[int]) -> Iterator[Window]:
+    """Positions are counted in a box of the largest window's size along each axis."""
+    ends = [
+        [(math.floor(o * size / out), math.ceil((o + 1) * size / out)) for o in range(out)]
+        for size, out in zip(x_shape[1:-1], target)
+    ]
+    box = [max(end - first for first, end in axis) for axis in ends]
+    for o in np.ndindex(*target):
+        inside = []
+        for position, tap in enumerate(np.ndindex(*box)):
+            first_and_end = [axis[i] for axis, i in zip(ends, o)]
+            place = tuple(first + t for (first, _), t in zip(first_and_end, tap))
+            if all(i < end for i, (_, end) in zip(place, first_and_end)):
+                inside.append((position, place))
+        yield o, inside, len(inside)
+
+
+def regular_windows(
     x_shape: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sides,
     dilation: Sequence[int],
     ceil_mode: bool = False,
-) -> Iterator[tuple[tuple[int, ...], list[tuple[int, tuple[int, ...]]], int]]:
-    """Each window: its place; the (position in the window, place in x) of its elements inside x; how many of its
-    elements lie inside x or its padding."""
+) -> Iterator[Window]:
     axes = list(zip(x_shape[1:-1], kernel, stride, padding, dilation))
     for o in np.ndindex(*(pooling_places(*axis, ceil_mode) for axis in axes)):
         inside, counted = [], 0
@@ -272,6 +300,8 @@ def windows(
 
 
 def pooled_shape(x_shape: Sequence[int], *geometry: Any) -> tuple[int, ...]:
+    if len(geometry) == 1:
+        return (x_shape[0], *geometry[0], x_shape[-1])
     *axes, ceil_mode = geometry
     counts = [pooling_places(*axis, ceil_mode) for axis in zip(x_shape[1:-1], *axes)]
     return (x_shape[0], *counts, x_shape[-1])
@@ -280,8 +310,7 @@ def pooled_shape(x_shape: Sequence[int], *geometry: Any) -> tuple[int, ...]:
 def max_pooling(x: np.ndarray, *geometry: Any) -> tuple[np.ndarray, np.ndarray]:
     """The greatest of each window and its position in the window, the first of equals.
 
-    A dilated window may reach around all of x: -inf, at position -1. ``geometry`` of all pooling: kernel, stride,
-    padding, dilation, ceil_mode.
+    A dilated window may reach around all of x: -inf, at position -1.
     """
     y = np.full(pooled_shape(x.shape, *geometry), -np.inf)
     position = np.full(y.shape, -1, np.int64)
@@ -323,6 +352,33 @@ def average_pooling_gradient(
         for _, place in inside:
             dx[(slice(None), *place)] += share
     return dx
+
+
+def norm_pooling(x: np.ndarray, *geometry: Any) -> np.ndarray:
+    """The root of the sum of squares of each window."""
+    y = np.empty(pooled_shape(x.shape, *geometry))
+    for o, inside, _ in windows(x.shape, *geometry):
+        squares = sum(x[(slice(None), *place)].astype(np.float64) ** 2 for _, place in inside)
+        y[(slice(None), *o)] = np.sqrt(squares)
+    return y
+
+
+def stochastic_pooling(x: np.ndarray, uniform: np.ndarray, *geometry: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of each window the positive element in which the running sum passes ``uniform`` times the whole; its position.
+
+    0 at position -1 where none is positive.
+    """
+    y = np.zeros(pooled_shape(x.shape, *geometry))
+    position = np.full(y.shape, -1, np.int64)
+    for o, inside, _ in windows(x.shape, *geometry):
+        for n, c in np.ndindex(x.shape[0], x.shape[-1]):
+            positive = [(p, float(x[(n, *place, c)])) for p, place in inside if x[(n, *place, c)] > 0]
+            goal, passed = float(uniform[(n, *o, c)]) * sum(value for _, value in positive), 0.0
+            for p, value in positive:
+                if passed <= goal:
+                    y[(n, *o, c)], position[(n, *o, c)] = value, p
+                passed += value
+    return y, position
 
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -32,6 +33,27 @@ def apart(*shape: int) -> np.ndarray:
     """Numbers that are not close to each other nor to 0, where relu, abs and maxima have their kinks."""
     count = int(np.prod(shape))
     return RNG.permutation(np.arange(count) - count // 2 + 0.3).reshape(shape) / 8
+
+
+def poolings_of_every_rank() -> dict[str, tuple[Callable[..., Any], list[np.ndarray]]]:
+    """Operations that signals, images and volumes have, each with an input."""
+    arguments: dict[str, tuple[Any, ...]] = {
+        "max_pool": (2, 1), "avg_pool": (2, 1), "lp_pool": (2, 2, 1), "adaptive_max_pool": (2,),
+        "adaptive_avg_pool": (2,), "mixed_pool": (2, 1), "stochastic_pool": (2, 1),
+    }  # fmt: skip
+    expected = {"mixed_pool": {"training": False}, "stochastic_pool": {"training": False}}
+    found: dict[str, tuple[Callable[..., Any], list[np.ndarray]]] = {}
+    for rank in (1, 2, 3):
+        for name, values in arguments.items():
+            pool, settings = getattr(F, f"{name}{rank}d"), expected.get(name, {})
+            call = functools.partial(
+                lambda pool, values, settings, x: pool(x, *values, **settings), pool, values, settings
+            )
+            found[f"{name}{rank}d"] = (call, [apart(*(2, 2, 3, 4, 3)[: rank + 2])])
+        unpool, places = getattr(F, f"max_unpool{rank}d"), np.array([3, 0, 5]).reshape(1, 1, 3, *(1,) * (rank - 1))
+        call = functools.partial(lambda unpool, places, x: unpool(x, places, 2), unpool, places)
+        found[f"max_unpool{rank}d"] = (call, [normal(*places.shape)])
+    return found
 
 
 LABELS = np.array([1, 0, 3])
@@ -153,7 +175,6 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         lambda x, w, b: F.conv_transpose3d(x, w, b, (1, 2, 1), 1, (0, 1, 0)),
         [normal(2, 3, 3, 2, 4), normal(3, 4, 2, 3, 3), normal(4)],
     ),
-    "max_pool2d": (lambda x: F.max_pool2d(x, 2), [apart(2, 3, 6, 7)]),
     "max_pool2d overlapping": (lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), [apart(2, 3, 6, 7)]),
     "max_pool2d dilated": (lambda x: F.max_pool2d(x, 2, 1, 1, 2), [apart(2, 3, 6, 7)]),
     "max_pool2d channels last": (lambda x: F.max_pool2d(x, 3, 2, data_format="channels_last"), [apart(2, 7, 6, 3)]),
@@ -163,11 +184,32 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         lambda x, w, b: F.conv2d_max_pool2d(x, w, b, padding=1, activation="tanh", pool_size=3, pool_stride=2),
         [normal(2, 3, 6, 7), normal(2, 3, 3, 3), normal(2)],
     ),
-    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [normal(2, 3, 6, 7)]),
     "avg_pool2d padded": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), [normal(2, 3, 6, 7)]),
     "avg_pool2d channels last": (
         lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=4, data_format="channels_last"),
         [normal(2, 6, 7, 3)],
+    ),
+    **poolings_of_every_rank(),
+    "fractional_max_pool3d": (
+        lambda x: F.fractional_max_pool3d(x, 2, 2, _random_samples=np.full((1, 2, 3), 0.4)),
+        [apart(1, 2, 4, 3, 4)],
+    ),
+    "adaptive_max_pool2d of overlapping windows": (lambda x: F.adaptive_max_pool2d(x, (2, 5)), [apart(2, 3, 5, 3)]),
+    "adaptive_avg_pool2d channels last": (
+        lambda x: F.adaptive_avg_pool2d(x, (2, 5), data_format="channels_last"),
+        [normal(2, 5, 3, 3)],
+    ),
+    "lp_pool2d overlapping": (lambda x: F.lp_pool2d(x, 2, 3, 2), [normal(2, 3, 6, 7)]),
+    "lp_pool1d of cubes": (lambda x: F.lp_pool1d(x, 3, 3, 2), [positive(2, 3, 7)]),
+    "max_unpool2d of a given size": (
+        lambda x: F.max_unpool2d(x, np.array([3, 0, 11, 5]).reshape(1, 1, 2, 2), 2, output_size=(3, 4)),
+        [normal(1, 1, 2, 2)],
+    ),
+    "mixed_pool2d overlapping": (lambda x: F.mixed_pool2d(x, 3, 2, 1, part=0.3), [apart(2, 3, 6, 7)]),
+    "stochastic_pool2d expected": (lambda x: F.stochastic_pool2d(x, 2, training=False), [apart(2, 3, 4, 4)]),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(x, 3, 3, _random_samples=np.full((2, 3, 2), 0.6)),
+        [apart(2, 3, 6, 7)],
     ),
     "linear": (F.linear, [normal(3, 2, 5), normal(4, 5), normal(4)]),
     "linear relu": (

@@ -76,6 +76,16 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "conv_transpose2d sigmoid": (lambda *a: F.conv_transpose2d(*a, activation="sigmoid"), (X, W[:3])),
     "conv_transpose3d": (F.conv_transpose3d, (normal(1, 2, 4, 3, 5), normal(2, 3, 2, 3, 2), B[:3])),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), (X,)),
+    "max_pool1d": (lambda x: F.max_pool1d(x, 2), (X[0],)),
+    "max_pool3d": (lambda x: F.max_pool3d(x, 2), (X,)),
+    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, 2), (X,)),
+    "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, 2), (X,)),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 2, 2), (X,)),
+    "lp_pool2d of cubes": (lambda x: F.lp_pool2d(x, 3, 2), (np.abs(X),)),
+    "max_unpool2d": (lambda x: F.max_unpool2d(x, np.arange(X.size).reshape(X.shape) % 30, 1), (X,)),
+    "mixed_pool2d": (lambda x: F.mixed_pool2d(x, 2, training=False), (X,)),
+    "stochastic_pool2d": (lambda x: F.stochastic_pool2d(x, 2, training=False), (X,)),
+    "fractional_max_pool2d": (lambda x: F.fractional_max_pool2d(x, 2, 3, None, False, np.full((2, 3, 2), 0.3)), (X,)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (X,)),
     "linear": (F.linear, (normal(2, 7, 5), normal(3, 5), normal(3))),
     "relu": (F.relu, (X,)),
@@ -867,6 +877,6 @@ def test_errors(
 
 
 def test_more_positions_than_an_index_holds() -> None:
-    with pytest.raises(ValueError, match="windows of at most 65535 elements; received 1 x 300 x 300"):
-        F.max_pool2d(np.zeros((1, 1, 300, 300)), 300)
-    assert F.avg_pool2d(np.ones((1, 1, 300, 300)), 300).item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="windows of at most 16,777,216 elements; received 1 x 4097 x 4096"):
+        F.max_pool2d(np.zeros((1, 1, 4097, 4096)), (4097, 4096))
+    assert F.avg_pool2d(np.ones((1, 1, 4097, 4096)), (4097, 4096)).item() == pytest.approx(1)

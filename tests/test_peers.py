@@ -283,6 +283,72 @@ def test_a_window_larger_than_its_input_rounded_up_to_one(pool: str) -> None:
     compare(lambda functional, x: getattr(functional, pool)(x, 3, 2, 0, ceil_mode=True), normal(1, 2, 2))
 
 
+#: Sizes of signals, images and volumes.
+POOLED = {1: (11,), 2: (7, 8), 3: (5, 6, 4)}
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("name", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("arguments", [(2,), (3, 2, 1), (3, 1, 0)], ids=str)
+def test_pooling_of_every_rank(arguments: tuple[int, ...], name: str, rank: int) -> None:
+    x = normal(2, 3, *POOLED[rank])
+    compare(lambda functional, x: getattr(functional, f"{name}{rank}d")(x, *arguments), x)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("norm", [1, 2, 3, 4])
+def test_lp_pooling(norm: int, rank: int) -> None:
+    """Of windows that do not hang over the end: there PyTorch adds the mean of what they hold for what they lack."""
+    x = normal(2, 3, *POOLED[rank])
+    x = np.abs(x) + 0.1 if norm == 3 else x
+    if norm == 1:  # PyTorch's gradient goes by the absolute value of the sum
+        x = np.abs(x)
+    compare(lambda functional, x: getattr(functional, f"lp_pool{rank}d")(x, norm, 3, 2), x, bound=1e-11)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("out", [1, 2, 3, 7])
+def test_adaptive_pooling(out: int, rank: int) -> None:
+    x = normal(2, 3, *POOLED[rank])
+    compare(lambda functional, x: getattr(functional, f"adaptive_avg_pool{rank}d")(x, out), x)
+    compare(lambda functional, x: getattr(functional, f"adaptive_max_pool{rank}d")(x, out), x)
+    _, indices = getattr(F, f"adaptive_max_pool{rank}d")(x, out, return_indices=True)
+    pool = getattr(torch.nn.functional, f"adaptive_max_pool{rank}d")
+    _, expected = pool(torch.tensor(x), out, return_indices=True)
+    np.testing.assert_array_equal(indices, expected.numpy())
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpooling(rank: int) -> None:
+    x = normal(2, 3, *POOLED[rank])
+    _, indices = getattr(F, f"max_pool{rank}d")(x, 2, return_indices=True)
+
+    def both_ways(functional: Any, x: Any) -> Any:
+        y = getattr(functional, f"max_pool{rank}d")(x, 2)
+        places = indices if functional is F else torch.tensor(indices)
+        return getattr(functional, f"max_unpool{rank}d")(y, places, 2, output_size=POOLED[rank])
+
+    compare(both_ways, x)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_fractional_max_pooling(seed: int, rank: int) -> None:
+    size, out = (13, 11, 9)[:rank], (6, 4, 5)[:rank]
+    x, samples = normal(2, 3, *size), np.random.default_rng(seed).random((2, 3, rank))
+
+    def pool(functional: Any, x: Any, **settings: Any) -> Any:
+        drawn = samples if functional is F else torch.tensor(samples)
+        call = getattr(functional, f"fractional_max_pool{rank}d")
+        return call(x, 3, out, _random_samples=drawn, **settings)
+
+    compare(pool, x)
+    y, indices = pool(F, x, return_indices=True)
+    expected, places = pool(torch.nn.functional, torch.tensor(x), return_indices=True)
+    np.testing.assert_array_equal(y, expected.numpy())
+    np.testing.assert_array_equal(indices, places.numpy())
+
+
 @given(st.lists(st.integers(1, 4), max_size=3), st.integers(1, 9), st.integers(1, 20), st.booleans())
 def test_linear(outer: list[int], C: int, K: int, bias: bool) -> None:
     arrays = [normal(*outer, C), normal(K, C)] + ([normal(K)] if bias else [])

@@ -1,9 +1,9 @@
 """The registry: for each backend and operation ONE ordered list of algorithms.
 
 ``auto`` takes the first of a list that supports the problem and suits it, so the order of a list is the rule of
-choice; ``choice.py`` has the rule in full. The last entry of a list takes every problem that the operation has (max
-pooling has windows of two bytes' positions; a convolution's padding, where it continues the image, has no more of it
-than there is).
+choice; ``choice.py`` has the rule in full. The last entry of a list takes every problem that the operation has (windows
+of max pooling have at most 2^24 elements; a convolution's padding, where it continues the image, has no more of it than
+there is).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pycnn_kernels.cpu import (
     conv_winograd_gradient,
     elementwise,
     optimizer,
+    planes,
     pool,
     softmax,
     storage,
@@ -67,13 +68,6 @@ class Algorithm(NamedTuple):
     suits: Callable[[Any], str | None] = _everything
     cost: Callable[[Any], float] | None = None
     margin: float | None = None
-
-
-def _positions_fit(problem: Any) -> str | None:
-    KD, KH, KW = problem.kernel
-    if KD * KH * KW > pool.MOST_POSITIONS:
-        return f"windows of at most {pool.MOST_POSITIONS} elements; received {KD} x {KH} x {KW}"
-    return None
 
 
 #: An expected time is off by a few per cent, often in the favour of the algorithm with more parts to forget.
@@ -364,10 +358,20 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             cost=conv_pool.two_passes_cost,
         ),
     ],
-    ("cpu", "max_pool"): [Algorithm("gather", pool.MaxPool, "one row of y a piece", _positions_fit)],
+    ("cpu", "max_pool"): [Algorithm("gather", pool.MaxPool, "one row of y a piece", pool.positions_fit)],
     ("cpu", "max_pool_gradient"): [
-        Algorithm("gather", pool.MaxPoolGradient, "compares kept positions, no atomics", _positions_fit)
+        Algorithm("gather", pool.MaxPoolGradient, "compares kept positions, no atomics", pool.positions_fit)
     ],
+    ("cpu", "stochastic_pool"): [
+        Algorithm("gather", pool.StochasticPool, "one row of y a piece, each window twice", pool.positions_fit)
+    ],
+    ("cpu", "fractional_max_pool"): [
+        Algorithm("planes", planes.FractionalMaxPool, "plane by plane, whose windows are its own")
+    ],
+    ("cpu", "put"): [Algorithm("planes", planes.Put, "plane by plane, in the order of the pixels")],
+    ("cpu", "put_sums"): [Algorithm("planes", planes.PutSums, "plane by plane, in the order of the pixels")],
+    ("cpu", "pick"): [Algorithm("planes", planes.Pick, "plane by plane")],
+    ("cpu", "norm_pool"): [Algorithm("gather", pool.NormPool, "one row of y a piece")],
     ("cpu", "average_pool"): [Algorithm("gather", pool.AveragePool, "one row of y a piece")],
     ("cpu", "average_pool_gradient"): [Algorithm("gather", pool.AveragePoolGradient, "one row of dx a piece")],
     ("cpu", "softmax"): [Algorithm("rows", softmax.Softmax, "a row stays in the cache")],

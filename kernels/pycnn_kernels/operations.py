@@ -44,7 +44,35 @@ def _pool_arrays(p: Any) -> dict[str, Spec]:
         "y": Spec("y", p.y_shape, dtype),
         "dx": Spec("dx", p.x_shape, dtype),
         "dy": Spec("dy", p.y_shape, dtype),
-        "index": Spec("index", p.index_shape, np.dtype(np.uint16), optional=True),
+        "index": Spec("index", p.index_shape, np.dtype(p.index_dtype), optional=p.kind == "max"),
+        "uniform": Spec("uniform", p.index_shape, numpy_dtype(computed(p).dtype)),
+    }
+
+
+def _fractional_arrays(p: Any) -> dict[str, Spec]:
+    dtype, positions = numpy_dtype(p.dtype), np.dtype(np.int64)
+    return {
+        "x": Spec("x", p.x_shape, dtype),
+        "starts": Spec("starts", (p.N, p.C, sum(p.output)), positions),
+        "y": Spec("y", p.y_shape, dtype),
+        "index": Spec("index", p.y_shape, positions),
+    }
+
+
+def _put_arrays(p: Any) -> dict[str, Spec]:
+    return _planes_arrays(p, p.read)
+
+
+def _pick_arrays(p: Any) -> dict[str, Spec]:
+    return _planes_arrays(p, p.written)
+
+
+def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    return {
+        "x": Spec("x", p.shape(p.read), dtype),
+        "index": Spec("index", p.shape(pixels), np.dtype(np.int64)),
+        "y": Spec("y", p.shape(p.written), dtype),
     }
 
 
@@ -100,6 +128,12 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
     "max_pool": (_pool_arrays, "x", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
+    "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),
+    "norm_pool": (_pool_arrays, "x", "", "y"),
+    "fractional_max_pool": (_fractional_arrays, "x starts", "", "y index"),
+    "put": (_put_arrays, "x index", "", "y"),
+    "put_sums": (_put_arrays, "x index", "", "y"),
+    "pick": (_pick_arrays, "x index", "", "y"),
     "average_pool": (_pool_arrays, "x", "", "y"),
     "average_pool_gradient": (_pool_arrays, "dy", "", "dx"),
     "softmax": (_rows_arrays, "x", "", "y"),

@@ -208,14 +208,19 @@ class ConvProblem(NamedTuple):
 
 
 class PoolProblem(NamedTuple):
-    """A pooling of windows, "max" or "average", over x (N, D, H, W, C) or (N, C, D, H, W).
+    """A pooling of windows over x (N, D, H, W, C) or (N, C, D, H, W).
 
-    The positions of maxima in their windows, ``index``, are (N, OD, OH, OW, C) in both layouts.
+    The kinds: the greatest element of a window, its "average", or its "norm", the root of the sum of squares; or
+    "stochastic", an element drawn with the probability of its share of the sum of all that are positive.
 
-    ``count_padding`` says whether an average counts the padding; ``divisor`` replaces the count when not 0.
+    ``index``, where in its window each result of "max" and "stochastic" was found, is (N, OD, OH, OW, C) in both
+    layouts. ``count_padding`` says whether an average counts the padding; ``divisor`` replaces the count when not 0.
+
+    With ``target``, (OD, OH, OW), the pooling is adaptive: window o of O along an axis holds the elements from
+    ``floor(o * size / O)`` up to ``ceil((o + 1) * size / O)``, whatever kernel, stride and padding say.
     """
 
-    kind: Literal["max", "average"]
+    kind: Literal["max", "average", "norm", "stochastic"]
     dtype: str
     layout: Layout
     N: int
@@ -229,6 +234,7 @@ class PoolProblem(NamedTuple):
     count_padding: bool = True
     divisor: int = 0
     rank: int = 2
+    target: Triple | None = None
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -243,13 +249,91 @@ class PoolProblem(NamedTuple):
         return _array_shape("channels_last", self.rank, self.N, self.C, self.output)
 
     @property
+    def index_dtype(self) -> str:
+        """The least that holds every position of a window, and :attr:`no_position`."""
+        return "uint16" if math.prod(self.window) < 1 << 16 else "uint32"
+
+    @property
+    def no_position(self) -> int:
+        """What ``index`` holds for a window that lies in the padding altogether.
+
+        At most 2^24, because kernels count positions in float32.
+        """
+        return (1 << 16) - 1 if self.index_dtype == "uint16" else 1 << 24
+
+    @property
+    def window(self) -> Triple:
+        """The elements of the largest window along each axis."""
+        if self.target is None:
+            return self.kernel
+        d, h, w = (int(np.max(self.ends(axis) - self.starts(axis))) for axis in range(3))
+        return d, h, w
+
+    def starts(self, axis: int) -> np.ndarray:
+        """Where along an axis (0 to 2) each window begins, seen from the input's first element."""
+        o = np.arange(self.output[axis])
+        if self.target is None:
+            return o * self.stride[axis] - self.padding[axis][0]
+        return o * self.size[axis] // self.target[axis]
+
+    def ends(self, axis: int) -> np.ndarray:
+        """One behind the last element of each window."""
+        if self.target is None:
+            return self.starts(axis) + effective_kernel(self.kernel[axis], self.dilation[axis])
+        return -(-(np.arange(self.target[axis]) + 1) * self.size[axis] // self.target[axis])
+
+    @property
     def output(self) -> Triple:
         """(OD, OH, OW)."""
+        if self.target is not None:
+            return self.target
         d, h, w = (
             output_size(*axis, self.ceil_mode)
             for axis in zip(self.size, self.kernel, self.stride, self.padding, self.dilation)
         )
         return d, h, w
+
+
+class FractionalPoolProblem(NamedTuple):
+    """The greatest of windows that begin anywhere, elsewhere in each plane, over x (N, D, H, W, C) or (N, C, D, H, W).
+
+    ``starts`` (N, C, OD + OH + OW) says where; ``index`` has each maximum's position in its plane, as y is laid out.
+    """
+
+    dtype: str
+    layout: Layout
+    N: int
+    C: int
+    size: Triple
+    kernel: Triple
+    output: Triple
+    rank: int = 2
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return _array_shape(self.layout, self.rank, self.N, self.C, self.size)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return _array_shape(self.layout, self.rank, self.N, self.C, self.output)
+
+
+class PlanesProblem(NamedTuple):
+    """Reading from planes of ``read`` pixels and writing to planes of ``written``, at positions in one of the two.
+
+    The planes are (N, C, pixels), or (N, pixels, C).
+    """
+
+    dtype: str
+    layout: Layout
+    N: int
+    C: int
+    read: int
+    written: int
+
+    def shape(self, pixels: int) -> tuple[int, int, int]:
+        """Of an array of planes of so many pixels."""
+        return (self.N, pixels, self.C) if self.layout == "channels_last" else (self.N, self.C, pixels)
 
 
 class ConvPoolProblem(NamedTuple):

@@ -12,7 +12,7 @@ from pycnn.autograd import Function
 from pycnn.elementary import FLOAT32, cast
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import DTYPE_NAMES, Layout, dtype_name, is_half
+from pycnn_kernels.problem import DTYPE_NAMES, Layout, PaddingTriple, Triple, dtype_name, is_half
 
 ArrayLike = np.ndarray | Tensor
 Pair = tuple[int, int]
@@ -120,10 +120,16 @@ def sides_per_axis(name: str, value: Any, rank: int) -> tuple[Pair, ...]:
     return tuple((p, p) for p in per_axis(name, value, rank, least=0))
 
 
-def per_side(name: str, value: Any) -> tuple[Pair, Pair]:
-    """Padding as ((top, bottom), (left, right)) from an integer, a pair, or a pair of pairs."""
-    vertical, horizontal = sides_per_axis(name, value, 2)
-    return vertical, horizontal
+def triple(values: tuple[int, ...]) -> Triple:
+    """Axes that the arrays lack are of size 1, with steps and distances of 1."""
+    d, h, w = (1,) * (3 - len(values)) + values
+    return d, h, w
+
+
+def sides_triple(sides: tuple[tuple[int, int], ...]) -> PaddingTriple:
+    """Axes that the arrays lack have no padding."""
+    d, h, w = ((0, 0),) * (3 - len(sides)) + sides
+    return d, h, w
 
 
 def layout(data_format: str) -> Layout:
@@ -161,20 +167,6 @@ def array_sizes(name: str, shape: tuple[int, ...], data_format: str, rank: int) 
     if 0 in size:
         raise ValueError(f"{name} must have at least one pixel; received the shape {shape}")
     return N, C, size
-
-
-def images(name: str, x: Any, data_format: str) -> tuple[Any, bool, int, int, int, int]:
-    """Read a batch of images, or one image.
-
-    Returns:
-        The input with a batch axis, whether that axis was added, and its sizes N, C, H, W.
-
-    Raises:
-        ValueError: it has neither three nor four axes, or no pixels.
-    """
-    N, C, (H, W) = array_sizes(name, tuple(x.shape), data_format, 2)
-    single = x.ndim == 3
-    return (x.reshape(1, *x.shape) if single else x), single, N, C, H, W
 
 
 def without_batch(y: Any, single: bool) -> Any:

@@ -8,8 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.functional.arguments import array_sizes, integer, layout, one_of, per_axis, sides_per_axis
-from pycnn_kernels.problem import ConvProblem, PaddingTriple, Triple, WeightLayout, effective_kernel, same_padding
+from pycnn.functional.arguments import (
+    array_sizes,
+    integer,
+    layout,
+    one_of,
+    per_axis,
+    sides_per_axis,
+    sides_triple,
+    triple,
+)
+from pycnn_kernels.problem import ConvProblem, WeightLayout, effective_kernel, same_padding
 
 #: For each number of spatial axes PyTorch's order of the weights' axes and Keras', of output and input channels.
 WEIGHT_FORMATS = {1: ("OIW", "WIO"), 2: ("OIHW", "HWIO"), 3: ("OIDHW", "DHWIO")}
@@ -67,8 +76,8 @@ def problem_of(
     sides = _padding(padding, size, kernel, steps, distances)
     _check_padding_mode(padding_mode, sides, size)
     problem = ConvProblem(
-        dtype, layout(data_format), w_layout, N, C, _triple(size), K, _triple(kernel), _triple(steps),
-        _sides_triple(sides), _triple(distances), groups, b_shape is not None, activation, rank,
+        dtype, layout(data_format), w_layout, N, C, triple(size), K, triple(kernel), triple(steps),
+        sides_triple(sides), triple(distances), groups, b_shape is not None, activation, rank,
         padding_mode if any(map(any, sides)) else "zeros", scale_shape is not None, residual_shape is not None,
         read_slope(negative_slope, activation),
     )  # fmt: skip
@@ -129,8 +138,8 @@ def transposed_problem_of(
         raise ValueError(f"padding {sides} leaves nothing of the result: it would have the size {out}")
     kept = tuple((before, max(after - e, 0)) for (before, after), e in zip(sides, extra))
     return ConvProblem(
-        dtype, layout(data_format), w_layout, N, K, _triple(out), C, _triple(kernel), _triple(steps),
-        _sides_triple(kept), _triple(distances), groups, rank=rank,
+        dtype, layout(data_format), w_layout, N, K, triple(out), C, triple(kernel), triple(steps),
+        sides_triple(kept), triple(distances), groups, rank=rank,
     )  # fmt: skip
 
 
@@ -157,17 +166,6 @@ def read_slope(negative_slope: Any, activation: str | None) -> float:
     if not 0 <= negative_slope < math.inf:
         raise ValueError(f"negative_slope must be a number of at least 0; received {negative_slope!r}")
     return float(negative_slope) if activation == "leaky_relu" else 0.01
-
-
-def _triple(values: tuple[int, ...]) -> Triple:
-    """Axes that the arrays lack are of size 1, with steps and distances of 1."""
-    d, h, w = (1,) * (3 - len(values)) + values
-    return d, h, w
-
-
-def _sides_triple(sides: tuple[tuple[int, int], ...]) -> PaddingTriple:
-    d, h, w = ((0, 0),) * (3 - len(sides)) + sides
-    return d, h, w
 
 
 def _weight_sizes(

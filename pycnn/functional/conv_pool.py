@@ -83,7 +83,8 @@ def conv2d_max_pool2d(
         padding_mode, scale, residual, negative_slope,
     )  # fmt: skip
     pool = windows_problem(
-        "max", conv.dtype, data_format, conv.N, conv.K, conv.output, pool_size, pool_stride, pool_padding, 1, ceil_mode,
+        "max", conv.dtype, data_format, conv.N, conv.K, conv.output[1:], pool_size, pool_stride, pool_padding, 1,
+        ceil_mode,
         names=("pool_size", "pool_stride", "pool_padding"),
     )  # fmt: skip
     if is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays):

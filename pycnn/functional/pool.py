@@ -1,19 +1,34 @@
-"""Pooling."""
+"""Pooling of windows: the greatest, the mean, the norm; of fixed windows and of adaptive ones, in 1 to 3 dimensions."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from pycnn.autograd import Function
-from pycnn.functional.arguments import apply, floating, images, integer, layout, pair, per_side, without_batch
+from pycnn.functional.arguments import (
+    apply,
+    array_sizes,
+    floating,
+    integer,
+    layout,
+    per_axis,
+    rounded,
+    sides_per_axis,
+    sides_triple,
+    triple,
+    widened,
+    without_batch,
+)
 from pycnn.tensor import Tensor
-from pycnn_kernels.cpu.pool import NO_POSITION
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, Triple, effective_kernel
+from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, effective_kernel
 
 Grads = tuple[Tensor | None, ...]
+
+_AXES = ("depth", "height", "width")
 
 
 class MaxPool(Function):
@@ -28,21 +43,23 @@ class MaxPool(Function):
         return y, plane_positions(problem, self.index) if indices and self.index is not None else None
 
     def backward(self, dy: Tensor | None, _: Tensor | None) -> Grads:  # type: ignore[override]
-        return (None if dy is None else MaxPoolGradient.apply(dy, problem=self.problem, index=self.index),)
+        return (None if dy is None else FoundGradient.apply(dy, problem=self.problem, index=self.index),)
 
 
-class MaxPoolGradient(Function):
+class FoundGradient(Function):
+    """The gradient goes to the element of each window that was found."""
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
         (dx,) = plan_for("max_pool_gradient", problem).run(dy, index)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
-        return (PickMaxima.apply(ddx, problem=self.problem, index=self.index),)
+        return (PickFound.apply(ddx, problem=self.problem, index=self.index),)
 
 
-class PickMaxima(Function):
-    """The elements of ``x`` at the positions of the maxima of another array; 0 for windows without elements."""
+class PickFound(Function):
+    """The elements of ``x`` at the positions that were found in another array; 0 for windows without elements."""
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
@@ -54,26 +71,26 @@ class PickMaxima(Function):
         return np.ascontiguousarray(np.moveaxis(picked.reshape(positions.shape), 1, channel_axis))
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (MaxPoolGradient.apply(dy, problem=self.problem, index=self.index),)
+        return (FoundGradient.apply(dy, problem=self.problem, index=self.index),)
 
 
 def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
     """From positions in windows to positions in the plane, ``(d * H + h) * W + w``, int64, in the problem's layout.
 
-    A window that lies in the padding altogether has the position -1.
+    A window in which nothing was found, because it lies in the padding altogether, has the position -1.
     """
     k = index.astype(np.int64)
-    _, KH, KW = p.kernel
+    _, KH, KW = p.window
     flat = np.zeros_like(k)
     for axis, position in enumerate((k // (KH * KW), k // KW % KH, k % KW)):
         flat *= p.size[axis]
-        flat += position * p.dilation[axis] - p.padding[axis][0]
+        flat += position * p.dilation[axis]
         place = axis - (3 - p.rank)
         if place >= 0:
             shape = [1] * index.ndim
             shape[1 + place] = -1
-            flat += (np.arange(p.output[axis]) * p.stride[axis]).reshape(shape)
-    flat[index == NO_POSITION] = -1
+            flat += p.starts(axis).reshape(shape)
+    flat[index == p.no_position] = -1
     return flat if p.layout == "channels_last" else np.ascontiguousarray(np.moveaxis(flat, -1, 1))
 
 
@@ -95,6 +112,46 @@ class AveragePoolGradient(Function):
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
         return (AveragePool.apply(ddx, problem=self.problem),)
+
+
+class NormPool(Function):
+    """The root of the sum of squares of each window."""
+
+    def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
+        self.problem = problem
+        (y,) = plan_for("norm_pool", problem).run(x)
+        return y
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        x = self.inputs[0]
+        y = NormPool.apply(x, problem=self.problem)
+        # A window of zeros has no slope; zero, the least of those that it could have, is taken.
+        parts = dy / (y + (y.data == 0).astype(y.dtype))
+        return (x * AveragePoolGradient.apply(parts, problem=self.problem._replace(kind="average", divisor=1)),)
+
+
+def max_pool1d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The greatest element of each window of signals (N, C, W) or (C, W); otherwise as :func:`max_pool2d`.
+
+    Source: ``torch.nn.functional.max_pool1d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool1d.html
+
+    >>> import numpy as np
+    >>> max_pool1d(np.array([[3.0, 1.0, 2.0, 5.0]]), 2)
+    array([[3., 5.]])
+    """
+    problem = windows_of_call(1, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
+    return _max_pool(*problem, return_indices)
 
 
 def max_pool2d(
@@ -140,11 +197,55 @@ def max_pool2d(
     array([[[ 5.,  7.],
             [13., 15.]]])
     """
-    x, single, problem = _problem("max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-    y, indices = apply(MaxPool, x, problem=problem, indices=bool(return_indices))
-    if return_indices:
-        return without_batch(y, single), without_batch(indices, single)
-    return without_batch(y, single)
+    problem = windows_of_call(2, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
+    return _max_pool(*problem, return_indices)
+
+
+def max_pool3d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The greatest element of each window of volumes (N, C, D, H, W) or (C, D, H, W); else as :func:`max_pool2d`.
+
+    Source: ``torch.nn.functional.max_pool3d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool3d.html
+
+    >>> import numpy as np
+    >>> max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
+    array([[[[7.]]]])
+    """
+    problem = windows_of_call(3, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
+    return _max_pool(*problem, return_indices)
+
+
+def avg_pool1d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The mean of each window of signals (N, C, W) or (C, W); otherwise as :func:`avg_pool2d`.
+
+    Source: ``torch.nn.functional.avg_pool1d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool1d.html
+
+    >>> import numpy as np
+    >>> avg_pool1d(np.array([[3.0, 1.0, 2.0, 5.0]]), 2)
+    array([[2. , 3.5]])
+    """
+    problem = windows_of_call(1, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
+    return _avg_pool(*problem, count_include_pad, None)
 
 
 def avg_pool2d(
@@ -180,7 +281,230 @@ def avg_pool2d(
     array([[[ 2.5,  4.5],
             [10.5, 12.5]]])
     """
-    x, single, problem = _problem("average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
+    problem = windows_of_call(2, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
+    return _avg_pool(*problem, count_include_pad, divisor_override)
+
+
+def avg_pool3d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The mean of each window of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`avg_pool2d`.
+
+    Source: ``torch.nn.functional.avg_pool3d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool3d.html
+
+    >>> import numpy as np
+    >>> avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
+    array([[[[3.5]]]])
+    """
+    problem = windows_of_call(3, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
+    return _avg_pool(*problem, count_include_pad, divisor_override)
+
+
+def lp_pool1d(
+    input: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The norm of each window of signals (N, C, W) or (C, W); otherwise as :func:`lp_pool2d`.
+
+    Source: ``torch.nn.functional.lp_pool1d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool1d.html
+
+    >>> import numpy as np
+    >>> lp_pool1d(np.array([[3.0, 4.0, 0.0, 5.0]]), 2, 2)
+    array([[5., 5.]])
+    """
+    return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode, data_format)
+
+
+def lp_pool2d(
+    input: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The norm of each window, ``(sum of x**p) ** (1 / p)`` for p = ``norm_type``.
+
+    Args:
+        input, kernel_size, stride, data_format: as for :func:`max_pool2d`.
+        norm_type: the power p; 2 has a kernel of its own. Odd powers of negative elements are negative, and what
+            is no root of their sum is NaN.
+        ceil_mode: round the output size up. A window that hangs over the end has the norm of what it holds
+            (PyTorch divides the sum by the share of the window that lies inside).
+
+    Returns:
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C). A window of zeros has the gradient 0 for p = 2.
+
+    Raises:
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the power is no number.
+        ValueError: a window that does not fit the input, a power that is not positive and finite.
+
+    Source: ``torch.nn.functional.lp_pool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool2d.html
+
+    >>> import numpy as np
+    >>> lp_pool2d(np.array([[[1.0, 2.0], [2.0, 4.0]]]), 2, 2)
+    array([[[5.]]])
+    """
+    return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode, data_format)
+
+
+def lp_pool3d(
+    input: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The norm of each window of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`lp_pool2d`.
+
+    Source: ``torch.nn.functional.lp_pool3d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool3d.html
+
+    >>> import numpy as np
+    >>> lp_pool3d(np.full((1, 1, 2, 2), 3.0), 2, (1, 2, 2))
+    array([[[[6.]]]])
+    """
+    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode, data_format)
+
+
+def adaptive_avg_pool1d(input: Any, output_size: Any, *, data_format: str = "channels_first") -> Any:
+    """The means of ``output_size`` windows of signals (N, C, W) or (C, W); otherwise as :func:`adaptive_avg_pool2d`.
+
+    Source: ``torch.nn.functional.adaptive_avg_pool1d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool1d.html
+
+    >>> import numpy as np
+    >>> adaptive_avg_pool1d(np.array([[1.0, 2.0, 6.0]]), 1)
+    array([[3.]])
+    """
+    return _avg_pool(*_adaptive(1, "average", input, output_size, data_format), True, None)
+
+
+def adaptive_avg_pool2d(input: Any, output_size: Any, *, data_format: str = "channels_first") -> Any:
+    """The means of as many windows as are wanted, which cover the input evenly.
+
+    Window o of O along an axis of size W holds the elements from ``floor(o * W / O)`` up to ``ceil((o + 1) * W / O)``.
+    An ``output_size`` of 1 is global average pooling.
+
+    Args:
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
+            or float16 or bfloat16, computed in float32 and rounded once.
+        output_size: (OH, OW), one integer for both; None keeps the input's size along an axis.
+        data_format: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C).
+
+    Raises:
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; a size that is no integer.
+        ValueError: a size below 1.
+
+    Source: ``torch.nn.functional.adaptive_avg_pool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html
+
+    >>> import numpy as np
+    >>> adaptive_avg_pool2d(np.arange(9.0).reshape(1, 3, 3), 2)
+    array([[[2., 3.],
+            [5., 6.]]])
+    """
+    return _avg_pool(*_adaptive(2, "average", input, output_size, data_format), True, None)
+
+
+def adaptive_avg_pool3d(input: Any, output_size: Any, *, data_format: str = "channels_first") -> Any:
+    """The means of windows of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`adaptive_avg_pool2d`.
+
+    Source: ``torch.nn.functional.adaptive_avg_pool3d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool3d.html
+
+    >>> import numpy as np
+    >>> adaptive_avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 1)
+    array([[[[3.5]]]])
+    """
+    return _avg_pool(*_adaptive(3, "average", input, output_size, data_format), True, None)
+
+
+def adaptive_max_pool1d(
+    input: Any, output_size: Any, return_indices: bool = False, *, data_format: str = "channels_first"
+) -> Any:
+    """The greatest of windows of signals (N, C, W) or (C, W); otherwise as :func:`adaptive_max_pool2d`.
+
+    Source: ``torch.nn.functional.adaptive_max_pool1d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool1d.html
+
+    >>> import numpy as np
+    >>> adaptive_max_pool1d(np.array([[1.0, 6.0, 2.0]]), 2)
+    array([[6., 6.]])
+    """
+    return _max_pool(*_adaptive(1, "max", input, output_size, data_format), return_indices)
+
+
+def adaptive_max_pool2d(
+    input: Any, output_size: Any, return_indices: bool = False, *, data_format: str = "channels_first"
+) -> Any:
+    """The greatest element of as many windows as are wanted, those of :func:`adaptive_avg_pool2d`.
+
+    Args:
+        input, output_size, data_format: as for :func:`adaptive_avg_pool2d`.
+        return_indices: also return where each maximum lies in its plane, ``h * W + w``, int64.
+
+    Returns:
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
+
+    Raises:
+        TypeError, ValueError: as :func:`adaptive_avg_pool2d`.
+
+    Source: ``torch.nn.functional.adaptive_max_pool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool2d.html
+
+    >>> import numpy as np
+    >>> adaptive_max_pool2d(np.arange(9.0).reshape(1, 3, 3), (1, 2))
+    array([[[7., 8.]]])
+    """
+    return _max_pool(*_adaptive(2, "max", input, output_size, data_format), return_indices)
+
+
+def adaptive_max_pool3d(
+    input: Any, output_size: Any, return_indices: bool = False, *, data_format: str = "channels_first"
+) -> Any:
+    """The greatest of windows of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`adaptive_max_pool2d`.
+
+    Source: ``torch.nn.functional.adaptive_max_pool3d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool3d.html
+
+    >>> import numpy as np
+    >>> adaptive_max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 1)
+    array([[[[7.]]]])
+    """
+    return _max_pool(*_adaptive(3, "max", input, output_size, data_format), return_indices)
+
+
+def _max_pool(x: Any, single: bool, problem: PoolProblem, return_indices: bool) -> Any:
+    y, indices = apply(MaxPool, x, problem=problem, indices=bool(return_indices))
+    if return_indices:
+        return without_batch(y, single), without_batch(indices, single)
+    return without_batch(y, single)
+
+
+def _avg_pool(x: Any, single: bool, problem: PoolProblem, count_include_pad: bool, divisor_override: int | None) -> Any:
     if divisor_override is not None:
         divisor = integer("divisor_override", divisor_override)
         if divisor == 0:
@@ -190,19 +514,61 @@ def avg_pool2d(
     return without_batch(apply(AveragePool, x, problem=problem), single)
 
 
-def _problem(
-    kind: Any, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, data_format: str
-) -> tuple[Any, bool, PoolProblem]:
-    x, single, N, C, H, W = images("input", floating("input", input), data_format)
+def _lp_pool(
+    rank: int, input: Any, norm_type: Any, kernel_size: Any, stride: Any, ceil_mode: bool, data_format: str
+) -> Any:
+    if isinstance(norm_type, bool) or not isinstance(norm_type, int | float | np.integer | np.floating):
+        raise TypeError(f"norm_type must be a positive number; received {norm_type!r}")
+    if not 0 < norm_type < math.inf:
+        raise ValueError(f"norm_type must be a positive number; received {norm_type!r}")
+    x, single, problem = windows_of_call(rank, "norm", input, kernel_size, stride, 0, 1, ceil_mode, data_format)
+    if norm_type == 2:
+        return without_batch(apply(NormPool, x, problem=problem), single)
+    dtype, x = x.dtype, widened(x)
+    sums = problem._replace(kind="average", dtype=DTYPE_NAMES[x.dtype], divisor=1)
+    y = apply(AveragePool, x if norm_type == 1 else x**norm_type, problem=sums)
+    return without_batch(rounded(y if norm_type == 1 else y ** (1 / norm_type), dtype), single)
+
+
+def batch_of(input: Any, rank: int, data_format: str) -> tuple[Any, bool, int, int, tuple[int, ...]]:
+    """The input with a batch axis, whether that axis was added, and its sizes N, C and those of the spatial axes."""
+    x = floating("input", input)
+    N, C, size = array_sizes("input", tuple(x.shape), data_format, rank)
+    single = x.ndim == rank + 1
+    return (x.reshape(1, *x.shape) if single else x), single, N, C, size
+
+
+def windows_of_call(
+    rank: int, kind: Any, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
+    data_format: str,
+) -> tuple[Any, bool, PoolProblem]:  # fmt: skip
+    """What a call pools: the input with a batch axis, whether that was added, and the problem."""
+    x, single, N, C, size = batch_of(input, rank, data_format)
+    problem = windows_problem(
+        kind, DTYPE_NAMES[x.dtype], data_format, N, C, size, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    _check_channels(kind, C, x)
+    return x, single, problem
+
+
+def _adaptive(rank: int, kind: Any, input: Any, output_size: Any, data_format: str) -> tuple[Any, bool, PoolProblem]:
+    """What a call of an adaptive pooling pools, as :func:`windows_of_call`."""
+    x, single, N, C, size = batch_of(input, rank, data_format)
+    wanted = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * rank
+    if len(wanted) != rank:
+        raise ValueError(f"output_size must have {rank} numbers, one for each axis; received {output_size!r}")
+    filled = tuple(n if want is None else want for n, want in zip(size, wanted))
+    _check_channels(kind, C, x)
+    target = triple(per_axis("output_size", filled, rank))
+    ones, none = (1, 1, 1), ((0, 0),) * 3
+    return x, single, PoolProblem(
+        kind, DTYPE_NAMES[x.dtype], layout(data_format), N, C, triple(size), ones, ones, none, rank=rank, target=target
+    )  # fmt: skip
+
+
+def _check_channels(kind: str, C: int, x: Any) -> None:
     if C == 0 and kind == "max":
         raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
-    return (
-        x,
-        single,
-        windows_problem(
-            kind, DTYPE_NAMES[x.dtype], data_format, N, C, (1, H, W), kernel_size, stride, padding, dilation, ceil_mode
-        ),
-    )
 
 
 def windows_problem(
@@ -211,7 +577,7 @@ def windows_problem(
     data_format: str,
     N: int,
     C: int,
-    size: Triple,
+    size: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
     padding: Any,
@@ -224,27 +590,27 @@ def windows_problem(
     Raises:
         TypeError, ValueError: as :func:`max_pool2d` says.
     """
-    KH, KW = pair(names[0], kernel_size)
+    rank = len(size)
+    kernel = per_axis(names[0], kernel_size, rank)
     no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
-    SH, SW = (KH, KW) if no_stride else pair(names[1], stride)
-    DH, DW = pair("dilation", dilation)
-    vertical, horizontal = per_side(names[2], padding)
-    for axis, kernel, D, sides in (("height", KH, DH, vertical), ("width", KW, DW, horizontal)):
-        if max(sides) > effective_kernel(kernel, D) // 2:
+    steps = kernel if no_stride else per_axis(names[1], stride, rank)
+    distances = per_axis("dilation", dilation, rank)
+    sides = sides_per_axis(names[2], padding, rank)
+    for axis, taps, D, pads in zip(_AXES[3 - rank :], kernel, distances, sides):
+        if max(pads) > effective_kernel(taps, D) // 2:
             raise ValueError(
-                f"{names[2]} must be at most half a window, {effective_kernel(kernel, D) // 2} in {axis}; "
-                f"received {sides}"
+                f"{names[2]} must be at most half a window, {effective_kernel(taps, D) // 2} in {axis}; received {pads}"
             )
     problem = PoolProblem(
-        kind, dtype, layout(data_format), N, C, size, (1, KH, KW), (1, SH, SW),
-        ((0, 0), vertical, horizontal), (1, DH, DW), bool(ceil_mode),
+        kind, dtype, layout(data_format), N, C, triple(size), triple(kernel), triple(steps),
+        sides_triple(sides), triple(distances), bool(ceil_mode), rank=rank,
     )  # fmt: skip
-    for axis, pixels, out, kernel, (before, after), D in zip(
-        ("depth", "height", "width"), problem.size, problem.output, problem.kernel, problem.padding, problem.dilation
+    for axis, pixels, out, taps, (before, after), D in zip(
+        _AXES, problem.size, problem.output, problem.kernel, problem.padding, problem.dilation
     ):
         if out < 1:
             raise ValueError(
-                f"a window must fit the padded input: it extends over {effective_kernel(kernel, D)} in {axis}, "
+                f"a window must fit the padded input: it extends over {effective_kernel(taps, D)} in {axis}, "
                 f"the input over {pixels} + {before} + {after}"
             )
     return problem

@@ -12,7 +12,14 @@ import numpy as np
 
 from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import CastProblem, ChannelsProblem, RowsProblem, UpdateProblem
+from pycnn_kernels.problem import (
+    CastProblem,
+    ChannelsProblem,
+    FractionalPoolProblem,
+    PlanesProblem,
+    RowsProblem,
+    UpdateProblem,
+)
 from tests.kernels.problems import (
     DTYPES,
     HALVES,
@@ -25,6 +32,7 @@ from tests.kernels.problems import (
     conv_problem,
     numbers,
     pool_problem,
+    uniform,
 )
 
 
@@ -128,8 +136,24 @@ def pools() -> Iterator[Case]:
         p = pool_problem(**pool, **form)
         arrays = {"x": numbers(p.x_shape, p.dtype), "dy": numbers(p.y_shape, p.dtype, 1)}
         arrays["index"] = plan_for("max_pool", p).run(arrays["x"])[1]
-        for operation in ("max_pool", "max_pool_gradient", "average_pool", "average_pool_gradient"):
+        arrays["uniform"] = uniform(p)
+        operations = "max_pool max_pool_gradient average_pool average_pool_gradient norm_pool stochastic_pool"
+        for operation in operations.split():
             yield Case(plan_for(operation, p), arrays)
+
+
+def planes() -> Iterator[Case]:
+    for dtype, layout in itertools.product(DTYPES, LAYOUTS):
+        for C, read, written in ((1, 6, 9), (19, 9, 4)):
+            p = PlanesProblem(dtype, layout, 2, C, read, written)
+            positions = np.random.default_rng(0).integers(-1, written, p.shape(read))
+            for operation in ("put", "put_sums"):
+                yield Case(plan_for(operation, p), {"x": numbers(p.shape(read), dtype), "index": positions})
+            positions = np.random.default_rng(0).integers(-1, read, p.shape(written))
+            yield Case(plan_for("pick", p), {"x": numbers(p.shape(read), dtype), "index": positions})
+            f = FractionalPoolProblem(dtype, layout, 2, C, (3, 4, 5), (1, 2, 2), (2, 2, 3), 3)
+            starts = np.broadcast_to(np.array([0, 2, 0, 2, 0, 1, 3]), (2, C, 7))
+            yield Case(plan_for("fractional_max_pool", f), {"x": numbers(f.x_shape, dtype), "starts": starts})
 
 
 # Windows that overlap, padding of both, sizes rounded up, all of the epilogue.
@@ -212,6 +236,7 @@ def stored_in_halves() -> Iterator[Case]:
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "conv": convolutions,
     "pool": pools,
+    "planes": planes,
     "conv and pool": convolutions_and_pools,
     "rows": rows,
     "updates": updates,

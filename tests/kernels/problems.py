@@ -105,10 +105,12 @@ def pool_problem(
     dtype: str = "float32",
     layout: Any = "channels_last",
     rank: int = 2,
+    target: Sizes | None = None,
 ) -> PoolProblem:
     return PoolProblem(
         kind, dtype, layout, N, C, per_axis(size, rank, 1), per_axis(kernel, rank, 1), per_axis(stride, rank, 1),
         per_side(padding, rank), per_axis(dilation, rank, 1), ceil_mode, count_padding, divisor, rank,
+        None if target is None else per_axis(target, rank, 1),
     )  # fmt: skip
 
 
@@ -220,9 +222,12 @@ def largest_product(result: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, *
 
 
 def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
-    """y, dx and, for max pooling, the positions of the maxima, which the engine keeps in channels last."""
-    if p.kind == "max":
-        y, index = plan_for("max_pool", p).run(x)
+    """y; dx, where there is a kernel for it; and where an element was found, which is kept in channels last."""
+    if p.kind == "norm":
+        return {"y": plan_for("norm_pool", p).run(x)[0]}
+    if p.kind in ("max", "stochastic"):
+        drawn = (uniform(p),) if p.kind == "stochastic" else ()
+        y, index = plan_for(f"{p.kind}_pool", p).run(x, *drawn)
         (dx,) = plan_for("max_pool_gradient", p).run(dy, index)
         return {"y": y, "dx": dx, "index": oracle.in_layout(index, p.layout)}
     (y,) = plan_for("average_pool", p).run(x)
@@ -230,11 +235,26 @@ def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndar
     return {"y": y, "dx": dx}
 
 
+def uniform(p: PoolProblem) -> np.ndarray:
+    """What a stochastic pooling draws with."""
+    return np.random.default_rng(3).random(p.index_shape, numpy_dtype(p.dtype))
+
+
+def pool_geometry(p: PoolProblem) -> tuple[Any, ...]:
+    """As the oracle takes it."""
+    if p.target is not None:
+        return tuple(spatial(p, "target").values())
+    return (*spatial(p, "kernel", "stride", "padding", "dilation").values(), p.ceil_mode)
+
+
 def expected_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
-    geometry = (*spatial(p, "kernel", "stride", "padding", "dilation").values(), p.ceil_mode)
+    geometry = pool_geometry(p)
     x, dy = oracle.channels_last(x, p.layout), oracle.channels_last(dy, p.layout)
-    if p.kind == "max":
-        y, index = oracle.max_pooling(x, *geometry)
+    if p.kind == "norm":
+        found = {"y": oracle.norm_pooling(x, *geometry)}
+    elif p.kind in ("max", "stochastic"):
+        drawn = oracle.stochastic_pooling(x, uniform(p), *geometry) if p.kind == "stochastic" else None
+        y, index = drawn or oracle.max_pooling(x, *geometry)
         found = {"y": y, "dx": oracle.max_pooling_gradient(dy, index, x.shape, *geometry), "index": index}
     else:
         count = {"count_padding": p.count_padding, "divisor": p.divisor}
@@ -244,14 +264,15 @@ def expected_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np
 
 
 def check_pool(p: PoolProblem) -> None:
-    """Both directions of a pooling problem against the oracle."""
+    """All that a pooling problem has kernels for against the oracle."""
     arrays = {"x": numbers(p.x_shape, p.dtype, 1), "dy": numbers(p.y_shape, p.dtype, 2)}
     found, expected = run_pool(p, **arrays), expected_pool(p, **arrays)
-    for name in ("y", "dx"):
+    for name in found.keys() - {"index"}:
         oracle.assert_close(found[name], expected[name])
-    if p.kind == "max":
+    if "index" in found:
         somewhere = expected["index"] >= 0
         np.testing.assert_array_equal(found["index"][somewhere], expected["index"][somewhere])
+        assert (found["index"][~somewhere] == p.no_position).all()
 
 
 def conv_pool_problem(conv: ConvProblem, **pooling: Any) -> ConvPoolProblem:

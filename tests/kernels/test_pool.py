@@ -1,8 +1,9 @@
-"""Max and average pooling, forward and backward, against the oracle."""
+"""Pooling of every kind, forward and backward, against the oracle."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from tests.kernels.problems import (
     numbers,
     pool_problem,
     run_pool,
+    uniform,
 )
 
-KINDS = ("max", "average")
+KINDS = ("max", "average", "norm", "stochastic")
 
 
 @pytest.fixture(params=itertools.product(KINDS, DTYPES, LAYOUTS), ids="-".join)
@@ -152,6 +154,23 @@ def test_nan_reaches_exactly_the_windows_that_hold_it(form: dict[str, Any]) -> N
     np.testing.assert_array_equal(found[~touched], clean[~touched])
 
 
+@pytest.mark.parametrize("size", range(1, 9))
+def test_adaptive_windows(size: int, form: dict[str, Any]) -> None:
+    for target in (1, 2, 3, size, size + 3):
+        check_pool(pool_problem(size=(size, 7), target=(target, 3), C=17, **form))
+
+
+@pytest.mark.parametrize(("rank", "target"), [(1, (4,)), (3, (2, 3, 1))])
+def test_adaptive_windows_of_other_ranks(rank: int, target: tuple[int, ...], form: dict[str, Any]) -> None:
+    check_pool(pool_problem(rank=rank, size=(5, 6, 7)[:rank], target=target, **form))
+
+
+def test_one_window_is_shared_by_blocks_of_channels(form: dict[str, Any]) -> None:
+    """With few rows of results the channels are divided, so that every thread has something to do."""
+    for C in (1, 40, 130):
+        check_pool(pool_problem(N=1, C=C, size=(9, 8), target=1, **form))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_gradient_goes_to_the_nan(layout: str) -> None:
     p = pool_problem(C=1, N=1, size=4, kernel=2, layout=layout)
@@ -165,7 +184,33 @@ def test_the_gradient_goes_to_the_nan(layout: str) -> None:
 def test_infinity_flows_through(values: float, form: dict[str, Any]) -> None:
     p = pool_problem(size=6, **form)
     y = run_pool(p, np.full(p.x_shape, values, p.dtype), numbers(p.y_shape, p.dtype))["y"]
-    assert (y == values).all()
+    expected = {"norm": np.inf, "stochastic": max(values, 0)}.get(p.kind, values)  # nothing negative is drawn
+    np.testing.assert_array_equal(y, np.full(p.y_shape, expected))
+
+
+def test_draws_are_in_proportion() -> None:
+    """Of 1, 0, 3 and -5 the first is drawn in a quarter of all cases, the third in three."""
+    p = pool_problem("stochastic", N=1, C=20_000, size=(1, 4), kernel=(1, 4), stride=1)
+    x = np.broadcast_to(np.array([1, 0, 3, -5], np.float32)[:, np.newaxis], (4, 20_000)).reshape(p.x_shape)
+    y, index = plan_for("stochastic_pool", p).run(x, uniform(p))
+    share = (y == 1).mean()
+    assert abs(share - 0.25) < 0.015  # five standard deviations
+    np.testing.assert_array_equal(y == 3, index == 2)
+    np.testing.assert_array_equal(y == 1, index == 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_largest_and_the_least_draw(dtype: str, layout: str) -> None:
+    p = pool_problem("stochastic", C=17, size=6, kernel=3, stride=3, dtype=dtype, layout=layout)
+    x = np.abs(numbers(p.x_shape, p.dtype)) + p.C
+    for part, position in ((0.0, 0), (np.nextafter(np.array(1, p.dtype), np.array(0, p.dtype)), 8)):
+        y, index = plan_for("stochastic_pool", p).run(x, np.full(p.index_shape, part, p.dtype))
+        assert (index == position).all()
+        corner = slice(position // 4, None, 3)
+        np.testing.assert_array_equal(
+            oracle.channels_last(y, p.layout), oracle.channels_last(x, p.layout)[:, corner, corner]
+        )
 
 
 def test_neither_runs_nor_threads_change_the_bits(form: dict[str, Any]) -> None:
@@ -185,15 +230,24 @@ def test_positions_are_not_kept_unless_wanted() -> None:
     np.testing.assert_array_equal(y, plan_for("max_pool", p).run(x)[0])
 
 
-def test_windows_of_more_positions_than_two_bytes_hold_are_refused() -> None:
+@pytest.mark.parametrize(("kernel", "dtype"), [((257, 255), "uint16"), ((256, 256), "uint32"), ((1000, 70), "uint32")])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_positions_in_two_or_four_bytes(kernel: tuple[int, int], dtype: str, layout: str) -> None:
     # The greatest number of two bytes stands for a window without elements.
-    largest = pool_problem(C=1, N=1, size=(257, 255), kernel=(257, 255), stride=1)
-    x = np.zeros(largest.x_shape, np.float32)
-    x[0, 256, 254, 0] = 1
-    assert plan_for("max_pool", largest).run(x)[1].item() == 257 * 255 - 1
-    larger = pool_problem(C=1, N=1, size=256, kernel=256, stride=1)
-    with pytest.raises(ValueError, match=r"at most 65535 elements; received 1 x 256 x 256"):
-        plan_for("max_pool", larger)
+    p = pool_problem(C=3, N=1, size=kernel, kernel=kernel, stride=1, layout=layout)
+    x = np.zeros(p.x_shape, np.float32)
+    for c, place in enumerate([0, math.prod(kernel) - 1, math.prod(kernel) // 2]):
+        oracle.channels_last(x, layout).reshape(-1, 3)[place, c] = 1
+    y, index = plan_for("max_pool", p).run(x)
+    assert index.dtype == dtype
+    assert index.ravel().tolist() == [0, math.prod(kernel) - 1, math.prod(kernel) // 2]
+    np.testing.assert_array_equal(plan_for("max_pool_gradient", p).run(y, index)[0], x)
+
+
+def test_windows_of_more_positions_than_float32_counts_are_refused() -> None:
+    p = pool_problem(C=1, N=1, size=(4097, 4096), kernel=(4097, 4096), stride=1)
+    with pytest.raises(ValueError, match=r"at most 16,777,216 elements; received 1 x 4097 x 4096"):
+        plan_for("max_pool", p)
 
 
 def test_one_pixel_with_several_windows(form: dict[str, Any]) -> None:

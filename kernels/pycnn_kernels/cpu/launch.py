@@ -47,6 +47,7 @@ FIELD_KINDS: dict[str, Callable[[types.Type], types.Type]] = {
     "array": types.CPointer,  # the address of elements of the kernel's dtype
     "table": lambda dtype: types.CPointer(types.int64),  # the address of int64
     "index": lambda dtype: types.CPointer(types.uint16),  # the address of uint16
+    "long_index": lambda dtype: types.CPointer(types.uint32),
     "int": lambda dtype: types.int64,
     "float": lambda dtype: types.float64,
 }

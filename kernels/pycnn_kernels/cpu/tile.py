@@ -255,34 +255,35 @@ class _Emitter:
                 store = self.masked("store", ir.VoidType(), [tile.vector, address.type, INT32, mask.type])
                 builder.call(store, [value, address, ir.Constant(INT32, align), mask])
 
-    def store_narrow(self, value, pointer, vector: int, mask):
-        """Write one vector of uint16, that of the tile's vector number ``vector``."""
-        address = self.narrow_address(pointer, vector, value.type)
+    def store_integers(self, value, pointer, vector: int, mask):
+        """Write one vector of integers, that of the tile's vector number ``vector``."""
+        address = self.integers_address(pointer, vector, value.type)
+        bits = value.type.element.width
         if mask is None:
-            self.builder.store(value, address).align = 2
+            self.builder.store(value, address).align = bits // 8
         else:
             arguments = [value.type, address.type, INT32, mask.type]
-            store = self.narrow_function("store", ir.VoidType(), arguments)
-            self.builder.call(store, [value, address, ir.Constant(INT32, 2), mask])
+            store = self.integers_function("store", bits, ir.VoidType(), arguments)
+            self.builder.call(store, [value, address, ir.Constant(INT32, bits // 8), mask])
 
-    def load_narrow(self, pointer, vector: int, mask):
-        """Read one vector of uint16, zero where the mask is false."""
-        narrow = ir.VectorType(ir.IntType(16), self.tile.lanes)
-        address = self.narrow_address(pointer, vector, narrow)
+    def load_integers(self, pointer, vector: int, mask, bits: int = 16):
+        """Read one vector of unsigned integers, zero where the mask is false."""
+        narrow = ir.VectorType(ir.IntType(bits), self.tile.lanes)
+        address = self.integers_address(pointer, vector, narrow)
         if mask is None:
             value = self.builder.load(address)
-            value.align = 2
+            value.align = bits // 8
             return value
-        load = self.narrow_function("load", narrow, [address.type, INT32, mask.type, narrow])
+        load = self.integers_function("load", bits, narrow, [address.type, INT32, mask.type, narrow])
         zeros = ir.Constant(narrow, [0] * self.tile.lanes)
-        return self.builder.call(load, [address, ir.Constant(INT32, 2), mask, zeros])
+        return self.builder.call(load, [address, ir.Constant(INT32, bits // 8), mask, zeros])
 
-    def narrow_address(self, pointer, vector: int, narrow: ir.VectorType):
+    def integers_address(self, pointer, vector: int, narrow: ir.VectorType):
         first = self.builder.gep(pointer, [ir.Constant(INT64, vector * self.tile.lanes)])
         return self.builder.bitcast(first, narrow.as_pointer())
 
-    def narrow_function(self, name: str, result: ir.Type, arguments: list[ir.Type]):
-        full_name = f"llvm.masked.{name}.v{self.tile.lanes}i16.p0"
+    def integers_function(self, name: str, bits: int, result: ir.Type, arguments: list[ir.Type]):
+        full_name = f"llvm.masked.{name}.v{self.tile.lanes}i{bits}.p0"
         return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), full_name)
 
     def prefetch(self, address, write: int, locality: int):
@@ -810,20 +811,71 @@ def transform_both_ways(tile: TileType, sizes: tuple[int, int], of_columns, of_r
     return result, generate
 
 
-@intrinsic
-def tile_add(typing_context, tile, other):
-    """The sum of two tiles of one shape."""
+def _each_vector(tile, count: int, combine):
+    """The signature and code of an intrinsic of ``count`` tiles of one shape: ``combine(emit, *vectors)`` of each."""
 
     def generate(context, builder, signature, arguments):
         emit = _Emitter(builder, tile)
-        accumulators = arguments[0]
+        result = arguments[0]
         for m in range(tile.rows):
             for j in range(tile.vectors):
-                total = builder.fadd(emit.get(arguments[0], m, j), emit.get(arguments[1], m, j))
-                accumulators = emit.set(accumulators, total, m, j)
-        return accumulators
+                result = emit.set(result, combine(emit, *(emit.get(each, m, j) for each in arguments)), m, j)
+        return result
 
-    return tile(tile, other), generate
+    return tile(*[tile] * count), generate
+
+
+def _zero(tile):
+    return ir.Constant(tile.vector, [0.0] * tile.lanes)
+
+
+@intrinsic
+def tile_add(typing_context, tile, other):
+    """The sum of two tiles of one shape."""
+    return _each_vector(tile, 2, lambda emit, a, b: emit.builder.fadd(a, b))
+
+
+@intrinsic
+def tile_multiply(typing_context, tile, other):
+    """The products of the elements of two tiles."""
+    return _each_vector(tile, 2, lambda emit, a, b: emit.builder.fmul(a, b))
+
+
+@intrinsic
+def tile_divide(typing_context, tile, other):
+    """The quotients of the elements of two tiles."""
+    return _each_vector(tile, 2, lambda emit, a, b: emit.builder.fdiv(a, b))
+
+
+@intrinsic
+def tile_add_product(typing_context, tile, first, second):
+    """``tile + first * second``, element by element."""
+
+    def combine(emit, total, a, b):
+        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        return emit.builder.call(fma, [a, b, total])
+
+    return _each_vector(tile, 3, combine)
+
+
+@intrinsic
+def tile_square_root(typing_context, tile):
+    """The square roots of the elements."""
+    return _each_vector(
+        tile, 1, lambda emit, a: emit.builder.call(emit.intrinsic("sqrt", tile.vector, [tile.vector]), [a])
+    )
+
+
+@intrinsic
+def tile_draw(typing_context, tile, other, candidate, passed, goal):
+    """``other`` where the candidate is positive and what has been passed before it does not exceed the goal."""
+
+    def combine(emit, kept, new, candidates, sums, goals):
+        builder = emit.builder
+        positive = builder.fcmp_ordered(">", candidates, _zero(tile))
+        return builder.select(builder.and_(positive, builder.fcmp_ordered("<=", sums, goals)), new, kept)
+
+    return _each_vector(tile, 5, combine)
 
 
 @intrinsic
@@ -858,18 +910,11 @@ def tile_prefetch_rows(typing_context, shape, array, index, rows):
 def tile_relu(typing_context, tile):
     """Negative accumulators become 0; NaN stays NaN."""
 
-    def generate(context, builder, signature, arguments):
-        (accumulators,) = arguments
-        emit = _Emitter(builder, tile)
-        zero = ir.Constant(tile.vector, [0.0] * tile.lanes)
-        for m in range(tile.rows):
-            for j in range(tile.vectors):
-                value = emit.get(accumulators, m, j)
-                negative = builder.fcmp_ordered("<", value, zero)
-                accumulators = emit.set(accumulators, builder.select(negative, zero, value), m, j)
-        return accumulators
+    def combine(emit, value):
+        negative = emit.builder.fcmp_ordered("<", value, _zero(tile))
+        return emit.builder.select(negative, _zero(tile), value)
 
-    return tile(tile), generate
+    return _each_vector(tile, 1, combine)
 
 
 def _wins(builder, candidate, best):
@@ -881,24 +926,14 @@ def _wins(builder, candidate, best):
 @intrinsic
 def tile_greater(typing_context, best, candidate):
     """The greater of two tiles, element by element; NaN wins, and of equals the best stays."""
-
-    def generate(context, builder, signature, arguments):
-        accumulators, candidates = arguments
-        emit = _Emitter(builder, best)
-        for m in range(best.rows):
-            for j in range(best.vectors):
-                old, new = emit.get(accumulators, m, j), emit.get(candidates, m, j)
-                accumulators = emit.set(accumulators, builder.select(_wins(builder, new, old), new, old), m, j)
-        return accumulators
-
-    return best(best, candidate), generate
+    return _each_vector(best, 2, lambda emit, old, new: emit.builder.select(_wins(emit.builder, new, old), new, old))
 
 
 @intrinsic
 def tile_greater_position(typing_context, positions, position, best, candidate):
     """``position`` where the candidate wins in :func:`tile_greater`, elsewhere what ``positions`` holds.
 
-    Positions are whole numbers of at most two bytes, which a tile holds exactly in its own floating-point dtype.
+    Positions are whole numbers up to 2^24, which a tile holds exactly in its own floating-point dtype.
     """
 
     def generate(context, builder, signature, arguments):
@@ -917,15 +952,15 @@ def tile_greater_position(typing_context, positions, position, best, candidate):
 
 @intrinsic
 def tile_store_positions(typing_context, positions, array, index, lanes):
-    """Write a tile of one row as uint16 to ``array[index:]``."""
+    """Write a tile of one row as the unsigned integers of ``array`` to ``array[index:]``."""
 
     def generate(context, builder, signature, arguments):
         accumulators, pointer, start, edge = arguments
         emit = _Emitter(builder, positions)
-        narrow = ir.VectorType(ir.IntType(16), positions.lanes)
+        narrow = ir.VectorType(ir.IntType(array.dtype.bitwidth), positions.lanes)
         for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
             value = builder.fptoui(emit.get(accumulators, 0, j), narrow)
-            emit.store_narrow(value, builder.gep(pointer, [start]), j, mask)
+            emit.store_integers(value, builder.gep(pointer, [start]), j, mask)
         return context.get_dummy_value()
 
     return types.void(positions, array, index, lanes), generate
@@ -933,17 +968,17 @@ def tile_store_positions(typing_context, positions, array, index, lanes):
 
 @intrinsic
 def tile_add_where(typing_context, tile, dy, dy_index, positions, position, lanes):
-    """Add ``dy[dy_index:]`` to a tile of one row where ``positions[dy_index:]``, uint16, is ``position``."""
+    """Add ``dy[dy_index:]`` to a tile of one row where ``positions[dy_index:]`` is ``position``."""
 
     def generate(context, builder, signature, arguments):
         accumulators, dy_pointer, start, positions_pointer, number, edge = arguments
         emit = _Emitter(builder, tile)
         masks = emit.masks(_none_or(edge, lanes))
-        narrow = ir.VectorType(ir.IntType(16), tile.lanes)
-        spread = emit.broadcast(builder.trunc(number, ir.IntType(16)), narrow)
+        bits = positions.dtype.bitwidth
+        spread = emit.broadcast(builder.trunc(number, ir.IntType(bits)), ir.VectorType(ir.IntType(bits), tile.lanes))
         zero = ir.Constant(tile.vector, [0.0] * tile.lanes)
         for j, vector in enumerate(emit.load_vectors(builder.gep(dy_pointer, [start]), masks)):
-            found = emit.load_narrow(builder.gep(positions_pointer, [start]), j, masks[j])
+            found = emit.load_integers(builder.gep(positions_pointer, [start]), j, masks[j], bits)
             chosen = builder.select(builder.icmp_unsigned("==", found, spread), vector, zero)
             accumulators = emit.set(accumulators, builder.fadd(emit.get(accumulators, 0, j), chosen), 0, j)
         return accumulators
@@ -1011,7 +1046,7 @@ def _load_half(tile: TileType, stored, index, lanes, widen: Convert):
         emit = _Emitter(builder, tile)
         there = builder.gep(pointer, [start])
         for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
-            vector = widen(context, builder, emit.load_narrow(there, j, mask))
+            vector = widen(context, builder, emit.load_integers(there, j, mask))
             accumulators = emit.set(accumulators, vector, 0, j)
         return accumulators
 
@@ -1024,7 +1059,7 @@ def _store_half(tile: TileType, stored, index, lanes, narrow: Convert):
         emit = _Emitter(builder, tile)
         there = builder.gep(pointer, [start])
         for j, mask in enumerate(emit.masks(_none_or(edge, lanes))):
-            emit.store_narrow(narrow(context, builder, emit.get(accumulators, 0, j)), there, j, mask)
+            emit.store_integers(narrow(context, builder, emit.get(accumulators, 0, j)), there, j, mask)
         return context.get_dummy_value()
 
     return types.void(tile, stored, index, lanes), generate

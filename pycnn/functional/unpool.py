@@ -1,0 +1,187 @@
+"""Operations by positions in planes: max unpooling, and the gathering that is its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pycnn.autograd import Function
+from pycnn.functional.arguments import apply, per_axis, tensor_or_array, without_batch
+from pycnn.functional.pool import batch_of
+from pycnn.tensor import Tensor
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import DTYPE_NAMES, Layout, PlanesProblem
+
+Grads = tuple[Tensor | None, ...]
+
+
+def _planes(x: np.ndarray, layout: Layout, written: int) -> PlanesProblem:
+    """The planes of x (N, C, ...) or (N, ..., C), and of a result with so many pixels."""
+    C = x.shape[-1] if layout == "channels_last" else x.shape[1]
+    return PlanesProblem(DTYPE_NAMES[x.dtype], layout, x.shape[0], C, x.size // max(x.shape[0] * C, 1), written)
+
+
+def _run(operation: str, x: np.ndarray, index: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:
+    """An operation on planes whose result has a shape with axes for pixels, like the arrays."""
+    N, C = shape[0], shape[-1] if layout == "channels_last" else shape[1]
+    problem = _planes(x, layout, math.prod(shape) // max(N * C, 1))
+    x, index = (
+        a.reshape(problem.shape(pixels))
+        for a, pixels in ((x, problem.read), (index, problem.written if operation == "pick" else problem.read))
+    )
+    (y,) = plan_for(operation, problem).run(x, index)
+    return y.reshape(shape)
+
+
+class Put(Function):
+    """Elements to their positions in planes, zero elsewhere; where several meet, the last of them, or their sum."""
+
+    def forward(
+        self, x: np.ndarray, *, index: np.ndarray, layout: Layout, shape: tuple[int, ...], adds: bool
+    ) -> np.ndarray:
+        self.index, self.layout, self.shape = index, layout, x.shape
+        return _run("put_sums" if adds else "put", x, index, layout, shape)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (Pick.apply(dy, index=self.index, layout=self.layout),)
+
+
+class Pick(Function):
+    """The elements at positions in planes, 0 where a position is -1."""
+
+    def forward(self, x: np.ndarray, *, index: np.ndarray, layout: Layout) -> np.ndarray:
+        self.index, self.layout, self.shape = index, layout, x.shape
+        return _run("pick", x, index, layout, index.shape)
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (Put.apply(dy, index=self.index, layout=self.layout, shape=self.shape, adds=True),)
+
+
+def max_unpool1d(
+    input: Any,
+    indices: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """Signals (N, C, W) or (C, W) to where :func:`max_pool1d` found them; otherwise as :func:`max_unpool2d`.
+
+    Source: ``torch.nn.functional.max_unpool1d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool1d.html
+
+    >>> import numpy as np
+    >>> max_unpool1d(np.array([[3.0, 5.0]]), np.array([[0, 3]]), 2)
+    array([[3., 0., 0., 5.]])
+    """
+    return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size, data_format)
+
+
+def max_unpool2d(
+    input: Any,
+    indices: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """The elements of ``input`` where :func:`max_pool2d` found them, zeros elsewhere.
+
+    Where windows overlapped, several elements may have one position: the last of them is kept.
+
+    Args:
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float16, bfloat16, float32 or
+            float64.
+        indices: positions in the planes of the result, ``h * OW + w``, integers in the shape of the input.
+        kernel_size, stride, padding: those of the pooling; they give the size of the result,
+            ``(H - 1) * stride - 2 * padding + kernel_size``, one integer or (vertical, horizontal).
+        output_size: (OH, OW), or a shape that ends so in channels first, instead of that size.
+        data_format: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C).
+
+    Raises:
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; indices that are no integers.
+        ValueError: indices of another shape, or outside of the result's planes; a result without pixels.
+
+    Source: ``torch.nn.functional.max_unpool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool2d.html
+
+    >>> import numpy as np
+    >>> max_unpool2d(np.array([[[7.0]]]), np.array([[[2]]]), 2)
+    array([[[0., 0.],
+            [7., 0.]]])
+    """
+    return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size, data_format)
+
+
+def max_unpool3d(
+    input: Any,
+    indices: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+    *,
+    data_format: str = "channels_first",
+) -> Any:
+    """Volumes (N, C, D, H, W) or (C, D, H, W) to where :func:`max_pool3d` found them; else as :func:`max_unpool2d`.
+
+    Source: ``torch.nn.functional.max_unpool3d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool3d.html
+
+    >>> import numpy as np
+    >>> max_unpool3d(np.array([[[[7.0]]]]), np.array([[[[1]]]]), (1, 1, 2))
+    array([[[[0., 7.]]]])
+    """
+    return _max_unpool(3, input, indices, kernel_size, stride, padding, output_size, data_format)
+
+
+def _max_unpool(
+    rank: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any, data_format: str
+) -> Any:
+    x, single, N, C, size = batch_of(input, rank, data_format)
+    out = _unpooled_size(rank, size, kernel_size, stride, padding, output_size, data_format)
+    index = tensor_or_array("indices", indices)
+    index = index.data if isinstance(index, Tensor) else index
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers; received {index.dtype}")
+    index = index.reshape(1, *index.shape) if single and index.ndim == rank + 1 else index
+    if index.shape != tuple(x.shape):
+        raise ValueError(f"indices must have the shape of the input, {tuple(x.shape)}; received {index.shape}")
+    pixels = math.prod(out)
+    if index.size and (index.min() < 0 or index.max() >= pixels):
+        raise ValueError(
+            f"indices must be from 0 to {pixels - 1}, positions in planes of {' x '.join(map(str, out))}; "
+            f"received {index.min()} to {index.max()}"
+        )
+    shape = (N, *out, C) if data_format == "channels_last" else (N, C, *out)
+    settings = {"index": index.astype(np.int64, order="C", copy=False), "layout": data_format, "shape": shape}
+    return without_batch(apply(Put, x, adds=False, **settings), single)
+
+
+def _unpooled_size(
+    rank: int, size: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, output_size: Any, data_format: str
+) -> tuple[int, ...]:
+    kernel = per_axis("kernel_size", kernel_size, rank)
+    no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
+    steps = kernel if no_stride else per_axis("stride", stride, rank)
+    pads = per_axis("padding", padding, rank, least=0)
+    out = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(size, steps, pads, kernel))
+    if output_size is not None:
+        wanted = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,)
+        if len(wanted) > rank:  # a whole shape
+            wanted = wanted[-rank - 1 : -1] if data_format == "channels_last" else wanted[-rank:]
+        if len(wanted) != rank:
+            raise ValueError(f"output_size must have {rank} numbers, one for each axis; received {output_size!r}")
+        out = per_axis("output_size", wanted, rank)
+    if min(out) < 1:
+        raise ValueError(f"padding {pads} leaves nothing of the result: it would have the size {out}")
+    return out
