@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 
 # Before anything imports pycnn: kernels are compiled into a folder that is empty, so that the session tests this
-# source and no leftover. $PYCNN_TEST_CACHE_DIR names a folder to keep instead, for quick runs while editing tests.
+# source and no leftover; the workers of pytest-xdist share the one of the process that started them.
+# $PYCNN_TEST_CACHE_DIR names a folder to keep instead, for quick runs while editing tests.
 _KEPT_CACHE = os.environ.get("PYCNN_TEST_CACHE_DIR")
-_CACHE = _KEPT_CACHE or tempfile.mkdtemp(prefix="pycnn-tests-")
-os.environ["PYCNN_CACHE_DIR"] = _CACHE
+_IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not _IS_WORKER:
+    os.environ["PYCNN_CACHE_DIR"] = _KEPT_CACHE or tempfile.mkdtemp(prefix="pycnn-tests-")
+_CACHE = os.environ["PYCNN_CACHE_DIR"]
 for name in ("PYCNN_NUM_THREADS", "PYCNN_DATA"):
     os.environ.pop(name, None)
 
@@ -36,7 +39,7 @@ hypothesis.settings.load_profile("pycnn")
 
 
 def pytest_unconfigure() -> None:
-    if _KEPT_CACHE is None:
+    if _KEPT_CACHE is None and not _IS_WORKER:
         shutil.rmtree(_CACHE, ignore_errors=True)
 
 
