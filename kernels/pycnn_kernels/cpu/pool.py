@@ -56,8 +56,9 @@ from pycnn_kernels.problem import PoolProblem
 #: Vectors of the largest tile, and pieces of work for which channels are divided where there are fewer rows.
 VECTORS, PIECES = 4, 16
 
-#: Windows whose taps are written out one by one: most networks' windows.
+#: Windows whose taps are written out one by one; and taps and steps along w that are, backward. Most networks'.
 KNOWN_WINDOWS = ((1, 2, 2), (1, 3, 3))
+KNOWN_STEPS = ((2, 2), (3, 1), (3, 2), (3, 3))
 
 #: How many positions a window may have.
 MOST_POSITIONS = 1 << 24
@@ -66,14 +67,13 @@ MOST_POSITIONS = 1 << 24
 class PoolKind(types.Type):
     """What a pooling gathers, known to the compiler: a name in :data:`KINDS`.
 
-    Where windows are small, *plain* targets, which have all their pairs, are computed by code of their own: ``lines``
-    and ``taps`` are what a plain target gathers; or, if it ``scatters``, the taps of a window whose elements lie in no
-    other.
+    Where windows are small, *plain* targets, which gather all that there could be, are computed by code of their own:
+    forward, windows of ``lines`` x ``taps`` elements; backward, the elements of windows of ``taps`` at a ``step``.
     """
 
-    def __init__(self, name: str, lines: int = 0, taps: int = 0, scatters: bool = False):
-        self.kind, self.lines, self.taps, self.scatters = name, lines, taps, scatters
-        super().__init__(f"PoolKind({name}, {lines}, {taps}, {scatters})")
+    def __init__(self, name: str, lines: int = 0, taps: int = 0, step: int = 0):
+        self.kind, self.lines, self.taps, self.step = name, lines, taps, step
+        super().__init__(f"PoolKind({name}, {lines}, {taps}, {step})")
 
 
 @register_model(PoolKind)
@@ -104,9 +104,9 @@ def _pool_body(a, item, worker):
 
     src (N, SD, SH, SW, C), dst (N, TD, TH, TW, C). ``index``, ``uniform`` and the counts: see :data:`KINDS`. A piece of
     work is one row of dst and a block of ``width`` channels. ``lines``: room for the lines of a row, for each worker.
-    The plain targets of a row are ``plain`` to ``plain_end - 1``, or the elements of the windows ``window`` to
-    ``window_end - 1``. What the next row gathers lies ``ahead``, of the lines from ``old_lines`` and the taps from
-    ``old_taps`` on.
+    The plain targets of a row are ``plain`` to ``plain_end - 1``; backward, those from the first element of the window
+    ``window`` to the one before the first of ``window_end``. What the next row gathers lies ``ahead``, of the lines
+    from ``old_lines`` and the taps from ``old_taps`` on.
     """
     row, first = item // a.blocks, item % a.blocks * a.width
     last = min(first + a.width, a.C)
@@ -150,6 +150,11 @@ def _known_taps(typing_context, kind):
     return number_of(kind, kind.taps)
 
 
+@intrinsic
+def _known_step(typing_context, kind):
+    return number_of(kind, kind.step)
+
+
 def _gather(a, kind, there, row, column, lines, shape, edge):
     """One tile of channels of a row of targets."""
 
@@ -164,7 +169,7 @@ def _gather_alike(a, kind, there, row, column, lines, shape, edge):
 
 
 def _gather_plain_apart(a, kind, there, row, column, lines, shape, edge):
-    if there[0] == _known_lines(kind):
+    if _known_step(kind) > 0 or there[0] == _known_lines(kind):
         _gather_some(a, kind, there, row, column, lines, shape, edge, 0, a.plain)
         _plain_targets(a, kind, there, row, column, lines, shape, edge)
         _gather_some(a, kind, there, row, column, lines, shape, edge, a.plain_end, a.TW)
@@ -178,7 +183,7 @@ def _plain_targets(a, kind, there, row, column, lines, shape, edge):
 
 @overload(_plain_targets, jit_options={"error_model": "numpy"})
 def _compiled_plain_targets(a, kind, there, row, column, lines, shape, edge):
-    return _scatter_plain if kind.scatters else _gather_plain
+    return _gather_plain_windows if kind.step else _gather_plain
 
 
 def _gather_plain(a, kind, there, row, column, lines, shape, edge):
@@ -206,17 +211,23 @@ def _ask_ahead(a, source, shape):
         prefetch_line(a.src, source + a.ahead + j * lanes_of(a.src))
 
 
-def _scatter_plain(a, kind, there, row, column, lines, shape, edge):
-    """Window by window, to the elements that lie in no other."""
+def _gather_plain_windows(a, kind, there, row, column, lines, shape, edge):
+    """Window by window the elements before the next one begins: they lie in it and in some of the windows before."""
     count, d, h = there
-    target, start, position, counted = row + a.plain * a.C + column, lines[0] + column, lines[1], lines[2]
+    target = row + a.plain * a.C + column
     for o in range(a.window, a.window_end):
-        number = counted * a.w_counts[o]
-        _ask_ahead(a, start + o * a.C, shape)
-        for k in range(_known_taps(kind)):
+        for k in range(_known_step(kind)):
             channels = target, column, shape, edge, lines
             state = _begin(kind, a, (count, d, h, 0), channels)
-            state = _take(kind, a, state, start + o * a.C, position + k, number, channels)
+            for i in range(count):
+                line = shift(lines, i * _LINE_FIELDS)
+                start, position, counted = line[0] + column, line[1] + k, line[2]
+                for before in range((_known_taps(kind) - k + _known_step(kind) - 1) // _known_step(kind)):
+                    place = o - before
+                    source, at = start + place * a.C, position + before * _known_step(kind)
+                    if k == 0 and before == 0:
+                        _ask_ahead(a, source, shape)
+                    state = _take(kind, a, state, source, at, counted * a.w_counts[place], channels)
             _end(kind, a, (count, d, h, 0), state, channels)
             target += a.C
 
@@ -410,7 +421,7 @@ _KERNELS = {
 for name in ("max", "max_index", "average"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 2, 2))
 for name in ("max_gradient", "average_gradient"):
-    _KERNELS["uint16"].usually(kind=PoolKind(name, 1, 2, scatters=True))
+    _KERNELS["uint16"].usually(kind=PoolKind(name, 0, 2, 2))
 
 
 def _task(p: PoolProblem, kind: str, backward: bool, given: str) -> tuple[Task, int]:
@@ -440,16 +451,22 @@ def _task(p: PoolProblem, kind: str, backward: bool, given: str) -> tuple[Task, 
 def _plain(p: PoolProblem, kind: str, backward: bool) -> tuple[PoolKind, dict[str, int]]:
     """The kind with what the compiler is to know of the taps, and the targets along w for which it holds."""
     taps, (before, _), step = p.kernel[2], p.padding[2], p.stride[2]
-    apart = p.kernel == p.stride and math.prod(p.dilation) == 1
-    if p.target is not None or p.kernel not in KNOWN_WINDOWS or (backward and not apart):
+    if p.target is not None or (p.dilation[2] > 1 and backward):
+        return PoolKind(kind), {}
+    if backward:
+        if (taps, step) not in KNOWN_STEPS:
+            return PoolKind(kind), {}
+        # Groups of elements that begin with a window's first: inside the input, and all windows before exist.
+        first = max((taps - 1) // step, -(-before // step))
+        end = min(p.output[2], (p.size[2] + before) // step)
+        plain, plain_end = (first * step - before, end * step - before) if first < end else (0, 0)
+        return PoolKind(kind, 0, taps, step), {
+            "plain": plain, "plain_end": plain_end, "window": first, "window_end": end, "ahead": p.output[2] * p.C,
+        }  # fmt: skip
+    if p.kernel not in KNOWN_WINDOWS:
         return PoolKind(kind), {}
     whole = np.flatnonzero(np.diff(forward_windows(p, 2).begins) == taps)
     first, end = (int(whole[0]), int(whole[-1]) + 1) if len(whole) else (0, 0)
-    if backward:
-        plain, plain_end = (first * step - before, end * step - before) if len(whole) else (0, 0)
-        return PoolKind(kind, 1, taps, scatters=True), {
-            "plain": plain, "plain_end": plain_end, "window": first, "window_end": end, "ahead": p.output[2] * p.C,
-        }  # fmt: skip
     return PoolKind(kind, math.prod(p.kernel[:2]), taps), {
         "plain": first, "plain_end": end, "plain_step": step * p.C, "plain_first": -before * p.C,
         "tap_step": p.dilation[2] * p.C, "ahead": p.stride[1] * p.size[2] * p.C,
