@@ -241,7 +241,7 @@ def _correlation_tile(a, there, start, to, column, run, edge, size, count, sums)
                     a.w, w_line + w_taps[2 * kw + 1], 0, 0, a.TC,
                     position + w_taps[2 * kw], a.source_step, size, edge,
                 )  # fmt: skip
-    _ask_ahead(a, first + h_taps[2 * max(h_target[2] - 1, 0)] + a.line_step, run)
+    _ask_ahead(a, first + h_taps[2 * max(h_target[2] - 1, 0)], run)
     if a.relu:
         acc = tile_relu(acc)
     if lines_of(run) > 1 or pixels == pixels_of(run):
@@ -251,9 +251,13 @@ def _correlation_tile(a, there, start, to, column, run, edge, size, count, sums)
 
 
 @njit(error_model="numpy")
-def _ask_ahead(a, below, run):
-    """Ask for what the tile below will read beyond this one: nothing but these requests follows its lines from one to
-    the next."""
+def _ask_ahead(a, last, run):
+    """Ask for what the tile after the one below will read beyond that one; ``last``: the last line that this one reads.
+
+    Nothing but these requests follows a tile's lines from one to the next. On 128 channels of 147x147, which come from
+    memory, the forward took 1.8 ms when they went to the tile below, which is too late, and takes 1.15.
+    """
+    below = last + (1 + lines_of(run)) * a.line_step
     for m in range(lines_of(run) * pixels_of(run)):
         prefetch_line(a.src, below + m // pixels_of(run) * a.line_step + m % pixels_of(run) * a.source_step * a.SC)
 
@@ -284,7 +288,7 @@ def _gradient_tile(a, there, start, to, column, run, edge, size, count, sums):
                     a.dy, to + column, dy_line, dy_pixel, position + w_taps[2 * kw], a.source_step, size, count, edge,
                 )  # fmt: skip
                 tile_store(acc, sums, at, a.TC, edge)
-    _ask_ahead(a, first + h_taps[2 * max(h_target[2] - 1, 0)] + a.line_step, run)
+    _ask_ahead(a, first + h_taps[2 * max(h_target[2] - 1, 0)], run)
     for m in range(lines_of(run) * pixels_of(run)):
         below = m // pixels_of(run) + lines_of(run)
         prefetch_line(a.dy, to + column + below * dy_line + m % pixels_of(run) * dy_pixel)
