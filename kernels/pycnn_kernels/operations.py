@@ -44,7 +44,7 @@ def _pool_arrays(p: Any) -> dict[str, Spec]:
         "y": Spec("y", p.y_shape, dtype),
         "dx": Spec("dx", p.x_shape, dtype),
         "dy": Spec("dy", p.y_shape, dtype),
-        "index": Spec("index", p.index_shape, np.dtype(p.index_dtype), optional=p.kind == "max"),
+        "index": Spec("index", p.index_shape, np.dtype(p.index_dtype)),
         "uniform": Spec("uniform", p.index_shape, numpy_dtype(computed(p).dtype)),
     }
 

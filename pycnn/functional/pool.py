@@ -22,6 +22,7 @@ from pycnn.functional.arguments import (
     widened,
     without_batch,
 )
+from pycnn.functional.planes import run_on_planes
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, effective_kernel
@@ -63,12 +64,7 @@ class PickFound(Function):
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
-        channel_axis = -1 if problem.layout == "channels_last" else 1
-        planes = np.moveaxis(x, channel_axis, 1).reshape(problem.N, problem.C, -1)
-        positions = np.moveaxis(plane_positions(problem, index), channel_axis, 1)
-        flat = positions.reshape(problem.N, problem.C, -1)
-        picked = np.where(flat < 0, x.dtype.type(0), np.take_along_axis(planes, np.maximum(flat, 0), axis=2))
-        return np.ascontiguousarray(np.moveaxis(picked.reshape(positions.shape), 1, channel_axis))
+        return run_on_planes("pick", x, plane_positions(problem, index), problem.layout, problem.y_shape)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         return (FoundGradient.apply(dy, problem=self.problem, index=self.index),)

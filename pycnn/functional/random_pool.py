@@ -22,8 +22,8 @@ from pycnn.functional.arguments import (
     widened,
     without_batch,
 )
+from pycnn.functional.planes import Put
 from pycnn.functional.pool import AveragePool, FoundGradient, MaxPool, batch_of, windows_of_call
-from pycnn.functional.unpool import Put
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, FractionalPoolProblem, PoolProblem
@@ -295,7 +295,11 @@ def fractional_max_pool3d(
 
 def _uniform(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """Numbers from 0 up to 1 in the dtype in which a kernel for ``dtype`` computes."""
-    return random.generator().random(shape, np.float64 if dtype == "float64" else np.float32)
+    return random.generator().random(shape, _drawn_dtype(dtype))
+
+
+def _drawn_dtype(dtype: str) -> Any:
+    return np.float64 if dtype == "float64" else np.float32
 
 
 def _mixed_pool(
@@ -348,10 +352,11 @@ def _fractional_max_pool(
     for n, k, o in zip(size, kernel, out):
         if o + k - 1 > n:
             raise ValueError(f"{o} windows of {k} do not fit {n} elements: output_size + kernel_size - 1 is more")
-    drawn = _uniform((N, C, rank), DTYPE_NAMES[x.dtype])
-    if samples is not None:
+    if samples is None:
+        drawn = _uniform((N, C, rank), DTYPE_NAMES[x.dtype])
+    else:
         given = floating("_random_samples", samples)
-        drawn = (given.data if isinstance(given, Tensor) else given).astype(drawn.dtype)
+        drawn = (given.data if isinstance(given, Tensor) else given).astype(_drawn_dtype(DTYPE_NAMES[x.dtype]))
     if drawn.shape != (N, C, rank):
         raise ValueError(f"_random_samples must have the shape {(N, C, rank)}; received {drawn.shape}")
     if drawn.size and not (drawn.min() >= 0 and drawn.max() < 1):

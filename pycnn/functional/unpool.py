@@ -1,4 +1,4 @@
-"""Operations by positions in planes: max unpooling, and the gathering that is its gradient."""
+"""Max unpooling."""
 
 from __future__ import annotations
 
@@ -7,56 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.autograd import Function
 from pycnn.functional.arguments import apply, per_axis, tensor_or_array, without_batch
+from pycnn.functional.planes import Put
 from pycnn.functional.pool import batch_of
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, Layout, PlanesProblem
-
-Grads = tuple[Tensor | None, ...]
-
-
-def _planes(x: np.ndarray, layout: Layout, written: int) -> PlanesProblem:
-    """The planes of x (N, C, ...) or (N, ..., C), and of a result with so many pixels."""
-    C = x.shape[-1] if layout == "channels_last" else x.shape[1]
-    return PlanesProblem(DTYPE_NAMES[x.dtype], layout, x.shape[0], C, x.size // max(x.shape[0] * C, 1), written)
-
-
-def _run(operation: str, x: np.ndarray, index: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:
-    """An operation on planes whose result has a shape with axes for pixels, like the arrays."""
-    N, C = shape[0], shape[-1] if layout == "channels_last" else shape[1]
-    problem = _planes(x, layout, math.prod(shape) // max(N * C, 1))
-    x, index = (
-        a.reshape(problem.shape(pixels))
-        for a, pixels in ((x, problem.read), (index, problem.written if operation == "pick" else problem.read))
-    )
-    (y,) = plan_for(operation, problem).run(x, index)
-    return y.reshape(shape)
-
-
-class Put(Function):
-    """Elements to their positions in planes, zero elsewhere; where several meet, the last of them, or their sum."""
-
-    def forward(
-        self, x: np.ndarray, *, index: np.ndarray, layout: Layout, shape: tuple[int, ...], adds: bool
-    ) -> np.ndarray:
-        self.index, self.layout, self.shape = index, layout, x.shape
-        return _run("put_sums" if adds else "put", x, index, layout, shape)
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (Pick.apply(dy, index=self.index, layout=self.layout),)
-
-
-class Pick(Function):
-    """The elements at positions in planes, 0 where a position is -1."""
-
-    def forward(self, x: np.ndarray, *, index: np.ndarray, layout: Layout) -> np.ndarray:
-        self.index, self.layout, self.shape = index, layout, x.shape
-        return _run("pick", x, index, layout, index.shape)
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (Put.apply(dy, index=self.index, layout=self.layout, shape=self.shape, adds=True),)
 
 
 def max_unpool1d(

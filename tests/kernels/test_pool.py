@@ -230,6 +230,12 @@ def test_positions_are_not_kept_unless_wanted() -> None:
     np.testing.assert_array_equal(y, plan_for("max_pool", p).run(x)[0])
 
 
+def test_a_gradient_needs_the_positions() -> None:
+    p = pool_problem()
+    with pytest.raises(TypeError, match=r"index must be an array of shape .*; received None"):
+        plan_for("max_pool_gradient", p).run(numbers(p.y_shape, p.dtype), None)
+
+
 @pytest.mark.parametrize(("kernel", "dtype"), [((257, 255), "uint16"), ((256, 256), "uint32"), ((1000, 70), "uint32")])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_positions_in_two_or_four_bytes(kernel: tuple[int, int], dtype: str, layout: str) -> None:

@@ -78,7 +78,7 @@ GATHER_FIELDS = EPILOGUE_FIELDS | {
         "table": "pieces parts d_classes h_classes w_classes d_taps h_taps w_taps",
         "int": "h_count w_count N SD SH SW SC R TD TH TW TC L G "
         "source_step_d source_step_h source_step_w target_step_d target_step_h target_step_w "
-        "w_row w_tap w_group taps packs panel_size depth blocks",
+        "w_row w_tap w_group taps panel_size depth blocks",
     }.items()
     for name in names.split()
 }
@@ -90,8 +90,8 @@ def gather_kernel(a, item, worker):
 
     src (N, SD, SH, SW, SC) and dst (N, TD, TH, TW, TC), channels last; group g reads R channels of the source
     from g * R and writes L channels from g * L. A row of weights is ``w_row`` elements long, a tap's weights begin
-    ``w_tap`` elements after the last one's and a group's ``w_group``. If ``packs``, a worker brings the rows of a whole
-    block of columns together in its panel, ``panels[worker * panel_size:]``, before it goes over the pixels.
+    ``w_tap`` elements after the last one's and a group's ``w_group``. If there are panels, a worker brings the rows of
+    a whole block of columns together in its own, ``panels[worker * panel_size:]``, before it goes over the pixels.
 
     A phase is a class of pixels along each axis. Pieces of work: some parts of phases, group, block of
     columns. Piece i has the parts ``pieces[i]`` to ``pieces[i + 1] - 1``, each a phase, its first pixel
@@ -107,16 +107,16 @@ def gather_kernel(a, item, worker):
     if end - column == BLOCK_VECTORS * lane_count:
         full, few = tile_shape(a.src, WIDE_ROWS, BLOCK_VECTORS), tile_shape(a.src, FEW_WIDE_ROWS, BLOCK_VECTORS)
         panel = shift(a.panels, worker * a.panel_size)
-        _gather_columns(a, piece, rows, outs, counts, group, column, a.packs, panel, full, few, None)
+        _gather_columns(a, piece, rows, outs, counts, group, column, panel, full, few, None)
         column = end
     while end - column >= 2 * lane_count:
         full, few = tile_shape(a.src, ROWS, 2), tile_shape(a.src, FEW_ROWS, 2)
-        _gather_columns(a, piece, rows, outs, counts, group, column, 0, a.panels, full, few, None)
+        _gather_columns(a, piece, rows, outs, counts, group, column, None, full, few, None)
         column += 2 * lane_count
     while column < end:
         full, few = tile_shape(a.src, ROWS, 1), tile_shape(a.src, FEW_ROWS, 1)
         edge = min(end - column, lane_count)
-        _gather_columns(a, piece, rows, outs, counts, group, column, 0, a.panels, full, few, edge)
+        _gather_columns(a, piece, rows, outs, counts, group, column, None, full, few, edge)
         column += lane_count
     if a.finish:
         first = block * BLOCK_VECTORS * lane_count
@@ -182,7 +182,7 @@ def _list_part(a, phase, first, size, group, rows, outs):
 
 
 @njit(error_model="numpy")
-def _gather_columns(a, piece, rows, outs, counts, group, column, packs, panel, full, few, edge):
+def _gather_columns(a, piece, rows, outs, counts, group, column, panel, full, few, edge):
     """One piece and one block of columns, which ``edge`` cuts off unless it is None.
 
     Deep sums are divided: each pass of ``a.depth`` channels goes over all tiles with weights that stay in the
@@ -191,7 +191,7 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, packs, panel, f
     for first in range(0, a.R, a.depth):
         channels = min(a.depth, a.R - first)
         weights = shift(a.w, group * a.w_group + first * a.w_row + column), a.w_row, a.w_tap
-        if packs:
+        if panel is not None and a.panel_size > 0:
             _pack_weights(a, weights[0], channels, panel, full)
             weights = panel, BLOCK_VECTORS * lanes_of(a.src), channels * BLOCK_VECTORS * lanes_of(a.src)
         at = 0
@@ -456,7 +456,7 @@ def _gather_task(p: ConvProblem, forward: bool) -> tuple[Task, int]:
         source_step_d=axes[0].source_step, source_step_h=axes[1].source_step, source_step_w=axes[2].source_step,
         target_step_d=axes[0].target_step, target_step_h=axes[1].target_step, target_step_w=axes[2].target_step,
         w_row=p.K if forward else L, w_group=L if forward else R * L, w_tap=p.K * (p.C // p.G),
-        taps=math.prod(p.kernel), packs=panel_size > 0, panel_size=panel_size, depth=depth, blocks=blocks,
+        taps=math.prod(p.kernel), panel_size=panel_size, depth=depth, blocks=blocks,
         **epilogue_fields(p, forward),
     )  # fmt: skip
     return task, panel_size

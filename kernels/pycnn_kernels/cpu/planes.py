@@ -12,15 +12,16 @@ import math
 from numba import njit
 
 from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.pool import SMALL_WORK
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import FractionalPoolProblem, PlanesProblem
 
 #: Planes of a piece of work in channels last: a cache line of float32.
 _PLANES = 16
 
-#: Where planes lie: that of image n and channel c begins at (n * pixels * C + c * channel_step), its pixels are
-#: ``pixel_step`` apart. (With ``pixels`` those of the array in question.)
-_PLACES = {"N": "int", "C": "int", "blocks": "int", "width": "int", "pixel_step": "int"}
+#: How planes lie: the pixels of one are ``pixel_step`` apart, C in channels last and otherwise 1. A piece of work is
+#: ``width`` planes of an image.
+_PLACES = {"C": "int", "blocks": "int", "width": "int", "pixel_step": "int"}
 
 
 @njit(error_model="numpy")
@@ -114,7 +115,7 @@ def _places(p: PlanesProblem | FractionalPoolProblem) -> tuple[int, dict[str, in
     last = p.layout == "channels_last"
     width = min(_PLANES, max(p.C, 1)) if last else 1
     blocks = -(-p.C // width)
-    return p.N * blocks, {"N": p.N, "C": p.C, "blocks": blocks, "width": width, "pixel_step": p.C if last else 1}
+    return p.N * blocks, {"C": p.C, "blocks": blocks, "width": width, "pixel_step": p.C if last else 1}
 
 
 class _Planes:
@@ -168,7 +169,3 @@ class FractionalMaxPool(_Planes):
             parallel=p.N * p.C * math.prod(p.size) > SMALL_WORK,
             D=D, H=H, W=W, OD=OD, OH=OH, OW=OW, KD=KD, KH=KH, KW=KW, **places,
         )  # fmt: skip
-
-
-#: Elements below which waking a second thread costs more than it saves.
-SMALL_WORK = 1 << 14

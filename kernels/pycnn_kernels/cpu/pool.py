@@ -49,7 +49,7 @@ from pycnn_kernels.cpu.tile import (
     tile_zeros,
     vectors_of,
 )
-from pycnn_kernels.cpu.windows import backward_windows, forward_windows, window_counts
+from pycnn_kernels.cpu.windows import Windows, backward_windows, forward_windows, window_counts
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import PoolProblem
 
@@ -113,9 +113,9 @@ def _pool_body(a, item, worker):
     lines = shift(a.lines, worker * a.most_lines * _LINE_FIELDS)
     there = _list_lines(a, row, lines)
     c = first
-    while last - c >= 4 * lanes_of(a.src):
-        _gather(a, a.kind, there, row * a.TW * a.C, c, lines, tile_shape(a.src, 1, 4), None)
-        c += 4 * lanes_of(a.src)
+    while last - c >= VECTORS * lanes_of(a.src):
+        _gather(a, a.kind, there, row * a.TW * a.C, c, lines, tile_shape(a.src, 1, VECTORS), None)
+        c += VECTORS * lanes_of(a.src)
     while last - c >= 2 * lanes_of(a.src):
         _gather(a, a.kind, there, row * a.TW * a.C, c, lines, tile_shape(a.src, 1, 2), None)
         c += 2 * lanes_of(a.src)
@@ -323,10 +323,14 @@ def _take_greater_and_position(kind, a, state, source, position, count, channels
     return tile_greater(best, candidate), positions
 
 
-def _store_both(kind, a, there, state, channels):
-    best, positions = state
-    tile_store(best, a.dst, channels[0], 0, channels[3])
+@njit(error_model="numpy")
+def _store_found(a, found, positions, channels):
+    tile_store(found, a.dst, channels[0], 0, channels[3])
     tile_store_positions(positions, a.index, channels[0], channels[3])
+
+
+def _store_greatest(kind, a, there, state, channels):
+    _store_found(a, state[0], state[1], channels)
 
 
 def _take_where_found(kind, a, state, source, position, count, channels):
@@ -381,9 +385,7 @@ def _take_up_to_the_goal(kind, a, state, source, position, count, channels):
 
 
 def _store_drawn(kind, a, there, state, channels):
-    _, _, drawn, positions = state
-    tile_store(drawn, a.dst, channels[0], 0, channels[3])
-    tile_store_positions(positions, a.index, channels[0], channels[3])
+    _store_found(a, state[2], state[3], channels)
 
 
 #: What each kind gathers. "max" writes the greatest, "max_index" its position, too. "max_gradient" adds up src where
@@ -391,7 +393,7 @@ def _store_drawn(kind, a, there, state, channels):
 #: squares. "stochastic" draws a positive element: that in which the running sum passes the part ``uniform`` of all.
 KINDS = {
     "max": Kind(_least, _take_greater, _store),
-    "max_index": Kind(_least_and_first, _take_greater_and_position, _store_both),
+    "max_index": Kind(_least_and_first, _take_greater_and_position, _store_greatest),
     "max_gradient": Kind(_zeros, _take_where_found, _store),
     "average": Kind(_zeros, _take_all, _store_mean),
     "average_gradient": Kind(_zeros, _take_part, _store),
@@ -424,9 +426,13 @@ for name in ("max_gradient", "average_gradient"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 0, 2, 2))
 
 
-def _task(p: PoolProblem, kind: str, backward: bool, given: str) -> tuple[Task, int]:
-    """The kernel that gathers for a problem in channels last, ready; and the lines of the source of a row at most."""
-    windows = [backward_windows(p, axis) if backward else forward_windows(p, axis) for axis in range(3)]
+def _windows(p: PoolProblem, backward: bool) -> list[Windows]:
+    """What the targets along each axis gather."""
+    return [backward_windows(p, axis) if backward else forward_windows(p, axis) for axis in range(3)]
+
+
+def _task(p: PoolProblem, kind: str, backward: bool, given: str, windows: list[Windows]) -> Task:
+    """The kernel that gathers for a problem in channels last, ready."""
     source, target = (p.output, p.size) if backward else (p.size, p.output)
     rows = p.N * math.prod(target[:2]) if p.C * math.prod(p.size) * math.prod(p.output) else 0
     vectors = -(-p.C // (VECTORS * lanes(p.dtype)))
@@ -436,20 +442,26 @@ def _task(p: PoolProblem, kind: str, backward: bool, given: str) -> tuple[Task, 
     tables = {f"{axis}_begins": w.begins for axis, w in zip("dhw", windows)}
     tables |= {f"{axis}_pairs": w.pairs for axis, w in zip("dhw", windows)}
     tables |= {f"{axis}_counts": counts for axis, counts in zip("dhw", _counts(p))}
-    known, plain = _plain(p, kind, backward)
-    lines = math.prod(int(np.diff(w.begins).max(initial=0)) for w in windows[:2])
-    task = Task(
+    known, plain = _plain(p, kind, backward, windows[2])
+    return Task(
         _KERNELS[p.index_dtype].compiled_for(kind=known), p.dtype, rows * blocks, f"lines {given}",
         parallel=p.N * math.prod(p.size) * p.C > SMALL_WORK,
         SD=source[0], SH=source[1], SW=source[2], TD=target[0], TH=target[1], TW=target[2], C=p.C,
-        KH=p.window[1], KW=p.window[2], width=width, blocks=blocks, no_position=p.no_position, most_lines=lines,
-        **plain, **tables,
+        KH=p.window[1], KW=p.window[2], width=width, blocks=blocks, no_position=p.no_position,
+        most_lines=_most_lines(windows), **plain, **tables,
     )  # fmt: skip
-    return task, lines
 
 
-def _plain(p: PoolProblem, kind: str, backward: bool) -> tuple[PoolKind, dict[str, int]]:
-    """The kind with what the compiler is to know of the taps, and the targets along w for which it holds."""
+def _most_lines(windows: list[Windows]) -> int:
+    """Lines of the source that a row of targets gathers from, at most."""
+    return math.prod(int(np.diff(w.begins).max(initial=0)) for w in windows[:2])
+
+
+def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple[PoolKind, dict[str, int]]:
+    """The kind with what the compiler is to know of the taps, and the targets along w for which it holds.
+
+    ``windows``: what the targets along w gather.
+    """
     taps, (before, _), step = p.kernel[2], p.padding[2], p.stride[2]
     if p.target is not None or (p.dilation[2] > 1 and backward):
         return PoolKind(kind), {}
@@ -465,7 +477,7 @@ def _plain(p: PoolProblem, kind: str, backward: bool) -> tuple[PoolKind, dict[st
         }  # fmt: skip
     if p.kernel not in KNOWN_WINDOWS:
         return PoolKind(kind), {}
-    whole = np.flatnonzero(np.diff(forward_windows(p, 2).begins) == taps)
+    whole = np.flatnonzero(np.diff(windows.begins) == taps)
     first, end = (int(whole[0]), int(whole[-1]) + 1) if len(whole) else (0, 0)
     return PoolKind(kind, math.prod(p.kernel[:2]), taps), {
         "plain": first, "plain_end": end, "plain_step": step * p.C, "plain_first": -before * p.C,
@@ -497,7 +509,8 @@ class _Pool:
 
     def __init__(self, p: PoolProblem, kind: str, given: str, backward: bool = False):
         pixels, out_pixels = math.prod(p.size), math.prod(p.output)
-        self._task, lines = _task(p, kind, backward, given)
+        self._windows = _windows(p, backward)
+        self._task = _task(p, kind, backward, given, self._windows)
         # With one channel, or one pixel, both layouts are the same.
         self._transposed = p.layout == "channels_first" and p.C > 1 and max(pixels, out_pixels) > 1
         read, written = (out_pixels, pixels) if backward else (pixels, out_pixels)
@@ -506,16 +519,16 @@ class _Pool:
         sizes = (p.N * p.C * read, p.N * p.C * written) if self._transposed else (0, 0)
         self._written_at = aligned_bytes(sizes[0], p.dtype)
         self._lines_at = self._written_at + aligned_bytes(sizes[1], p.dtype)
-        self.workspace_bytes = self._lines_at + most_threads() * lines * _LINE_FIELDS * 8
+        self.workspace_bytes = self._lines_at + most_threads() * _most_lines(self._windows) * _LINE_FIELDS * 8
 
-    def _run(self, source: int, result: int, *others: int) -> None:
+    def _run(self, task: Task, source: int, result: int, *others: int) -> None:
         base = workspace(self.workspace_bytes)
         if self._transposed:
             self._before.run(source, base)
-            self._task.run(base + self._lines_at, base, base + self._written_at, *others)
+            task.run(base + self._lines_at, base, base + self._written_at, *others)
             self._after.run(base + self._written_at, result)
         else:
-            self._task.run(base + self._lines_at, source, result, *others)
+            task.run(base + self._lines_at, source, result, *others)
 
 
 class MaxPool(_Pool):
@@ -523,13 +536,13 @@ class MaxPool(_Pool):
 
     def __init__(self, p: PoolProblem):
         super().__init__(p, "max_index", "src dst index")
-        self._alone = _Pool(p, "max", "src dst")
+        self._alone = _task(p, "max", False, "src dst", self._windows)
 
     def run(self, x: int, y: int, index: int) -> None:
         if index:
-            self._run(x, y, index)
+            self._run(self._task, x, y, index)
         else:
-            self._alone._run(x, y)
+            self._run(self._alone, x, y)
 
 
 class MaxPoolGradient(_Pool):
@@ -539,7 +552,7 @@ class MaxPoolGradient(_Pool):
         super().__init__(p, "max_gradient", "src dst index", backward=True)
 
     def run(self, dy: int, index: int, dx: int) -> None:
-        self._run(dy, dx, index)
+        self._run(self._task, dy, dx, index)
 
 
 class AveragePool(_Pool):
@@ -549,7 +562,7 @@ class AveragePool(_Pool):
         super().__init__(p, "average", "src dst")
 
     def run(self, x: int, y: int) -> None:
-        self._run(x, y)
+        self._run(self._task, x, y)
 
 
 class AveragePoolGradient(_Pool):
@@ -559,7 +572,7 @@ class AveragePoolGradient(_Pool):
         super().__init__(p, "average_gradient", "src dst", backward=True)
 
     def run(self, dy: int, dx: int) -> None:
-        self._run(dy, dx)
+        self._run(self._task, dy, dx)
 
 
 class NormPool(_Pool):
@@ -569,7 +582,7 @@ class NormPool(_Pool):
         super().__init__(p, "norm", "src dst")
 
     def run(self, x: int, y: int) -> None:
-        self._run(x, y)
+        self._run(self._task, x, y)
 
 
 class StochasticPool(_Pool):
@@ -579,7 +592,7 @@ class StochasticPool(_Pool):
         super().__init__(p, "stochastic", "src dst uniform index")
 
     def run(self, x: int, uniform: int, y: int, index: int) -> None:
-        self._run(x, y, uniform, index)
+        self._run(self._task, x, y, uniform, index)
 
 
 def positions_fit(p: PoolProblem) -> str | None:
