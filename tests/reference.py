@@ -381,6 +381,45 @@ def stochastic_pooling(x: np.ndarray, uniform: np.ndarray, *geometry: Any) -> tu
     return y, position
 
 
+def batch_normalisation(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float, statistics: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """y, and the mean and the variance of each channel of x (pixels, channels, inner), or those that are given."""
+    y, means, variances = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c in range(x.shape[1]):
+        values = [float(value) for value in x[:, c].ravel()]
+        if statistics is None:
+            means[c] = math.fsum(values) / len(values)
+            variances[c] = math.fsum((value - means[c]) ** 2 for value in values) / len(values)
+        else:
+            means[c], variances[c] = statistics[0][c], statistics[1][c]
+        deviation = math.sqrt(variances[c] + epsilon)
+        y[:, c] = (x[:, c].astype(np.float64) - means[c]) / deviation * weight[c] + bias[c]
+    return y, means, variances
+
+
+def batch_normalisation_gradient(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, means: np.ndarray, variances: np.ndarray, epsilon: float,
+    moves: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """dx, dweight and dbias by the chain rule through y, the variance and the mean, one after the other.
+
+    ``moves``: whether mean and variance are those of x.
+    """
+    dx, dweight, dbias = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c in range(x.shape[1]):
+        upstream, apart = dy[:, c].astype(np.float64), x[:, c].astype(np.float64) - means[c]
+        deviation, count = math.sqrt(variances[c] + epsilon), apart.size
+        dweight[c], dbias[c] = (upstream * apart / deviation).sum(), upstream.sum()
+        through_y = upstream * weight[c]
+        dx[:, c] = through_y / deviation
+        if moves:
+            dvariance = (through_y * apart).sum() * -0.5 / deviation**3
+            dmean = -through_y.sum() / deviation - dvariance * 2 * apart.sum() / count
+            dx[:, c] += dvariance * 2 * apart / count + dmean / count
+    return dx, dweight, dbias
+
+
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     e = np.exp(np.asarray(x, np.float64) - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)

@@ -245,6 +245,22 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         lambda x: F.binary_cross_entropy(x, np.ones(4), WEIGHTS, reduction="none"),
         [RNG.random(4) * 0.8 + 0.1],
     ),
+    "batch_norm": (
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
+        [normal(3, 4, 2, 3), positive(4), normal(4)],
+    ),
+    "batch_norm relu": (
+        lambda x, w, b: F.batch_norm(
+            x, None, None, w, b, training=True, eps=0.1, data_format="channels_last", activation="relu"
+        ),
+        [apart(5, 3, 4), positive(4), normal(4)],
+    ),
+    "batch_norm alone": (lambda x: F.batch_norm(x, None, None, training=True), [normal(5, 4)]),
+    "batch_norm running": (
+        lambda x, w, b: F.batch_norm(x, *_statistics(x), w, b, activation="relu"),
+        [apart(3, 4, 5), positive(4), normal(4)],
+    ),
+    "batch_norm running alone": (lambda x: F.batch_norm(x, *_statistics(x)), [normal(3, 4)]),
     "dropout": (lambda x: _seeded_dropout(x), [normal(3, 4)]),
     "a small network": (
         lambda x, w, b, v: F.cross_entropy(
@@ -298,6 +314,11 @@ PENDING: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
     ),
 }
 NAMES = [*OPERATIONS, *PENDING]
+
+
+def _statistics(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances of four channels, in the dtype of x."""
+    return np.arange(4).astype(x.dtype), np.arange(1, 5).astype(x.dtype)
 
 
 def _seeded_dropout(x: Tensor) -> Tensor:

@@ -361,6 +361,35 @@ def test_activations(name: str, scale: float) -> None:
     compare(lambda functional, x: getattr(functional, name)(x), scale * normal(3, 5, 2))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3), (4, 3, 7), (2, 3, 5, 4), (2, 3, 2, 3, 2)])
+def test_batch_norm(shape: tuple[int, ...], affine: bool, training: bool) -> None:
+    arrays = [3 * normal(*shape) + 2, *([normal(3), normal(3) + 1] if affine else [])]
+    running = np.arange(3.0), np.arange(3.0) + 0.5
+    others = tuple(map(torch.tensor, running))
+
+    def call(functional: Any, x: Any, *more: Any) -> Any:
+        statistics = running if functional is F else others
+        return functional.batch_norm(x, *statistics, *more, training=training, momentum=0.3, eps=1e-3)
+
+    compare(call, *arrays)
+    for found, expected in zip(running, others):
+        assert_close(found, expected.numpy(), BOUND)
+
+
+def test_batch_norm_of_nothing() -> None:
+    x, mean = np.zeros((0, 3, 4)), np.ones(3)
+    for training in (True, False):
+        compare(
+            lambda f, x, training=training: f.batch_norm(
+                x, *((mean, mean) if f is F else (torch.ones(3), torch.ones(3))), training=training
+            ),
+            x,
+        )
+    np.testing.assert_array_equal(mean, 1)
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 3, 5, 4), (2, 1, 3, 2, 4)])
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
@@ -531,6 +560,12 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     "avg_pool2d large kernel": lambda f, t: f.avg_pool2d(t(X), 7),
     "avg_pool2d divisor": lambda f, t: f.avg_pool2d(t(X), 2, divisor_override=0),
     "avg_pool2d no height": lambda f, t: f.avg_pool2d(t(X[:, :, :0]), 2, 1, 1),
+    "batch_norm rank": lambda f, t: f.batch_norm(t(B), None, None, training=True),
+    "batch_norm one value": lambda f, t: f.batch_norm(t(X[:1, :, 0, 0]), None, None, training=True),
+    "batch_norm no statistics": lambda f, t: f.batch_norm(t(X), None, None),
+    "batch_norm running_mean": lambda f, t: f.batch_norm(t(X), t(B[:3]), t(B[:3])),
+    "batch_norm weight": lambda f, t: f.batch_norm(t(X), None, None, t(B), training=True),
+    "batch_norm bias": lambda f, t: f.batch_norm(t(X), None, None, None, t(W[:4, 0]), training=True),
     "linear features": lambda f, t: f.linear(t(ROWS), t(SHARES[:, :2])),
     "linear bias": lambda f, t: f.linear(t(ROWS), t(SHARES), t(B)),
     "linear weight rank": lambda f, t: f.linear(t(ROWS), t(W)),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from pycnn_kernels.cpu import (
+    batch_norm,
     conv_depthwise,
     conv_direct,
     conv_few_channels,
@@ -340,6 +341,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "bias_activation_gradient"): [
         Algorithm("one_pass", elementwise.BiasActivationGradient, "masks and sums in one pass")
+    ],
+    ("cpu", "batch_norm"): [
+        Algorithm("two_passes", batch_norm.BatchNorm, "statistics of parts that stay in the cache, then y")
+    ],
+    ("cpu", "batch_norm_running"): [
+        Algorithm("one_pass", batch_norm.RunningBatchNorm, "a multiplication and an addition each")
+    ],
+    ("cpu", "batch_norm_gradient"): [
+        Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts in their order, then dx")
     ],
     ("cpu", "conv_max_pool"): [
         Algorithm(

@@ -92,13 +92,23 @@ def _rows_arrays(p: Any) -> dict[str, Spec]:
 
 def _channels_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
-    shape = (p.pixels, p.channels, p.inner)
+    shape = p.shape
     return {
         "dy": Spec("dy", shape, dtype),
         "y": Spec("y", shape, dtype, optional=True),
         "dz": Spec("dz", shape, dtype, optional=True),
         "db": Spec("db", (p.channels,), dtype, optional=True),
     }
+
+
+def _batch_norm_arrays(p: Any) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    every, each = p.shape, (p.channels,)
+    required = {name: Spec(name, every, dtype) for name in ("x", "dy")}
+    required |= {name: Spec(name, each, dtype) for name in ("mean", "rstd")}
+    optional = {name: Spec(name, every, dtype, optional=True) for name in ("y", "dx")}
+    names = ("weight", "bias", "running_mean", "running_var", "dweight", "dbias")
+    return required | optional | {name: Spec(name, each, dtype, optional=True) for name in names}
 
 
 def _cast_arrays(p: Any) -> dict[str, Spec]:
@@ -125,6 +135,9 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "conv_input_gradient": (_conv_arrays, "dy w", "", "dx"),
     "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
     "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
+    "batch_norm": (_batch_norm_arrays, "x weight bias", "running_mean running_var", "y mean rstd"),
+    "batch_norm_running": (_batch_norm_arrays, "x running_mean running_var weight bias", "", "y"),
+    "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
     "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
     "max_pool": (_pool_arrays, "x", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),

@@ -355,6 +355,10 @@ class ChannelsProblem(NamedTuple):
     channels: int
     inner: int = 1
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.pixels, self.channels, self.inner
+
 
 class RowsProblem(NamedTuple):
     """Work on a matrix of ``rows`` x ``columns``, row by row: softmax and its cross-entropy."""

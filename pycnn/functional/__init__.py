@@ -7,6 +7,7 @@ have is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels
 """
 
 from pycnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
+from pycnn.functional.batch_norm import batch_norm
 from pycnn.functional.conv import conv1d, conv2d, conv3d
 from pycnn.functional.conv_pool import conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -52,6 +53,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "batch_norm",
     "binary_cross_entropy",
     "conv1d",
     "conv2d",

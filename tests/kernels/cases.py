@@ -202,6 +202,20 @@ def bias_and_relu() -> Iterator[Case]:
         yield Case(plan_for("bias_activation_gradient", ChannelsProblem(dtype, *shape)), arrays)
 
 
+def batch_norms() -> Iterator[Case]:
+    shapes = [(35, 17, 1), (20, 70, 1), (8, 64, 1), (9, 3, 1), (300, 1, 1), (3, 5, 30), (2, 33, 15), (1, 2, 5000)]
+    for dtype, shape in itertools.product(DTYPES, shapes):
+        p = ChannelsProblem(dtype, *shape)
+        channels = ("weight", "bias", "mean", "rstd", "running_mean", "running_var")
+        arrays = {name: numbers(shape, dtype, seed) for seed, name in enumerate(("x", "dy", "y"))}
+        arrays |= {name: np.abs(numbers(shape[1:2], dtype, seed)) for seed, name in enumerate(channels)}
+        yield Case(plan_for("batch_norm", p), arrays, scalars=(1, 0.1, 1e-5))
+        yield Case(plan_for("batch_norm_running", p), arrays, scalars=(0, 1e-5))
+        yield Case(plan_for("batch_norm_gradient", p), arrays, scalars=(1,))
+        without = {name: arrays[name] for name in ("x", "dy", "mean", "rstd")}
+        yield Case(plan_for("batch_norm_gradient", p), without, scalars=(0,))
+
+
 def casts() -> Iterator[Case]:
     # Around the vectors of every instruction set and four of them, which are converted at a time, and around a piece.
     sizes = [1, 3, 4, 5, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 16383, 16384, 16385]
@@ -241,6 +255,7 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "rows": rows,
     "updates": updates,
     "bias": bias_and_relu,
+    "batch norm": batch_norms,
     "casts": casts,
     "halves": stored_in_halves,
 }

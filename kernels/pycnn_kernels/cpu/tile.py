@@ -836,6 +836,12 @@ def tile_add(typing_context, tile, other):
 
 
 @intrinsic
+def tile_subtract(typing_context, tile, other):
+    """The differences of the elements of two tiles."""
+    return _each_vector(tile, 2, lambda emit, a, b: emit.builder.fsub(a, b))
+
+
+@intrinsic
 def tile_multiply(typing_context, tile, other):
     """The products of the elements of two tiles."""
     return _each_vector(tile, 2, lambda emit, a, b: emit.builder.fmul(a, b))
@@ -856,6 +862,25 @@ def tile_add_product(typing_context, tile, first, second):
         return emit.builder.call(fma, [a, b, total])
 
     return _each_vector(tile, 3, combine)
+
+
+@intrinsic
+def tile_sum_rows(typing_context, tile):
+    """The tile of one row that is the sum of all rows, neighbours first."""
+    result = TileType(tile.dtype, 1, tile.vectors)
+
+    def generate(context, builder, signature, arguments):
+        emit, total = _Emitter(builder, tile), result.zeros()
+        for j in range(tile.vectors):
+            sums = [emit.get(arguments[0], m, j) for m in range(tile.rows)]
+            while len(sums) > 1:
+                sums = [
+                    builder.fadd(*sums[m : m + 2]) if m + 1 < len(sums) else sums[m] for m in range(0, len(sums), 2)
+                ]
+            total = _Emitter(builder, result).set(total, sums[0], 0, j)
+        return total
+
+    return result(tile), generate
 
 
 @intrinsic
@@ -915,6 +940,16 @@ def tile_relu(typing_context, tile):
         return emit.builder.select(negative, _zero(tile), value)
 
     return _each_vector(tile, 1, combine)
+
+
+@intrinsic
+def tile_where_positive(typing_context, tile, condition):
+    """The tile where the condition is positive or NaN, 0 elsewhere: the gradient in front of a ReLU."""
+
+    def combine(emit, value, decides):
+        return emit.builder.select(emit.builder.fcmp_ordered("<=", decides, _zero(tile)), _zero(tile), value)
+
+    return _each_vector(tile, 2, combine)
 
 
 def _wins(builder, candidate, best):
@@ -1108,6 +1143,16 @@ def shift(typing_context, pointer, elements):
 
 
 @intrinsic
+def is_there(typing_context, pointer):
+    """Whether an optional array was given: its address is not 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.icmp_unsigned("!=", builder.ptrtoint(arguments[0], INT64), ir.Constant(INT64, 0))
+
+    return types.boolean(pointer), generate
+
+
+@intrinsic
 def scalar(typing_context, like, value):
     """The float64 ``value`` rounded to the dtype of the pointer ``like``, so that a loop stays in that dtype."""
 
@@ -1209,11 +1254,17 @@ def local_table(typing_context, size):
     return table_on_stack(size, size.literal_value)
 
 
-def table_on_stack(argument: types.Type, size: int):
-    """The signature and code of an intrinsic of one argument that makes a table of ``size`` int64."""
-    table = ir.ArrayType(INT64, size)
+@intrinsic(prefer_literal=True)
+def local_sums(typing_context, size):
+    """``size`` (literal) float64 on the stack of the calling function: a pointer to the first."""
+    return table_on_stack(size, size.literal_value, types.float64)
+
+
+def table_on_stack(argument: types.Type, size: int, element: types.Type = types.int64):
+    """The signature and code of an intrinsic of one argument that makes a table of ``size`` elements."""
 
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(cgutils.alloca_once(builder, table), INT64.as_pointer())
+        kind = context.get_value_type(element)
+        return builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(kind, size)), kind.as_pointer())
 
-    return types.CPointer(types.int64)(argument), generate
+    return types.CPointer(element)(argument), generate

@@ -1,0 +1,491 @@
+"""Batch normalisation: each channel gets the mean 0 and the deviation 1 over its elements, then a scale and a shift.
+
+Arrays are ``pixels`` x ``C`` x ``inner``: channels last has inner = 1 and the channels in the lanes of the vectors,
+channels first has the pixels of an image inside, a row of one channel after the other. Memory is what takes the time:
+training reads x twice (for the statistics, and to normalise it), its gradient x and dy twice each.
+
+The statistics of a part of the array are found in two passes while it is in the cache, the mean and then the squares of
+the deviations from it, and parts are merged by the formula of Chan, Golub and LeVeque ("Updating formulae and a
+pairwise algorithm for computing sample variances", 1979). The difference of the mean square and the squared mean would
+lose all digits of a channel whose mean is much larger than its deviation. Parts depend on the problem alone, so results
+have the same bits for every number of threads.
+
+Source: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+Shift" (2015).
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+from numba.extending import overload
+
+from pycnn_kernels.cpu.host import item_bytes
+from pycnn_kernels.cpu.launch import Kernel, Task, kernel
+from pycnn_kernels.cpu.named import named
+from pycnn_kernels.cpu.pool import SMALL_WORK
+from pycnn_kernels.cpu.tile import (
+    is_there,
+    lanes_of,
+    local_sums,
+    prefetch_line,
+    rows_of,
+    scalar,
+    shift,
+    tile_add,
+    tile_add_product,
+    tile_load,
+    tile_multiply,
+    tile_relu,
+    tile_shape,
+    tile_store,
+    tile_subtract,
+    tile_sum_rows,
+    tile_where_positive,
+    tile_zeros,
+    vectors_of,
+)
+from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
+from pycnn_kernels.problem import ChannelsProblem
+
+#: Pixels that are taken together, so that what belongs to their channels is loaded once for all of them.
+PIXELS = 8
+
+#: Vectors of channels that are taken together.
+VECTORS = 4
+
+#: Channels of a piece of work of the kernels that merge parts.
+CHANNELS = 64
+
+#: Bytes of x in a part: it stays in the cache between two passes.
+_PART_BYTES = 1 << 15
+
+#: Pieces of work at least, where there are as many pixels: enough for all threads; and parts in one at most.
+_PIECES, _MOST_PARTS = 16, 8
+
+#: Elements of a row that are added up in the kernel's dtype, before the sums of such stretches are added in float64.
+_STRETCH = 4096
+
+#: How the elements are divided: see :class:`_Parts`.
+_PART_FIELDS = {"pixels": "int", "C": "int", "inner": "int", "chunk": "int", "group": "int", "parts": "int"}
+
+
+@njit(error_model="numpy")
+def _over_pixels(a, part, step):
+    """Channels last: do a step of :data:`_STEPS` with each tile of a part: some pixels by some channels.
+
+    A tile has one pixel and several vectors of channels, or several pixels and one vector, so that sums need not wait
+    for each other.
+    """
+    first = part * a.chunk
+    last = min(first + a.chunk, a.pixels)
+    for pixel in range(first, last, PIXELS):
+        count, c = min(PIXELS, last - pixel), 0
+        while a.C - c >= VECTORS * lanes_of(a.x):
+            _do(step, a, part, pixel, count, c, tile_shape(a.x, 1, VECTORS), None)
+            c += VECTORS * lanes_of(a.x)
+        while a.C - c >= lanes_of(a.x):
+            if count == PIXELS:
+                _do(step, a, part, pixel, count, c, tile_shape(a.x, VECTORS, 1), None)
+            else:
+                _do(step, a, part, pixel, count, c, tile_shape(a.x, 1, 1), None)
+            c += lanes_of(a.x)
+        if c < a.C:
+            _do(step, a, part, pixel, count, c, tile_shape(a.x, 1, 1), a.C - c)
+
+
+def _do(step, a, part, pixel, count, c, shape, edge):
+    """A step with ``count`` pixels from ``pixel`` on and a tile's channels from c on; ``edge`` cuts the tile off."""
+
+
+@overload(_do, jit_options={"error_model": "numpy"})
+def _compiled_step(step, a, part, pixel, count, c, shape, edge):
+    return _STEPS[step.text]
+
+
+@kernel(x="array", means="array", rests="array", squares="array", **_PART_FIELDS)
+def moments_kernel(a, item, worker):
+    """About the mean of each channel of a part, and the sums of the deviations from it and of their squares.
+
+    Channels last: ``means[part, c]``, ``rests[part, c]``, ``squares[part, c]``; channels first: those of row r, one
+    channel of one image, are ``means[r]``, ``rests[r]`` and ``squares[r]``. The deviations' sum is what rounding has
+    left out of the mean: with a mean of a million deviations it is not small beside them.
+    """
+    if a.inner > 1:
+        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
+            x, total = shift(a.x, row * a.inner), 0.0
+            for begin in range(0, a.inner, _STRETCH):
+                part = scalar(a.x, 0.0)
+                for i in range(begin, min(begin + _STRETCH, a.inner)):
+                    part += x[i]
+                total += part
+            mean, rest, squares = scalar(a.x, total / a.inner), 0.0, 0.0
+            for begin in range(0, a.inner, _STRETCH):
+                part, part_squares = scalar(a.x, 0.0), scalar(a.x, 0.0)
+                for i in range(begin, min(begin + _STRETCH, a.inner)):
+                    part += x[i] - mean
+                    part_squares += (x[i] - mean) * (x[i] - mean)
+                rest += part
+                squares += part_squares
+            a.means[row], a.rests[row], a.squares[row] = mean, rest, squares
+        return
+    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
+        means, rests, squares = shift(a.means, part * a.C), shift(a.rests, part * a.C), shift(a.squares, part * a.C)
+        for c in range(a.C):
+            means[c] = 0
+            rests[c] = 0
+            squares[c] = 0
+        _over_pixels(a, part, named("add_elements"))
+        count = scalar(a.x, 1.0 * _elements_of(a, part))
+        for c in range(a.C):
+            means[c] /= count
+        _over_pixels(a, part, named("add_squares"))
+
+
+def _add_elements(step, a, part, pixel, count, c, shape, edge):
+    total = tile_zeros(shape)
+    for p in range(pixel, pixel + count, rows_of(shape)):
+        total = tile_add(total, tile_load(total, a.x, p * a.C + c, a.C, edge))
+    _add_to(a.means, part * a.C + c, total, edge)
+
+
+@njit(error_model="numpy")
+def _add_to(sums, at, tile, edge):
+    """Add the pixels of a tile to the sums of their channels."""
+    total = tile_sum_rows(tile)
+    tile_store(tile_add(tile_load(total, sums, at, 0, edge), total), sums, at, 0, edge)
+
+
+def _add_squares(step, a, part, pixel, count, c, shape, edge):
+    rest = total = tile_zeros(shape)
+    mean = tile_load(total, a.means, part * a.C + c, 0, edge)
+    for p in range(pixel, pixel + count, rows_of(shape)):
+        deviation = tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean)
+        rest, total = tile_add(rest, deviation), tile_add_product(total, deviation, deviation)
+        for m in range(rows_of(shape)):  # the next part comes from memory meanwhile
+            for j in range(vectors_of(shape)):
+                prefetch_line(a.x, (p + m + a.chunk) * a.C + c + j * lanes_of(a.x))
+    _add_to(a.rests, part * a.C + c, rest, edge)
+    _add_to(a.squares, part * a.C + c, total, edge)
+
+
+@kernel(
+    means="array", rests="array", squares="array", weight="array", running_mean="array", running_var="array",
+    mean="array", rstd="array", scale="array", momentum="float", epsilon="float", **_PART_FIELDS,
+)  # fmt: skip
+def merge_moments_kernel(a, item, worker):
+    """For each channel of a block its mean, ``rstd = 1 / sqrt(variance + epsilon)`` and ``scale = weight * rstd``.
+
+    ``running_mean`` and ``running_var``, if there are any, move towards mean and variance by ``momentum`` of the way;
+    that variance is the unbiased one, as in PyTorch and Keras.
+    """
+    first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
+    channels, means, squares = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
+    for c in range(channels):
+        means[c] = 0
+        squares[c] = 0
+    for p in range(a.parts):
+        part, rests, share = (
+            shift(a.means, p * a.C + first),
+            shift(a.rests, p * a.C + first),
+            _elements_of(a, p) / count,
+        )
+        for c in range(channels):
+            means[c] += share * part[c] + rests[c] / count
+    for p in range(a.parts):
+        part, rests = shift(a.means, p * a.C + first), shift(a.rests, p * a.C + first)
+        part_squares, elements = shift(a.squares, p * a.C + first), _elements_of(a, p)
+        for c in range(channels):
+            apart = part[c] - means[c]  # of what the deviations are counted from
+            squares[c] += part_squares[c] + apart * (2 * rests[c] + elements * apart)
+    for c in range(channels):
+        k = first + c
+        rstd = 1 / math.sqrt(squares[c] / count + a.epsilon)
+        a.mean[k], a.rstd[k] = means[c], rstd
+        a.scale[k] = rstd * (a.weight[k] if is_there(a.weight) else 1.0)
+        if is_there(a.running_mean):
+            a.running_mean[k] += a.momentum * (means[c] - a.running_mean[k])
+            a.running_var[k] += a.momentum * (squares[c] / max(count - 1, 1) - a.running_var[k])
+
+
+@njit(error_model="numpy")
+def _elements_of(a, part):
+    """Elements of a channel in a part."""
+    return a.inner if a.inner > 1 else min(a.chunk, a.pixels - part * a.chunk)
+
+
+@kernel(running_var="array", weight="array", scale="array", C="int", epsilon="float")
+def running_scale_kernel(a, item, worker):
+    """``scale = weight / sqrt(running_var + epsilon)`` of each channel of a block."""
+    for c in range(item * CHANNELS, min((item + 1) * CHANNELS, a.C)):
+        a.scale[c] = (a.weight[c] if is_there(a.weight) else 1.0) / math.sqrt(a.running_var[c] + a.epsilon)
+
+
+@kernel(x="array", mean="array", scale="array", bias="array", y="array", relu="int", **_PART_FIELDS)
+def normalise_kernel(a, item, worker):
+    """``y = (x - mean) * scale + bias`` for each channel of a part; then ReLU."""
+    if a.inner > 1:
+        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
+            x, y, c = shift(a.x, row * a.inner), shift(a.y, row * a.inner), row % a.C
+            mean, scale = a.mean[c], a.scale[c]
+            bias = a.bias[c] if is_there(a.bias) else scalar(a.x, 0.0)
+            if a.relu:
+                for i in range(a.inner):
+                    found = (x[i] - mean) * scale + bias
+                    y[i] = scalar(a.x, 0.0) if found < 0 else found
+            else:
+                for i in range(a.inner):
+                    y[i] = (x[i] - mean) * scale + bias
+        return
+    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
+        _over_pixels(a, part, named("normalise"))
+
+
+def _normalise(step, a, part, pixel, count, c, shape, edge):
+    mean = tile_load(tile_zeros(shape), a.mean, c, 0, edge)
+    scale = tile_load(mean, a.scale, c, 0, edge)
+    bias = tile_load(mean, a.bias, c, 0, edge) if is_there(a.bias) else tile_zeros(shape)
+    for p in range(pixel, pixel + count, rows_of(shape)):
+        y = tile_add_product(bias, tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean), scale)
+        tile_store(tile_relu(y) if a.relu else y, a.y, p * a.C + c, a.C, edge)
+
+
+@kernel(x="array", dy="array", y="array", mean="array", sums="array", products="array", **_PART_FIELDS)
+def gradient_sums_kernel(a, item, worker):
+    """The sums of dz and of ``dz * (x - mean)`` of each channel of a part, placed as by :func:`moments_kernel`.
+
+    dz is dy, or where there is a y, which is behind a ReLU, dy where y is positive and 0 elsewhere.
+    """
+    if a.inner > 1:
+        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
+            x, dy, y = shift(a.x, row * a.inner), shift(a.dy, row * a.inner), shift(a.y, row * a.inner)
+            mean, total, products, masked = a.mean[row % a.C], 0.0, 0.0, is_there(a.y)
+            for begin in range(0, a.inner, _STRETCH):
+                part, part_products = scalar(a.x, 0.0), scalar(a.x, 0.0)
+                if masked:
+                    for i in range(begin, min(begin + _STRETCH, a.inner)):
+                        dz = scalar(a.x, 0.0) if y[i] <= 0 else dy[i]
+                        part += dz
+                        part_products += dz * (x[i] - mean)
+                else:
+                    for i in range(begin, min(begin + _STRETCH, a.inner)):
+                        part += dy[i]
+                        part_products += dy[i] * (x[i] - mean)
+                total += part
+                products += part_products
+            a.sums[row], a.products[row] = total, products
+        return
+    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
+        for c in range(part * a.C, (part + 1) * a.C):
+            a.sums[c] = 0
+            a.products[c] = 0
+        _over_pixels(a, part, named("add_gradients"))
+
+
+@njit(error_model="numpy")
+def _masked(a, at, shape, edge):
+    """dz; see :func:`gradient_sums_kernel`."""
+    dy = tile_load(tile_zeros(shape), a.dy, at, a.C, edge)
+    return tile_where_positive(dy, tile_load(dy, a.y, at, a.C, edge)) if is_there(a.y) else dy
+
+
+def _add_gradients(step, a, part, pixel, count, c, shape, edge):
+    total = products = tile_zeros(shape)
+    mean = tile_load(total, a.mean, c, 0, edge)
+    for p in range(pixel, pixel + count, rows_of(shape)):
+        dz = _masked(a, p * a.C + c, shape, edge)
+        total = tile_add(total, dz)
+        products = tile_add_product(products, dz, tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean))
+    _add_to(a.sums, part * a.C + c, total, edge)
+    _add_to(a.products, part * a.C + c, products, edge)
+
+
+@kernel(
+    sums="array", products="array", weight="array", rstd="array", dweight="array", dbias="array", level="array",
+    slope="array", scale="array", moves="int", **_PART_FIELDS,
+)  # fmt: skip
+def merge_gradients_kernel(a, item, worker):
+    """For each channel of a block dweight, dbias, and what :func:`input_gradient_kernel` needs.
+
+    ``moves``: whether mean and deviation are those of x and move with it; running ones do not.
+    """
+    first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
+    channels, sums, products = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
+    for c in range(channels):
+        sums[c] = 0
+        products[c] = 0
+    for p in range(a.parts):
+        part, part_products = shift(a.sums, p * a.C + first), shift(a.products, p * a.C + first)
+        for c in range(channels):
+            sums[c] += part[c]
+            products[c] += part_products[c]
+    for c in range(channels):
+        k = first + c
+        rstd = a.rstd[k]
+        if is_there(a.dweight):
+            a.dweight[k] = products[c] * rstd
+        if is_there(a.dbias):
+            a.dbias[k] = sums[c]
+        a.level[k] = sums[c] / count if a.moves else 0.0
+        a.slope[k] = products[c] * rstd * rstd / count if a.moves else 0.0
+        a.scale[k] = rstd * (a.weight[k] if is_there(a.weight) else 1.0)
+
+
+@kernel(
+    x="array", dy="array", y="array", mean="array", level="array", slope="array", scale="array", dx="array",
+    **_PART_FIELDS,
+)  # fmt: skip
+def input_gradient_kernel(a, item, worker):
+    """``dx = (dz - level - (x - mean) * slope) * scale`` of a part; for dz see :func:`gradient_sums_kernel`."""
+    if a.inner > 1:
+        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
+            x, dy, y = shift(a.x, row * a.inner), shift(a.dy, row * a.inner), shift(a.y, row * a.inner)
+            dx, c = shift(a.dx, row * a.inner), row % a.C
+            mean, level, slope, scale = a.mean[c], a.level[c], a.slope[c], a.scale[c]
+            if is_there(a.y):
+                for i in range(a.inner):
+                    dz = scalar(a.x, 0.0) if y[i] <= 0 else dy[i]
+                    dx[i] = (dz - level - (x[i] - mean) * slope) * scale
+            else:
+                for i in range(a.inner):
+                    dx[i] = (dy[i] - level - (x[i] - mean) * slope) * scale
+        return
+    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
+        _over_pixels(a, part, named("differentiate"))
+
+
+def _differentiate(step, a, part, pixel, count, c, shape, edge):
+    mean = tile_load(tile_zeros(shape), a.mean, c, 0, edge)
+    level, slope = tile_load(mean, a.level, c, 0, edge), tile_load(mean, a.slope, c, 0, edge)
+    scale = tile_load(mean, a.scale, c, 0, edge)
+    for p in range(pixel, pixel + count, rows_of(shape)):
+        at = p * a.C + c
+        moved = tile_multiply(tile_subtract(tile_load(mean, a.x, at, a.C, edge), mean), slope)
+        dz = tile_subtract(tile_subtract(_masked(a, at, shape, edge), level), moved)
+        tile_store(tile_multiply(dz, scale), a.dx, at, a.C, edge)
+
+
+#: The steps of :func:`_over_pixels`, by their names.
+_STEPS = {
+    "add_elements": _add_elements,
+    "add_squares": _add_squares,
+    "normalise": _normalise,
+    "add_gradients": _add_gradients,
+    "differentiate": _differentiate,
+}
+
+
+class _Parts:
+    """How the elements of a problem are divided.
+
+    Channels last: a part is ``chunk`` pixels, a piece of work ``group`` parts. Channels first: a part is an image, a
+    piece of work ``chunk`` rows, each one channel of an image.
+
+    Attributes:
+        items: pieces of work of the kernels that go over elements.
+        count: parts, each with a result for each channel.
+        fields: the values of :data:`_PART_FIELDS`.
+    """
+
+    def __init__(self, p: ChannelsProblem):
+        _, pixels, channels, inner = p
+        if channels == 1:  # one row, in either layout
+            pixels, inner = 1, pixels * inner
+        if inner == 1:
+            fitting = max(min(_PART_BYTES // max(channels * item_bytes(p.dtype), 1), pixels // _PIECES), 1)
+            chunk = -(-fitting // PIXELS) * PIXELS
+            self.count = -(-pixels // chunk)
+            group = min(max(self.count // _PIECES, 1), _MOST_PARTS)
+            self.items = -(-self.count // group)
+        else:
+            rows, group = pixels * channels, 1
+            chunk = max(min(_PART_BYTES // max(inner * item_bytes(p.dtype), 1), rows // _PIECES), 1)
+            self.count, self.items = pixels, -(-rows // chunk)
+        self.channels, self.parallel = channels, pixels * channels * inner > SMALL_WORK
+        self.fields = {
+            "pixels": pixels, "C": channels, "inner": inner, "chunk": chunk, "group": group, "parts": self.count
+        }  # fmt: skip
+
+    def task(self, kernel: Kernel, dtype: str, given: str, **fields: int) -> Task:
+        """A kernel over the elements, ready."""
+        return Task(kernel, dtype, self.items, given, parallel=self.parallel, **self.fields, **fields)
+
+    def merging(self, kernel: Kernel, dtype: str, given: str, **fields: int) -> Task:
+        """A kernel over the channels that merges the parts, ready."""
+        parallel = self.count * self.channels > SMALL_WORK
+        blocks = -(-self.channels // CHANNELS)
+        return Task(kernel, dtype, blocks, given, parallel=parallel, **self.fields, **fields)
+
+
+class BatchNorm:
+    """``y``, and the ``mean`` and ``rstd`` of each channel, by the statistics of x; moves the running ones."""
+
+    def __init__(self, p: ChannelsProblem):
+        parts = _Parts(p)
+        self._part_bytes = aligned_bytes(parts.count * p.channels, p.dtype)
+        self.workspace_bytes = 3 * self._part_bytes + aligned_bytes(p.channels, p.dtype)
+        self._moments = parts.task(moments_kernel, p.dtype, "x means rests squares")
+        self._merge = parts.merging(
+            merge_moments_kernel, p.dtype,
+            "means rests squares weight running_mean running_var mean rstd scale momentum epsilon",
+        )  # fmt: skip
+        self._normalise = parts.task(normalise_kernel, p.dtype, "x mean scale bias y relu")
+
+    def run(
+        self, x: int, weight: int, bias: int, running_mean: int, running_var: int, y: int, mean: int, rstd: int,
+        relu: bool, momentum: float, epsilon: float,
+    ) -> None:  # fmt: skip
+        """Addresses; 0 for a weight, a bias and running statistics that are not there."""
+        means = workspace(self.workspace_bytes)
+        rests, squares, scale = (means + number * self._part_bytes for number in (1, 2, 3))
+        self._moments.run(x, means, rests, squares)
+        self._merge.run(means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, momentum, epsilon)
+        self._normalise.run(x, mean, scale, bias, y, relu)
+
+
+class RunningBatchNorm:
+    """``y`` by running statistics."""
+
+    def __init__(self, p: ChannelsProblem):
+        self.workspace_bytes = aligned_bytes(p.channels, p.dtype)
+        self._scale = Task(
+            running_scale_kernel, p.dtype, -(-p.channels // CHANNELS), "running_var weight scale epsilon",
+            parallel=False, C=p.channels,
+        )  # fmt: skip
+        self._normalise = _Parts(p).task(normalise_kernel, p.dtype, "x mean scale bias y relu")
+
+    def run(
+        self, x: int, running_mean: int, running_var: int, weight: int, bias: int, y: int, relu: bool, epsilon: float
+    ) -> None:
+        """Addresses; 0 for a weight and a bias that are not there."""
+        scale = workspace(self.workspace_bytes)
+        self._scale.run(running_var, weight, scale, epsilon)
+        self._normalise.run(x, running_mean, scale, bias, y, relu)
+
+
+class BatchNormGradient:
+    """``dx``, ``dweight`` and ``dbias`` from ``dy``, x, and the mean and rstd by which x was normalised."""
+
+    def __init__(self, p: ChannelsProblem):
+        parts = _Parts(p)
+        self._part_bytes = aligned_bytes(parts.count * p.channels, p.dtype)
+        self._channel_bytes = aligned_bytes(p.channels, p.dtype)
+        self.workspace_bytes = 2 * self._part_bytes + 3 * self._channel_bytes
+        self._sums = parts.task(gradient_sums_kernel, p.dtype, "x dy y mean sums products")
+        self._merge = parts.merging(
+            merge_gradients_kernel, p.dtype, "sums products weight rstd dweight dbias level slope scale moves"
+        )
+        self._differentiate = parts.task(input_gradient_kernel, p.dtype, "x dy y mean level slope scale dx")
+
+    def run(
+        self, dy: int, x: int, y: int, weight: int, mean: int, rstd: int, dx: int, dweight: int, dbias: int, moves: bool
+    ) -> None:
+        """Addresses; ``y`` is 0 where no ReLU followed, and so are a weight and gradients that are not there."""
+        sums = workspace(self.workspace_bytes)
+        products, level = sums + self._part_bytes, sums + 2 * self._part_bytes
+        slope, scale = level + self._channel_bytes, level + 2 * self._channel_bytes
+        self._sums.run(x, dy, y, mean, sums, products)
+        self._merge.run(sums, products, weight, rstd, dweight, dbias, level, slope, scale, moves)
+        if dx:
+            self._differentiate.run(x, dy, y, mean, level, slope, scale, dx)

@@ -1,0 +1,277 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pycnn.autograd import Function, is_grad_enabled
+from pycnn.elementary import Select, cast
+from pycnn.functional.arguments import ArrayLike, apply, floating, layout, one_of, rounded, widened
+from pycnn.tensor import Tensor
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout
+
+Grads = tuple[Tensor | None, ...]
+
+
+class _Normalisation(Function):
+    """``y = activation((x - mean) * rstd * weight + bias)`` for each channel.
+
+    Attributes:
+        moves: whether the statistics are those of x, and its gradient goes through them, too.
+        mean, rstd: of each channel.
+        y: the result, if a ReLU is in it.
+    """
+
+    uses_numpy = False
+    moves: bool
+    layout: Layout
+    problem: ChannelsProblem
+    mean: np.ndarray
+    rstd: np.ndarray
+    y: np.ndarray | None
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        if is_grad_enabled():
+            return self.differentiable(dy if self.y is None else Select.apply(dy, mask=~(self.y <= 0)))
+        x, weight, _ = self.inputs
+        shape = self.problem.shape
+        skip = tuple(name for name, needed in zip(("dx", "dweight", "dbias"), self.needs) if not needed)
+        dx, dweight, dbias = plan_for("batch_norm_gradient", self.problem).run(
+            dy.data.reshape(shape), x.data.reshape(shape), None if self.y is None else self.y.reshape(shape),
+            None if weight is None else weight.data, self.mean, self.rstd, skip=skip, scalars=(self.moves,),
+        )  # fmt: skip
+        found = (None if dx is None else dx.reshape(x.shape), dweight, dbias)
+        return tuple(None if each is None else Tensor(each) for each in found)
+
+    def differentiable(self, dz: Tensor) -> Grads:
+        """The gradients by operations on tensors, which have gradients themselves; dz is in front of the activation."""
+        raise NotImplementedError
+
+
+class BatchNorm(_Normalisation):
+    """By the statistics of x; ``forward`` moves the running ones, if there are any."""
+
+    moves = True
+
+    def forward(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        *,
+        running: tuple[np.ndarray | None, np.ndarray | None],
+        layout: Layout,
+        relu: bool,
+        momentum: float,
+        eps: float,
+    ) -> np.ndarray:
+        self.layout, self.eps = layout, eps
+        self.problem = _channels_problem(x, layout)
+        y, self.mean, self.rstd = plan_for("batch_norm", self.problem).run(
+            x.reshape(self.problem.shape), weight, bias, updated=running, scalars=(relu, momentum, eps)
+        )
+        y = y.reshape(x.shape)
+        self.y = y if relu else None
+        return y
+
+    def differentiable(self, dz: Tensor) -> Grads:
+        x, weight, _ = self.inputs
+        axes = _other_axes(x.ndim, self.layout)
+        count = max(self.problem.pixels * self.problem.inner, 1)
+
+        def mean(values: Tensor) -> Tensor:
+            return values.sum(axes, keepdims=True) / count
+
+        deviations = x - mean(x)
+        rstd = (mean(deviations * deviations) + self.eps) ** -0.5
+        normalised = deviations * rstd
+        dweight = (dz * normalised).sum(axes) if self.needs[1] else None
+        dbias = dz.sum(axes) if self.needs[2] else None
+        scale = rstd if weight is None else rstd * weight.reshape(_beside(x.ndim, self.layout))
+        dx = (dz - mean(dz) - normalised * mean(dz * normalised)) * scale if self.needs[0] else None
+        return dx, dweight, dbias
+
+
+class RunningBatchNorm(_Normalisation):
+    """By running statistics."""
+
+    moves = False
+
+    def forward(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        *,
+        running: tuple[np.ndarray, np.ndarray],
+        layout: Layout,
+        relu: bool,
+        eps: float,
+    ) -> np.ndarray:
+        self.layout, (self.mean, variance) = layout, running
+        self.rstd = (1 / np.sqrt(variance.astype(np.float64) + eps)).astype(x.dtype)
+        self.problem = _channels_problem(x, layout)
+        (y,) = plan_for("batch_norm_running", self.problem).run(
+            x.reshape(self.problem.shape), self.mean, variance, weight, bias, scalars=(relu, eps)
+        )
+        y = y.reshape(x.shape)
+        self.y = y if relu else None
+        return y
+
+    def differentiable(self, dz: Tensor) -> Grads:
+        x, weight, _ = self.inputs
+        beside, axes = _beside(x.ndim, self.layout), _other_axes(x.ndim, self.layout)
+        rstd = Tensor(self.rstd.reshape(beside))
+        scale = rstd if weight is None else rstd * weight.reshape(beside)
+        dweight = (dz * (x - self.mean.reshape(beside)) * rstd).sum(axes) if self.needs[1] else None
+        return dz * scale, dweight, dz.sum(axes) if self.needs[2] else None
+
+
+def _channels_problem(x: np.ndarray, layout: Layout) -> ChannelsProblem:
+    """x, whose first axis is the batch, as pixels, channels and what lies inside of a channel."""
+    channels = x.shape[channel_axis(x.ndim, layout)]
+    if layout == "channels_last" or x.ndim == 2:
+        return ChannelsProblem(DTYPE_NAMES[x.dtype], math.prod(x.shape[:-1]), channels)
+    return ChannelsProblem(DTYPE_NAMES[x.dtype], x.shape[0], channels, math.prod(x.shape[2:]))
+
+
+def channel_axis(ndim: int, layout: Layout) -> int:
+    return ndim - 1 if layout == "channels_last" else 1
+
+
+def _other_axes(ndim: int, layout: Layout) -> tuple[int, ...]:
+    return tuple(axis for axis in range(ndim) if axis != channel_axis(ndim, layout))
+
+
+def _beside(ndim: int, layout: Layout) -> tuple[int, ...]:
+    """The shape in which one number for each channel stands beside an array."""
+    return tuple(-1 if axis == channel_axis(ndim, layout) else 1 for axis in range(ndim))
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    data_format: str = "channels_first",
+    activation: str | None = None,
+) -> Any:
+    """``(x - mean) / sqrt(variance + eps) * weight + bias`` for each channel, over the batch and all pixels.
+
+    Args:
+        input: (N, C) or (N, C, ...), or (N, ..., C) for "channels_last"; float32 or float64, or float16 or bfloat16,
+            which are computed in float32 and rounded once.
+        running_mean, running_var: (C,), or None. Without ``training`` they are what is normalised by. With it the mean
+            and the variance of the input are, and these arrays, if there are any, move towards them in place.
+        weight, bias: (C,) or None, which stands for ones and zeros.
+        training: normalise by the statistics of the input.
+        momentum: how much of the way the running statistics move towards those of the input, of which the variance is
+            the unbiased one.
+        eps: is added to the variance.
+        data_format: "channels_first" or "channels_last".
+        activation: "relu" for ``max(y, 0)`` in the same pass, or None.
+
+    Returns:
+        An array or a tensor of the shape and dtype of the input.
+
+    Raises:
+        TypeError: dtypes other than those above, or not the input's; running statistics that are tensors to be trained.
+        ValueError: shapes that do not fit; running statistics that are missing where they are needed, one without the
+            other, or not writable; a single value per channel, which has no variance, in training.
+
+    Source: ``torch.nn.functional.batch_norm``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
+
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> batch_norm(x, None, None, training=True, eps=0.0)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> batch_norm(x, np.array([1.0, 10.0]), np.array([4.0, 100.0]), eps=0.0)
+    array([[0., 0.],
+           [1., 2.]])
+    """
+    where = layout(data_format)
+    one_of("activation", activation, (None, "relu"))
+    x = floating("input", input)
+    if x.ndim < 2:
+        raise ValueError(f"input must have the axes (N, C) or more; received the shape {tuple(x.shape)}")
+    channels = x.shape[channel_axis(x.ndim, where)]
+    scale, offset = (_of_channels(name, each, channels, x) for name, each in (("weight", weight), ("bias", bias)))
+    running = tuple(
+        _running(name, each, channels, x)
+        for name, each in (("running_mean", running_mean), ("running_var", running_var))
+    )
+    if (running[0] is None) != (running[1] is None):
+        raise ValueError("running_mean and running_var must be given both, or neither of them")
+    settings = {"layout": where, "relu": activation == "relu", "eps": _number("eps", eps)}
+    if not training:
+        if running[0] is None:
+            raise ValueError("running_mean and running_var must be given unless training is True; received None")
+        wide = tuple(widened(each) for each in running)
+        y = apply(RunningBatchNorm, widened(x), scale, offset, running=wide, **settings)
+        return rounded(y, x.dtype)
+    values = x.size // max(channels, 1)
+    if values == 1:
+        raise ValueError(
+            f"training needs more than one value per channel, whose variance it takes; "
+            f"received the shape {tuple(x.shape)}"
+        )
+    for name, each in zip(("running_mean", "running_var"), running):
+        if each is not None and not each.flags.writeable:
+            raise ValueError(f"{name} is changed in place: it must be writable")
+    if values == 0:  # an empty batch says nothing about its channels
+        running = None, None
+    moving = tuple(
+        None if each is None else np.require(widened(each), requirements=["C", "A", "W"]) for each in running
+    )
+    y = apply(
+        BatchNorm, widened(x), scale, offset, running=moving, momentum=_number("momentum", momentum), **settings
+    )  # fmt: skip
+    for given, moved in zip(running, moving):
+        if given is not None and moved is not None and moved is not given:
+            given[...] = cast(moved, given.dtype)
+    return rounded(y, x.dtype)
+
+
+def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
+    """A number for each channel in the dtype in which the kernel computes, or None."""
+    if value is None:
+        return None
+    value = floating(name, value, like=x)
+    if tuple(value.shape) != (channels,):
+        raise ValueError(f"{name} must have the shape ({channels},), one for each channel; received {value.shape}")
+    return widened(value)
+
+
+def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray | None:
+    """The array of running statistics, or of a tensor that holds them."""
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        if value.requires_grad:
+            raise TypeError(f"{name} must not require a gradient: it is moved in place")
+        value = value.data
+    elif not isinstance(value, np.ndarray):
+        raise TypeError(
+            f"{name} must be an array or a tensor, which is moved in place; received {type(value).__name__}"
+        )
+    value = floating(name, value, like=x)
+    if value.shape != (channels,):
+        raise ValueError(f"{name} must have the shape ({channels},), one for each channel; received {value.shape}")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number; received {value!r}")
+    return float(value)
