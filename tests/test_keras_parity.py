@@ -40,6 +40,7 @@ def layers_of(kind: Any) -> list[Any]:
     return [
         kind.Conv2D(8, 3, padding="same", activation="relu"),
         kind.Conv2D(8, (5, 3), strides=2, padding="same"),
+        kind.BatchNormalization(momentum=0.7),
         kind.MaxPooling2D((3, 3), strides=2, padding="same"),
         kind.Activation("tanh"),
         kind.Conv2D(6, 2, dilation_rate=2, use_bias=False),
@@ -47,6 +48,7 @@ def layers_of(kind: Any) -> list[Any]:
         kind.Dropout(0.5),
         kind.Flatten(),
         kind.Dense(16, activation="sigmoid"),
+        kind.BatchNormalization(momentum=0.8, scale=False, epsilon=0.01),
         kind.Dense(5, activation="softmax"),
     ]
 

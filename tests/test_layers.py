@@ -109,6 +109,32 @@ def test_dense() -> None:
     np.testing.assert_allclose(layer(deeper).data[1], layer(deeper[1]).data, atol=1e-6)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((6, 3), -1), ((2, 3, 4, 3), -1), ((2, 3, 4, 3), 1), ((2, 3, 4, 3), 2)])
+def test_batch_normalization(shape: tuple[int, ...], axis: int) -> None:
+    x = RNG.normal(3, 2, size=shape).astype(np.float32)
+    layer = L.BatchNormalization(axis, momentum=0.75, gamma_initializer="random_normal", beta_initializer="ones")
+    values = np.moveaxis(x.astype(np.float64), axis, -1).reshape(-1, shape[axis])
+    found = layer(x, training=True).data
+    gamma, beta, mean, variance = layer.get_weights()
+    expected = (values - values.mean(axis=0)) / np.sqrt(values.var(axis=0) + 1e-3) * gamma + beta
+    np.testing.assert_allclose(np.moveaxis(found, axis, -1).reshape(values.shape), expected, atol=1e-5)
+    np.testing.assert_allclose(mean, 0.25 * values.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(variance, 0.75 + 0.25 * values.var(axis=0), rtol=1e-5)
+    found = layer(x).data
+    expected = (values - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(np.moveaxis(found, axis, -1).reshape(values.shape), expected, atol=1e-5)
+    for array, before in zip(layer.get_weights(), (gamma, beta, mean, variance)):
+        np.testing.assert_array_equal(array, before)
+
+
+def test_frozen_batch_normalization_uses_the_moving_statistics() -> None:
+    x = RNG.normal(3, 2, size=(6, 3)).astype(np.float32)
+    layer = L.BatchNormalization(center=False, scale=False)
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(x, training=True).numpy(), layer(x).numpy())
+    assert [weight.tolist() for weight in layer.get_weights()] == [[0, 0, 0], [1, 1, 1]]
+
+
 def test_flatten_orders_channels_last_in_both_formats() -> None:
     x = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
     expected = x.reshape(2, 60)
@@ -279,6 +305,9 @@ def test_input_layer_forms() -> None:
         (lambda: L.Dense(10, activaton="relu"), r"Dense has no argument 'activaton'.*activation"),
         (lambda: L.Dense(-1), "units.*received -1"),
         (lambda: L.MaxPooling2D(0), "pool_size.*received 0"),
+        (lambda: L.BatchNormalization(axis=1.0), "expected an integer axis, received 1.0"),
+        (lambda: L.BatchNormalization(momentum=1.5), r"a momentum in \[0, 1\], received 1.5"),
+        (lambda: L.BatchNormalization(epsilon=0), "a positive epsilon, received 0"),
         (lambda: L.Dropout(1.5), r"\[0, 1\], received 1.5"),
         (lambda: L.Dropout("half"), "received 'half'"),
         (lambda: L.Input(), "exactly one of shape and batch_shape"),
@@ -303,6 +332,8 @@ def test_bad_arguments(make: object, message: str) -> None:
         (L.MaxPooling2D(3, name="p"), (1, 2, 2, 1), r"MaxPooling2D 'p': a window of \(3, 3\)"),
         (L.AveragePooling2D(name="p"), (4, 4), "expected 4 axes"),
         (L.Dense(2, name="d"), (3,), "at least 2 axes"),
+        (L.BatchNormalization(3, name="b"), (1, 2, 2), r"BatchNormalization 'b': .* the axis 3, received input shape"),
+        (L.BatchNormalization(0, name="b"), (1, 2), "the axis 0"),
     ],
 )
 def test_bad_inputs(layer: L.Layer, shape: tuple[int, ...], message: str) -> None:

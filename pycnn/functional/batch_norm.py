@@ -66,13 +66,14 @@ class BatchNorm(_Normalisation):
         running: tuple[np.ndarray | None, np.ndarray | None],
         layout: Layout,
         relu: bool,
+        correction: int,
         momentum: float,
         eps: float,
     ) -> np.ndarray:
         self.layout, self.eps = layout, eps
         self.problem = _channels_problem(x, layout)
         y, self.mean, self.rstd = plan_for("batch_norm", self.problem).run(
-            x.reshape(self.problem.shape), weight, bias, updated=running, scalars=(relu, momentum, eps)
+            x.reshape(self.problem.shape), weight, bias, updated=running, scalars=(relu, correction, momentum, eps)
         )
         y = y.reshape(x.shape)
         self.y = y if relu else None
@@ -164,6 +165,7 @@ def batch_norm(
     *,
     data_format: str = "channels_first",
     activation: str | None = None,
+    correction: int = 1,
 ) -> Any:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` for each channel, over the batch and all pixels.
 
@@ -174,11 +176,12 @@ def batch_norm(
             and the variance of the input are, and these arrays, if there are any, move towards them in place.
         weight, bias: (C,) or None, which stands for ones and zeros.
         training: normalise by the statistics of the input.
-        momentum: how much of the way the running statistics move towards those of the input, of which the variance is
-            the unbiased one.
+        momentum: how much of the way the running statistics move towards those of the input.
         eps: is added to the variance.
         data_format: "channels_first" or "channels_last".
         activation: "relu" for ``max(y, 0)`` in the same pass, or None.
+        correction: 1 to move ``running_var`` towards the unbiased variance, as PyTorch does, 0 towards that which is
+            normalised by, as Keras does.
 
     Returns:
         An array or a tensor of the shape and dtype of the input.
@@ -202,6 +205,7 @@ def batch_norm(
     """
     where = layout(data_format)
     one_of("activation", activation, (None, "relu"))
+    one_of("correction", correction, (0, 1))
     x = floating("input", input)
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C) or more; received the shape {tuple(x.shape)}")
@@ -234,9 +238,8 @@ def batch_norm(
     moving = tuple(
         None if each is None else np.require(widened(each), requirements=["C", "A", "W"]) for each in running
     )
-    y = apply(
-        BatchNorm, widened(x), scale, offset, running=moving, momentum=_number("momentum", momentum), **settings
-    )  # fmt: skip
+    settings |= {"correction": correction, "momentum": _number("momentum", momentum)}
+    y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
     for given, moved in zip(running, moving):
         if given is not None and moved is not None and moved is not given:
             given[...] = cast(moved, given.dtype)

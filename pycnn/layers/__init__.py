@@ -1,6 +1,7 @@
 """Layers with Keras' names, arguments, defaults and layouts (channels last, HWIO kernels)."""
 
 from pycnn.layers.activation import Activation
+from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.conv2d import Conv2D
 from pycnn.layers.dense import Dense
 from pycnn.layers.dropout import Dropout
@@ -13,6 +14,7 @@ __all__ = [
     "Activation",
     "AveragePooling2D",
     "AvgPool2D",
+    "BatchNormalization",
     "Conv2D",
     "Dense",
     "Dropout",

@@ -209,7 +209,7 @@ def batch_norms() -> Iterator[Case]:
         channels = ("weight", "bias", "mean", "rstd", "running_mean", "running_var")
         arrays = {name: numbers(shape, dtype, seed) for seed, name in enumerate(("x", "dy", "y"))}
         arrays |= {name: np.abs(numbers(shape[1:2], dtype, seed)) for seed, name in enumerate(channels)}
-        yield Case(plan_for("batch_norm", p), arrays, scalars=(1, 0.1, 1e-5))
+        yield Case(plan_for("batch_norm", p), arrays, scalars=(1, 1, 0.1, 1e-5))
         yield Case(plan_for("batch_norm_running", p), arrays, scalars=(0, 1e-5))
         yield Case(plan_for("batch_norm_gradient", p), arrays, scalars=(1,))
         without = {name: arrays[name] for name in ("x", "dy", "mean", "rstd")}

@@ -34,7 +34,7 @@ def channels(shape: Shape, dtype: str) -> tuple[np.ndarray, np.ndarray]:
 def check(shape: Shape, dtype: str, relu: bool) -> None:
     p, x, dy = ChannelsProblem(dtype, *shape), 2 * numbers(shape, dtype) + 1, numbers(shape, dtype, 1)
     weight, bias = channels(shape, dtype)
-    y, mean, rstd = plan_for("batch_norm", p).run(x, weight, bias, updated=(None, None), scalars=(relu, 0, EPSILON))
+    y, mean, rstd = plan_for("batch_norm", p).run(x, weight, bias, updated=(None, None), scalars=(relu, 1, 0, EPSILON))
     plain, means, variances = oracle.batch_normalisation(x, weight, bias, EPSILON)
     oracle.assert_close(y, np.maximum(plain, 0) if relu else plain)
     oracle.assert_close(mean, means, least=1)
@@ -82,11 +82,14 @@ def test_running_statistics(shape: Shape, dtype: str) -> None:
 @pytest.mark.parametrize("shape", [(33, 20, 1), (3, 5, 7)])
 def test_running_statistics_move(shape: Shape, dtype: str) -> None:
     x = numbers(shape, dtype) + 3
-    running = np.full(shape[1], 2, dtype), np.full(shape[1], 5, dtype)
-    plan_for("batch_norm", ChannelsProblem(dtype, *shape)).run(x, updated=running, scalars=(0, 0.25, EPSILON))
-    values = np.moveaxis(x.astype(np.float64), 1, 0).reshape(shape[1], -1)
-    oracle.assert_close(running[0], 2 + 0.25 * (values.mean(axis=1) - 2))
-    oracle.assert_close(running[1], 5 + 0.25 * (values.var(axis=1, ddof=1) - 5))
+    for correction in (0, 1):
+        running = np.full(shape[1], 2, dtype), np.full(shape[1], 5, dtype)
+        plan_for("batch_norm", ChannelsProblem(dtype, *shape)).run(
+            x, updated=running, scalars=(0, correction, 0.25, EPSILON)
+        )
+        values = np.moveaxis(x.astype(np.float64), 1, 0).reshape(shape[1], -1)
+        oracle.assert_close(running[0], 2 + 0.25 * (values.mean(axis=1) - 2))
+        oracle.assert_close(running[1], 5 + 0.25 * (values.var(axis=1, ddof=correction) - 5))
 
 
 @pytest.mark.parametrize("shape", [(3000, 5, 1), (10, 5, 300), (1, 1, 9000), (40, 700, 1)])
@@ -94,7 +97,7 @@ def test_a_mean_far_larger_than_the_deviation(shape: Shape) -> None:
     """The mean square less the squared mean has no correct digit here: 1e8 of which the variance is 1e-4."""
     x = (1e4 + 0.01 * numbers(shape, "float64", 7)).astype(np.float32)
     _, mean, rstd = plan_for("batch_norm", ChannelsProblem("float32", *shape)).run(
-        x, updated=(None, None), scalars=(0, 0, 0)
+        x, updated=(None, None), scalars=(0, 1, 0, 0)
     )
     values = np.moveaxis(x.astype(np.float64), 1, 0).reshape(shape[1], -1)
     oracle.assert_close(mean, values.mean(axis=1), 6e-8)
@@ -105,7 +108,7 @@ def test_what_is_not_finite_stays_in_its_channel() -> None:
     x = numbers((30, 40, 1), "float32")
     x[3, 5], x[4, 6] = np.nan, np.inf
     y, *_ = plan_for("batch_norm", ChannelsProblem("float32", *x.shape)).run(
-        x, updated=(None, None), scalars=(1, 0, EPSILON)
+        x, updated=(None, None), scalars=(1, 1, 0, EPSILON)
     )
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(y).any(axis=(0, 2))), [5, 6])
 
@@ -135,7 +138,7 @@ def test_gradients_that_nobody_wants() -> None:
 def results(shape: Shape, dtype: str) -> Iterator[np.ndarray]:
     p, x, dy = ChannelsProblem(dtype, *shape), numbers(shape, dtype), numbers(shape, dtype, 1)
     weight, bias = channels(shape, dtype)
-    y, mean, rstd = plan_for("batch_norm", p).run(x, weight, bias, updated=(None, None), scalars=(1, 0, EPSILON))
+    y, mean, rstd = plan_for("batch_norm", p).run(x, weight, bias, updated=(None, None), scalars=(1, 1, 0, EPSILON))
     yield from (y, mean, rstd)
     yield from plan_for("batch_norm_gradient", p).run(dy, x, y, weight, mean, rstd, scalars=(1,))
 

@@ -172,13 +172,13 @@ def _add_squares(step, a, part, pixel, count, c, shape, edge):
 
 @kernel(
     means="array", rests="array", squares="array", weight="array", running_mean="array", running_var="array",
-    mean="array", rstd="array", scale="array", momentum="float", epsilon="float", **_PART_FIELDS,
+    mean="array", rstd="array", scale="array", correction="int", momentum="float", epsilon="float", **_PART_FIELDS,
 )  # fmt: skip
 def merge_moments_kernel(a, item, worker):
     """For each channel of a block its mean, ``rstd = 1 / sqrt(variance + epsilon)`` and ``scale = weight * rstd``.
 
-    ``running_mean`` and ``running_var``, if there are any, move towards mean and variance by ``momentum`` of the way;
-    that variance is the unbiased one, as in PyTorch and Keras.
+    ``running_mean`` and ``running_var``, if there are any, move towards mean and variance by ``momentum`` of the way.
+    The sum of squares is divided by the count less ``correction`` for that variance: 1 makes it unbiased.
     """
     first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
     channels, means, squares = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
@@ -206,7 +206,7 @@ def merge_moments_kernel(a, item, worker):
         a.scale[k] = rstd * (a.weight[k] if is_there(a.weight) else 1.0)
         if is_there(a.running_mean):
             a.running_mean[k] += a.momentum * (means[c] - a.running_mean[k])
-            a.running_var[k] += a.momentum * (squares[c] / max(count - 1, 1) - a.running_var[k])
+            a.running_var[k] += a.momentum * (squares[c] / max(count - a.correction, 1) - a.running_var[k])
 
 
 @njit(error_model="numpy")
@@ -428,19 +428,21 @@ class BatchNorm:
         self._moments = parts.task(moments_kernel, p.dtype, "x means rests squares")
         self._merge = parts.merging(
             merge_moments_kernel, p.dtype,
-            "means rests squares weight running_mean running_var mean rstd scale momentum epsilon",
+            "means rests squares weight running_mean running_var mean rstd scale correction momentum epsilon",
         )  # fmt: skip
         self._normalise = parts.task(normalise_kernel, p.dtype, "x mean scale bias y relu")
 
     def run(
         self, x: int, weight: int, bias: int, running_mean: int, running_var: int, y: int, mean: int, rstd: int,
-        relu: bool, momentum: float, epsilon: float,
+        relu: bool, correction: int, momentum: float, epsilon: float,
     ) -> None:  # fmt: skip
         """Addresses; 0 for a weight, a bias and running statistics that are not there."""
         means = workspace(self.workspace_bytes)
         rests, squares, scale = (means + number * self._part_bytes for number in (1, 2, 3))
         self._moments.run(x, means, rests, squares)
-        self._merge.run(means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, momentum, epsilon)
+        self._merge.run(
+            means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon
+        )
         self._normalise.run(x, mean, scale, bias, y, relu)
 
 

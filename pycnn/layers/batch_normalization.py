@@ -1,0 +1,141 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pycnn import functional as F
+from pycnn import initializers
+from pycnn.layers.layer import Layer
+from pycnn.shapes import Shape
+from pycnn.tensor import Tensor
+
+
+class BatchNormalization(Layer):
+    """Gives each channel the mean ``beta`` and the deviation ``gamma``.
+
+    The result is ``(x - mean) / sqrt(variance + epsilon) * gamma + beta``. While training, mean and variance are those
+    of the batch, and the moving ones follow them; otherwise, and where ``trainable`` is False, the moving ones are used.
+    Weights: ``gamma`` and ``beta``, which are trained, ``moving_mean`` and ``moving_variance``, each (channels,).
+
+    Args:
+        axis: that of the channels.
+        momentum: how much of the moving statistics a step of training keeps.
+        epsilon: is added to the variance.
+        center: whether there is a ``beta``.
+        scale: whether there is a ``gamma``.
+        beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: names or functions of
+            (shape, dtype).
+        **kwargs: as for :class:`Layer`.
+
+    Raises:
+        ValueError: for a momentum outside [0, 1], an epsilon that is not positive, or an axis that is no integer; when
+            called, for inputs without such an axis, with another number of channels, or in training with a single value
+            per channel.
+
+    Source: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift" (2015); Keras 3, keras.layers.BatchNormalization.
+
+    >>> import numpy as np
+    >>> layer = BatchNormalization(epsilon=1e-12)
+    >>> layer(np.array([[1.0, 10.0], [3.0, 30.0]]), training=True).detach().numpy()
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> [weight.shape for weight in layer.weights], len(layer.trainable_weights)
+    ([(2,), (2,), (2,), (2,)], 2)
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: str | Callable[..., Any] = "zeros",
+        gamma_initializer: str | Callable[..., Any] = "ones",
+        moving_mean_initializer: str | Callable[..., Any] = "zeros",
+        moving_variance_initializer: str | Callable[..., Any] = "ones",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
+            raise ValueError(f"{self}: expected an integer axis, received {axis!r}")
+        if not _is_number(momentum) or not 0 <= momentum <= 1:
+            raise ValueError(f"{self}: expected a momentum in [0, 1], received {momentum!r}")
+        if not _is_number(epsilon) or not epsilon > 0:
+            raise ValueError(f"{self}: expected a positive epsilon, received {epsilon!r}")
+        self.axis, self.momentum, self.epsilon = int(axis), float(momentum), float(epsilon)
+        self.center, self.scale = bool(center), bool(scale)
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.gamma: Tensor | None = None
+        self.beta: Tensor | None = None
+        self.moving_mean: Tensor | None = None
+        self.moving_variance: Tensor | None = None
+
+    def build(self, input_shape: Shape) -> None:
+        """Make the weights for the channels of ``input_shape``."""
+        shape = (self._channels(input_shape),)
+        if self.scale:
+            self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma")
+        if self.center:
+            self.beta = self.add_weight(shape, self.beta_initializer, name="beta")
+        self.moving_mean = self.add_weight(shape, self.moving_mean_initializer, trainable=False, name="moving_mean")
+        self.moving_variance = self.add_weight(
+            shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
+        )
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """``inputs``, normalised."""
+        axis = self.axis % inputs.ndim
+        first = axis == 1 and inputs.ndim > 2
+        order = list(range(inputs.ndim))
+        if not first and axis != inputs.ndim - 1:
+            order.append(order.pop(axis))
+            inputs = inputs.transpose(*order)
+        outputs = F.batch_norm(
+            inputs,
+            self.moving_mean,
+            self.moving_variance,
+            self.gamma,
+            self.beta,
+            training=training and self.trainable,
+            momentum=1 - self.momentum,
+            eps=self.epsilon,
+            data_format="channels_first" if first else "channels_last",
+            correction=0,
+        )
+        return outputs if order == sorted(order) else outputs.transpose(*np.argsort(order).tolist())
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """``input_shape``.
+
+        Raises:
+            ValueError: for an input that the layer cannot take.
+        """
+        channels = self._channels(input_shape)
+        known = None if self.moving_mean is None else self.moving_mean.shape[0]
+        if known not in (None, channels):
+            raise ValueError(f"{self}: expected {known} channels, received {channels} (input shape {input_shape})")
+        return input_shape
+
+    def _channels(self, input_shape: Shape) -> int:
+        rank = len(input_shape)
+        if rank < 2 or not -rank <= self.axis < rank or self.axis % rank == 0:
+            raise ValueError(
+                f"{self}: expected a batch of inputs with the axis {self.axis}, received input shape {input_shape}"
+            )
+        channels = input_shape[self.axis]
+        if channels is None:
+            raise ValueError(f"{self}: expected a known number of channels, received input shape {input_shape}")
+        return channels
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
