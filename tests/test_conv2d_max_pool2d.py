@@ -89,20 +89,30 @@ def test_a_workspace_limit_holds(plans: list[Plan]) -> None:
         F.conv2d_max_pool2d(x, w, workspace_limit=100, **last)
 
 
-def test_recorded_gradients_are_those_of_the_two_functions(plans: list[Plan]) -> None:
-    arrays = normal(2, 3, 8, 7), normal(4, 3, 3, 3), normal(4)
-    gradients = []
+@pytest.mark.parametrize("activation", ["relu", None, "tanh"])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_recorded_gradients_are_those_of_the_two_functions(
+    activation: str | None, with_bias: bool, data_format: str, plans: list[Plan]
+) -> None:
+    last = data_format == "channels_last"
+    arrays = [normal(2, 9, 8, 3) if last else normal(2, 3, 9, 8), normal(5, 3, 3, 3), normal(5) / 2][: 2 + with_bias]
+    settings: dict[str, Any] = {"padding": 1, "activation": activation, "data_format": data_format}
+    found = []
     for run in (
-        lambda x, w, b: F.conv2d_max_pool2d(x, w, b, activation="relu", pool_size=3, pool_stride=2),
-        lambda x, w, b: F.max_pool2d(F.conv2d(x, w, b, activation="relu"), 3, 2),
+        lambda *inputs: F.max_pool2d(F.conv2d(*inputs, **settings), 3, 2, 1, data_format=data_format),
+        lambda *inputs: F.conv2d_max_pool2d(*inputs, **settings, pool_size=3, pool_stride=2, pool_padding=1),
     ):
-        tensors = [Tensor(a, requires_grad=True) for a in arrays]
-        (run(*tensors) ** 2).sum().backward()
-        gradients.append([t.grad.numpy() for t in tensors if t.grad is not None])
+        tensors = [Tensor(array, requires_grad=True) for array in arrays]
+        y = run(*tensors)
+        (y**2).sum().backward()
+        found.append([y.data, *(tensor.grad.data for tensor in tensors)])
     assert not plans
-    assert len(gradients[0]) == 3
-    for found, expected in zip(*gradients, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for expected, other in zip(*found, strict=True):
+        if with_bias and activation != "tanh":  # added after the sum instead of before it, and rounded there
+            oracle.assert_close(other, expected)
+        else:
+            np.testing.assert_array_equal(other, expected)
 
 
 def test_without_a_gradient_tensors_are_pooled_at_once(plans: list[Plan]) -> None:

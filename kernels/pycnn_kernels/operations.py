@@ -45,6 +45,7 @@ def _pool_arrays(p: Any) -> dict[str, Spec]:
         "dx": Spec("dx", p.x_shape, dtype),
         "dy": Spec("dy", p.y_shape, dtype),
         "index": Spec("index", p.index_shape, np.dtype(p.index_dtype)),
+        "bias": Spec("bias", (p.C,), dtype, optional=True),
         "uniform": Spec("uniform", p.index_shape, numpy_dtype(computed(p).dtype)),
     }
 
@@ -139,7 +140,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "batch_norm_running": (_batch_norm_arrays, "x running_mean running_var weight bias", "", "y"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
     "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
-    "max_pool": (_pool_arrays, "x", "", "y index"),
+    "max_pool": (_pool_arrays, "x bias", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),
     "norm_pool": (_pool_arrays, "x", "", "y"),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.arguments import apply, floating, without_batch
+from pycnn.functional.bias import BiasGradient, ReluBiasGradient, channels_problem
 from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem, Layout, Triple
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem
 
 Grads = tuple[Tensor | None, ...]
 
@@ -151,59 +151,6 @@ def gradient_plan(
         names = [a.name for a in able(operation, problem, workspace_limit=workspace_limit)]
         algorithm = algorithm if algorithm in names else "auto"
     return plan_for(operation, problem, algorithm=algorithm, workspace_limit=workspace_limit)
-
-
-class ReluBiasGradient(Function):
-    """``dz = dy where y > 0`` and ``db`` = the sum of dz over all pixels, in one pass."""
-
-    uses_numpy = False
-    outputs = 2
-
-    def forward(
-        self, dy: np.ndarray, *, problem: ChannelsProblem, y: np.ndarray, want_bias: bool
-    ) -> tuple[np.ndarray | None, ...]:
-        self.problem, self.y, self.shape = problem, y, dy.shape
-        flat = (problem.pixels, problem.channels, problem.inner)
-        skip = () if want_bias else ("db",)
-        dz, db = plan_for("bias_activation_gradient", problem).run(dy.reshape(flat), y.reshape(flat), skip=skip)
-        return dz.reshape(dy.shape), db
-
-    def backward(self, ddz: Tensor | None, ddb: Tensor | None) -> Grads:  # type: ignore[override]
-        total = ddz
-        if ddb is not None:
-            spread = _over_pixels(ddb, self.problem, self.shape)
-            total = spread if total is None else total + spread
-        if total is None:
-            return (None,)
-        return (ReluBiasGradient.apply(total, problem=self.problem, y=self.y, want_bias=False)[0],)
-
-
-class BiasGradient(Function):
-    """``db`` = the sum of dy over all pixels."""
-
-    uses_numpy = False
-
-    def forward(self, dy: np.ndarray, *, problem: ChannelsProblem) -> np.ndarray:
-        self.problem, self.shape = problem, dy.shape
-        flat = dy.reshape(problem.pixels, problem.channels, problem.inner)
-        _, db = plan_for("bias_activation_gradient", problem).run(flat, None, skip=("dz",))
-        return db
-
-    def backward(self, ddb: Tensor) -> Grads:  # type: ignore[override]
-        return (_over_pixels(ddb, self.problem, self.shape),)
-
-
-def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: Triple) -> ChannelsProblem:
-    """The pixels and channels of an array (N, *size, channels), or with the channels first."""
-    if layout == "channels_last":
-        return ChannelsProblem(dtype, N * math.prod(size), channels)
-    return ChannelsProblem(dtype, N, channels, math.prod(size))
-
-
-def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int, ...]) -> Tensor:
-    """One value a channel, repeated for each pixel of an array of ``shape``."""
-    zeros = Tensor(np.zeros((problem.pixels, problem.channels, problem.inner), problem.dtype))
-    return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
 
 
 def read_convolution(

@@ -9,10 +9,11 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.arguments import apply, without_batch
 from pycnn.functional.conv import Convolution, read_convolution
+from pycnn.functional.conv_arguments import linear_part
 from pycnn.functional.pool import MaxPool, windows_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ConvPoolProblem
+from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem
 
 
 class ConvolutionMaxPool(Function):
@@ -23,6 +24,21 @@ class ConvolutionMaxPool(Function):
     def forward(self, *arrays: np.ndarray | None, problem: ConvPoolProblem, **choice: Any) -> np.ndarray:
         (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays)
         return y
+
+
+def _recorded(conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], workspace_limit: int | None) -> Any:
+    """Convolution and pooling in turn, with gradients.
+
+    The greatest of ``relu(z + bias)`` is ``relu(greatest of z + bias)``, to the last bit: a bias and a ReLU come after
+    the pooling, and what their gradients read and write is as much smaller as the pooling makes the maps.
+    """
+    plain = not (conv.scale or conv.residual) and conv.activation in (None, "relu")
+    if not plain:
+        maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
+        return apply(MaxPool, maps, problem=pool, indices=False)[0]
+    x, w, bias, *_ = arrays
+    maps = apply(Convolution, x, w, None, problem=linear_part(conv), workspace_limit=workspace_limit)
+    return apply(MaxPool, maps, bias, problem=pool, indices=False, relu=conv.activation == "relu")[0]
 
 
 def conv2d_max_pool2d(
@@ -50,9 +66,10 @@ def conv2d_max_pool2d(
     """2-D convolution and the greatest element of each window of its result: ``max_pool2d(conv2d(...), ...)``.
 
     Where no gradient is recorded the result of the convolution is never kept as a whole: if it is large and cheap to
-    compute, each part of it is pooled while it is in the cache. Otherwise this is the two functions in turn. The
-    values are those of the two within the rounding of a convolution, not always to the last bit; they are the same
-    for every call and number of threads.
+    compute, each part of it is pooled while it is in the cache. Otherwise this is the two functions in turn, with bias
+    and ReLU after the pooling, where there are fewer elements that they and their gradients go over. The values are
+    those of the two within the rounding of a convolution, not always to the last bit; they are the same for every call
+    and number of threads.
 
     Args:
         input, weight, bias, stride, padding, dilation, groups: as for :func:`conv2d`.
@@ -88,8 +105,7 @@ def conv2d_max_pool2d(
         names=("pool_size", "pool_stride", "pool_padding"),
     )  # fmt: skip
     if is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays):
-        maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
-        y, _ = apply(MaxPool, maps, problem=pool, indices=False)
+        y = _recorded(conv, pool, arrays, workspace_limit)
     else:
         problem = ConvPoolProblem(conv, pool)
         y = apply(ConvolutionMaxPool, *arrays, problem=problem, workspace_limit=workspace_limit)

@@ -22,6 +22,7 @@ from pycnn.functional.arguments import (
     widened,
     without_batch,
 )
+from pycnn.functional.bias import BiasGradient, ReluBiasGradient, channels_problem
 from pycnn.functional.planes import run_on_planes
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
@@ -33,18 +34,35 @@ _AXES = ("depth", "height", "width")
 
 
 class MaxPool(Function):
-    """The greatest of each window, and its position in the input's plane where wanted."""
+    """The greatest of each window, and its position in the input's plane where wanted.
+
+    With a bias for each channel or a ReLU, what the greatest of ``activation(x + bias)`` is: the gradients in front of
+    the ReLU and of the bias are then computed of the results, which are fewer than the elements of x.
+    """
 
     outputs = 2
 
-    def forward(self, x: np.ndarray, *, problem: PoolProblem, indices: bool) -> tuple[np.ndarray | None, ...]:
+    def forward(
+        self, x: np.ndarray, bias: np.ndarray | None = None, *, problem: PoolProblem, indices: bool, relu: bool = False
+    ) -> tuple[np.ndarray | None, ...]:
         self.problem = problem
         keep = indices or any(self.needs)
-        y, self.index = plan_for("max_pool", problem).run(x, skip=() if keep else ("index",))
+        y, self.index = plan_for("max_pool", problem).run(x, bias, skip=() if keep else ("index",), scalars=(relu,))
+        self.y = y if relu else None
         return y, plane_positions(problem, self.index) if indices and self.index is not None else None
 
     def backward(self, dy: Tensor | None, _: Tensor | None) -> Grads:  # type: ignore[override]
-        return (None if dy is None else FoundGradient.apply(dy, problem=self.problem, index=self.index),)
+        if dy is None:
+            return (None, None)
+        p, dz, dbias = self.problem, dy, None
+        needs_x, needs_bias = (*self.needs, False)[:2]
+        pixels = channels_problem(p.dtype, p.layout, p.N, p.C, p.output)
+        if self.y is not None:
+            dz, dbias = ReluBiasGradient.apply(dy, problem=pixels, y=self.y, want_bias=needs_bias)
+        elif needs_bias:
+            dbias = BiasGradient.apply(dy, problem=pixels)
+        dx = FoundGradient.apply(dz, problem=p, index=self.index) if needs_x else None
+        return (dx, dbias)[: len(self.needs)]
 
 
 class FoundGradient(Function):

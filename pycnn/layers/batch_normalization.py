@@ -18,7 +18,7 @@ class BatchNormalization(Layer):
     """Gives each channel the mean ``beta`` and the deviation ``gamma``.
 
     The result is ``(x - mean) / sqrt(variance + epsilon) * gamma + beta``. While training, mean and variance are those
-    of the batch, and the moving ones follow them; otherwise, and where ``trainable`` is False, the moving ones are used.
+    of the batch, and the moving ones follow them; otherwise, and where ``trainable`` is False, the moving ones serve.
     Weights: ``gamma`` and ``beta``, which are trained, ``moving_mean`` and ``moving_variance``, each (channels,).
 
     Args:

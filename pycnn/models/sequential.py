@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from pycnn.autograd import is_grad_enabled
 from pycnn.layers.conv2d import Conv2D
 from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
@@ -123,7 +122,7 @@ class Sequential(Model):
         layers = deque(self._layers)
         while layers:
             layer, above = layers.popleft(), layers[0] if layers else None
-            if isinstance(layer, Conv2D) and not is_grad_enabled() and layer.can_pool(above):
+            if isinstance(layer, Conv2D) and layer.can_pool(above):
                 inputs = layer.max_pooled(inputs, above)
                 layers.popleft()
             else:

@@ -230,6 +230,19 @@ def test_positions_are_not_kept_unless_wanted() -> None:
     np.testing.assert_array_equal(y, plan_for("max_pool", p).run(x)[0])
 
 
+@pytest.mark.parametrize("skip", [(), ("index",)])
+def test_bias_and_relu_after_the_greatest(form: dict[str, Any], skip: tuple[str, ...]) -> None:
+    """To the last bit what they give before it; where nothing is greater than zero, too, and with NaN."""
+    p = pool_problem(N=2, C=37, size=9, kernel=3, stride=2, padding=1, **form)
+    x, bias = numbers(p.x_shape, p.dtype), numbers((p.C,), p.dtype, 5) - 1
+    x.reshape(-1)[[3, 500]] = np.nan
+    channels = (1, -1, 1, 1) if p.layout == "channels_first" else (-1,)
+    before = x + bias.reshape(channels)
+    for relu, changed in ((0, before), (1, np.maximum(before, 0))):
+        y, _ = plan_for("max_pool", p).run(x, bias, skip=skip, scalars=(relu,))
+        np.testing.assert_array_equal(y, plan_for("max_pool", p).run(changed)[0])
+
+
 def test_a_gradient_needs_the_positions() -> None:
     p = pool_problem()
     with pytest.raises(TypeError, match=r"index must be an array of shape .*; received None"):

@@ -27,6 +27,7 @@ from pycnn_kernels.cpu.host import lanes
 from pycnn_kernels.cpu.launch import Kernel, Task, most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
 from pycnn_kernels.cpu.tile import (
+    is_there,
     lanes_of,
     number_of,
     prefetch_line,
@@ -304,6 +305,18 @@ def _least(kind, a, there, channels):
     return tile_fill(channels[2], -math.inf)
 
 
+def _store_finished(kind, a, there, state, channels):
+    tile_store(_finished(a, state, channels), a.dst, channels[0], 0, channels[3])
+
+
+@njit(error_model="numpy")
+def _finished(a, greatest, channels):
+    """``activation(greatest + bias)``; the same as of the greatest of ``activation(x + bias)``, rounding included."""
+    if is_there(a.bias):
+        greatest = tile_add(greatest, tile_load(greatest, a.bias, channels[1], 0, channels[3]))
+    return tile_relu(greatest) if a.relu else greatest
+
+
 def _take_greater(kind, a, state, source, position, count, channels):
     return tile_greater(state, tile_load(state, a.src, source, 0, channels[3]))
 
@@ -330,7 +343,7 @@ def _store_found(a, found, positions, channels):
 
 
 def _store_greatest(kind, a, there, state, channels):
-    _store_found(a, state[0], state[1], channels)
+    _store_found(a, _finished(a, state[0], channels), state[1], channels)
 
 
 def _take_where_found(kind, a, state, source, position, count, channels):
@@ -388,11 +401,12 @@ def _store_drawn(kind, a, there, state, channels):
     _store_found(a, state[2], state[3], channels)
 
 
-#: What each kind gathers. "max" writes the greatest, "max_index" its position, too. "max_gradient" adds up src where
+#: What each kind gathers. "max" writes the greatest, with a bias and a ReLU where they are given, "max_index" its
+#: position, too. "max_gradient" adds up src where
 #: ``index`` has the position, "average_gradient" divided by the count of the window. "norm" is the root of the sum of
 #: squares. "stochastic" draws a positive element: that in which the running sum passes the part ``uniform`` of all.
 KINDS = {
-    "max": Kind(_least, _take_greater, _store),
+    "max": Kind(_least, _take_greater, _store_finished),
     "max_index": Kind(_least_and_first, _take_greater_and_position, _store_greatest),
     "max_gradient": Kind(_zeros, _take_where_found, _store),
     "average": Kind(_zeros, _take_all, _store_mean),
@@ -407,11 +421,11 @@ _FIELDS = {
     name: kind
     for kind, names in {
         "type": "kind",
-        "array": "src dst uniform",
+        "array": "src dst uniform bias",
         "table": "lines d_begins h_begins w_begins d_pairs h_pairs w_pairs d_counts h_counts w_counts",
         "int": "SD SH SW TD TH TW C KH KW width blocks no_position most_lines "
         "plain plain_end plain_step plain_first tap_step window window_end "
-        "ahead old_lines old_taps",
+        "ahead old_lines old_taps relu",
     }.items()
     for name in names.split()
 }
@@ -535,14 +549,14 @@ class MaxPool(_Pool):
     """``y, index`` from ``x``. ``index`` is 0 when the positions are not wanted."""
 
     def __init__(self, p: PoolProblem):
-        super().__init__(p, "max_index", "src dst index")
-        self._alone = _task(p, "max", False, "src dst", self._windows)
+        super().__init__(p, "max_index", "src dst index bias relu")
+        self._alone = _task(p, "max", False, "src dst bias relu", self._windows)
 
-    def run(self, x: int, y: int, index: int) -> None:
+    def run(self, x: int, bias: int, y: int, index: int, relu: bool = False) -> None:
         if index:
-            self._run(self._task, x, y, index)
+            self._run(self._task, x, y, index, bias, relu)
         else:
-            self._run(self._alone, x, y)
+            self._run(self._alone, x, y, bias, relu)
 
 
 class MaxPoolGradient(_Pool):
