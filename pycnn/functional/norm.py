@@ -78,8 +78,9 @@ class ResponseNorm(Function):
 def _window_means(x: Tensor, size: int, before: int, after: int) -> Tensor:
     """For each channel of x (outer, channels, inner) the mean over ``size`` channels around it, zeros outside."""
     outer, channels, inner = x.shape
+    before, after = min(before, channels - 1), min(after, channels - 1)  # as far as there is anything but zeros
     planes = x.reshape(outer, 1, channels, inner)
-    means = avg_pool2d(planes, (size, 1), 1, ((before, after), (0, 0)), divisor_override=size)
+    means = avg_pool2d(planes, (before + 1 + after, 1), 1, ((before, after), (0, 0)), divisor_override=size)
     return means.reshape(x.shape)
 
 

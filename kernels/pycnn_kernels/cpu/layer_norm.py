@@ -24,8 +24,9 @@ def layer_norm_kernel(a, item, worker):
 
     ``normal(x) = (x - mean) * rstd - rest``, where ``rstd = 1 / sqrt(variance + eps)`` and ``rest`` is what the mean
     has lost in its rounding, times rstd: the deviations of large numbers that lie close to each other are smaller than
-    that rounding. ``statistics[r]`` = mean, rstd and rest. The variance comes from the deviations from the rounded mean:
-    Chan, Golub and LeVeque's corrected algorithm of two passes ("Algorithms for Computing the Sample Variance", 1983).
+    that rounding. ``statistics[r]`` = mean, rstd and rest. Deviations from a first mean tell both the variance and how
+    far off that mean is: the corrected algorithm of two passes in Chan, Golub and LeVeque, "Algorithms for Computing
+    the Sample Variance" (1983).
 
     Loops that sum do not write: otherwise the order of a sum would depend on how far apart the arrays lie.
     """
@@ -53,6 +54,9 @@ def layer_norm_kernel(a, item, worker):
         variance = squares / columns - lost * lost
         if variance < 0:  # by the rounding of a row of equal numbers
             variance = 0.0
+        exact = mean + lost
+        mean = scalar(a.x, exact)
+        lost = exact - mean
         factor = 1 / math.sqrt(variance + a.eps)
         rstd, rest = scalar(a.x, factor), scalar(a.x, lost * factor)
         statistics[0], statistics[1], statistics[2] = mean, rstd, rest
