@@ -665,10 +665,12 @@ def test_normalisation_of_any_memory(call: Callable[..., Any]) -> None:
     for view in (x, x[::2, ::-1], x.T, np.broadcast_to(x[0], x.shape)):
         np.testing.assert_array_equal(call(view), call(view.copy()))
     for shape in ((0, 6, 8), (4, 0, 8), (4, 6, 0)):
-        nothing = Tensor(np.zeros(shape), requires_grad=True)
-        call(nothing).sum().backward()
-        assert nothing.grad is not None
-        assert nothing.grad.shape == shape
+        for again in (False, True):
+            nothing = Tensor(np.zeros(shape), requires_grad=True)
+            call(nothing).sum().backward(create_graph=again)
+            assert nothing.grad is not None
+            assert nothing.grad.shape == shape
+            assert nothing.grad.requires_grad == again
 
 
 def test_gradients_of_weights_of_an_empty_batch() -> None:
