@@ -445,6 +445,72 @@ def cross_entropy(
     return losses
 
 
+def layer_normalisation(
+    x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None, eps: float = 1e-5
+) -> np.ndarray:
+    """Each row of x (rows, columns) with the mean 0 and the variance 1, times weight plus bias."""
+    y = np.array([normal_row(row, eps)[0] for row in x.astype(np.float64)]).reshape(x.shape)
+    y = y if weight is None else y * weight.astype(np.float64)
+    return y if bias is None else y + bias
+
+
+def normal_row(row: np.ndarray, eps: float) -> tuple[np.ndarray, float]:
+    """One row normalised, and what its deviations from its mean were divided by."""
+    deviation = row - math.fsum(row) / len(row)
+    spread = math.sqrt(math.fsum(deviation**2) / len(row) + eps)
+    return deviation / spread, spread
+
+
+def layer_normalisation_gradients(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dx, and the gradients of weight and bias.
+
+    Element j of a normalised row n changes with element i of x by ``((i is j) - 1 / columns - n_i n_j / columns)``
+    over the row's spread.
+    """
+    dx, dweight, dbias = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for i, (row, upstream) in enumerate(zip(x.astype(np.float64), dy.astype(np.float64))):
+        n, spread = normal_row(row, eps)
+        g = upstream if weight is None else upstream * weight
+        dx[i] = (g - g.sum() / len(n) - n * (n @ g) / len(n)) / spread
+        dweight += upstream * n
+        dbias += upstream
+    return dx, dweight, dbias
+
+
+def channels_around(c: int, channels: int, size: int) -> range:
+    """The window of ``size`` channels around channel c, as far as there are any."""
+    return range(max(c - size // 2, 0), min(c + (size - 1) // 2 + 1, channels))
+
+
+def response_divisor(x: np.ndarray, c: int, size: int, alpha: float, k: float) -> np.ndarray:
+    """What channel c of x (..., C) is divided by, before beta's power."""
+    around = channels_around(c, x.shape[-1], size)
+    return k + alpha / size * sum(x[..., j].astype(np.float64) ** 2 for j in around)
+
+
+def response_normalisation(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> np.ndarray:
+    """Channels last: each channel over a power of the sum of the squares of those around it."""
+    y = np.zeros(x.shape)
+    for c in range(x.shape[-1]):
+        y[..., c] = x[..., c] / response_divisor(x, c, size, alpha, k) ** beta
+    return y
+
+
+def response_normalisation_gradient(
+    dy: np.ndarray, x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """Channel c of y changes with each channel of its window, and with its own twice."""
+    dx, x, dy = np.zeros(x.shape), x.astype(np.float64), dy.astype(np.float64)
+    for c in range(x.shape[-1]):
+        d = response_divisor(x, c, size, alpha, k)
+        dx[..., c] += dy[..., c] / d**beta
+        for j in channels_around(c, x.shape[-1], size):
+            dx[..., j] -= dy[..., c] * x[..., c] * beta / d ** (beta + 1) * alpha / size * 2 * x[..., j]
+    return dx
+
+
 def adam(
     w: np.ndarray,
     gradients: Sequence[np.ndarray],

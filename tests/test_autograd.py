@@ -261,6 +261,23 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         [apart(3, 4, 5), positive(4), normal(4)],
     ),
     "batch_norm running alone": (lambda x: F.batch_norm(x, *_statistics(x)), [normal(3, 4)]),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, (4,), w, b), [normal(3, 2, 4), normal(4), normal(4)]),
+    "layer_norm over two axes": (lambda x, w: F.layer_norm(x, (2, 4), w), [normal(3, 2, 4), normal(2, 4)]),
+    "layer_norm with a bias alone": (lambda x, b: F.layer_norm(x, [4], bias=b, eps=0.1), [normal(3, 4), normal(4)]),
+    "layer_norm alone": (lambda x: F.layer_norm(x, (4,)), [normal(3, 4)]),
+    "local_response_norm": (lambda x: F.local_response_norm(x, 3, 0.6), [normal(2, 5, 3)]),
+    "local_response_norm of even windows": (
+        lambda x: F.local_response_norm(x, 4, 0.6, 0.5, 2.0),
+        [normal(2, 5, 2, 3)],
+    ),
+    "local_response_norm of windows larger than all": (
+        lambda x: F.local_response_norm(x, 2**20, 1e6),
+        [normal(2, 3, 4)],
+    ),
+    "local_response_norm channels last": (
+        lambda x: F.local_response_norm(x, 2, 0.6, 1.4, data_format="channels_last"),
+        [normal(2, 3, 2, 5)],
+    ),
     "dropout": (lambda x: _seeded_dropout(x), [normal(3, 4)]),
     "a small network": (
         lambda x, w, b, v: F.cross_entropy(

@@ -99,6 +99,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "cross_entropy of probabilities": (F.cross_entropy, (normal(2, 3), np.abs(normal(2, 3)))),
     "binary_cross_entropy": (F.binary_cross_entropy, (shares(2, 3), shares(2, 3, seed=1))),
     "dropout": (lambda x: F.dropout(x, 0.5, training=False), (X,)),
+    "layer_norm": (lambda x, *a: F.layer_norm(x, (6, 5), *a), (X, normal(6, 5), normal(6, 5) + 1)),
+    "layer_norm alone": (lambda x: F.layer_norm(x, (5,)), (X,)),
+    "local_response_norm": (lambda x: F.local_response_norm(x, 3), (X,)),
+    "local_response_norm channels last": (lambda x: F.local_response_norm(x, 3, data_format="channels_last"), (X,)),
 }
 
 
@@ -629,6 +633,53 @@ def test_binary_cross_entropy_of_certainty_is_bounded() -> None:
     np.testing.assert_array_equal(losses, [0, 0, 100, 100])
 
 
+# Normalisation
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_layer_norm_over_the_last_axes(axes: int, dtype: str) -> None:
+    x = normal(2, 3, 4, dtype=dtype)
+    shape = x.shape[-axes:]
+    w, b = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype) + 1
+    rows = (x.reshape(-1, w.size), w.ravel(), b.ravel())
+    for normalized_shape in (shape, list(shape)):
+        found = F.layer_norm(x, normalized_shape, w, b, 0.5)
+        oracle.assert_close(found, oracle.layer_normalisation(*rows, 0.5).reshape(x.shape))
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 5, 7), (2, 5, 4, 3), (2, 5, 2, 3, 4), (1, 5, 2, 1, 3, 2)])
+def test_local_response_norm(shape: tuple[int, ...], dtype: str, layout: str) -> None:
+    x = oracle.channels_last(3 * normal(*shape, dtype=dtype), "channels_first")
+    y = F.local_response_norm(oracle.in_layout(x, layout), 3, 0.2, 0.75, 1.5, data_format=layout)
+    oracle.assert_close(oracle.channels_last(y, layout), oracle.response_normalisation(x, 3, 0.2, 0.75, 1.5))
+
+
+@pytest.mark.parametrize("call", [lambda x: F.layer_norm(x, x.shape[1:]), lambda x: F.local_response_norm(x, 2)])
+def test_normalisation_of_any_memory(call: Callable[..., Any]) -> None:
+    """Arrays that are read-only, or lie in steps or out of order; and nothing at all."""
+    x = normal(4, 6, 8)
+    x.flags.writeable = False
+    for view in (x, x[::2, ::-1], x.T, np.broadcast_to(x[0], x.shape)):
+        np.testing.assert_array_equal(call(view), call(view.copy()))
+    for shape in ((0, 6, 8), (4, 0, 8), (4, 6, 0)):
+        for again in (False, True):
+            nothing = Tensor(np.zeros(shape), requires_grad=True)
+            call(nothing).sum().backward(create_graph=again)
+            assert nothing.grad is not None
+            assert nothing.grad.shape == shape
+            assert nothing.grad.requires_grad == again
+
+
+def test_gradients_of_weights_of_an_empty_batch() -> None:
+    w, b = Tensor(normal(5), requires_grad=True), Tensor(normal(5), requires_grad=True)
+    F.layer_norm(np.zeros((0, 5)), (5,), w, b).sum().backward()
+    np.testing.assert_array_equal(w.grad.data, np.zeros(5))
+    np.testing.assert_array_equal(b.grad.data, np.zeros(5))
+
+
 # Dropout
 
 
@@ -815,6 +866,35 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.softmax, (X, 4), ValueError, "dim must be from -4 to 3 for the shape (2, 3, 6, 5); received 4"),
     (F.softmax, (X, 1.0), TypeError, "dim must be an integer; received 1.0"),
     (F.log_softmax, (np.float64(1),), ValueError, "input must have at least one axis; received a single number"),
+    (F.layer_norm, (X, 5), TypeError,
+     "normalized_shape must be a tuple of integers, the sizes of the last axes; received 5"),
+    (F.layer_norm, (X, ()), ValueError, "normalized_shape must have at least one axis; received ()"),
+    (F.layer_norm, (X, (5.0,)), TypeError, "each of normalized_shape must be an integer; received 5.0"),
+    (F.layer_norm, (X, (6,)), ValueError,
+     "input must end with the axes of normalized_shape, (6,); received the shape (2, 3, 6, 5)"),
+    (F.layer_norm, (X, (1, 2, 3, 6, 5)), ValueError, "must end with the axes of normalized_shape, (1, 2, 3, 6, 5);"),
+    (F.layer_norm, (np.float64(1), (1,)), ValueError, "axes of normalized_shape, (1,); received the shape ()"),
+    (F.layer_norm, (X, (6, 5), normal(30)), ValueError,
+     "weight must have the shape of normalized_shape, (6, 5); received (30,)"),
+    (F.layer_norm, (X, (5,), None, normal(1)), ValueError, "bias must have the shape of normalized_shape, (5,); rec"),
+    (F.layer_norm, (X, (5,), normal(5, dtype="float32")), TypeError,
+     "weight must have the dtype of the input, float64; received float32"),
+    (F.layer_norm, (X.astype("f2"), (5,), normal(5)), TypeError, "dtype of the input, float16; received float64"),
+    (F.layer_norm, (X.astype(int), (5,)), TypeError, f"input {MUST_HOLD} int64"),
+    (F.layer_norm, (X, (5,), X[0, 0, 0] > 0), TypeError, f"weight {MUST_HOLD} bool"),
+    (F.layer_norm, (X, (5,), None, None, None), TypeError, "eps must be a number; received None"),
+    (F.local_response_norm, (X[0, 0], 2), ValueError,
+     "input must have at least three axes, (N, C, ...); received the shape (6, 5)"),
+    (lambda *a: F.local_response_norm(*a, data_format="channels_last"), (X[0, 0], 2), ValueError,
+     "input must have at least three axes, (N, ..., C); received the shape (6, 5)"),
+    (lambda *a: F.local_response_norm(*a, data_format="NHWC"), (X, 2), ValueError, "data_format must be 'channels_fi"),
+    (F.local_response_norm, (X, 0), ValueError, "size must be at least 1; received 0"),
+    (F.local_response_norm, (X, -3), ValueError, "size must be at least 1; received -3"),
+    (F.local_response_norm, (X, 2.0), TypeError, "size must be an integer; received 2.0"),
+    (F.local_response_norm, (X, 2, "1"), TypeError, "alpha must be a number; received '1'"),
+    (F.local_response_norm, (X, 2, 1, True), TypeError, "beta must be a number; received True"),
+    (F.local_response_norm, (X, 2, 1, 1, None), TypeError, "k must be a number; received None"),
+    (F.local_response_norm, (X.astype(int), 2), TypeError, f"input {MUST_HOLD} int64"),
     (F.dropout, (X, 1.5), ValueError, "p must be a number from 0 to 1; received 1.5"),
     (F.dropout, (X, -0.1), ValueError, "p must be a number from 0 to 1; received -0.1"),
     (F.dropout, (X, np.nan), ValueError, "p must be a number from 0 to 1; received nan"),

@@ -101,6 +101,8 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "log_softmax": (lambda x: F.log_softmax(x, dim=1), [(4, 50)]),
     "cross_entropy": (lambda x: F.cross_entropy(x, LABELS, label_smoothing=0.1), [(4, 50)]),
     "weighted cross_entropy": (lambda x, w: F.cross_entropy(x, LABELS, w.detach() ** 2), [(4, 5), (5,)]),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, (9, 8), w, b), [X, (9, 8), (9, 8)]),
+    "local_response_norm": (lambda x: F.local_response_norm(x, 5, 0.5), [X]),
     "sum": (lambda x: x.sum(), [X]),
     "sum of axes": (lambda x: x.sum(axis=(0, 2)), [X]),
     "mean": (lambda x: x.mean(axis=0), [(3000, 2)]),
@@ -188,6 +190,17 @@ def test_mixed_dtypes(half: str) -> None:
     assert (x + Tensor(np.ones(1, np.float32))).dtype == np.float32
     with pytest.raises(TypeError, match=f"weight must have the dtype of the input, {half}; received float32"):
         F.conv2d(x, master)
+
+
+@each_half
+def test_layer_norm_with_parameters_in_float32(half: str) -> None:
+    x = Tensor(numbers((4, 50), half), requires_grad=True)
+    w, b = (Tensor(numbers((50,), "float32", seed), requires_grad=True) for seed in (1, 2))
+    y = F.layer_norm(x, (50,), w, b)
+    assert y.dtype == numpy_dtype(half)
+    oracle.assert_rounded(y.data, oracle.layer_normalisation(*exact(x, w, b)))
+    y.sum().backward()
+    assert [each.grad.dtype for each in (x, w, b)] == [numpy_dtype(half), np.float32, np.float32]
 
 
 @each_half

@@ -26,8 +26,13 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second
 BOUND = 1e-12
 
 
-def compare(call: Callable[..., Any], *arrays: np.ndarray, bound: float = BOUND, seed: int = 1) -> None:
-    """``call(functional, *inputs)`` in both libraries: the value, and the gradient of each input."""
+def compare(
+    call: Callable[..., Any], *arrays: np.ndarray, bound: float = BOUND, seed: int = 1, least: float = 0.0
+) -> None:
+    """``call(functional, *inputs)`` in both libraries: the value, and the gradient of each input.
+
+    ``least``: what the largest element of a gradient counts as at least, for gradients that cancel.
+    """
     ours = [Tensor(a, requires_grad=True) for a in arrays]
     theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
     y, expected = call(F, *ours), call(torch.nn.functional, *theirs)
@@ -36,7 +41,7 @@ def compare(call: Callable[..., Any], *arrays: np.ndarray, bound: float = BOUND,
     y.backward(upstream)
     expected.backward(torch.tensor(upstream))
     for found, other in zip(ours, theirs):
-        assert_close(found.grad.data, other.grad.numpy(), bound)
+        assert_close(found.grad.data, other.grad.numpy(), bound, least)
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -398,6 +403,42 @@ def test_softmax_and_its_default_axis(name: str, shape: tuple[int, ...]) -> None
         compare(lambda functional, x, dim=dim: getattr(functional, name)(x, dim), 3 * normal(*shape))
 
 
+@given(st.lists(st.integers(0, 4), max_size=3), st.lists(st.integers(1, 7), min_size=1, max_size=3), st.data())
+def test_layer_norm(outer: list[int], sizes: list[int], data: st.DataObject) -> None:
+    """Weight, bias, both or none; some rows of one number, and some of equal numbers."""
+    x = normal(*outer, *sizes) * 3 + 1
+    x[:1] = data.draw(st.sampled_from([x[:1], 0.0]))
+    names = data.draw(st.sets(st.sampled_from(["weight", "bias"])))
+    eps = data.draw(st.sampled_from([1e-5, 0.1]))
+
+    def call(functional: Any, x: Any, *parameters: Any) -> Any:
+        return functional.layer_norm(x, tuple(sizes), **dict(zip(sorted(names), parameters)), eps=eps)
+
+    compare(call, x, *(normal(*sizes) for _ in names), least=1)
+
+
+@given(st.data())
+def test_local_response_norm(data: st.DataObject) -> None:
+    draw = data.draw
+    shape = draw(st.lists(st.integers(1, 6), min_size=3, max_size=5))
+    size = draw(st.integers(1, 9))
+    settings = [draw(st.sampled_from(values)) for values in ([1e-4, 1.0, 3.0], [0.75, 0.5, 1.0, -0.3], [1.0, 2.0, 0.5])]
+    compare(lambda functional, x: functional.local_response_norm(x, size, *settings), 2 * normal(*shape))
+
+
+def test_defaults_of_normalisation() -> None:
+    x = 100 * normal(2, 7, 3)
+    compare(lambda functional, x: functional.layer_norm(x, (3,)), x / 1e4)
+    compare(lambda functional, x: functional.local_response_norm(x, 5), x)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
+def test_normalisation_of_nothing(shape: tuple[int, ...]) -> None:
+    x = np.zeros(shape)
+    compare(lambda functional, x: functional.local_response_norm(x, 2), x)
+    compare(lambda functional, x, w: functional.layer_norm(x, shape[1:], w), x, np.ones(shape[1:]))
+
+
 REDUCTIONS = st.sampled_from(["mean", "sum", "none"])
 
 
@@ -569,6 +610,22 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     "linear features": lambda f, t: f.linear(t(ROWS), t(SHARES[:, :2])),
     "linear bias": lambda f, t: f.linear(t(ROWS), t(SHARES), t(B)),
     "linear weight rank": lambda f, t: f.linear(t(ROWS), t(W)),
+    "layer_norm an integer": lambda f, t: f.layer_norm(t(ROWS), 3),
+    "layer_norm fractions": lambda f, t: f.layer_norm(t(ROWS), (3.0,)),
+    "layer_norm no axes": lambda f, t: f.layer_norm(t(ROWS), ()),
+    "layer_norm sizes": lambda f, t: f.layer_norm(t(ROWS), (4,)),
+    "layer_norm more axes": lambda f, t: f.layer_norm(t(ROWS), (1, 4, 3)),
+    "layer_norm weight": lambda f, t: f.layer_norm(t(ROWS), (3,), t(B)),
+    "layer_norm flat weight": lambda f, t: f.layer_norm(t(ROWS), (4, 3), t(normal(12))),
+    "layer_norm bias": lambda f, t: f.layer_norm(t(ROWS), (3,), None, t(B)),
+    "layer_norm mixed dtypes": lambda f, t: f.layer_norm(t(ROWS), (3,), t(B[:3].astype(np.float32))),
+    "layer_norm integers": lambda f, t: f.layer_norm(t(LABELS), (4,)),
+    "layer_norm eps": lambda f, t: f.layer_norm(t(ROWS), (3,), eps=None),
+    "local_response_norm rank": lambda f, t: f.local_response_norm(t(ROWS), 2),
+    "local_response_norm size 0": lambda f, t: f.local_response_norm(t(X), 0),
+    "local_response_norm size -1": lambda f, t: f.local_response_norm(t(X), -1),
+    "local_response_norm fractional size": lambda f, t: f.local_response_norm(t(X), 2.0),
+    "local_response_norm alpha": lambda f, t: f.local_response_norm(t(X), 2, "1"),
     "softmax axis": lambda f, t: f.softmax(t(ROWS), 2),
     "log_softmax axis": lambda f, t: f.log_softmax(t(ROWS), -3),
     "cross_entropy label": lambda f, t: f.cross_entropy(t(ROWS), t(LABELS + 1)),

@@ -25,9 +25,11 @@ from pycnn_kernels.cpu import (
     conv_winograd,
     conv_winograd_gradient,
     elementwise,
+    layer_norm,
     optimizer,
     planes,
     pool,
+    response_norm,
     softmax,
     storage,
     winograd_tiling,
@@ -387,6 +389,16 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "softmax"): [Algorithm("rows", softmax.Softmax, "a row stays in the cache")],
     ("cpu", "log_softmax"): [Algorithm("rows", softmax.LogSoftmax, "a row stays in the cache")],
     ("cpu", "cross_entropy"): [Algorithm("rows", softmax.CrossEntropy, "loss and softmax in one pass")],
+    ("cpu", "layer_norm"): [Algorithm("rows", layer_norm.LayerNorm, "a row stays in the cache")],
+    ("cpu", "layer_norm_gradient"): [
+        Algorithm("rows", layer_norm.LayerNormGradient, "all gradients while a row is in the cache")
+    ],
+    ("cpu", "response_norm"): [
+        Algorithm("windows", response_norm.ResponseNorm, "windows of channels, channel by channel")
+    ],
+    ("cpu", "response_norm_gradient"): [
+        Algorithm("windows", response_norm.ResponseNormGradient, "all channels of some pixels in the cache")
+    ],
     ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
     ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],
     ("cpu", "adam"): [Algorithm("one_pass", optimizer.AdamStep, "parameter and state in one pass")],

@@ -91,6 +91,22 @@ def _rows_arrays(p: Any) -> dict[str, Spec]:
     }
 
 
+def _layer_norm_arrays(p: Any) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    every, each = (p.rows, p.columns), (p.columns,)
+    return {
+        "x": Spec("x", every, dtype),
+        "weight": Spec("weight", each, dtype, optional=True),
+        "bias": Spec("bias", each, dtype, optional=True),
+        "y": Spec("y", every, dtype),
+        "statistics": Spec("statistics", (p.rows, 3), numpy_dtype(computed(p).dtype)),
+        "dy": Spec("dy", every, dtype),
+        "dx": Spec("dx", every, dtype, optional=True),
+        "dweight": Spec("dweight", each, dtype, optional=True),
+        "dbias": Spec("dbias", each, dtype, optional=True),
+    }
+
+
 def _channels_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
     shape = p.shape
@@ -110,6 +126,11 @@ def _batch_norm_arrays(p: Any) -> dict[str, Spec]:
     optional = {name: Spec(name, every, dtype, optional=True) for name in ("y", "dx")}
     names = ("weight", "bias", "running_mean", "running_var", "dweight", "dbias")
     return required | optional | {name: Spec(name, each, dtype, optional=True) for name in names}
+
+
+def _response_norm_arrays(p: Any) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    return {name: Spec(name, p.shape, dtype) for name in ("x", "y", "dy", "dx")}
 
 
 def _cast_arrays(p: Any) -> dict[str, Spec]:
@@ -153,6 +174,10 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "softmax": (_rows_arrays, "x", "", "y"),
     "log_softmax": (_rows_arrays, "x", "", "y"),
     "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
+    "layer_norm": (_layer_norm_arrays, "x weight bias", "", "y statistics"),
+    "layer_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
+    "response_norm": (_response_norm_arrays, "x", "", "y"),
+    "response_norm_gradient": (_response_norm_arrays, "dy x", "", "dx"),
     "widen": (_cast_arrays, "stored", "", "wide"),
     "narrow": (_cast_arrays, "wide", "", "stored"),
     "adam": (_update_arrays, "g", "w m v", ""),

@@ -361,7 +361,7 @@ class ChannelsProblem(NamedTuple):
 
 
 class RowsProblem(NamedTuple):
-    """Work on a matrix of ``rows`` x ``columns``, row by row: softmax and its cross-entropy."""
+    """Work on a matrix of ``rows`` x ``columns``, row by row: softmax, its cross-entropy, layer normalisation."""
 
     dtype: str
     rows: int

@@ -14,6 +14,7 @@ from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, 
 from pycnn.functional.dropout import dropout
 from pycnn.functional.linear import linear
 from pycnn.functional.loss import binary_cross_entropy, cross_entropy
+from pycnn.functional.norm import layer_norm, local_response_norm
 from pycnn.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -66,7 +67,9 @@ __all__ = [
     "dropout",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
+    "layer_norm",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "lp_pool1d",
     "lp_pool2d",

@@ -73,6 +73,17 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def number(name: str, value: Any) -> float:
+    """Any real number.
+
+    Raises:
+        TypeError: not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number; received {value!r}")
+    return float(value)
+
+
 def integer(name: str, value: Any) -> int:
     try:
         return operator.index(value)

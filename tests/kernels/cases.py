@@ -187,6 +187,32 @@ def rows() -> Iterator[Case]:
         yield Case(plan_for("cross_entropy", p), arrays, scalars=(-100, 0.1))
 
 
+def layer_norms() -> Iterator[Case]:
+    # A row longer than a block of a sum, too.
+    shapes = [(1, 2), (3, 4), (7, 8), (1, 16), (1, 31), (5, 17), (70, 10), (2, 1100)]
+    for dtype, (rows, columns) in itertools.product(DTYPES, shapes):
+        p = RowsProblem(dtype, rows, columns)
+        arrays = {name: numbers((rows, columns), dtype, seed) for seed, name in enumerate(("x", "dy"))}
+        parameters = {name: numbers((columns,), dtype, seed) for seed, name in enumerate(("weight", "bias"), 2)}
+        forward, backward = plan_for("layer_norm", p), plan_for("layer_norm_gradient", p)
+        arrays["statistics"] = forward.run(arrays["x"], scalars=(1e-5,))[1]
+        for given in ({}, {"weight"}, {"bias"}, {"weight", "bias"}):
+            chosen = arrays | {name: parameters[name] for name in given}
+            yield Case(forward, chosen, scalars=(1e-5,))
+            if "bias" not in given:
+                yield Case(backward, chosen)
+
+
+def response_norms() -> Iterator[Case]:
+    # Channels last, few pixels, and more pixels than are worked on together.
+    shapes = [(1, 1, 1), (5, 17, 1), (2, 33, 15), (3, 4, 1), (1, 2, 1100), (1, 1100, 1), (1, 500, 50)]
+    for dtype, shape in itertools.product(DTYPES, shapes):
+        arrays = {"x": numbers(shape, dtype, 1), "dy": numbers(shape, dtype, 2)}
+        for size, beta in ((5, 0.75), (2, 0.5), (4, 1.5)):
+            for operation in ("response_norm", "response_norm_gradient"):
+                yield Case(plan_for(operation, ChannelsProblem(dtype, *shape)), arrays, scalars=(size, 0.5, beta, 1.0))
+
+
 def updates() -> Iterator[Case]:
     for dtype, size in itertools.product(DTYPES, [1, 3, 17, 100, 16385]):
         arrays = {name: np.abs(numbers((size,), dtype, seed)) for seed, name in enumerate("wgmv")}
@@ -240,6 +266,10 @@ def stored_in_halves() -> Iterator[Case]:
             yield Case(plan_for(operation, pool), arrays)
         arrays = {"x": numbers((5, 17), half), "labels": np.arange(5, dtype=np.int64)}
         yield Case(plan_for("cross_entropy", RowsProblem(half, 5, 17)), arrays, scalars=(-100, 0.1))
+        arrays = {"x": numbers((5, 17), half), "weight": numbers((17,), half, 1)}
+        yield Case(plan_for("layer_norm", RowsProblem(half, 5, 17)), arrays, scalars=(1e-5,))
+        arrays = {"x": numbers((2, 7, 5), half), "dy": numbers((2, 7, 5), half, 1)}
+        yield Case(plan_for("response_norm_gradient", ChannelsProblem(half, 2, 7, 5)), arrays, scalars=(3, 1, 0.75, 1))
         arrays = {name: np.abs(numbers((100,), half, seed)) for seed, name in enumerate("wg")}
         arrays |= {name: np.abs(numbers((100,), "float32", seed)) for seed, name in enumerate("mv")}
         yield Case(plan_for("adam", UpdateProblem(half, 100)), arrays, scalars=(0.1, 0.9, 0.999, 1e-7))
@@ -253,6 +283,8 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "planes": planes,
     "conv and pool": convolutions_and_pools,
     "rows": rows,
+    "layer norm": layer_norms,
+    "response norm": response_norms,
     "updates": updates,
     "bias": bias_and_relu,
     "batch norm": batch_norms,
