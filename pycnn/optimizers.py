@@ -14,7 +14,7 @@ from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, STORAGE_DTYPES, UpdatesProblem, dtype_name, is_half
 
 
-class Rule(NamedTuple):
+class _Rule(NamedTuple):
     """How one step changes a parameter.
 
     Attributes:
@@ -65,10 +65,10 @@ class Optimizer:
         """The constructor's arguments."""
         return {"learning_rate": self.learning_rate}
 
-    def _rule(self) -> Rule:
+    def _rule(self) -> _Rule:
         raise NotImplementedError
 
-    def _step(self, rule: Rule, group: list[tuple[Tensor, np.ndarray]]) -> None:
+    def _step(self, rule: _Rule, group: list[tuple[Tensor, np.ndarray]]) -> None:
         """Change parameters of one dtype, each given with its gradient, in one launch."""
         arrays = [p.data if p.data.flags.carray else p.data.copy() for p, _ in group]
         problem = UpdatesProblem(DTYPE_NAMES[arrays[0].dtype], tuple([array.shape for array in arrays]))
@@ -116,10 +116,10 @@ class SGD(Optimizer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
 
-    def _rule(self) -> Rule:
+    def _rule(self) -> _Rule:
         if not self.momentum:
-            return Rule("sgd", 0, (self.learning_rate,))
-        return Rule("sgd_momentum", 1, (self.nesterov, self.learning_rate, self.momentum))
+            return _Rule("sgd", 0, (self.learning_rate,))
+        return _Rule("sgd_momentum", 1, (self.nesterov, self.learning_rate, self.momentum))
 
 
 class Adam(Optimizer):
@@ -149,10 +149,10 @@ class Adam(Optimizer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
-    def _rule(self) -> Rule:
+    def _rule(self) -> _Rule:
         t = self.iterations
         rate = self.learning_rate * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        return Rule("adam", 2, (float(rate), self.beta_1, self.beta_2, self.epsilon))
+        return _Rule("adam", 2, (float(rate), self.beta_1, self.beta_2, self.epsilon))
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"adam": Adam, "sgd": SGD}

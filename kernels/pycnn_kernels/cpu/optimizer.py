@@ -88,13 +88,13 @@ def divided(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         parameters, three numbers each: which parameter, its first element, and the one behind its last.
 
     >>> divided([5, 0, 20000])
-    (array([0, 1, 2]), array([    0,     0,     5,     2,     0, 16384,     2, 16384, 20000]))
+    (array([0, 1, 2, 3]), array([    0,     0,     5,     2,     0, 16384,     2, 16384, 20000]))
     """
     pieces: list[int] = []
     spans: list[tuple[int, int, int]] = []
     room = 0
     for which, size in enumerate(sizes):
-        for first in range(0, size, PIECE):  # a multiple of every vector, so that none crosses a cache line
+        for first in range(0, size, PIECE):  # so that no vector crosses a cache line
             last = min(first + PIECE, size)
             if last - first > room:
                 pieces.append(len(spans))
