@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pycnn_kernels.cpu import launch
 from pycnn_kernels.cpu.optimizer import PIECE, divided
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import UpdatesProblem
@@ -110,6 +111,26 @@ def test_parameters_that_share_memory_change_one_after_the_other(rule: Rule, exp
         memory, w = views()
         rule(w, grads)
         np.testing.assert_array_equal(memory, alone)
+
+
+@each_rule
+def test_only_parameters_that_share_memory_keep_to_one_thread(
+    rule: Rule, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    workers = launch._workers.run
+
+    def noted(entry: int, block: int, items: int, threads: int) -> None:
+        asked.append(threads)
+        workers(entry, block, items, 1)
+
+    monkeypatch.setattr(launch, "_threads", 2)
+    monkeypatch.setattr(launch._workers, "run", noted)
+    memory = numbers((3 * PIECE,), "float32")
+    beside, shared = [memory[:PIECE], memory[PIECE:]], [memory[: PIECE + 1], memory[PIECE:]]
+    for w in (beside, shared):
+        rule(w, gradients([array.size for array in w], "float32")[:1])
+    assert asked == [2, 1]
 
 
 def test_a_nan_gradient_spoils_its_own_weight_only() -> None:
