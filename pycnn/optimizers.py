@@ -1,17 +1,31 @@
-"""Optimizers, with Keras' names and defaults; each step is one compiled pass over a parameter and its state."""
+"""Optimizers, with Keras' names and defaults; each step is one compiled pass over the parameters and their state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
-from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, UpdateProblem, dtype_name
+from pycnn_kernels.plan import plan_for
+from pycnn_kernels.problem import DTYPE_NAMES, STORAGE_DTYPES, UpdatesProblem, dtype_name, is_half
+
+
+class _Rule(NamedTuple):
+    """How one step changes a parameter.
+
+    Attributes:
+        operation: of the engine.
+        slots: how many arrays of state it keeps for each parameter.
+        scalars: numbers that the operation takes.
+    """
+
+    operation: str
+    slots: int
+    scalars: tuple[float, ...]
 
 
 class Optimizer:
@@ -21,10 +35,6 @@ class Optimizer:
         learning_rate: settable between steps.
         iterations: steps taken.
     """
-
-    #: Operation of the engine, and how many arrays of state it keeps for each parameter.
-    operation = ""
-    slots = 0
 
     def __init__(self, learning_rate: float):
         self.learning_rate = _number("learning_rate", learning_rate, least=0)
@@ -43,36 +53,40 @@ class Optimizer:
         Raises:
             TypeError: a parameter holds none of float16, bfloat16, float32 and float64; or its gradient holds another
                 dtype.
-            ValueError: a gradient has another shape than its parameter.
+            ValueError: a gradient has another shape than its parameter, or a parameter is read-only.
         """
-        for parameter in parameters:
-            _check(parameter)
+        groups = _groups(parameters)
         self.iterations += 1
-        scalars = self._scalars()
-        for parameter in parameters:
-            if parameter.grad is None:
-                continue
-            data = np.ascontiguousarray(parameter.data)  # the parameter's own memory, unless that is scattered
-            flat = data.reshape(-1)
-            plan = plan_for(self.operation, UpdateProblem(DTYPE_NAMES[data.dtype], data.size))
-            gradient = parameter.grad.data.reshape(-1)
-            plan.run(gradient, updated=(flat, *self._slots_of(parameter, plan)), scalars=scalars)
-            if data is not parameter.data:
-                parameter.data[...] = data
-            parameter.grad = None
+        rule = self._rule()
+        for group in groups:
+            self._step(rule, group)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"learning_rate": self.learning_rate}
 
-    def _scalars(self) -> tuple[float, ...]:
+    def _rule(self) -> _Rule:
         raise NotImplementedError
 
-    def _slots_of(self, parameter: Tensor, plan: Plan) -> list[np.ndarray]:
+    def _step(self, rule: _Rule, group: list[tuple[Tensor, np.ndarray]]) -> None:
+        """Change parameters of one dtype, each given with its gradient, in one launch."""
+        arrays = [p.data if p.data.flags.carray else p.data.copy() for p, _ in group]
+        problem = UpdatesProblem(DTYPE_NAMES[arrays[0].dtype], tuple([array.shape for array in arrays]))
+        plan = plan_for(rule.operation, problem)
+        states = [self._state_of(p, rule.slots) for p, _ in group] if rule.slots else []
+        slots = [state[slot] for slot in range(rule.slots) for state in states]
+        plan.run(*[gradient for _, gradient in group], updated=(*arrays, *slots), scalars=rule.scalars)
+        for (parameter, _), array in zip(group, arrays):
+            if array is not parameter.data:
+                parameter.data[...] = array
+            parameter.grad = None
+
+    def _state_of(self, parameter: Tensor, slots: int) -> list[np.ndarray]:
         # The parameter is kept beside its state so that its id cannot pass to another tensor.
         known = self._state.get(id(parameter))
         if known is None:
-            state = [aligned_empty(spec.shape, spec.dtype) for spec in plan.updated[1 : 1 + self.slots]]
+            dtype = np.dtype(np.float32) if is_half(parameter.dtype) else parameter.dtype
+            state = [aligned_empty(parameter.shape, dtype) for _ in range(slots)]
             for array in state:
                 array.fill(0)
             known = self._state[id(parameter)] = (parameter, state)
@@ -94,8 +108,6 @@ class SGD(Optimizer):
     array([0.5], dtype=float32)
     """
 
-    operation, slots = "sgd", 1
-
     def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False):
         super().__init__(learning_rate)
         self.momentum = _number("momentum", momentum, least=0, below=1)
@@ -104,11 +116,10 @@ class SGD(Optimizer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
 
-    def _scalars(self) -> tuple[float, ...]:
-        return self.learning_rate, self.momentum, self.nesterov
-
-    def _slots_of(self, parameter: Tensor, plan: Plan) -> list[Any]:
-        return super()._slots_of(parameter, plan) if self.momentum else [None]
+    def _rule(self) -> _Rule:
+        if not self.momentum:
+            return _Rule("sgd", 0, (self.learning_rate,))
+        return _Rule("sgd_momentum", 1, (self.nesterov, self.learning_rate, self.momentum))
 
 
 class Adam(Optimizer):
@@ -129,8 +140,6 @@ class Adam(Optimizer):
     array([0.9], dtype=float32)
     """
 
-    operation, slots = "adam", 2
-
     def __init__(self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7):
         super().__init__(learning_rate)
         self.beta_1 = _number("beta_1", beta_1, least=0, below=1)
@@ -140,10 +149,10 @@ class Adam(Optimizer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
-    def _scalars(self) -> tuple[float, ...]:
+    def _rule(self) -> _Rule:
         t = self.iterations
         rate = self.learning_rate * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        return float(rate), self.beta_1, self.beta_2, self.epsilon
+        return _Rule("adam", 2, (float(rate), self.beta_1, self.beta_2, self.epsilon))
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"adam": Adam, "sgd": SGD}
@@ -170,20 +179,27 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     return maker()
 
 
-def _check(parameter: Tensor) -> None:
-    if dtype_name(parameter.dtype) is None:
-        raise TypeError(f"a parameter must hold float16, bfloat16, float32 or float64; received {parameter.dtype}")
-    gradient = parameter.grad
-    if gradient is None:
-        return
-    if gradient.dtype != parameter.dtype:
-        raise TypeError(
-            f"a gradient must have the dtype of its parameter, {parameter.dtype}; received {gradient.dtype}"
-        )
-    if gradient.shape != parameter.shape:
-        raise ValueError(
-            f"a gradient must have the shape of its parameter, {parameter.shape}; received {gradient.shape}"
-        )
+def _groups(parameters: list[Tensor]) -> list[list[tuple[Tensor, np.ndarray]]]:
+    """The parameters that have a gradient, checked, each once and with its gradient; those of one launch together."""
+    groups: dict[tuple[str, int], list[tuple[Tensor, np.ndarray]]] = {}
+    for place, parameter in {id(parameter): parameter for parameter in parameters}.items():
+        data, gradient = parameter.data, parameter.grad
+        dtype, name = data.dtype, dtype_name(data.dtype)
+        if name is None:
+            raise TypeError(f"a parameter must hold float16, bfloat16, float32 or float64; received {dtype}")
+        if gradient is None:
+            continue
+        g = gradient.data
+        if g.dtype != dtype:
+            raise TypeError(f"a gradient must have the dtype of its parameter, {dtype}; received {g.dtype}")
+        if g.shape != data.shape:
+            raise ValueError(f"a gradient must have the shape of its parameter, {data.shape}; received {g.shape}")
+        # What is widened or copied goes alone, so that memory is lent to one parameter at a time.
+        together = data.flags.carray and name not in STORAGE_DTYPES
+        if not together and not data.flags.writeable:
+            raise ValueError("a parameter is changed in place: it must be writable")
+        groups.setdefault((name, 0 if together else place), []).append((parameter, g))
+    return list(groups.values())
 
 
 def _number(name: str, value: Any, least: float, below: float = float("inf")) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,55 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
     np.testing.assert_array_equal(other.data, before)
 
 
+def mixed() -> list[Tensor]:
+    """Of several dtypes and sizes; one is empty, and one scattered."""
+    shapes = [(), (5,), (0, 3), (3, 3, 4, 8), (40, 500)]
+    tensors = [parameter(shape, dtype) for dtype in ("float32", "float16", "float64") for shape in shapes]
+    return [*tensors, Tensor(parameter((6, 4), "float32").data.T, requires_grad=True)]
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.1, 0.9), Adam(0.1)], ids=["sgd", "momentum", "adam"])
+def test_any_parameters_in_one_step(optimizer: Optimizer) -> None:
+    """The same bits as with an optimizer for each parameter, also where some have no gradient."""
+    together, alone = mixed(), mixed()
+    separate = [copy.deepcopy(optimizer) for _ in alone]
+    shared = copy.deepcopy(optimizer)
+    for number in range(4):
+        for place, (w, v, own) in enumerate(zip(together, alone, separate)):
+            if (place + number) % 5 == 0:
+                own.iterations += 1
+                continue
+            g = np.random.default_rng([number, place]).standard_normal(w.shape).astype(w.dtype)
+            w.grad = Tensor(g)
+            step(own, v, g)
+        shared.apply(together)
+        assert all(w.grad is None for w in together)
+    for w, v in zip(together, alone):
+        np.testing.assert_array_equal(w.data, v.data)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_parameter_given_twice_changes_once(dtype: str) -> None:
+    w, other = parameter((3,), dtype), parameter((3,), dtype)
+    w.grad, other.grad = Tensor(np.ones(3, dtype)), Tensor(np.ones(3, dtype))
+    before = w.data.copy()
+    SGD(0.5).apply([w, other, w])
+    np.testing.assert_array_equal(w.data, before - np.asarray(0.5, dtype))
+
+
+def test_momentum_can_change_between_steps() -> None:
+    w = Tensor(np.zeros(1), requires_grad=True)
+    optimizer = SGD(1.0)
+    step(optimizer, w, np.ones(1))
+    optimizer.momentum = 0.5
+    step(optimizer, w, np.ones(1))
+    step(optimizer, w, np.ones(1))
+    assert w.data.item() == -1 - 1 - 1.5
+    optimizer.momentum = 0.0
+    step(optimizer, w, np.ones(1))
+    assert w.data.item() == -4.5
+
+
 def test_the_learning_rate_can_change_between_steps() -> None:
     w = Tensor(np.zeros(1), requires_grad=True)
     optimizer = SGD(1.0)
@@ -116,6 +166,22 @@ def test_a_parameter_that_is_not_contiguous(optimizer: Optimizer) -> None:
     with contextlib.suppress(ValueError):
         optimizer.apply([w])
         assert (w.data != 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("optimizer", [SGD(0.5), Adam(0.5)], ids=["sgd", "adam"])
+def test_a_read_only_parameter_is_refused_before_anything_changes(optimizer: Optimizer, dtype: str) -> None:
+    good, fixed = (Tensor(np.ones((2, 3), dtype), requires_grad=True) for _ in range(2))
+    for w in (good, fixed):
+        w.grad = Tensor(np.ones((2, 3), dtype))
+    for data in (fixed.data, fixed.data.reshape(3, 2).T):
+        data.flags.writeable = False
+        fixed.data = data
+        with pytest.raises(ValueError, match="a parameter is changed in place: it must be writable"):
+            optimizer.apply([good, fixed])
+        np.testing.assert_array_equal(good.data, 1)
+        assert good.grad is not None
+        assert optimizer.iterations == 0
 
 
 def test_a_gradient_of_another_dtype_or_shape_is_refused() -> None:

@@ -401,8 +401,11 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
     ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],
-    ("cpu", "adam"): [Algorithm("one_pass", optimizer.AdamStep, "parameter and state in one pass")],
-    ("cpu", "sgd"): [Algorithm("one_pass", optimizer.SgdStep, "parameter and state in one pass")],
+    ("cpu", "adam"): [Algorithm("one_pass", optimizer.AdamStep, "all parameters and their state in one pass")],
+    ("cpu", "sgd"): [Algorithm("one_pass", optimizer.SgdStep, "all parameters in one pass")],
+    ("cpu", "sgd_momentum"): [
+        Algorithm("one_pass", optimizer.MomentumStep, "all parameters and their state in one pass")
+    ],
 }
 
 

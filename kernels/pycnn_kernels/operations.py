@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,18 +141,24 @@ def _cast_arrays(p: Any) -> dict[str, Spec]:
     }
 
 
-def _update_arrays(p: Any) -> dict[str, Spec]:
+def _updates_arrays(p: Any) -> dict[str, list[Spec]]:
     dtype = numpy_dtype(p.dtype)
     state = numpy_dtype(computed(p).dtype)  # averages lose what each step adds when they are rounded to a half
+    kinds = {"w": dtype, "g": dtype, "m": state, "v": state}
     return {
-        "w": Spec("w", (p.size,), dtype),
-        "g": Spec("g", (p.size,), dtype),
-        "m": Spec("m", (p.size,), state),
-        "v": Spec("v", (p.size,), state, optional=True),
+        kind: [_numbered(kind, number, shape, held) for number, shape in enumerate(p.shapes)]
+        for kind, held in kinds.items()
     }
 
 
-#: For each operation: its arrays, and which of them are inputs, updated in place, and outputs.
+@lru_cache(maxsize=4096)
+def _numbered(kind: str, number: int, shape: Shape, dtype: np.dtype) -> Spec:
+    """Shared by plans: those of a network whose steps change now these parameters, now those, have most in common."""
+    return Spec(f"{kind}{number}", shape, dtype)
+
+
+#: For each operation: its arrays, and which of them are inputs, updated in place, and outputs. A name can stand for
+#: several arrays: "w" of an optimizer's step for w0, w1, ..., the parameters.
 _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "conv_forward": (_conv_arrays, "x w b scale residual", "", "y"),
     "conv_input_gradient": (_conv_arrays, "dy w", "", "dx"),
@@ -180,8 +187,9 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "response_norm_gradient": (_response_norm_arrays, "dy x", "", "dx"),
     "widen": (_cast_arrays, "stored", "", "wide"),
     "narrow": (_cast_arrays, "wide", "", "stored"),
-    "adam": (_update_arrays, "g", "w m v", ""),
-    "sgd": (_update_arrays, "g", "w v", ""),
+    "adam": (_updates_arrays, "g", "w m v", ""),
+    "sgd": (_updates_arrays, "g", "w", ""),
+    "sgd_momentum": (_updates_arrays, "g", "w v", ""),
 }
 
 
@@ -189,8 +197,12 @@ def specs(operation: str, problem: Any) -> tuple[list[Spec], list[Spec], list[Sp
     """What an operation reads, what it changes in place, and what it makes anew."""
     describe, *names = _OPERATIONS[operation]
     arrays = describe(problem)
-    inputs, updated, outputs = ([arrays[name] for name in kind.split()] for kind in names)
+    inputs, updated, outputs = ([spec for name in kind.split() for spec in _listed(arrays[name])] for kind in names)
     return inputs, updated, outputs
+
+
+def _listed(found: Spec | list[Spec]) -> list[Spec]:
+    return found if isinstance(found, list) else [found]
 
 
 def prepare(algorithm: Algorithm, operation: str, problem: Any) -> Prepared:

@@ -42,7 +42,7 @@ class Plan:
     def run(
         self,
         *inputs: np.ndarray | None,
-        updated: tuple[np.ndarray | None, ...] = (),
+        updated: tuple[np.ndarray, ...] = (),
         skip: tuple[str, ...] = (),
         scalars: tuple[float, ...] = (),
     ) -> tuple[Any, ...]:
@@ -65,18 +65,15 @@ class Plan:
         inputs += (None,) * (len(self.inputs) - len(inputs))
         ready = [_ready(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
         for spec, array in zip(self.updated, updated, strict=True):
-            ready.append(_ready_in_place(spec, array))
+            ready.append(_ready(spec, array, in_place=True))
         outputs = [None if spec.name in skip else aligned_empty(spec.shape, spec.dtype) for spec in self.outputs]
-        self._prepared.run(*map(_address, ready), *map(_address, outputs), *scalars)
+        addresses = [0 if array is None else address(array) for array in (*ready, *outputs)]
+        self._prepared.run(*addresses, *scalars)
         return tuple(outputs)
 
 
-def _address(array: np.ndarray | None) -> int:
-    return 0 if array is None else address(array)
-
-
-def _ready(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
-    """The array as a kernel may read it, or an error that says what was expected."""
+def _ready(spec: Spec, array: np.ndarray | None, in_place: bool = False) -> np.ndarray | None:
+    """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
     if array is None:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
@@ -87,16 +84,11 @@ def _ready(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
         raise TypeError(f"{spec.name} must have the dtype {spec.dtype}; received {array.dtype}")
     if array.shape != spec.shape:
         raise ValueError(f"{spec.name} must have the shape {spec.shape}; received {array.shape}")
-    if not array.flags.carray and not (array.flags.c_contiguous and array.flags.aligned):
-        return np.require(array, requirements=["C", "A"])
-    return array
-
-
-def _ready_in_place(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
-    ready = _ready(spec, array)
-    if ready is not array or (array is not None and not array.flags.writeable):
+    if array.flags.carray:  # contiguous, aligned and writable
+        return array
+    if in_place:
         raise ValueError(f"{spec.name} is changed in place: it must be contiguous, aligned and writable")
-    return ready
+    return np.require(array, requirements=["C", "A"])
 
 
 #: Plans are small, but a program that meets a new shape at every call must not keep them all.

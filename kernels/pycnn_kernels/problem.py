@@ -376,11 +376,11 @@ class CastProblem(NamedTuple):
     dtype: str = "float32"
 
 
-class UpdateProblem(NamedTuple):
-    """An optimizer's step over the ``size`` elements of one parameter."""
+class UpdatesProblem(NamedTuple):
+    """An optimizer's step over parameters of these shapes, all of one dtype."""
 
     dtype: str
-    size: int
+    shapes: tuple[tuple[int, ...], ...]
 
 
 def _array_shape(layout: Layout, rank: int, N: int, channels: int, size: Triple) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import Select, cast
-from pycnn.functional.arguments import ArrayLike, apply, floating, layout, one_of, rounded, widened
+from pycnn.functional.arguments import ArrayLike, apply, floating, layout, number, one_of, rounded, widened
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout
@@ -217,7 +217,7 @@ def batch_norm(
     )
     if (running[0] is None) != (running[1] is None):
         raise ValueError("running_mean and running_var must be given both, or neither of them")
-    settings = {"layout": where, "relu": activation == "relu", "eps": _number("eps", eps)}
+    settings = {"layout": where, "relu": activation == "relu", "eps": number("eps", eps)}
     if not training:
         if running[0] is None:
             raise ValueError("running_mean and running_var must be given unless training is True; received None")
@@ -238,7 +238,7 @@ def batch_norm(
     moving = tuple(
         None if each is None else np.require(widened(each), requirements=["C", "A", "W"]) for each in running
     )
-    settings |= {"correction": correction, "momentum": _number("momentum", momentum)}
+    settings |= {"correction": correction, "momentum": number("momentum", momentum)}
     y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
     for given, moved in zip(running, moving):
         if given is not None and moved is not None and moved is not given:
@@ -272,9 +272,3 @@ def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray |
     if value.shape != (channels,):
         raise ValueError(f"{name} must have the shape ({channels},), one for each channel; received {value.shape}")
     return value
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number; received {value!r}")
-    return float(value)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn_kernels.cpu.workspace import workspace
+from pycnn_kernels.operations import specs
 from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import (
     CastProblem,
@@ -18,7 +19,7 @@ from pycnn_kernels.problem import (
     FractionalPoolProblem,
     PlanesProblem,
     RowsProblem,
-    UpdateProblem,
+    UpdatesProblem,
 )
 from tests.kernels.problems import (
     DTYPES,
@@ -214,12 +215,23 @@ def response_norms() -> Iterator[Case]:
 
 
 def updates() -> Iterator[Case]:
-    for dtype, size in itertools.product(DTYPES, [1, 3, 17, 100, 16385]):
-        arrays = {name: np.abs(numbers((size,), dtype, seed)) for seed, name in enumerate("wgmv")}
-        p = UpdateProblem(dtype, size)
+    # One parameter; some that share a piece; and one that fills what an odd one left of a piece, and begins another.
+    for dtype, sizes in itertools.product(DTYPES, [(1,), (17,), (16385,), (3, 0, 100, 8, 1), (31, 16353, 5)]):
+        p = UpdatesProblem(dtype, tuple((size,) for size in sizes))
+        arrays = update_arrays(p)
         yield Case(plan_for("adam", p), arrays, scalars=(0.1, 0.9, 0.999, 1e-7))
+        yield Case(plan_for("sgd", p), arrays, scalars=(0.1,))
         for nesterov in (0, 1):
-            yield Case(plan_for("sgd", p), arrays, scalars=(0.1, 0.9, nesterov))
+            yield Case(plan_for("sgd_momentum", p), arrays, scalars=(nesterov, 0.1, 0.9))
+
+
+def update_arrays(p: UpdatesProblem) -> dict[str, np.ndarray]:
+    """None below 0, as a running mean of squares is."""
+    inputs, updated, _ = specs("adam", p)
+    return {
+        spec.name: np.abs(numbers(spec.shape, "float64", seed)).astype(spec.dtype)
+        for seed, spec in enumerate(inputs + updated)
+    }
 
 
 def bias_and_relu() -> Iterator[Case]:
@@ -270,9 +282,8 @@ def stored_in_halves() -> Iterator[Case]:
         yield Case(plan_for("layer_norm", RowsProblem(half, 5, 17)), arrays, scalars=(1e-5,))
         arrays = {"x": numbers((2, 7, 5), half), "dy": numbers((2, 7, 5), half, 1)}
         yield Case(plan_for("response_norm_gradient", ChannelsProblem(half, 2, 7, 5)), arrays, scalars=(3, 1, 0.75, 1))
-        arrays = {name: np.abs(numbers((100,), half, seed)) for seed, name in enumerate("wg")}
-        arrays |= {name: np.abs(numbers((100,), "float32", seed)) for seed, name in enumerate("mv")}
-        yield Case(plan_for("adam", UpdateProblem(half, 100)), arrays, scalars=(0.1, 0.9, 0.999, 1e-7))
+        p = UpdatesProblem(half, ((100,), (3, 5)))
+        yield Case(plan_for("adam", p), update_arrays(p), scalars=(0.1, 0.9, 0.999, 1e-7))
         arrays = {"dy": numbers((35, 17, 1), half, 1), "y": numbers((35, 17, 1), half, 2)}
         yield Case(plan_for("bias_activation_gradient", ChannelsProblem(half, 35, 17)), arrays)
 

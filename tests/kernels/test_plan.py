@@ -10,7 +10,7 @@ import pytest
 
 from pycnn_kernels import plan as plans
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import RowsProblem, UpdateProblem
+from pycnn_kernels.problem import RowsProblem, UpdatesProblem
 from tests.kernels.problems import conv_arrays, conv_problem, pool_problem
 
 PROBLEM = conv_problem(C=3, K=4, size=(5, 6), bias=True)
@@ -67,7 +67,7 @@ def test_what_there_is_not(arguments: Any, message: str) -> None:
     [
         ("cross_entropy", RowsProblem("float32", 2, 3)),
         ("max_pool_gradient", pool_problem(N=1, C=2)),
-        ("adam", UpdateProblem("float32", 4)),
+        ("adam", UpdatesProblem("float32", ((4,),))),
     ],
 )
 def test_operations_that_take_no_random_numbers(operation: str, problem: Any) -> None:
@@ -109,7 +109,8 @@ def test_arrays_that_cannot_be_changed_in_place(spoil: Any, place: int) -> None:
     g = np.ones(4, np.float32)
     arrays = [np.ones(4, np.float32) for _ in range(3)]
     arrays[place] = spoil(np.ones(8, np.float32))
+    plan = plan_for("adam", UpdatesProblem("float32", ((4,),)))
     with pytest.raises(ValueError, match="is changed in place: it must be contiguous, aligned and writable"):
-        plan_for("adam", UpdateProblem("float32", 4)).run(g, updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
+        plan.run(g, updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
     for array in arrays:
         assert (array == 1).all()

@@ -16,7 +16,7 @@ import pytest
 from pycnn_kernels import plan as plan_module
 from pycnn_kernels.cpu import host
 from pycnn_kernels.plan import explain, plan_for
-from pycnn_kernels.problem import CastProblem, ChannelsProblem, RowsProblem, UpdateProblem, dtype_name, numpy_dtype
+from pycnn_kernels.problem import CastProblem, ChannelsProblem, RowsProblem, UpdatesProblem, dtype_name, numpy_dtype
 from tests import reference as oracle
 from tests.kernels.problems import (
     BOUNDS,
@@ -232,13 +232,14 @@ def test_optimizers_keep_their_state_in_float32(half: str) -> None:
     g = (1e-3 * numbers((1001,), "float32", 1)).astype(w.dtype)
     m, v = np.zeros(1001, np.float32), np.zeros(1001, np.float32)
     exact = w.astype(np.float64)
-    plan_for("adam", UpdateProblem(half, 1001)).run(g, updated=(w, m, v), scalars=(0.01, 0.9, 0.999, 1e-7))
+    p = UpdatesProblem(half, ((1001,),))
+    plan_for("adam", p).run(g, updated=(w, m, v), scalars=(0.01, 0.9, 0.999, 1e-7))
     oracle.assert_close(v, 0.001 * g.astype(np.float64) ** 2)
     gradient = g.astype(np.float64)
     step = 0.01 * 0.1 * gradient / (np.sqrt(0.001) * np.abs(gradient) + 1e-7)
     oracle.assert_rounded(w, exact - step)
-    (halves,) = plan_for("sgd", UpdateProblem(half, 1001)).updated[:1]
-    assert halves.dtype == numpy_dtype(half)
+    weight, velocity = plan_for("sgd_momentum", p).updated
+    assert (weight.dtype, velocity.dtype) == (numpy_dtype(half), np.float32)
 
 
 @each_half

@@ -1153,6 +1153,17 @@ def is_there(typing_context, pointer):
 
 
 @intrinsic
+def elements_at(typing_context, block, address):
+    """The pointer to elements of the kernel's dtype at an address, an int64 that a table of the kernel's holds."""
+    pointer = types.CPointer(block.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[1], context.get_value_type(pointer))
+
+    return pointer(block, address), generate
+
+
+@intrinsic
 def scalar(typing_context, like, value):
     """The float64 ``value`` rounded to the dtype of the pointer ``like``, so that a loop stays in that dtype."""
 
