@@ -42,7 +42,7 @@ class Plan:
     def run(
         self,
         *inputs: np.ndarray | None,
-        updated: tuple[np.ndarray, ...] = (),
+        updated: tuple[np.ndarray | None, ...] = (),
         skip: tuple[str, ...] = (),
         scalars: tuple[float, ...] = (),
     ) -> tuple[Any, ...]:
