@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike
 ALIGNMENT = 64
 
 #: Smaller arrays come from NumPy, whose allocator keeps such sizes at hand itself.
-_POOL_FROM = 32 * 1024
+POOL_FROM = 32 * 1024
 
 #: Bytes that may wait for use when another buffer is made.
 _MOST_WAITING = 1 << 30
@@ -284,7 +284,7 @@ def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
     """
     kind = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    if size < _POOL_FROM:
+    if size < POOL_FROM:
         return np.empty(shape, kind)
     if kind.kind == "V":  # bfloat16, whose typestr says no more than two bytes
         return pool.lend(_size_class(size), shape, np.dtype(f"u{kind.itemsize}").str).view(kind)
@@ -297,7 +297,7 @@ def lent_bytes(size: int) -> int:
     >>> lent_bytes(1000), lent_bytes(100_000)
     (0, 106496)
     """
-    return 0 if size < _POOL_FROM else _size_class(size)
+    return 0 if size < POOL_FROM else _size_class(size)
 
 
 def _size_class(size: int) -> int:

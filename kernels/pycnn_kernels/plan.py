@@ -102,7 +102,9 @@ def _ready(spec: Spec, array: np.ndarray | None) -> np.ndarray | None:
     if array.shape != spec.shape:
         raise ValueError(f"{spec.name} must have the shape {spec.shape}; received {array.shape}")
     if not array.flags.carray and not (array.flags.c_contiguous and array.flags.aligned):
-        return np.require(array, requirements=["C", "A"])
+        copy = aligned_empty(spec.shape, spec.dtype)
+        copy[...] = array
+        return copy
     return array
 
 
