@@ -200,7 +200,7 @@ def explain(
     'pointwise'
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), workspace_limit=2_000_000, only="forward").chosen()
     'direct'
-    >>> explain("conv1d", (1, 64, 8), (16, 8, 3), data_format="channels_last", only="forward").peak_bytes()
+    >>> explain("conv1d", (1, 64, 8), (3, 8, 16), data_format="channels_last", weight_format="WIO").peak_bytes()
     3968
     """
     rank = RANKS[one_of("operation", operation, tuple(RANKS))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -139,6 +140,41 @@ def test_a_large_array_is_noticed() -> None:
     model.fit(x, np.zeros((150, 1)), batch_size=50, verbose=0, callbacks=[watch])
     assert len(watch.taken) == 2
     assert all("wasteful" in place for place in watch.taken)
+
+
+def test_training_within_the_memory_that_it_needs() -> None:
+    """The limit lets go of what waits, and changes no bit; below what is lent at a time there is no training."""
+    images = np.random.default_rng(0).random((150, 32, 32, 3), np.float32)
+    labels = np.random.default_rng(0).integers(0, 10, (150, 1))
+
+    def trained(room: int | None) -> list[np.ndarray]:
+        clear_session()
+        gc.collect()  # models that are no longer used, whose optimizers' memory is lent
+        set_random_seed(0)
+        model = documented()
+        model.build_for((None, 32, 32, 3))
+        weights = [weight.detach().numpy() for weight in model.weights]
+        before = [weight.copy() for weight in weights]
+        pycnn.release_memory()
+        pycnn.reset_memory_stats()
+        if room is not None:
+            pycnn.set_memory_limit(pycnn.memory_stats().lent + room)
+        try:
+            model.fit(images, labels, batch_size=50, verbose=0)
+        except pycnn.MemoryLimitError:
+            np.testing.assert_equal(weights, before)
+            raise
+        finally:
+            pycnn.set_memory_limit(None)
+        return weights
+
+    gc.collect()
+    begin = pycnn.memory_stats().lent
+    free = trained(None)
+    needed = pycnn.memory_stats()
+    np.testing.assert_equal(trained(needed.peak - begin + needed.workspace), free)
+    with pytest.raises(pycnn.MemoryLimitError, match=r"needs .* bytes beside the .* in use; the memory limit is"):
+        trained((needed.peak - begin) // 2)
 
 
 # -- arithmetic in memory that is used again -------------------------------------------------------------------------
