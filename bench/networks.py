@@ -2,8 +2,7 @@
 
 ``python -m bench.networks ENGINE NETWORK`` serves one engine: the tables of ``bench.report`` start one such process for
 each engine and let them take turns, so that no engine's threads or memory meet another's. A line "step 20" on standard
-input is answered by the seconds that twenty steps took, "inference 20" likewise, and "memory" by the peak resident
-memory in megabytes.
+input is answered by the seconds that twenty steps took, "inference 20" likewise.
 """
 
 from __future__ import annotations
@@ -101,13 +100,19 @@ def _keras_layers(network: Network, kind: Any) -> list[Any]:
     return [kind.Input(shape), *(make[name](*arguments) for name, *arguments in network.layers)]
 
 
-def pycnn_engine(network: Network) -> Sides:
-    from pycnn import layers, no_grad
+def pycnn_model(network: Network) -> Any:
+    from pycnn import layers
     from pycnn.models import Sequential
 
-    x, y = network.data()
     model = Sequential(_keras_layers(network, layers))
     model.compile(optimizer="adam", loss=network.loss, metrics=["accuracy"])
+    return model
+
+
+def pycnn_engine(network: Network) -> Sides:
+    from pycnn import no_grad
+
+    model, (x, y) = pycnn_model(network), network.data()
 
     def infer() -> np.ndarray:
         with no_grad():
@@ -116,7 +121,7 @@ def pycnn_engine(network: Network) -> Sides:
     return lambda: model.train_on_batch(x, y), infer
 
 
-def _keras_model(network: Network, backend: str) -> Any:
+def keras_model(network: Network, backend: str) -> Any:
     os.environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     import keras
 
@@ -127,7 +132,7 @@ def _keras_model(network: Network, backend: str) -> Any:
 
 def tensorflow_engine(network: Network) -> Sides:
     """Keras on TensorFlow; the loss is read back, as Keras' own loop does."""
-    model = _keras_model(network, "tensorflow")
+    model = keras_model(network, "tensorflow")
     import tensorflow as tf
 
     x, y = map(tf.constant, network.data())
@@ -139,7 +144,7 @@ def tensorflow_engine(network: Network) -> Sides:
 
 def jax_engine(network: Network) -> Sides:
     """Keras on JAX: its compiled step and its compiled prediction."""
-    model = _keras_model(network, "jax")
+    model = keras_model(network, "jax")
     import jax
 
     x, y = network.data()
@@ -148,7 +153,7 @@ def jax_engine(network: Network) -> Sides:
     return lambda: model.train_on_batch(x, y), lambda: np.asarray(infer(x))
 
 
-def _torch_model(network: Network, channels_last: bool) -> tuple[Any, Any]:
+def torch_model(network: Network, channels_last: bool) -> tuple[Any, Any]:
     """The network without its last activation, and the images as it takes them."""
     import torch
     from torch import nn
@@ -181,7 +186,7 @@ def _torch_engine(network: Network, channels_last: bool) -> Sides:
     import torch
     from torch.nn import functional as F
 
-    model, x = _torch_model(network, channels_last)
+    model, x = torch_model(network, channels_last)
     labels = network.data()[1]
     y = torch.from_numpy(labels.astype(np.float32) if network.classes == 1 else labels[:, 0])
     loss_of = F.binary_cross_entropy_with_logits if network.classes == 1 else F.cross_entropy
@@ -215,7 +220,7 @@ def openvino_engine(network: Network) -> Sides:
     """Inference alone, of the model in PyTorch."""
     import openvino
 
-    model, x = _torch_model(network, channels_last=False)
+    model, x = torch_model(network, channels_last=False)
     compiled = openvino.compile_model(openvino.convert_model(model.eval(), example_input=x), "CPU")
     images = x.numpy()
 
@@ -243,8 +248,12 @@ ENGINES = {
 }
 
 
+def has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def installed(engine: str) -> bool:
-    return all(importlib.util.find_spec(package) is not None for package in ENGINES[engine].packages)
+    return all(map(has, ENGINES[engine].packages))
 
 
 class Served:
@@ -297,29 +306,17 @@ def measured(network: str, operation: str, seconds: float) -> dict[str, float]:
             each.__exit__(None, None, None)
 
 
-def peak_memory(network: str, engine: str, steps: int) -> float:
-    """Megabytes that a process of the engine has taken at most after so many steps."""
-    with Served(engine, network) as served:
-        served.ask(f"step {steps}")
-        return served.ask("memory")
-
-
 def main() -> None:
-    import resource
-
     engine, network = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # what engines print is no answer
     step, infer = ENGINES[engine].make(NETWORKS[network])
     for line in sys.stdin:
-        word, *count = line.split()
-        if word == "memory":
-            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        else:
-            side = step if word == "step" else infer
-            begin = time.perf_counter()
-            for _ in range(int(count[0])):
-                side()
-            answer = time.perf_counter() - begin
+        operation, count = line.split()
+        side = step if operation == "step" else infer
+        begin = time.perf_counter()
+        for _ in range(int(count)):
+            side()
+        answer = time.perf_counter() - begin
         print(answer, file=answers, flush=True)
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 from typing import Any
 
 import numpy as np
 
 from bench.measure import Side
+from bench.networks import has
 from bench.shapes import Shape
 from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import Layout
 
 OPERATIONS = ("forward", "input gradient", "weight gradient")
-
-
-def has(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def arrays(shape: Shape, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -207,84 +202,3 @@ def set_threads(n: int) -> None:
         import torch
 
         torch.set_num_threads(n)
-
-
-# -- the CIFAR-10 network's training step ---------------------------------------------------------------------------
-
-
-def cifar_batch(size: int = 50) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    return random.random((size, 32, 32, 3), np.float32), random.integers(0, 10, (size, 1))
-
-
-def pycnn_step(x: np.ndarray, y: np.ndarray) -> Side:
-    from pycnn.applications import cifar10_cnn
-
-    model = cifar10_cnn()
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return lambda: model.train_on_batch(x, y)
-
-
-def keras_tensorflow_step(x: np.ndarray, y: np.ndarray) -> Side | None:
-    """The document's listing in Keras 3 on TensorFlow; the loss is read back, as Keras' own loop does."""
-    if not (has("keras") and has("tensorflow")):
-        return None
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(len(os.sched_getaffinity(0)))
-    import keras
-
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            keras.layers.Conv2D(32, 3, activation="relu"),
-            keras.layers.MaxPooling2D(2),
-            keras.layers.Conv2D(64, 3, activation="relu"),
-            keras.layers.MaxPooling2D(2),
-            keras.layers.Conv2D(128, 3, activation="relu"),
-            keras.layers.MaxPooling2D(2),
-            keras.layers.Flatten(),
-            keras.layers.Dense(256, activation="relu"),
-            keras.layers.Dense(128, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    tx, ty = tf.constant(x), tf.constant(y)
-    model.make_train_function()  # what fit() builds and calls for each step
-    batches = iter(tf.data.Dataset.from_tensors((tx, ty)).repeat())
-
-    def run() -> object:
-        return float(model.train_function(batches)["loss"])
-
-    return run
-
-
-def torch_step(x: np.ndarray, y: np.ndarray, channels_last: bool = True) -> Side | None:
-    if not has("torch"):
-        return None
-    import torch
-    from torch import nn
-
-    model = nn.Sequential(
-        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10),
-    )  # fmt: skip
-    form = torch.channels_last if channels_last else torch.contiguous_format
-    model = model.to(memory_format=form)
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    tx = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=form)
-    ty = torch.from_numpy(y[:, 0])
-
-    def run() -> object:
-        optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(model(tx), ty)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return run

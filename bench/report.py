@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import math
 import os
 import subprocess
 import sys
@@ -298,57 +299,58 @@ def check_agreement(name: str, sides: dict) -> None:
 
 @table
 def step_table(options: Options) -> None:
-    """A training step of the CIFAR-10 network at batch 50 on all cores, beside the peers."""
-    from bench.measure import medians
-    from bench.peers import cifar_batch, keras_tensorflow_step, pycnn_step, set_threads, torch_step
+    """A training step of each documented network on all cores, beside the peers: milliseconds."""
+    from bench.networks import NETWORKS
 
-    set_threads(len(os.sched_getaffinity(0)))
-    x, y = cifar_batch()
-    sides = {
-        "pycnn": pycnn_step(x, y),
-        "Keras 3 on TensorFlow": keras_tensorflow_step(x, y),
-        "PyTorch channels last": torch_step(x, y, channels_last=True),
-        "PyTorch channels first": torch_step(x, y, channels_last=False),
-    }
-    # Each engine's threads spin for a while after its turn: blocks of turns, so that none meets another's.
-    installed = {name: side for name, side in sides.items() if side is not None}
-    blocks = {name: _block(side) for name, side in installed.items()}
-    timed = {name: seconds / STEPS_PER_TURN for name, seconds in medians(blocks, seconds=20).items()}
-    columns = Table(options, "engine", "ms a step", "x pycnn")
-    for name, seconds in timed.items():
-        columns.row(name, f"{seconds * 1e3:.2f}", f"{seconds / timed['pycnn']:.2f}")
+    networks_table([name for name, network in NETWORKS.items() if network.batch > 1], "step", options)
 
 
-STEPS_PER_TURN = 20
+@table
+def inference_table(options: Options) -> None:
+    """Inference of the same networks and batches, and of VGG16 on one image: milliseconds."""
+    from bench.networks import NETWORKS
+
+    networks_table(list(NETWORKS), "inference", options)
 
 
-def _block(side: Callable[[], object]) -> Callable[[], object]:
-    def run() -> None:
-        for _ in range(STEPS_PER_TURN):
-            side()
+def networks_table(networks: list[str], operation: str, options: Options) -> None:
+    from bench.networks import ENGINES, installed, measured
 
-    return run
+    engines = [name for name, engine in ENGINES.items() if installed(name) and (engine.trains or operation != "step")]
+    columns = Table(options, "network", *engines, "fastest peer x pycnn")
+    for network in networks:
+        found = measured(network, operation, options.seconds * 10)
+        ours = found["pycnn"]
+        best = min((seconds for name, seconds in found.items() if name != "pycnn"), default=math.nan)
+        columns.row(network, *(f"{found[name] * 1e3:.2f}" for name in engines), f"{best / ours:.2f}")
 
 
 @table
 def memory_table(options: Options) -> None:
-    """Peak resident memory of training the CIFAR-10 network for 100 steps on 5,000 images."""
-    import resource
+    """Peak resident memory of training the CIFAR-10 network for 100 steps on 5,000 images, each engine in a process of
+    its own."""
+    from bench.memory import TRAININGS
+    from bench.networks import installed
 
-    import numpy as np
+    columns = Table(options, "engine", "imported and built: MB", "peak, 15 MB of images included: MB", "x pycnn")
+    # The first run compiles the kernels that the cache has not, which takes memory that training does not.
+    peak_of("pycnn")
+    ours = None
+    for engine in filter(installed, TRAININGS):
+        found = peak_of(engine)
+        ours = ours or found["peak"]
+        columns.row(engine, f"{found['built']:.0f}", f"{found['peak']:.0f}", f"{found['peak'] / ours:.2f}")
 
-    from pycnn.applications import cifar10_cnn
 
-    model = cifar10_cnn()
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    x = np.random.default_rng(0).integers(0, 256, (5000, 32, 32, 3), np.uint8)
-    y = np.random.default_rng(0).integers(0, 10, (5000, 1))
-    model.fit(x, y, batch_size=50, epochs=1, verbose=0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    columns = Table(options, "", "MB")
-    columns.row("after importing and building the model", f"{before / 1024:.0f}")
-    columns.row("peak of the run, 15 MB of images included", f"{peak / 1024:.0f}")
+def peak_of(engine: str) -> dict[str, float]:
+    """What ``bench.memory`` prints in a fresh process.
+
+    That process begins with the peak of the one that starts it: what is imported here must stay less than an engine.
+    """
+    command = [sys.executable, "-m", "bench.memory", engine]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 @table
@@ -358,8 +360,8 @@ def start_table(options: Options) -> None:
         "import time; t = time.perf_counter()\n"
         "import pycnn\n"
         "imported = time.perf_counter() - t\n"
-        "from bench.peers import cifar_batch, pycnn_step\n"
-        "pycnn_step(*cifar_batch())()\n"
+        "from bench.networks import NETWORKS, pycnn_engine\n"
+        "pycnn_engine(NETWORKS['CIFAR-10'])[0]()\n"
         "import json; print(json.dumps([imported, time.perf_counter() - t]))"
     )
     columns = Table(options, "kernel cache", "import pycnn: s", "first training step: s")
@@ -383,7 +385,7 @@ def contended_table(options: Options) -> None:
 
 
 #: What runs where no table is named: the sets are part of "all".
-_TABLES_OF_EVERYTHING = ("conv", "all", "layouts", "choice", "contended", "step", "memory", "start")
+_TABLES_OF_EVERYTHING = ("conv", "all", "layouts", "choice", "contended", "step", "inference", "memory", "start")
 
 
 def main() -> None:

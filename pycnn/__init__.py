@@ -29,10 +29,21 @@ if TYPE_CHECKING:
     from pycnn.tensor import Tensor
     from pycnn_kernels.autotune import forget_timings
     from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
+    from pycnn_kernels.memory import (
+        MemoryLimitError,
+        MemoryStats,
+        get_memory_limit,
+        memory_stats,
+        release_memory,
+        reset_memory_stats,
+        set_memory_limit,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MemoryLimitError",
+    "MemoryStats",
     "Tensor",
     "activations",
     "applications",
@@ -42,15 +53,20 @@ __all__ = [
     "explain",
     "forget_timings",
     "functional",
+    "get_memory_limit",
     "get_num_threads",
     "initializers",
     "layers",
     "losses",
+    "memory_stats",
     "metrics",
     "models",
     "no_grad",
     "optimizers",
     "random",
+    "release_memory",
+    "reset_memory_stats",
+    "set_memory_limit",
     "set_num_threads",
     "utils",
 ]
@@ -63,6 +79,13 @@ _HOMES = {
     "forget_timings": "pycnn_kernels.autotune",
     "get_num_threads": "pycnn_kernels.cpu.launch",
     "set_num_threads": "pycnn_kernels.cpu.launch",
+    "MemoryLimitError": "pycnn_kernels.memory",
+    "MemoryStats": "pycnn_kernels.memory",
+    "get_memory_limit": "pycnn_kernels.memory",
+    "memory_stats": "pycnn_kernels.memory",
+    "release_memory": "pycnn_kernels.memory",
+    "reset_memory_stats": "pycnn_kernels.memory",
+    "set_memory_limit": "pycnn_kernels.memory",
 }
 
 

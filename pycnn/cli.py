@@ -205,20 +205,18 @@ def _add_autotune(commands: Any) -> None:
     tune.set_defaults(command=_autotune)
 
 
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
 def _bytes(text: str) -> int:
     """A number of bytes from text.
 
-    >>> _bytes("4096"), _bytes("64MB"), _bytes("1.5 GiB")
-    (4096, 64000000, 1610612736)
+    >>> _bytes("4096"), _bytes("64MB")
+    (4096, 64000000)
     """
-    number = text.strip().rstrip("BbGgIiKkMm ")
-    unit = text.strip()[len(number) :].strip().lower() or "b"
-    if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
-        raise argparse.ArgumentTypeError(f"expected bytes, such as 4096, 64MB or 1.5GiB, received {text!r}")
-    return int(float(number) * _UNITS[unit])
+    from pycnn_kernels.memory import bytes_of
+
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _padding(text: str) -> str | tuple[int, ...]:

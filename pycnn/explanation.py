@@ -24,7 +24,7 @@ OPERATIONS = {
     "weight gradient": "conv_weight_gradient",
 }
 
-_HEADER = ("operation", "algorithm", "chosen", "why not, or what it is", "workspace", "expected")
+_HEADER = ("operation", "algorithm", "chosen", "why not, or what it is", "workspace", "peak", "expected")
 
 
 class Explanation:
@@ -62,6 +62,11 @@ class Explanation:
         one_of("operation", operation, tuple(self.verdicts))
         return next(verdict.name for verdict in self.verdicts[operation] if verdict.chosen)
 
+    def peak_bytes(self, operation: str = "forward") -> int:
+        """The most memory that an operation takes beside its inputs: its result, its workspace and widened copies."""
+        one_of("operation", operation, tuple(self.verdicts))
+        return next(v.peak_bytes for v in self.verdicts[operation] if v.chosen and v.peak_bytes is not None)
+
     def expected_ms(self, verdict: Verdict) -> float | None:
         """The expected milliseconds on one core of :attr:`gflops`."""
         return None if verdict.cost is None else milliseconds(verdict.cost, computed(self.problem).dtype, self.gflops)
@@ -93,7 +98,7 @@ class Explanation:
             for v in verdicts:
                 row = (
                     operation, v.name, "yes" if v.chosen else "no", v.reason or v.summary,
-                    _size(v.workspace_bytes), _time(self.expected_ms(v)),
+                    _size(v.workspace_bytes), _size(v.peak_bytes), _time(self.expected_ms(v)),
                 )  # fmt: skip
                 found.append(row if self.threads is None else (*row, _measured(v)))
         return found
@@ -114,6 +119,7 @@ class Explanation:
                         "reason": v.reason,
                         "summary": v.summary,
                         "workspace_bytes": v.workspace_bytes,
+                        "peak_bytes": v.peak_bytes,
                         "expected_ms": self.expected_ms(v),
                         "measured_ms": None if v.seconds is None else v.seconds * 1e3,
                         "runs": v.runs,
@@ -165,9 +171,10 @@ def explain(
 ) -> Explanation:
     """Say which algorithm a call of an operation and its gradients get, and what keeps the others from it.
 
-    Beside the reasons it has the workspace that each algorithm takes and the time that it is expected to take on one
-    core. Expected times come from a model (``pycnn_kernels/cpu/cost.py``) of a core that multiplies and adds two
-    vectors a cycle at 3.75 GHz; nothing is measured but for "autotune".
+    Beside the reasons it has the workspace that each algorithm takes, the peak of its memory (the result and the
+    workspace, beside the inputs) and the time that it is expected to take on one core. Expected times come from a model
+    (``pycnn_kernels/cpu/cost.py``) of a core that multiplies and adds two vectors a cycle at 3.75 GHz; nothing is
+    measured but for "autotune".
 
     Args:
         operation: "conv1d", "conv2d" or "conv3d".
@@ -193,6 +200,8 @@ def explain(
     'pointwise'
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), workspace_limit=2_000_000, only="forward").chosen()
     'direct'
+    >>> explain("conv1d", (1, 64, 8), (3, 8, 16), data_format="channels_last", weight_format="WIO").peak_bytes()
+    3968
     """
     rank = RANKS[one_of("operation", operation, tuple(RANKS))]
     one_of("dtype", dtype, DTYPES)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pycnn import functional as F
+from pycnn.elementary import cast, elementwise
 from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
 from pycnn.shapes import Shape, shapes_agree
@@ -89,9 +90,10 @@ def categorical_crossentropy(
     _check_categorical_shape(labels.shape, predictions.shape)
     classes = predictions.shape[-1]
     rows = _logits(predictions, from_logits).reshape(math.prod(labels.shape[:-1]), classes)
-    targets = labels.astype(predictions.dtype).reshape(rows.shape)
+    targets = cast(labels, predictions.dtype).reshape(rows.shape)
     if label_smoothing:
-        targets = targets * (1 - label_smoothing) + label_smoothing / classes
+        targets *= 1 - label_smoothing
+        targets += label_smoothing / classes
     return F.cross_entropy(rows, Tensor(targets), reduction="none").reshape(*labels.shape[:-1])
 
 
@@ -122,7 +124,8 @@ def binary_crossentropy(
     predictions = _tensor(y_pred)
     labels = _like(y_true, predictions)
     if label_smoothing:
-        labels = labels * (1 - label_smoothing) + 0.5 * label_smoothing
+        labels *= 1 - label_smoothing
+        labels += 0.5 * label_smoothing
     truth = Tensor(labels)
     logits = predictions if from_logits else logits_of(predictions, "sigmoid")
     if logits is not None:
@@ -366,7 +369,7 @@ def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
 
 def _softplus(x: Tensor) -> Tensor:
     """``log(1 + exp(x))`` without overflow; the subtracted maximum is a constant, so the gradient is sigmoid(x)."""
-    peak = Tensor(np.maximum(x.data, 0))
+    peak = Tensor(elementwise(np.maximum, x.data, x.dtype.type(0)))
     return peak + ((x - peak).exp() + (-peak).exp()).log()
 
 
@@ -393,10 +396,10 @@ def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
 
 
 def _like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:
-    """Targets with dtype and shape of the predictions; a missing last axis of size 1 is added or dropped."""
+    """A copy of targets with dtype and shape of the predictions; a missing last axis of size 1 is added or dropped."""
     targets = _array(y_true)
     _check_same_shape("y_true", targets.shape, predictions.shape)
-    return targets.astype(predictions.dtype).reshape(predictions.shape)
+    return cast(targets, predictions.dtype).reshape(predictions.shape)
 
 
 def _sparse_labels(labels: NDArray[Any], output_shape: Shape) -> NDArray[Any]:

@@ -22,7 +22,7 @@ _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if not _IS_WORKER:
     os.environ["PYCNN_CACHE_DIR"] = _KEPT_CACHE or tempfile.mkdtemp(prefix="pycnn-tests-")
 _CACHE = os.environ["PYCNN_CACHE_DIR"]
-for name in ("PYCNN_NUM_THREADS", "PYCNN_DATA"):
+for name in ("PYCNN_NUM_THREADS", "PYCNN_DATA", "PYCNN_MEMORY_LIMIT"):
     os.environ.pop(name, None)
 
 ROOT = Path(__file__).parents[1]

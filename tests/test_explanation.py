@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_the_algorithm_that_a_call_gets(
         for v in verdicts:
             assert (v.reason is None) == v.chosen
             assert v.workspace_bytes is not None or not v.chosen
-            assert (v.cost is None) == (v.workspace_bytes is None)
+            assert (v.cost is None) == (v.workspace_bytes is None) == (v.peak_bytes is None)
             assert v.seconds is None
 
 
@@ -55,6 +56,22 @@ def test_it_describes_the_call_itself() -> None:
     x, w = np.zeros((2, 5, 9, 8), "float32"), np.zeros((4, 5, 3, 3), "float32")
     y = F.conv2d(x, w, padding=(1, 0), stride=2)
     assert pycnn.explain("conv2d", x.shape, w.shape, padding=(1, 0), stride=2).problem.y_shape == y.shape
+
+
+def test_the_peak_is_the_result_and_the_workspace() -> None:
+    found = pycnn.explain("conv2d", (2, 8, 20, 20), (16, 8, 3, 3), dtype="float16")
+    p = found.problem
+    sizes = {"forward": p.y_shape, "input gradient": p.x_shape, "weight gradient": p.w_shape}
+    widened = 4 * sum(math.prod(shape) for shape in sizes.values())  # each operation has all three, in float32
+    for operation, shape in sizes.items():
+        chosen = next(v for v in found.verdicts[operation] if v.chosen)
+        assert chosen.workspace_bytes is not None
+        assert chosen.workspace_bytes >= widened
+        assert chosen.peak_bytes == 2 * math.prod(shape) + chosen.workspace_bytes == found.peak_bytes(operation)
+        described = found.to_dict()["operations"][operation]
+        assert [v["peak_bytes"] for v in described] == [v.peak_bytes for v in found.verdicts[operation]]
+    with pytest.raises(ValueError, match="operation must be one of 'forward'"):
+        pycnn.explain("conv2d", (2, 8, 20, 20), (16, 8, 3, 3), only="forward").peak_bytes("weight gradient")
 
 
 def test_as_a_table() -> None:
@@ -287,8 +304,9 @@ def test_timings_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("4096", 4096), ("64MB", 64_000_000), ("64 mb", 64_000_000), ("1.5GiB", 3 << 29), ("8k", None), ("2KiB", 2048),
-     ("0", 0), ("MB", None), ("-1", None), ("1.5.2MB", None), ("many", None), ("", None), ("1e6", None)],
+    [("4096", 4096), ("64MB", 64_000_000), ("64 mb", 64_000_000), ("1.5GiB", 3 << 29), ("8k", 8192), ("1G", 1 << 30),
+     ("2KiB", 2048), ("0", 0), ("8x", None), ("MB", None), ("-1", None), ("1.5.2MB", None), ("many", None), ("", None),
+     ("1e6", None)],
 )  # fmt: skip
 def test_sizes_in_bytes(text: str, size: int | None, capsys: pytest.CaptureFixture[str]) -> None:
     if size is not None:

@@ -37,7 +37,11 @@ from pycnn_kernels.cpu import (
 
 
 class Prepared(Protocol):
-    """An algorithm made ready for one problem: tables, tuning, and the amount of workspace it needs."""
+    """An algorithm made ready for one problem: tables, tuning, and the amount of workspace it needs.
+
+    One that takes a part of its workspace from the pool of results, because its parts use the thread's own, has
+    ``borrowed``: the bytes of each array that it takes.
+    """
 
     workspace_bytes: int
 

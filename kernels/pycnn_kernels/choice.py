@@ -19,7 +19,7 @@ import numpy as np
 
 from pycnn_kernels.algorithms import Algorithm, algorithms_for
 from pycnn_kernels.autotune import Timings
-from pycnn_kernels.operations import prepare
+from pycnn_kernels.operations import array_bytes, prepare, specs
 from pycnn_kernels.problem import computed
 
 
@@ -31,6 +31,7 @@ class Verdict(NamedTuple):
         chosen: whether it is the one.
         reason: why it is not the one; None if it is.
         workspace_bytes: scratch memory that it takes, None where it cannot do the problem.
+        peak_bytes: all that it takes beside its inputs: the results and the workspace.
         summary: what it does and when it wins.
         cost: the expected time on one core, in multiply-adds of whole vectors; None where it cannot do the problem, or
             where nobody has said.
@@ -42,6 +43,7 @@ class Verdict(NamedTuple):
     chosen: bool
     reason: str | None
     workspace_bytes: int | None
+    peak_bytes: int | None
     summary: str
     cost: float | None = None
     seconds: float | None = None
@@ -132,6 +134,8 @@ def explain(
     """
     chosen = choose(operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit)
     candidates = algorithms_for(backend, operation)
+    _, _, outputs = specs(operation, problem)
+    results = sum(map(array_bytes, outputs))
     verdicts = []
     for place, candidate in enumerate(candidates):
         supported = candidate.supports(computed(problem)) is None
@@ -145,12 +149,14 @@ def explain(
             elif reason is None:
                 unsuited = _unsuited(candidates, place, operation, problem, workspace_limit)
                 reason = unsuited or f"{chosen.name} is asked first"
+        workspace = workspace_bytes(candidate, operation, problem) if supported else None
         verdicts.append(
             Verdict(
                 candidate.name,
                 candidate is chosen,
                 reason,
-                workspace_bytes(candidate, operation, problem) if supported else None,
+                workspace,
+                None if workspace is None else results + workspace,
                 candidate.summary,
                 candidate.cost(computed(problem)) if supported and candidate.cost else None,
                 timings.seconds.get(candidate.name) if timings else None,

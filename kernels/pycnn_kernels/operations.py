@@ -193,6 +193,11 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
 }
 
 
+def array_bytes(spec: Spec) -> int:
+    """The bytes of such an array."""
+    return math.prod(spec.shape) * spec.dtype.itemsize
+
+
 def specs(operation: str, problem: Any) -> tuple[list[Spec], list[Spec], list[Spec]]:
     """What an operation reads, what it changes in place, and what it makes anew."""
     describe, *names = _OPERATIONS[operation]

@@ -15,8 +15,9 @@ from pycnn_kernels.algorithms import Algorithm
 from pycnn_kernels.autotune import Side, Timings
 from pycnn_kernels.choice import Verdict
 from pycnn_kernels.cpu.launch import get_num_threads
-from pycnn_kernels.memory import address, aligned_empty
-from pycnn_kernels.operations import Spec, prepare, specs
+from pycnn_kernels.cpu.workspace import admit
+from pycnn_kernels.memory import address, aligned_empty, lent_bytes, pool
+from pycnn_kernels.operations import Spec, array_bytes, prepare, specs
 
 
 class Plan:
@@ -38,6 +39,11 @@ class Plan:
         self.inputs, self.updated, self.outputs = specs(operation, problem)
         self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
+        borrowed = getattr(self._prepared, "borrowed", ())
+        # What a run takes: of the thread's workspace, of the pool, and of it for each output.
+        self._scratch_bytes = self.workspace_bytes - sum(borrowed)
+        self._borrowed_bytes = sum(map(lent_bytes, borrowed))
+        self._output_bytes = {spec.name: lent_bytes(array_bytes(spec)) for spec in self.outputs}
 
     def run(
         self,
@@ -61,15 +67,23 @@ class Plan:
         Raises:
             ValueError: an array has another shape than the problem says, or cannot be changed in place.
             TypeError: an array has another dtype than the problem says, or is no array.
+            MemoryLimitError: the outputs and the workspace would exceed the memory limit.
         """
         inputs += (None,) * (len(self.inputs) - len(inputs))
         ready = [_ready(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
         for spec, array in zip(self.updated, updated, strict=True):
             ready.append(_ready(spec, array, in_place=True))
+        if pool.limit is not None:
+            self._admit(skip)
         outputs = [None if spec.name in skip else aligned_empty(spec.shape, spec.dtype) for spec in self.outputs]
         addresses = [0 if array is None else address(array) for array in (*ready, *outputs)]
         self._prepared.run(*addresses, *scalars)
         return tuple(outputs)
+
+    def _admit(self, skip: tuple[str, ...]) -> None:
+        """Ask for all that a run takes, before it takes the first of it."""
+        results = sum(size for name, size in self._output_bytes.items() if name not in skip)
+        admit(self.operation, results + self._borrowed_bytes, self._scratch_bytes)
 
 
 def _ready(spec: Spec, array: np.ndarray | None, in_place: bool = False) -> np.ndarray | None:
@@ -88,7 +102,11 @@ def _ready(spec: Spec, array: np.ndarray | None, in_place: bool = False) -> np.n
         return array
     if in_place:
         raise ValueError(f"{spec.name} is changed in place: it must be contiguous, aligned and writable")
-    return np.require(array, requirements=["C", "A"])
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    copy = aligned_empty(spec.shape, spec.dtype)
+    copy[...] = array
+    return copy
 
 
 #: Plans are small, but a program that meets a new shape at every call must not keep them all.

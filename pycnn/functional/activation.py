@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pycnn.autograd import Function
-from pycnn.elementary import Select
+from pycnn.elementary import Select, elementwise, where
 from pycnn.functional.arguments import apply, floating, integer, rounded, tensor_or_array, widened
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
@@ -20,16 +20,17 @@ class Relu(Function):
     """``max(x, 0)``; NaN stays NaN."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self.y = np.maximum(x, 0)
+        self.y = elementwise(np.maximum, x, x.dtype.type(0))
         return self.y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (Select.apply(dy, mask=~(self.y <= 0)),)
+        closed = elementwise(np.less_equal, self.y, self.y.dtype.type(0), dtype=bool)
+        return (Select.apply(dy, mask=np.logical_not(closed, out=closed if closed.ndim else None)),)
 
 
 class Tanh(Function):
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.tanh(x)
+        return elementwise(np.tanh, x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         y = tanh(self.inputs[0])
@@ -49,8 +50,10 @@ class Sigmoid(Function):
 
 def sigmoid_of(x: np.ndarray) -> np.ndarray:
     """``1 / (1 + exp(-x))``; below 0 as ``exp(x) / (1 + exp(x))``, so that nothing overflows or cancels."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, x.dtype.type(1), e) / (1 + e)
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    e = elementwise(np.exp, elementwise(np.negative, elementwise(np.abs, x)))
+    above = elementwise(np.greater_equal, x, zero, dtype=bool)
+    return elementwise(np.divide, where(above, one, e), elementwise(np.add, one, e))
 
 
 def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:

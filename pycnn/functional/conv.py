@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient, channels_problem
 from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
@@ -39,7 +40,8 @@ class BiasAndActivation(Function):
         dz = dy
         if activation == "leaky_relu":
             one, less = dy.dtype.type(1), dy.dtype.type(slope)
-            dz = dy * np.where(self.y <= 0, less, one)  # type: ignore[operator]
+            closed = elementwise(np.less_equal, self.y, dy.dtype.type(0), dtype=bool)
+            dz = dy * where(closed, less, one)
         elif activation == "tanh":
             y = self._result()
             dz = dy * (1 - y * y)

@@ -8,19 +8,28 @@ import numpy as np
 
 from pycnn import random
 from pycnn.autograd import Function
+from pycnn.elementary import elementwise, where
 from pycnn.functional.activation import refuse_inplace
 from pycnn.functional.arguments import apply, floating, fraction, rounded, widened
 from pycnn.tensor import Tensor
+from pycnn_kernels.memory import aligned_empty
 
 
 class Dropout(Function):
     def forward(self, x: np.ndarray, *, p: float) -> np.ndarray:
-        kept = random.generator().random(x.shape, np.float32) >= p
-        self.scale = kept * x.dtype.type(1 / (1 - p) if p < 1 else 0)
-        return x * self.scale
+        self.scale = kept_scale(random.generator(), x.shape, x.dtype, p)
+        return elementwise(np.multiply, x, self.scale)
 
     def backward(self, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         return (dy * self.scale,)
+
+
+def kept_scale(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype, p: float) -> np.ndarray:
+    """What to multiply with: 0 with probability ``p``, otherwise ``1 / (1 - p)``."""
+    drawn = generator.random(out=aligned_empty(shape, np.float32), dtype=np.float32)
+    kept = elementwise(np.greater_equal, drawn, np.float32(p), dtype=bool)
+    scale = np.asarray(1 / (1 - p) if p < 1 else 0.0).astype(dtype)
+    return where(kept, scale, np.zeros((), dtype))
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:

@@ -10,6 +10,7 @@ from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.activation import log_softmax, softmax
 from pycnn.functional.arguments import apply, floating, fraction, integer, one_of, rounded, tensor_or_array, widened
 from pycnn.tensor import Tensor
+from pycnn_kernels.memory import aligned_empty
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, is_floating, is_half
 
@@ -29,7 +30,8 @@ class CrossEntropy(Function):
         (x,) = self.inputs
         rows, columns = x.shape
         counted = self.labels != self.ignore
-        target = np.full(x.shape, self.smoothing / columns, x.dtype)
+        target = aligned_empty(x.shape, x.dtype)
+        target.fill(self.smoothing / columns)
         target[np.arange(rows)[counted], self.labels[counted]] += 1 - self.smoothing
         weight = dlosses * counted.astype(x.dtype)
         # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.

@@ -9,6 +9,7 @@ import numpy as np
 
 from pycnn import functional as F
 from pycnn import random
+from pycnn.functional.dropout import kept_scale
 from pycnn.layers.layer import Layer
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
@@ -63,9 +64,7 @@ class Dropout(Layer):
         if self._generator is None and self.noise_shape is None:
             return F.dropout(inputs, self.rate, training=True)
         generator = self._generator or random.generator()
-        kept = generator.random(self._mask_shape(inputs), dtype=np.float32) >= self.rate
-        scale = 1 / (1 - self.rate) if self.rate < 1 else 0.0
-        return inputs * Tensor((kept * scale).astype(inputs.dtype))
+        return inputs * Tensor(kept_scale(generator, self._mask_shape(inputs), inputs.dtype, self.rate))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``input_shape``."""

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import random
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import is_floating
+from pycnn_kernels.memory import aligned_empty
+from pycnn_kernels.problem import is_floating, numpy_dtype
 
 Array = NDArray[Any]
 
@@ -110,5 +111,23 @@ class Batches:
             yield self._gather(order[start : start + self._batch_size])
 
     def _gather(self, index: slice | NDArray[np.intp]) -> tuple[Array, Any]:
-        x = np.ascontiguousarray(self._x[index], dtype=self._dtype)
-        return x, None if self._y is None else self._y[index]
+        x = _converted(_taken(self._x, index), numpy_dtype(self._dtype))
+        return x, None if self._y is None else _taken(self._y, index)
+
+
+def _taken(array: Array, index: slice | NDArray[np.intp]) -> Array:
+    """``array[index]``, which does not take new memory for each batch."""
+    if isinstance(index, slice) or not array.flags.c_contiguous:  # np.take would copy all of a scattered array
+        return array[index]
+    taken = aligned_empty((len(index), *array.shape[1:]), array.dtype)
+    # "clip", since "raise" would make a copy of the result; an index is a part of a permutation.
+    return np.take(array, index, axis=0, out=taken, mode="clip")
+
+
+def _converted(array: Array, dtype: np.dtype) -> Array:
+    """The array, or a contiguous copy in another dtype."""
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    found = aligned_empty(array.shape, dtype)
+    np.copyto(found, array, casting="unsafe")
+    return found

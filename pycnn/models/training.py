@@ -112,9 +112,10 @@ def results(model: Model, logs: dict[str, float], return_dict: bool) -> float | 
 def _train_epoch(model: Model, batches: Batches, called: CallbackList, shuffle: bool) -> dict[str, float]:
     objective = model.objective
     objective.reset()
-    for step, (x, y) in enumerate(batches.shuffled() if shuffle else batches.in_order()):
+    gathered = batches.shuffled() if shuffle else batches.in_order()
+    for step in range(len(batches)):
         called.call("on_train_batch_begin", step)
-        _train_step(model, x, y)
+        _train_step(model, *next(gathered))  # no name keeps the batch while the next one is gathered
         called.call("on_train_batch_end", step, objective.result())
     return objective.result()
 

@@ -88,13 +88,13 @@ class _InBands:
             R, T = conv.C // conv.G, math.prod(conv.kernel)
             self._w_at = scratch.reserve(T * R * conv.K)
             self._turn_weights = transposition(conv.dtype, (R, conv.K, T), (T, R * T), (conv.K, R * conv.K))
-        self._lent_bytes = scratch.size
+        self.borrowed = (scratch.size,)
         nested = max((task.workspace_bytes for tasks in prepared.values() for task in tasks), default=0)
         #: With the memory that is lent for a run.
         self.workspace_bytes = scratch.size + nested
 
     def run(self, x: int, w: int, b: int, scale: int, residual: int, y: int) -> None:
-        lent = aligned_empty((self._lent_bytes,), np.uint8)  # the bands' own algorithms use the workspace
+        lent = aligned_empty(self.borrowed, np.uint8)  # the bands' own algorithms use the workspace
         base = address(lent)
         result = y
         if self._filters_first:

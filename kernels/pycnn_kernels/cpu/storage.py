@@ -146,8 +146,10 @@ class Widened:
         casts = {place: CastProblem(storage, size) for place, size in self._sizes.items()}
         self._widen = {place: widening(cast) for place, cast in casts.items() if place < len(inputs) + len(updated)}
         self._narrow = {place: narrowing(cast) for place, cast in casts.items() if place >= len(inputs)}
+        widened = tuple(size * FLOAT32.itemsize for size in self._sizes.values())
+        self.borrowed = (*widened, *getattr(computation, "borrowed", ()))
         #: Of the algorithm, and of the widened arrays.
-        self.workspace_bytes = computation.workspace_bytes + sum(self._sizes.values()) * FLOAT32.itemsize
+        self.workspace_bytes = computation.workspace_bytes + sum(widened)
 
     def run(self, *arguments: Any) -> None:
         """The addresses of the arrays, 0 for one that is not there, and then numbers, as the algorithm takes them."""

@@ -10,21 +10,30 @@ import threading
 import numpy as np
 
 from pycnn_kernels.cpu.host import item_bytes
-from pycnn_kernels.memory import ALIGNMENT, address
+from pycnn_kernels.memory import ALIGNMENT, MemoryLimitError, Scratch, address, pool
 
 
 class _Buffer(threading.local):
     """One thread's buffer, how much of it can be used, and where that begins."""
 
     def __init__(self) -> None:
+        self.counted = Scratch(pool)
+        self.drop()
+
+    def drop(self) -> None:
+        """Begin anew with none. The size goes first: an interrupt must not leave one whose memory is gone."""
+        self.size = self.counted.size = 0
         self.array = np.empty(ALIGNMENT, np.uint8)
-        self.size, self.first = 0, -(-address(self.array) // ALIGNMENT) * ALIGNMENT
+        self.first = -(-address(self.array) // ALIGNMENT) * ALIGNMENT
 
     def holding(self, size: int) -> int:
         """The address of at least ``size`` bytes."""
         if self.size < size:
+            self.drop()  # what is in it is lost in any case, and two need not be held at a time
+            pool.make_room(size)
             self.array = np.empty(size + ALIGNMENT, np.uint8)
-            self.size, self.first = size, -(-address(self.array) // ALIGNMENT) * ALIGNMENT
+            self.first = -(-address(self.array) // ALIGNMENT) * ALIGNMENT
+            self.size = self.counted.size = size
         return self.first
 
 
@@ -49,3 +58,25 @@ def worker_panels(size: int) -> int:
     algorithms that need none.
     """
     return _panels.holding(size)
+
+
+def admit(what: str, results: int, scratch: int) -> None:
+    """Refuse a run that would exceed the memory limit, before it begins.
+
+    Args:
+        what: the operation.
+        results: bytes that it takes from the pool.
+        scratch: bytes of workspace; what this thread has already is not needed again.
+
+    Raises:
+        MemoryLimitError: it would.
+    """
+    try:
+        pool.admit(results + max(scratch - _workspace.size, 0), what)
+    except MemoryLimitError:
+        if _workspace.size <= scratch:
+            raise
+    else:
+        return
+    _workspace.drop()  # of an earlier, larger run: this one makes its own
+    pool.admit(results + scratch, what)
