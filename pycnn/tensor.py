@@ -239,7 +239,9 @@ class Tensor:
         return total * (total.size / self.size if self.size else np.nan)
 
     def reshape(self, *shape: Any) -> Tensor:
-        return Reshape.apply(self, shape=_flat(shape))
+        """The same elements in another shape; this tensor itself where it has that shape."""
+        wanted = _flat(shape)
+        return self if wanted == self.shape else Reshape.apply(self, shape=wanted)
 
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order; reversed without arguments."""

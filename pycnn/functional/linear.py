@@ -68,6 +68,5 @@ def linear(
         math.prod(outer), C, K, x.dtype,
         weight_layout="OIHW" if weight_format == "OI" else "HWIO", bias=b is not None, activation=activation,
     )  # fmt: skip
-    y = apply(Convolution, x.reshape(-1, C) if 0 not in outer else x.reshape(0, C), w, b, problem=problem,
-              algorithm=algorithm)  # fmt: skip
+    y = apply(Convolution, x.reshape(math.prod(outer), C), w, b, problem=problem, algorithm=algorithm)
     return y.reshape(outer if single else (*outer, K))

@@ -33,10 +33,13 @@ class CrossEntropy(Function):
         target = aligned_empty(x.shape, x.dtype)
         target.fill(self.smoothing / columns)
         target[np.arange(rows)[counted], self.labels[counted]] += 1 - self.smoothing
-        weight = dlosses * counted.astype(x.dtype)
-        # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.
-        p = softmax(x, dim=1) if is_grad_enabled() else Tensor(self.softmax)
-        return ((p - target) * weight.reshape(rows, 1),)
+        counts = counted.astype(x.dtype)
+        if is_grad_enabled():
+            # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.
+            return ((softmax(x, dim=1) - target) * (dlosses * counts).reshape(rows, 1),)
+        dx = np.subtract(self.softmax, target, out=target)
+        dx *= (dlosses.data * counts).reshape(rows, 1)
+        return (Tensor(dx),)
 
 
 class BinaryCrossEntropy(Function):
