@@ -1,8 +1,8 @@
 """Operations bound by memory against a copy of as many bytes, and against PyTorch.
 
 A side of a pooling reads x and writes y (and the positions of maxima, where it is to be differentiated), or the other
-way round; a copy of half as many bytes reads and writes as many, on as many threads. Both find their arrays where the
-turn before left them.
+way round. Batch normalisation reads x twice and writes y; its gradient reads x and dy twice and writes dx. A copy of
+half as many bytes reads and writes as many, on as many threads. Both find their arrays where the turn before left them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import lanes_of, tile_load, tile_shape, tile_store, tile_zeros
 from pycnn_kernels.memory import address, aligned_empty
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import PoolProblem
+from pycnn_kernels.problem import ChannelsProblem, PoolProblem
 
 
 class Pooling(NamedTuple):
@@ -116,6 +116,84 @@ def torch_pooling_sides(layer: Pooling, channels_last: bool) -> dict[str, Side] 
         "forward": lambda: pool(differentiated, *sizes).detach(),
         "inference": inference,
         "backward": lambda: torch.autograd.grad(y, differentiated, dy, retain_graph=True)[0],
+    }
+
+
+class BatchNorm(NamedTuple):
+    """A batch normalisation of N square images of C channels."""
+
+    name: str
+    N: int
+    C: int
+    size: int
+
+
+#: Of the batch-normalised network of the documents, and of ResNet50 at a batch of 8.
+BATCH_NORMS = [
+    BatchNorm("batch-norm 64 images, 32 of them", 32, 3, 64),
+    BatchNorm("batch-norm 64 norm 1, 32 images", 32, 32, 62),
+    BatchNorm("batch-norm 64 norm 2, 32 images", 32, 64, 29),
+    BatchNorm("batch-norm 64 norm 3, 32 images", 32, 128, 12),
+    BatchNorm("ResNet50 1, 8 images", 8, 64, 112),
+    BatchNorm("ResNet50 2 out, 8 images", 8, 256, 56),
+    BatchNorm("ResNet50 3, 8 images", 8, 128, 28),
+    BatchNorm("ResNet50 4 out, 8 images", 8, 1024, 14),
+    BatchNorm("ResNet50 5, 8 images", 8, 512, 7),
+    BatchNorm("ResNet50 5 out, 8 images", 8, 2048, 7),
+]
+
+
+def _batch_norm_arrays(layer: BatchNorm) -> tuple[np.ndarray, ...]:
+    """x, dy, weight, bias, running mean and running variance."""
+    random = np.random.default_rng(0)
+    x, dy = (random.standard_normal((layer.N, layer.size, layer.size, layer.C), np.float32) for _ in range(2))
+    weight, bias, mean = random.standard_normal((3, layer.C), np.float32)
+    return x, dy, weight, bias, mean, random.random(layer.C, np.float32) + 1
+
+
+def batch_norm_sides(layer: BatchNorm) -> dict[str, tuple[Side, int]]:
+    """Training, inference and the gradient of training; each with the bytes that it moves."""
+    x, dy, weight, bias, mean, variance = _batch_norm_arrays(layer)
+    p = ChannelsProblem("float32", layer.N * layer.size**2, layer.C)
+    flat, dflat, moved = x.reshape(p.shape), dy.reshape(p.shape), (mean.copy(), variance.copy())
+    forward, inference, backward = (plan_for(f"batch_norm{kind}", p) for kind in ("", "_running", "_gradient"))
+    _, of_x, rstd = forward.run(flat, weight, bias, updated=moved, scalars=(0, 1, 0.1, 1e-5))
+
+    def run(plan: Any, *arrays: Any, **options: Any) -> Any:
+        return plan.run(*arrays, **options)[0].reshape(x.shape)
+
+    return {
+        "forward": (
+            lambda: run(forward, flat, weight, bias, updated=moved, scalars=(0, 1, 0.1, 1e-5)), 3 * x.nbytes,
+        ),
+        "inference": (lambda: run(inference, flat, mean, variance, weight, bias, scalars=(0, 1e-5)), 2 * x.nbytes),
+        "backward": (lambda: run(backward, dflat, flat, None, weight, of_x, rstd, scalars=(1,)), 5 * x.nbytes),
+    }  # fmt: skip
+
+
+def torch_batch_norm_sides(layer: BatchNorm, channels_last: bool) -> dict[str, Side] | None:
+    """The same in PyTorch, in one of its two memory formats."""
+    if not has("torch"):
+        return None
+    import torch
+    from torch.nn.functional import batch_norm
+
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    x, dy, *others = (torch.from_numpy(array) for array in _batch_norm_arrays(layer))
+    x, dy = (array.permute(0, 3, 1, 2).contiguous(memory_format=memory) for array in (x, dy))
+    weight, bias, mean, variance = others
+    moved = mean.clone(), variance.clone()
+    leaves = [array.clone(memory_format=torch.preserve_format).requires_grad_() for array in (x, weight, bias)]
+    y = batch_norm(leaves[0], None, None, *leaves[1:], True)
+
+    def inference() -> Any:
+        with torch.no_grad():
+            return batch_norm(x, mean, variance, weight, bias)
+
+    return {
+        "forward": lambda: batch_norm(leaves[0], *moved, *leaves[1:], True).detach(),
+        "inference": inference,
+        "backward": lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)[0],
     }
 
 
