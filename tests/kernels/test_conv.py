@@ -353,7 +353,7 @@ def conv_problems(draw: st.DrawFn) -> ConvProblem:
 
 @given(conv_problems())
 # Fewer where every kernel is compiled once more for another width of vectors.
-@settings(max_examples=120 if "PYCNN_SIMD" in os.environ else 400)
+@settings(max_examples=60 if "PYCNN_SIMD" in os.environ else 400)
 def test_any_problem(p: ConvProblem) -> None:
     check_conv(p)
 
