@@ -221,7 +221,9 @@ def openvino_engine(network: Network) -> Sides:
     import openvino
 
     model, x = torch_model(network, channels_last=False)
-    compiled = openvino.compile_model(openvino.convert_model(model.eval(), example_input=x), "CPU")
+    # In float32, as the others: where the processor has bfloat16, that is what it takes otherwise.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(openvino.convert_model(model.eval(), example_input=x), "CPU", exact)
     images = x.numpy()
 
     def step() -> None:
