@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from pycnn_kernels.cpu.launch import Task, kernel
+import math
+
+from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ChannelsProblem
+
+#: Elements that compiled loops take at once, four vectors of the widest: what is left over goes one by one.
+_AT_ONCE = 64
+
+#: Elements of the pixels that a sum over them takes together at least, where one pixel has fewer.
+_TOGETHER = 256
 
 #: Elements of one piece of work: 16 KB of float32, so that a piece and its sum stay in the first-level cache.
 PIECE = 4096
@@ -36,8 +44,8 @@ def sum_parts(dtype: str, count: int, size: int) -> Task:
 
 
 @kernel(
-    dy="array", y="array", dz="array", parts="array",
-    relu="int", want_bias="int", pixels="int", chunk="int", K="int", inner="int",
+    dy="array", y="array", dz="array", parts="array", wide="array",
+    relu="int", want_bias="int", pixels="int", chunk="int", K="int", inner="int", width="int",
 )  # fmt: skip
 def bias_activation_gradient_kernel(a, item, worker):
     """The gradients in front of an activation and of the bias before it, in one pass.
@@ -45,7 +53,8 @@ def bias_activation_gradient_kernel(a, item, worker):
     ``dz = dy where y > 0, else 0`` (a NaN in y passes dy on), and ``parts[item, k]`` = the sum of dz over the
     item's pixels. Element (pixel, k, i) of dy, y and dz lies at ``(pixel * K + k) * inner + i``: channels last is
     inner = 1, channels first has the pixels of an image inside. A piece of work is ``chunk`` pixels; without relu
-    dz is dy and is not written.
+    dz is dy and is not written. In channels last some pixels of ``width`` elements together are added up in ``wide``,
+    each worker's own: loops over few channels alone would leave the vectors empty.
     """
     first = item * a.chunk
     last = min(first + a.chunk, a.pixels)
@@ -55,15 +64,22 @@ def bias_activation_gradient_kernel(a, item, worker):
         for k in range(a.K):
             sums[k] = 0
     if a.inner == 1:
-        for pixel in range(first, last):
-            start = pixel * a.K
+        source = dz if a.relu else dy
+        wide = shift(a.wide, worker * a.width)
+        for i in range(a.width):
+            wide[i] = 0
+        for begin in range(first * a.K, last * a.K, a.width):
+            count = min(a.width, last * a.K - begin)
             if a.relu:
-                for k in range(a.K):
-                    dz[start + k] = 0 if y[start + k] <= 0 else dy[start + k]
+                for i in range(begin, begin + count):
+                    dz[i] = 0 if y[i] <= 0 else dy[i]
             if a.want_bias:
-                source = dz if a.relu else dy
+                for i in range(count):
+                    wide[i] += source[begin + i]
+        if a.want_bias:
+            for i in range(0, a.width, a.K):
                 for k in range(a.K):
-                    sums[k] += source[start + k]
+                    sums[k] += wide[i + k]
         return
     for row in range(first * a.K, last * a.K):
         start = row * a.inner
@@ -78,6 +94,14 @@ def bias_activation_gradient_kernel(a, item, worker):
             sums[row % a.K] = total
 
 
+def _width(channels: int) -> int:
+    """Elements of the pixels that are added up together: whole loops of whole pixels."""
+    if channels == 0 or channels >= _TOGETHER:
+        return channels
+    least = math.lcm(channels, _AT_ONCE)
+    return least * max(_TOGETHER // least, 1)
+
+
 class BiasActivationGradient:
     """``dz, db`` from ``dy`` and ``y``; see :func:`bias_activation_gradient_kernel`."""
 
@@ -85,17 +109,19 @@ class BiasActivationGradient:
         # About 32 pieces, whatever the number of threads, so that the sums have the same bits for every number.
         chunk = max(-(-p.pixels // 32), 1)
         items = -(-p.pixels // chunk)
-        self.workspace_bytes = aligned_bytes(max(items, 1) * p.channels, p.dtype)
+        width = _width(p.channels) if p.inner == 1 else 0
+        self._wide_at = aligned_bytes(max(items, 1) * p.channels, p.dtype)
+        self.workspace_bytes = self._wide_at + aligned_bytes(most_threads() * width, p.dtype)
         self._sums = Task(
-            bias_activation_gradient_kernel, p.dtype, items, "dy y dz parts relu want_bias",
+            bias_activation_gradient_kernel, p.dtype, items if p.channels else 0, "dy y dz parts wide relu want_bias",
             parallel=p.pixels * p.channels * p.inner > 1 << 14,
-            pixels=p.pixels, chunk=chunk, K=p.channels, inner=p.inner,
+            pixels=p.pixels, chunk=chunk, K=p.channels, inner=p.inner, width=width,
         )  # fmt: skip
         self._total = sum_parts(p.dtype, items, p.channels)
 
     def run(self, dy: int, y: int, dz: int, db: int) -> None:
         """Addresses; ``y`` and ``dz`` are 0 without relu, ``db`` is 0 when the bias has no gradient."""
         parts = workspace(self.workspace_bytes)
-        self._sums.run(dy, y, dz, parts, dz != 0, db != 0)
+        self._sums.run(dy, y, dz, parts, parts + self._wide_at, dz != 0, db != 0)
         if db:
             self._total.run(parts, db)
