@@ -123,7 +123,10 @@ def test_nothing_is_allocated_after_the_first_step(name: str, shuffle: bool) -> 
     assert len(others) == 4
     assert first.made > 0
     for found in others:
-        assert (found.made, found.workspace, found.lent) == (first.made, first.workspace, first.lent)
+        assert (found.made, found.lent) == (first.made, first.lent)
+        assert (
+            found.workspace <= first.workspace
+        )  # less where a thread of an earlier test has ended, and let go of its own
     assert others[-1].reused > others[0].reused > 0
 
 
