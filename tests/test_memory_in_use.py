@@ -107,6 +107,7 @@ def test_nothing_is_allocated_after_the_first_step(name: str, shuffle: bool) -> 
     images = random.integers(0, 256, (250, 32, 32, 3), np.uint8)
     labels = random.integers(0, 10, (250, 1))
     watch = Watch()
+    gc.collect()  # what earlier tests have left would be let go in the middle of this one
     pycnn.release_memory()
     pycnn.reset_memory_stats()
     one_hot = model.objective.loss.name != "sparse_categorical_crossentropy"
