@@ -7,6 +7,7 @@ input is answered by the seconds that twenty steps took, "inference 20" likewise
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -290,8 +291,8 @@ class Served:
 def measured(network: str, operation: str, seconds: float) -> dict[str, float]:
     """The median seconds of an operation in each installed engine: blocks of at least 0.3 s, taking turns."""
     names = [name for name, engine in ENGINES.items() if installed(name) and (engine.trains or operation != "step")]
-    served = [Served(name, network) for name in names]
-    try:
+    with contextlib.ExitStack() as stack:
+        served = [stack.enter_context(Served(name, network)) for name in names]
         counts = {}
         for each in served:
             each.ask(f"{operation} 2")
@@ -303,9 +304,6 @@ def measured(network: str, operation: str, seconds: float) -> dict[str, float]:
                 count = counts[each.engine]
                 times[each.engine].append(each.ask(f"{operation} {count}") / count)
         return {name: float(np.median(found)) for name, found in times.items()}
-    finally:
-        for each in served:
-            each.__exit__(None, None, None)
 
 
 def main() -> None:

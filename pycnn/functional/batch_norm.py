@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import Select, cast
 from pycnn.functional.arguments import ArrayLike, apply, floating, layout, number, one_of, rounded, widened
+from pycnn.functional.bias import channels_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout
@@ -114,7 +114,8 @@ class RunningBatchNorm(_Normalisation):
         eps: float,
     ) -> np.ndarray:
         self.layout, (self.mean, variance) = layout, running
-        self.rstd = (1 / np.sqrt(variance.astype(np.float64) + eps)).astype(x.dtype)
+        if any(self.needs):
+            self.rstd = (1 / np.sqrt(variance.astype(np.float64) + eps)).astype(x.dtype)
         self.problem = _channels_problem(x, layout)
         (y,) = plan_for("batch_norm_running", self.problem).run(
             x.reshape(self.problem.shape), self.mean, variance, weight, bias, scalars=(relu, eps)
@@ -134,10 +135,8 @@ class RunningBatchNorm(_Normalisation):
 
 def _channels_problem(x: np.ndarray, layout: Layout) -> ChannelsProblem:
     """x, whose first axis is the batch, as pixels, channels and what lies inside of a channel."""
-    channels = x.shape[channel_axis(x.ndim, layout)]
-    if layout == "channels_last" or x.ndim == 2:
-        return ChannelsProblem(DTYPE_NAMES[x.dtype], math.prod(x.shape[:-1]), channels)
-    return ChannelsProblem(DTYPE_NAMES[x.dtype], x.shape[0], channels, math.prod(x.shape[2:]))
+    sizes = tuple(x.shape[axis] for axis in _other_axes(x.ndim, layout))
+    return channels_problem(DTYPE_NAMES[x.dtype], layout, sizes[0], x.shape[channel_axis(x.ndim, layout)], sizes[1:])
 
 
 def channel_axis(ndim: int, layout: Layout) -> int:
@@ -250,10 +249,14 @@ def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
     """A number for each channel in the dtype in which the kernel computes, or None."""
     if value is None:
         return None
+    return widened(_one_each(name, value, channels, x))
+
+
+def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
     value = floating(name, value, like=x)
     if tuple(value.shape) != (channels,):
         raise ValueError(f"{name} must have the shape ({channels},), one for each channel; received {value.shape}")
-    return widened(value)
+    return value
 
 
 def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray | None:
@@ -268,7 +271,5 @@ def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray |
         raise TypeError(
             f"{name} must be an array or a tensor, which is moved in place; received {type(value).__name__}"
         )
-    value = floating(name, value, like=x)
-    if value.shape != (channels,):
-        raise ValueError(f"{name} must have the shape ({channels},), one for each channel; received {value.shape}")
-    return value
+    found: np.ndarray = _one_each(name, value, channels, x)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 from pycnn.autograd import Function
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ChannelsProblem, Layout, Triple
+from pycnn_kernels.problem import ChannelsProblem, Layout
 
 Grads = tuple[Tensor | None, ...]
 
@@ -24,9 +24,9 @@ class ReluBiasGradient(Function):
         self, dy: np.ndarray, *, problem: ChannelsProblem, y: np.ndarray, want_bias: bool
     ) -> tuple[np.ndarray | None, ...]:
         self.problem, self.y, self.shape = problem, y, dy.shape
-        flat = (problem.pixels, problem.channels, problem.inner)
         skip = () if want_bias else ("db",)
-        dz, db = plan_for("bias_activation_gradient", problem).run(dy.reshape(flat), y.reshape(flat), skip=skip)
+        plan = plan_for("bias_activation_gradient", problem)
+        dz, db = plan.run(dy.reshape(problem.shape), y.reshape(problem.shape), skip=skip)
         return dz.reshape(dy.shape), db
 
     def backward(self, ddz: Tensor | None, ddb: Tensor | None) -> Grads:  # type: ignore[override]
@@ -46,15 +46,14 @@ class BiasGradient(Function):
 
     def forward(self, dy: np.ndarray, *, problem: ChannelsProblem) -> np.ndarray:
         self.problem, self.shape = problem, dy.shape
-        flat = dy.reshape(problem.pixels, problem.channels, problem.inner)
-        _, db = plan_for("bias_activation_gradient", problem).run(flat, None, skip=("dz",))
+        _, db = plan_for("bias_activation_gradient", problem).run(dy.reshape(problem.shape), None, skip=("dz",))
         return db
 
     def backward(self, ddb: Tensor) -> Grads:  # type: ignore[override]
         return (_over_pixels(ddb, self.problem, self.shape),)
 
 
-def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: Triple) -> ChannelsProblem:
+def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: tuple[int, ...]) -> ChannelsProblem:
     """The pixels and channels of an array (N, *size, channels), or with the channels first."""
     if layout == "channels_last":
         return ChannelsProblem(dtype, N * math.prod(size), channels)
@@ -63,5 +62,5 @@ def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: Tr
 
 def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int, ...]) -> Tensor:
     """One value a channel, repeated for each pixel of an array of ``shape``."""
-    zeros = Tensor(np.zeros((problem.pixels, problem.channels, problem.inner), problem.dtype))
+    zeros = Tensor(np.zeros(problem.shape, problem.dtype))
     return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
