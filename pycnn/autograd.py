@@ -92,8 +92,9 @@ class Function:
         from pycnn.tensor import Tensor
 
         function = cls()
-        function.needs = tuple(t is not None and t.requires_grad for t in inputs)
-        record = _mode.recording and any(function.needs)
+        # Where nothing is recorded, nobody will ask for a gradient.
+        function.needs = tuple([_mode.recording and t is not None and t.requires_grad for t in inputs])
+        record = any(function.needs)
         result = function.compute(*(None if t is None else t.data for t in inputs), **settings)
         outputs = result if cls.outputs > 1 else (result,)
         if record:

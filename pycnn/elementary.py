@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,6 +193,7 @@ class MatMul(Function):
         return da, db
 
 
+@lru_cache(maxsize=4096)
 def matrix_problem(
     rows: int,
     inner: int,

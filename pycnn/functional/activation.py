@@ -58,13 +58,17 @@ def sigmoid_of(x: np.ndarray) -> np.ndarray:
 
 def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:
     """Run a kernel that works on rows along any axis."""
-    moved = np.moveaxis(x, axis, -1)
+    last = axis in (-1, x.ndim - 1)
+    moved = x if last else np.moveaxis(x, axis, -1)
     problem = RowsProblem(DTYPE_NAMES[x.dtype], x.size // max(x.shape[axis], 1), x.shape[axis])
     (y,) = plan_for(operation, problem).run(np.ascontiguousarray(moved).reshape(problem.rows, problem.columns))
-    return np.moveaxis(y.reshape(moved.shape), -1, axis)
+    y = y.reshape(moved.shape)
+    return y if last else np.moveaxis(y, -1, axis)
 
 
 class Softmax(Function):
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, *, axis: int) -> np.ndarray:
         self.axis = axis
         return _by_rows("softmax", x, axis)
@@ -75,6 +79,8 @@ class Softmax(Function):
 
 
 class LogSoftmax(Function):
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, *, axis: int) -> np.ndarray:
         self.axis = axis
         return _by_rows("log_softmax", x, axis)

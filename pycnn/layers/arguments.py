@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Literal
 
 from pycnn.naming import nearest
@@ -86,6 +87,7 @@ def channel_axis(rank: int, layout: DataFormat) -> int:
     return rank + 1 if layout == "channels_last" else 1
 
 
+@lru_cache(maxsize=4096)
 def window_output(size: int | None, window: int, stride: int, mode: str, dilation: int = 1) -> int | None:
     """The output size along one axis for padding ``"valid"`` or ``"same"``; 0 or less where nothing fits."""
     if size is None:
@@ -94,6 +96,7 @@ def window_output(size: int | None, window: int, stride: int, mode: str, dilatio
     return output_size(size, window, stride, before_after, dilation)
 
 
+@lru_cache(maxsize=4096)
 def window_padding(
     spatial: tuple[int, ...],
     window: tuple[int, ...],

@@ -96,6 +96,7 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 5, "K": 18, "size": (5, 4), "kernel": 3, "padding": ((1, 2), (3, 0)), "padding_mode": "reflect"},
     {"C": 18, "K": 18, "size": (3, 4), "kernel": (3, 2), "G": 18, "padding": 2, "padding_mode": "circular"},
     {"C": 1, "K": 1, "size": 1, "kernel": 1, "N": 1},
+    {"C": 139, "K": 37, "size": 1, "kernel": 1, "N": 1},
     {"C": 37, "K": 70, "size": (1, 2), "kernel": 1, "N": 3, "scale": True, "residual": True, "activation": "relu"},
     {"C": 70, "K": 33, "size": (5, 9), "kernel": 1, "stride": 2},
     {"C": 17, "K": 70, "size": (8, 4), "kernel": 1, "scale": True, "residual": True, "activation": "tanh"},

@@ -303,6 +303,8 @@ POINTWISE: list[dict[str, Any]] = [
     {"size": (5, 5), "C": 20, "K": 34, "N": 0},
     {"size": (8, 4), "C": 18, "K": 50, "scale": True, "bias": True, "residual": True, "activation": "leaky_relu"},
     {"size": (3, 3), "C": 18, "K": 50, "scale": True, "residual": True, "activation": "tanh"},
+    {"size": (1, 1), "C": 131, "K": 33, "N": 1, "bias": True, "activation": "relu"},
+    {"size": (1, 1), "C": 7, "K": 4101, "N": 1, "scale": True, "bias": True, "residual": True, "activation": "sigmoid"},
 ]
 
 
@@ -436,13 +438,14 @@ BIG: list[dict[str, Any]] = [
     {"C": 34, "K": 66, "G": 2, "padding": 1},
     {"C": 70, "K": 130, "kernel": 1},
     {"C": 40, "K": 33, "kernel": 1, "stride": 2},
+    {"C": 500, "K": 430, "kernel": 1, "size": 1, "N": 1},
     {"C": 36, "K": 72, "G": 18, "padding": 1},
 ]
 
 
 @pytest.mark.parametrize("channels", BIG, ids=str)
 def test_alignment_does_not_change_the_bits(channels: dict[str, Any], form: dict[str, str]) -> None:
-    p = conv_problem(N=1, size=(13, 12), bias=True, **channels, **form)
+    p = conv_problem(**{"size": (13, 12), "N": 1} | channels, bias=True, **form)
     arrays = conv_arrays(p)
     plain = run_conv(p, **arrays)
     for elements in range(64 // arrays["x"].itemsize):
@@ -454,7 +457,7 @@ def test_alignment_does_not_change_the_bits(channels: dict[str, Any], form: dict
 @pytest.mark.parametrize("channels", BIG, ids=str)
 def test_neither_runs_nor_threads_change_the_bits(channels: dict[str, Any], form: dict[str, str]) -> None:
     """Sizes at which the work is divided among threads."""
-    p = conv_problem(N=4, size=(13, 12), bias=True, **channels, **form)
+    p = conv_problem(**{"size": (13, 12), "N": 4} | channels, bias=True, **form)
     arrays = conv_arrays(p)
     plain = run_conv(p, **arrays)
     for _ in each_number_of_threads():

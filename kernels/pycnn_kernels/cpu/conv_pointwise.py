@@ -4,7 +4,7 @@ With x as a matrix of pixels and channels and w of channels and filters, ``y = x
 ``dw = x^T dy``. In channels first, the array holds the transposed matrix of each image, and the same equations read
 ``y^T = w^T x^T`` and ``dx^T = w dy^T``: the operands change places, and nothing needs another layout. Only maps of so
 few pixels that they leave vectors empty are turned to channels last first, where the pixels of all images are one
-matrix. Weights in either layout are packed as they lie.
+matrix. Weights in either layout are packed as they lie, or met as they lie where the pixels are too few to pack them.
 
 With a stride, the pixels that are met are brought together before the product, and dx is spread out after it.
 """
@@ -24,9 +24,11 @@ from pycnn_kernels.cpu.gemm import (
     DotProducts,
     Matrix,
     MatrixProduct,
+    RowProduct,
     dots_cost,
     packing_cost,
     product_cost,
+    row_cost,
 )
 from pycnn_kernels.cpu.host import item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
@@ -183,7 +185,12 @@ def _are_dots(p: ConvProblem, forward: bool) -> bool:
     return p.N * math.prod(p.output) <= DOT_ROWS and forward == (p.weight_layout == "OIHW")
 
 
-def _gather_product(p: ConvProblem, forward: bool, scratch: Scratch) -> MatrixProduct | DotProducts:
+def _is_row(p: ConvProblem, forward: bool) -> bool:
+    """Whether there is a single pixel, whose product with the weights reads them as they lie."""
+    return p.N * math.prod(p.output) == 1 and forward == (p.weight_layout == "HWIO")
+
+
+def _gather_product(p: ConvProblem, forward: bool, scratch: Scratch) -> MatrixProduct | DotProducts | RowProduct:
     """``y = x w``, or ``dx = dy w^T``, of pixels that lie together."""
     pixels = math.prod(p.output)
     source, target = (p.C, p.K) if forward else (p.K, p.C)
@@ -197,6 +204,8 @@ def _gather_product(p: ConvProblem, forward: bool, scratch: Scratch) -> MatrixPr
             epilogue=epilogue_fields(p, forward, finish_pixels),
         )  # fmt: skip
     size, epilogue = (p.N * pixels, target, source), epilogue_fields(p, forward, finish_channels)
+    if _is_row(p, forward):
+        return RowProduct(p.dtype, target, source, row, scratch, epilogue)
     if _are_dots(p, forward):
         return DotProducts(p.dtype, size, source, column, target, epilogue)
     return MatrixProduct(p.dtype, size, Matrix(source, 1), Matrix(row, column), target, scratch, epilogue=epilogue)
@@ -284,8 +293,8 @@ def pointwise_supports(p: ConvProblem) -> str | None:
 
 #: Multiply-adds from which on packing a panel is not most of the time.
 _LEAST_WORK = 1 << 20
-#: Pixels, in tiles of six, that make packing weights worth it wherever they lie.
-_FEW_PIXELS = 96
+#: Pixels up to which packing weights is never worth it, and from which on it is wherever they lie.
+_FEW_PIXELS, _MANY_PIXELS = 12, 96
 
 
 def pointwise_suits(p: ConvProblem) -> str | None:
@@ -311,9 +320,10 @@ def pointwise_suits_forward(p: ConvProblem) -> str | None:
     if _are_dots(p, forward=True):
         return _fills_vectors(p)
     pixels = p.N * math.prod(p.output)
-    packs = p.layout == "channels_last" and p.weight_layout == "HWIO"
-    if packs and pixels < _FEW_PIXELS and p.K * item_bytes(p.dtype) % 4096:
-        return f"at least {_FEW_PIXELS} pixels; received {pixels}"
+    packs = p.layout == "channels_last" and p.weight_layout == "HWIO" and not _is_row(p, forward=True)
+    least = _FEW_PIXELS if p.K * item_bytes(p.dtype) % 2048 == 0 else _MANY_PIXELS
+    if packs and pixels < least:
+        return f"one pixel or at least {least}; received {pixels}"
     return pointwise_suits(p)
 
 
@@ -348,6 +358,8 @@ def _gather_cost(p: ConvProblem, forward: bool) -> float:
     if _stays_first(p):
         packed = packing_cost(pixels, source, p.dtype) * max(target / BLOCK_ROWS, 1)
         return p.N * (product_cost(target, pixels, source, p.dtype) + packed)
+    if _is_row(p, forward):
+        return row_cost(target, source, p.dtype)
     if _are_dots(p, forward):
         return dots_cost(p.N * pixels, target, source, p.dtype)
     packed = packing_cost(target, source, p.dtype) * max(p.N * pixels / BLOCK_ROWS, 1)

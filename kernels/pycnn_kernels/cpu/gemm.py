@@ -4,8 +4,9 @@
 where it stays longest: a panel of the right matrix, a few vectors wide, is packed to lie in one piece in the
 second-level cache, while the tiles of a block of rows pass over it. A tile reads the left matrix where it lies, since
 a number that is broadcast may come from anywhere; it is copied only where the elements of a row lie so far apart that
-they would push each other out of the cache. A few rows are not worth packing panels for: their products with columns
-whose elements lie together are sums of vectors.
+they would push each other out of the cache. A few rows are not worth packing panels for: where the elements of a column
+of the right matrix lie together, their products are sums of vectors; where those of a row do, its rows are added up as
+they come from memory.
 
 A matrix is given by the distance of its rows and of its columns, so each of the two may be a transposed one: a
 panel is transposed in registers while it is packed. That is what makes one kernel of the three operations of a layer
@@ -35,6 +36,7 @@ from pycnn_kernels.cpu.tile import (
     tile_fill_rows,
     tile_load,
     tile_multiply_add,
+    tile_multiply_add_steps,
     tile_multiply_vectors,
     tile_prefetch_rows,
     tile_relu,
@@ -273,15 +275,75 @@ def dot_products_kernel(a, item, worker):
                 acc = tile_multiply_vectors(acc, a.right, whole, places, a.left, row + whole, 0, left)
             tile_store_sums(acc, a.dst, i * a.dst_row + column, last - column)
     for i in range(a.rows):
-        to, bias = shift(a.dst, i * a.dst_row + first), shift(a.bias, first)
-        if a.has_bias:
-            for j in range(last - first):
-                to[j] += bias[j]
-        if a.relu:
-            for j in range(last - first):
-                to[j] = 0 if to[j] < 0 else to[j]
-        if a.finish:
-            call_finish(a, i * a.dst_row + first, first, last - first)
+        _finish_row(a, i * a.dst_row, first, last)
+
+
+#: Rows of the right matrix that are added up together: as many streams of memory as a core follows at full speed.
+TOGETHER = 8
+#: Columns whose sums stay in the first-level cache meanwhile, and rows of the right matrix in a piece at least.
+ROW_COLUMNS, ROW_DEPTH = 4096, 64
+
+
+@kernel(
+    left="array", right="array", parts="array", columns="int", depth="int", right_row="int", column_blocks="int",
+    split_depth="int",
+)  # fmt: skip
+def row_product_kernel(a, item, worker):
+    """``parts[s, j] = sum over p of split s of left[p] * right[p, j]``, where j runs through neighbours.
+
+    A piece of work is one split and ROW_COLUMNS columns. Row p of right begins at ``p * right_row``; each is read once
+    and in one go, TOGETHER of them side by side, the way memory is fastest.
+    """
+    split, column = item // a.column_blocks, item % a.column_blocks * ROW_COLUMNS
+    columns = min(ROW_COLUMNS, a.columns - column)
+    first, last = split * a.split_depth, min((split + 1) * a.split_depth, a.depth)
+    right, sums = shift(a.right, column), shift(a.parts, split * a.columns + column)
+    shape, width = tile_shape(a.left, 1, VECTORS), VECTORS * lanes_of(a.left)
+    for j in range(columns):
+        sums[j] = 0
+    whole = columns - columns % width
+    together = first + (last - first) // TOGETHER * TOGETHER
+    for p in range(first, together, TOGETHER):
+        left, rows = shift(a.left, p), shift(right, p * a.right_row)
+        for j in range(0, whole, width):
+            acc = tile_load(tile_zeros(shape), sums, j, 0, None)
+            acc = tile_multiply_add_steps(TOGETHER, acc, left, 0, None, rows, j, a.right_row, None)
+            tile_store(acc, sums, j, 0, None)
+        if whole < columns:
+            acc = tile_load(tile_zeros(shape), sums, whole, 0, columns - whole)
+            acc = tile_multiply_add_steps(TOGETHER, acc, left, 0, None, rows, whole, a.right_row, columns - whole)
+            tile_store(acc, sums, whole, 0, columns - whole)
+    for p in range(together, last):
+        number, row = a.left[p], shift(right, p * a.right_row)
+        for j in range(columns):
+            sums[j] += number * row[j]
+
+
+@kernel(**EPILOGUE_FIELDS, parts="array", splits="int", columns="int")
+def finish_row_kernel(a, item, worker):
+    """``dst[j] = parts[0, j] + parts[1, j] + ...`` in that order, finished; a piece is ROW_COLUMNS columns."""
+    first, last = item * ROW_COLUMNS, min((item + 1) * ROW_COLUMNS, a.columns)
+    for j in range(first, last):
+        a.dst[j] = a.parts[j]
+    for s in range(1, a.splits):
+        part = shift(a.parts, s * a.columns)
+        for j in range(first, last):
+            a.dst[j] += part[j]
+    _finish_row(a, 0, first, last)
+
+
+@njit(error_model="numpy")
+def _finish_row(a, row, first, last):
+    """Bias, ReLU and whatever else is done to columns ``first`` to ``last`` of the row that begins at ``row``."""
+    to, bias = shift(a.dst, row + first), shift(a.bias, first)
+    if a.has_bias:
+        for j in range(last - first):
+            to[j] += bias[j]
+    if a.relu:
+        for j in range(last - first):
+            to[j] = 0 if to[j] < 0 else to[j]
+    if a.finish:
+        call_finish(a, row + first, first, last - first)
 
 
 class Matrix(NamedTuple):
@@ -423,6 +485,44 @@ class DotProducts:
     def run(self, base: int, left: int, right: int, dst: int, epilogue: Epilogue = NO_EPILOGUE) -> None:
         """Multiply; no workspace is needed."""
         self._multiply.run(left, right, dst, *epilogue)
+
+
+class RowProduct:
+    """A product of a single row made ready: ``dst = left @ right``, the elements of a row of right being neighbours.
+
+    Args:
+        dtype: of all arrays.
+        columns, depth: of the right matrix.
+        right_row: elements from one of its rows to the next.
+        scratch: takes what the workspace must hold.
+        epilogue: the values of :data:`~pycnn_kernels.cpu.epilogue.EPILOGUE_FIELDS`; channels are columns.
+    """
+
+    def __init__(
+        self, dtype: str, columns: int, depth: int, right_row: int, scratch: Scratch, epilogue: dict[str, Any]
+    ) -> None:
+        blocks = max(-(-columns // ROW_COLUMNS), 1)
+        split_depth, splits = split(depth, ROW_DEPTH, -(-PIECES // blocks))
+        self._parts_at = scratch.reserve(splits * columns)
+        self._multiply = Task(
+            row_product_kernel, dtype, blocks * splits, "left right parts", parallel=columns * depth > SMALL_WORK,
+            columns=columns, depth=depth, right_row=right_row, column_blocks=blocks, split_depth=split_depth,
+        )  # fmt: skip
+        self._finish = Task(
+            finish_row_kernel, dtype, blocks, f"parts dst {EPILOGUE_ARRAYS}", parallel=splits * columns > SMALL_WORK,
+            splits=splits, columns=columns, **epilogue,
+        )  # fmt: skip
+
+    def run(self, base: int, left: int, right: int, dst: int, epilogue: Epilogue = NO_EPILOGUE) -> None:
+        """Multiply; ``base`` is the workspace."""
+        parts = base + self._parts_at
+        self._multiply.run(left, right, parts)
+        self._finish.run(parts, dst, *epilogue)
+
+
+def row_cost(columns: int, depth: int, dtype: str) -> float:
+    """The expected time of :class:`RowProduct`: each element of the matrix comes from memory once."""
+    return depth * vectors(columns, dtype) + 0.25 * columns * depth * item_bytes(dtype)
 
 
 def dots_cost(rows: int, columns: int, depth: int, dtype: str) -> float:
