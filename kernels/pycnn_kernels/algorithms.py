@@ -20,6 +20,7 @@ from pycnn_kernels.cpu import (
     conv_fft,
     conv_grouped,
     conv_im2col,
+    conv_kernel_rows,
     conv_pointwise,
     conv_pool,
     conv_winograd,
@@ -285,6 +286,15 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
             _GROUPED,
             conv_grouped.grouped_supports,
             cost=conv_grouped.grouped_cost_weight_gradient,
+        ),
+        Algorithm(
+            "kernel_rows",
+            conv_kernel_rows.KernelRowsWeightGradient,
+            "a row of the kernel in the lanes, x and dy as they lie: for first layers of few filters",
+            conv_kernel_rows.kernel_rows_supports,
+            conv_kernel_rows.kernel_rows_suits,
+            conv_kernel_rows.kernel_rows_cost,
+            _CLEARLY,
         ),
         Algorithm(
             "few_filters",

@@ -519,6 +519,32 @@ def tile_multiply_add_steps(typing_context, steps, tile, a, a_index, rows, b, b_
 
 
 @intrinsic
+def tile_multiply_add_columns(typing_context, tile, a, a_index, rows, b, b_index, columns, lanes):
+    """Add an outer product: ``tile[m, j] += a[a_index + rows[m]] * b[b_index + columns[j]:]``.
+
+    ``lanes`` is how many elements of each vector there are.
+    """
+
+    def generate(context, builder, signature, arguments):
+        accumulators, a_pointer, a_start, a_table, b_pointer, b_start, b_table, count = arguments
+        emit = _Emitter(builder, tile)
+        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
+        mask = emit.masks(_none_or(count, lanes))[:1]
+        there = [emit.row_pointer(b_pointer, b_start, b_table, j) for j in range(tile.vectors)]
+        vectors = [emit.load_vectors(pointer, mask)[0] for pointer in there]
+        for m in range(tile.rows):
+            scalar = builder.load(emit.row_pointer(a_pointer, a_start, _none_or(a_table, rows), m))
+            scalar.align = tile.dtype.bitwidth // 8
+            factor = emit.broadcast(scalar, tile.vector)
+            for j, vector in enumerate(vectors):
+                total = builder.call(fma, [factor, vector, emit.get(accumulators, m, j)])
+                accumulators = emit.set(accumulators, total, m, j)
+        return accumulators
+
+    return tile(tile, a, a_index, rows, b, b_index, columns, lanes), generate
+
+
+@intrinsic
 def tile_multiply_groups(typing_context, tile, group, a, a_index, offsets, b, b_index, lanes):
     """Add products lane by lane: ``tile[t * R + r, :] += pick(a[a_index + offsets[t]:], r) * b[b_index:]``.
 
