@@ -66,7 +66,7 @@ def _number_of_threads() -> Iterator[None]:
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_python() -> RunPython:
     """Run Python in a process of its own: ``run_python("-c", code, PYCNN_SIMD="avx2")``.
 
