@@ -7,11 +7,15 @@ width and a hash of every source file of the engine: any edit begins an empty fo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import os
+import time
 import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,15 @@ import numba
 from numba.core.caching import FunctionCache, NullCache, _CacheLocator
 from numba.misc.appdirs import AppDirs
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _SOURCE_FOLDER = Path(__file__).parent
+
+#: How long a process waits for another one that compiles the same kernel; that one may have been suspended.
+_PATIENCE_SECONDS = 60.0
 
 
 def user_cache_dir() -> Path:
@@ -117,6 +129,32 @@ def kernel_cache(function: Any, isa: str) -> FunctionCache | NullCache:
     except OSError as error:
         _warn_uncached(folder, error)
         return NullCache()
+
+
+@contextlib.contextmanager
+def one_process_at_a_time(kernel: str, isa: str) -> Iterator[None]:
+    """Processes that need a kernel at the same time: one compiles it while the others wait, and find it in the cache.
+
+    Each kernel is a byte of a file that is locked. It is unlocked when its process ends, however that ends, and a
+    forked child does not have the lock. Where it cannot be had, nobody waits.
+    """
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(open(kernel_cache_dir(isa) / "lock", "ab"))
+                _wait_for(file.fileno(), zlib.crc32(kernel.encode()))
+        yield
+
+
+def _wait_for(descriptor: int, byte: int) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < end:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except (BlockingIOError, PermissionError):  # another process has it
+            time.sleep(0.02)
+        else:
+            return
 
 
 @functools.cache

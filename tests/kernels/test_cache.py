@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numba
@@ -23,7 +25,7 @@ RIGHT = "[[0.5, 0.5]]"
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def softmax(run_python: RunPython) -> Callable[..., str]:
     """Run the softmax with a cache folder; it must give the right result. Returns the warnings."""
 
@@ -34,6 +36,14 @@ def softmax(run_python: RunPython) -> Callable[..., str]:
         return done.stderr
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole_folder(softmax: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the kernels of a softmax, to be copied."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert softmax(folder) == ""
+    return folder
 
 
 def kernel_files(folder: Path) -> list[Path]:
@@ -109,11 +119,25 @@ def test_a_second_process_tells_kernels_apart_that_one_function_is_compiled_to(
     assert run() == first
 
 
+def test_processes_at_the_same_time_compile_a_kernel_once(run_python: RunPython, tmp_path: Path) -> None:
+    """All of them begin on an empty folder; all but one wait, and find the kernel in the cache."""
+    pytest.importorskip("fcntl", reason="files are not locked on this system")
+    code = """if True:
+        from pycnn_kernels.cpu.softmax import softmax_kernel
+        softmax_kernel.entry("float64")
+        print(softmax_kernel._compiled["float64"]._cache_hits)"""
+    with ThreadPoolExecutor(3) as threads:
+        done = list(threads.map(lambda _: run_python("-c", code, PYCNN_CACHE_DIR=str(tmp_path)), range(3)))
+    assert sorted(process.stdout.strip() for process in done) == ["0", "1", "1"], [process.stderr for process in done]
+
+
 @pytest.mark.parametrize("suffix", ["nbc", "nbi"])
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "empty"])
-def test_damaged_files(damage: str, suffix: str, softmax: Callable[..., str], tmp_path: Path) -> None:
+def test_damaged_files(
+    damage: str, suffix: str, softmax: Callable[..., str], whole_folder: Path, tmp_path: Path
+) -> None:
     """A warning and a compilation; the next process finds the folder whole again."""
-    softmax(tmp_path)
+    shutil.copytree(whole_folder, tmp_path, dirs_exist_ok=True)
     for path in kernel_files(tmp_path):
         if path.suffix == f".{suffix}":
             content = path.read_bytes()

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.cost import layout_cost, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, Epilogue, call_finish, epilogue_fields
@@ -30,6 +28,7 @@ from pycnn_kernels.cpu.gemm import (
     product_cost,
     right_fields,
 )
+from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import shift
@@ -101,7 +100,7 @@ def im2col_weight_gradient_kernel(a, item, worker):
         )  # fmt: skip
 
 
-@njit(error_model="numpy")
+@helper
 def _read_columns(a, group, first, pixels, at, count, columns):
     """``columns[i, j] = x[window of pixel first + i, at + j]`` for i < pixels, j < count.
 
@@ -125,7 +124,7 @@ def _read_columns(a, group, first, pixels, at, count, columns):
             j += length
 
 
-@njit(error_model="numpy")
+@helper
 def _pixel(a, pixel):
     """The image of an output pixel, and where its window begins."""
     w, line = pixel % a.OW * a.stride_w, pixel // a.OW
@@ -133,7 +132,7 @@ def _pixel(a, pixel):
     return plane // a.OD, plane % a.OD * a.stride_d, h, w
 
 
-@njit(error_model="numpy")
+@helper
 def _shown(a, n, d, h, w, tap):
     """The first element of the pixel of x that a tap shows, seen from the window at (d, h, w); -1 for a zero."""
     kw, line = tap % a.KW, tap // a.KW
@@ -177,7 +176,7 @@ def col2im_kernel(a, item, worker):
             _add_columns(a, first, rows, tap, first_channel, channels, columns)
 
 
-@njit(error_model="numpy")
+@helper
 def _add_columns(a, first, pixels, tap, channel, channels, columns):
     """Add what a tap's columns hold to the pixels of dx that it shows."""
     for i in range(pixels):

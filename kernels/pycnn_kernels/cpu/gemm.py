@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import njit
-
 from pycnn_kernels.cpu.conv_frame import Parts, Scratch, split
 from pycnn_kernels.cpu.cost import vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, NO_EPILOGUE, Epilogue, call_finish
+from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import transpose_matrix
@@ -115,7 +114,7 @@ def matrix_product_kernel(a, item, worker):
             call_finish(a, to + i * a.dst_row, row + i if a.channels_are_rows else column, columns)
 
 
-@njit(error_model="numpy")
+@helper
 def _copy_rows(src, src_row, dst, dst_row, rows, columns):
     for i in range(rows):
         there, to = shift(src, i * src_row), shift(dst, i * dst_row)
@@ -123,7 +122,7 @@ def _copy_rows(src, src_row, dst, dst_row, rows, columns):
             to[j] = there[j]
 
 
-@njit(error_model="numpy")
+@helper
 def multiply_block(a, left, right, panel, dst, size, place, fresh, final):
     """``dst[i, j] (+)= sum over p of left[i, p] * right[p, j]``, panel by panel.
 
@@ -156,7 +155,7 @@ def multiply_block(a, left, right, panel, dst, size, place, fresh, final):
             _multiply_panel(a, left, (packed, step, ahead), to, rows, depth, (row, column + j), flags, shape, few)
 
 
-@njit(error_model="numpy")
+@helper
 def _packed(a, right, depth, width, panel, shape):
     """A panel of ``depth`` x ``width`` elements as tiles read it, and the distance of its rows.
 
@@ -180,7 +179,7 @@ def _packed(a, right, depth, width, panel, shape):
     return panel, whole
 
 
-@njit(error_model="numpy")
+@helper
 def _multiply_panel(a, left, panels, dst, rows, depth, place, flags, shape, few):
     """The tiles of a block of rows on one panel."""
     (left, left_row, left_step), (row, column) = left, place
@@ -198,7 +197,7 @@ def _multiply_panel(a, left, panels, dst, rows, depth, place, flags, shape, few)
         )  # fmt: skip
 
 
-@njit(error_model="numpy")
+@helper
 def _multiply_tiles(a, left, panels, dst, rows, depth, place, flags, shape):
     """``dst[i, :] (+)= sum over p < depth of left[i, p] * panel[p, :]`` for i < rows, in tiles.
 

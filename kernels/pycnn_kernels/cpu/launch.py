@@ -23,7 +23,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
 
-from pycnn_kernels.cache import kernel_cache
+from pycnn_kernels.cache import kernel_cache, one_process_at_a_time
 from pycnn_kernels.cpu.host import SIMD
 from pycnn_kernels.cpu.workers import Workers
 from pycnn_kernels.memory import address
@@ -176,7 +176,8 @@ class Kernel:
         options = {"error_model": "numpy", "fastmath": set(FAST_MATH), "boundscheck": False}
         compiled = CFunc(self._body, (signature.args, signature.return_type), locals={}, options=options)
         compiled._cache = kernel_cache(self._body, SIMD.name)
-        compiled.compile()
+        with one_process_at_a_time(str(block), SIMD.name):
+            compiled.compile()
         self._compiled[dtype] = compiled  # owns the machine code
         self._entries[dtype] = compiled.address
         return compiled.address

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.pool import SMALL_WORK
 from pycnn_kernels.cpu.tile import shift
@@ -24,14 +23,14 @@ _PLANES = 16
 _PLACES = {"C": "int", "blocks": "int", "width": "int", "pixel_step": "int"}
 
 
-@njit(error_model="numpy")
+@helper
 def _planes_of(a, item):
     """The image of a piece of work, and its first channel and the one behind its last."""
     n, block = item // a.blocks, item % a.blocks
     return n, block * a.width, min((block + 1) * a.width, a.C)
 
 
-@njit(error_model="numpy")
+@helper
 def _first(a, n, c, pixels):
     """Where the plane of image n and channel c begins in an array of planes of so many pixels."""
     return n * a.C * pixels + (c if a.pixel_step > 1 else c * pixels)
@@ -95,7 +94,7 @@ def fractional_max_pool_kernel(a, item, worker):
                     at += a.pixel_step
 
 
-@njit(error_model="numpy")
+@helper
 def _greatest(a, x, d, h, w):
     """The position of the greatest element of a window that begins at d, h, w."""
     found = (d * a.H + h) * a.W + w
