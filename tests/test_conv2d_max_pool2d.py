@@ -1,4 +1,4 @@
-"""Convolution and max pooling as one function, and in models that predict."""
+"""Max pooling as one function with a convolution or batch normalisation, and in models that predict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pycnn
 import pycnn.functional as F
 from pycnn import Tensor
 from pycnn import layers as L
-from pycnn.functional import conv_pool
+from pycnn.functional import conv_pool, pool
 from pycnn.models import Sequential
 from pycnn_kernels.plan import Plan, plan_for
 from tests import reference as oracle
@@ -32,7 +32,17 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         return used[-1]
 
     monkeypatch.setattr(conv_pool, "plan_for", noted)
+    monkeypatch.setattr(pool, "plan_for", noted)
     return used
+
+
+def poolings(plans: list[Plan]) -> list[str]:
+    """What was done together with a pooling, in a word for each."""
+    return [
+        "norm" if plan.operation == "max_pool" and plan.problem.normalised else plan.operation
+        for plan in plans
+        if plan.operation in ("conv_max_pool", "max_pool")
+    ]
 
 
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -107,7 +117,7 @@ def test_recorded_gradients_are_those_of_the_two_functions(
         y = run(*tensors)
         (y**2).sum().backward()
         found.append([y.data, *(tensor.grad.data for tensor in tensors)])
-    assert not plans
+    assert "conv_max_pool" not in poolings(plans)
     for expected, other in zip(*found, strict=True):
         if with_bias and activation != "tanh":  # added after the sum instead of before it, and rounded there
             oracle.assert_close(other, expected)
@@ -147,6 +157,70 @@ def test_errors(arguments: dict[str, Any], error: type[Exception], message: str)
             F.conv2d_max_pool2d(Tensor(X, requires_grad=True), W, **arguments)
 
 
+# Batch normalisation.
+
+
+def channel_norm(channels: int, dtype: str = "float32") -> F.RunningNorm:
+    """Scales of both signs."""
+    mean, variance, weight, bias = normal(4, channels)
+    return F.RunningNorm(*(a.astype(dtype) for a in (mean, np.abs(variance) + 0.5, weight, bias)), 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 8), (7, 9, 8)])
+def test_normalising_and_pooling_is_the_two_functions(shape: tuple[int, ...], dtype: str, plans: list[Plan]) -> None:
+    x, norm = normal(*shape, dtype=dtype), channel_norm(7, dtype)
+    settings: dict[str, Any] = {"stride": (2, 1), "ceil_mode": True}
+    expected = F.max_pool2d(F.batch_norm(x.reshape(-1, 7, 9, 8), *norm[:4], eps=norm.eps), 2, **settings)
+    plans.clear()
+    named = {"pool_size": 2, "pool_stride": (2, 1), "ceil_mode": True}
+    found = F.batch_norm_max_pool2d(x, *norm, **named)
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    last = F.batch_norm_max_pool2d(np.moveaxis(x, -3, -1), *norm, **named, data_format="channels_last")
+    np.testing.assert_array_equal(np.moveaxis(last, -1, -3), found)
+    without = F.batch_norm_max_pool2d(x, *norm[:2], **named)
+    assert poolings(plans) == ["norm"] * 3
+    assert found.dtype == without.dtype == dtype
+    np.testing.assert_array_equal(
+        without, F.max_pool2d(F.batch_norm(x.reshape(-1, 7, 9, 8), *norm[:2]), 2, **settings).reshape(found.shape)
+    )
+
+
+def test_normalising_and_pooling_tensors(plans: list[Plan]) -> None:
+    """In turn where gradients are recorded, otherwise in one pass."""
+    x, norm = Tensor(normal(2, 7, 9, 8), requires_grad=True), channel_norm(7)
+    weight = Tensor(norm.weight, requires_grad=True)
+    y = F.batch_norm_max_pool2d(x, *norm._replace(weight=weight), pool_size=2)
+    assert y.requires_grad
+    frozen = F.batch_norm_max_pool2d(x.detach(), *norm._replace(weight=weight), pool_size=2)
+    assert frozen.requires_grad
+    assert poolings(plans) == ["max_pool"] * 2
+    with pycnn.no_grad():
+        plain = F.batch_norm_max_pool2d(x, *norm._replace(weight=weight), pool_size=2)
+    assert not plain.requires_grad
+    assert poolings(plans)[2:] == ["norm"]
+    np.testing.assert_array_equal(plain.data, y.data)
+
+
+NORM_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"pool_size": 0}, ValueError, "pool_size must be at least 1; received 0"),
+    ({"pool_padding": 2}, ValueError, "pool_padding must be at most half a window, 1 in height; received (2, 2)"),
+    ({"running_var": None}, ValueError, "running_mean and running_var must be given both, or neither of them"),
+    ({"running_mean": None, "running_var": None}, ValueError, "running_mean and running_var must be given; received"),
+    ({"running_mean": np.zeros(4, "float32")}, ValueError, "running_mean must have the shape (3,), one for each chan"),
+    ({"weight": np.ones(3)}, TypeError, "weight must have the dtype of the input, float32; received float64"),
+    ({"eps": "1"}, TypeError, "eps must be a number; received '1'"),
+    ({"input": np.zeros((2, 3), "float32")}, ValueError, "input must have the axes (N, C, H, W) or (C, H, W); receiv"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), NORM_ERRORS, ids=str)
+def test_errors_of_normalising_and_pooling(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    given = {"input": X, **channel_norm(3)._asdict(), "pool_size": 2}
+    with pytest.raises(error, match=re.escape(message)):
+        F.batch_norm_max_pool2d(**(given | arguments))
+
+
 # Models.
 
 STACKS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
@@ -167,11 +241,62 @@ def test_a_model_predicts_what_its_layers_give(
     model = Sequential([L.Conv2D(5, 3, input_shape=(12, 11, 8), **conv), L.MaxPooling2D(**pool), L.Flatten()])
     x = normal(3, 12, 11, 8)
     expected = model(x).detach().numpy()
-    assert not plans
+    assert "conv_max_pool" not in poolings(plans)
+    plans.clear()
     predicted = model.predict(x, verbose=0)
-    assert [plan.operation for plan in plans] == ["conv_max_pool"] * pooled
+    assert poolings(plans) == (["conv_max_pool"] if pooled else ["max_pool"])
     assert predicted.dtype == expected.dtype
     oracle.assert_close(predicted, expected, 3e-5)
+
+
+NORM_STACKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {}, "norm"),
+    ({"axis": 3, "scale": False}, {"pool_size": (1, 3), "padding": "same"}, "norm"),
+    ({"axis": 1, "center": False}, {"data_format": "channels_first"}, "norm"),
+    ({"axis": -3, "dtype": "float64"}, {"data_format": "channels_first", "dtype": "float64"}, "norm"),
+    ({"axis": 2}, {}, "max_pool"),
+    ({}, {"data_format": "channels_first"}, "max_pool"),
+    ({"dtype": "float64"}, {}, "max_pool"),
+]
+
+
+def moved(model: Sequential) -> Sequential:
+    """With weights and statistics that are not those of a new model; scales of both signs."""
+    model.set_weights(
+        [normal(*w.shape) / 2 if "var" not in n else normal(*w.shape) ** 2 + 0.5 for n, w in _named(model)]
+    )
+    return model
+
+
+def _named(model: Sequential) -> list[tuple[str, Tensor]]:
+    """In the order of the model's weights."""
+    return [found for layer in model.layers for found in layer.named_weights().items()]
+
+
+@pytest.mark.parametrize(("norm", "pool", "pooled"), NORM_STACKS, ids=str)
+def test_a_model_normalises_on_the_way_to_the_maximum(
+    norm: dict[str, Any], pool: dict[str, Any], pooled: str, plans: list[Plan]
+) -> None:
+    """To the last bit what its layers give; in training they are called one by one."""
+    layers = [L.BatchNormalization(input_shape=(12, 11, 8), **norm), L.MaxPooling2D(**pool)]
+    model = moved(Sequential(layers))
+    x = normal(3, 12, 11, 8)
+    expected = model(x).detach().numpy()
+    with pycnn.no_grad():
+        model(x, training=True)
+    assert set(poolings(plans)) == {"max_pool"}
+    model = moved(model)  # training has moved the statistics
+    plans.clear()
+    predicted = model.predict(x, verbose=0)
+    assert poolings(plans) == [pooled]
+    assert predicted.dtype == expected.dtype
+    np.testing.assert_array_equal(predicted, expected)
+
+
+def test_frozen_normalisation_is_pooled_while_the_rest_is_trained(plans: list[Plan]) -> None:
+    model = Sequential([L.BatchNormalization(input_shape=(8, 8, 2), trainable=False), L.MaxPooling2D()])
+    model(normal(3, 8, 8, 2), training=True)
+    assert poolings(plans) == ["norm"]
 
 
 def test_layers_of_other_classes_are_called(plans: list[Plan]) -> None:
@@ -182,7 +307,7 @@ def test_layers_of_other_classes_are_called(plans: list[Plan]) -> None:
     model = Sequential([L.Conv2D(5, 3, input_shape=(8, 8, 2)), Doubled()])
     x = normal(3, 8, 8, 2)
     np.testing.assert_array_equal(model.predict(x, verbose=0), model(x).detach().numpy())
-    assert not plans
+    assert set(poolings(plans)) == {"max_pool"}
 
 
 def test_images_too_small_for_the_window_get_the_error_of_the_layer() -> None:

@@ -39,15 +39,18 @@ def _conv_arrays(p: Any) -> dict[str, Spec]:
 
 
 def _pool_arrays(p: Any) -> dict[str, Spec]:
-    dtype = numpy_dtype(p.dtype)
+    dtype, wide = numpy_dtype(p.dtype), numpy_dtype(computed(p).dtype)
     return {
+        "norm_mean": Spec("norm_mean", (p.C,), wide, optional=not p.normalised),
+        "norm_scale": Spec("norm_scale", (p.C,), wide, optional=not p.normalised),
+        "norm_bias": Spec("norm_bias", (p.C,), wide, optional=True),
         "x": Spec("x", p.x_shape, dtype),
         "y": Spec("y", p.y_shape, dtype),
         "dx": Spec("dx", p.x_shape, dtype),
         "dy": Spec("dy", p.y_shape, dtype),
         "index": Spec("index", p.index_shape, np.dtype(p.index_dtype)),
         "bias": Spec("bias", (p.C,), dtype, optional=True),
-        "uniform": Spec("uniform", p.index_shape, numpy_dtype(computed(p).dtype)),
+        "uniform": Spec("uniform", p.index_shape, wide),
     }
 
 
@@ -123,10 +126,15 @@ def _batch_norm_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
     every, each = p.shape, (p.channels,)
     required = {name: Spec(name, every, dtype) for name in ("x", "dy")}
-    required |= {name: Spec(name, each, dtype) for name in ("mean", "rstd")}
+    required |= {name: Spec(name, each, dtype) for name in ("mean", "rstd", "scale")}
     optional = {name: Spec(name, every, dtype, optional=True) for name in ("y", "dx")}
     names = ("weight", "bias", "running_mean", "running_var", "dweight", "dbias")
     return required | optional | {name: Spec(name, each, dtype, optional=True) for name in names}
+
+
+def _running_norm_arrays(p: Any) -> dict[str, Spec]:
+    arrays = _batch_norm_arrays(p)
+    return arrays | {name: arrays[name]._replace(optional=False) for name in ("running_mean", "running_var")}
 
 
 def _response_norm_arrays(p: Any) -> dict[str, Spec]:
@@ -165,10 +173,11 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
     "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
     "batch_norm": (_batch_norm_arrays, "x weight bias", "running_mean running_var", "y mean rstd"),
-    "batch_norm_running": (_batch_norm_arrays, "x running_mean running_var weight bias", "", "y"),
+    "batch_norm_running": (_running_norm_arrays, "x running_mean running_var weight bias", "", "y"),
+    "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
     "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
-    "max_pool": (_pool_arrays, "x bias", "", "y index"),
+    "max_pool": (_pool_arrays, "x bias norm_mean norm_scale norm_bias", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),
     "norm_pool": (_pool_arrays, "x", "", "y"),

@@ -1,4 +1,4 @@
-"""Convolution and the max pooling of its result."""
+"""Max pooling together with what is in front of it: a convolution, or batch normalisation by running statistics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.arguments import apply, without_batch
+from pycnn.functional.batch_norm import RunningNorm, batch_norm
 from pycnn.functional.conv import Convolution, read_convolution
 from pycnn.functional.conv_arguments import linear_part
-from pycnn.functional.pool import MaxPool, windows_problem
+from pycnn.functional.pool import MaxPool, windows_of_call, windows_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem
+
+#: What the arguments of the pooling are called, for errors.
+_NAMES = ("pool_size", "pool_stride", "pool_padding")
 
 
 class ConvolutionMaxPool(Function):
@@ -39,6 +43,71 @@ def _recorded(conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], wor
     x, w, bias, *_ = arrays
     maps = apply(Convolution, x, w, None, problem=linear_part(conv), workspace_limit=workspace_limit)
     return apply(MaxPool, maps, bias, problem=pool, indices=False, relu=conv.activation == "relu")[0]
+
+
+def batch_norm_max_pool2d(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    pool_size: Any,
+    pool_stride: Any = None,
+    pool_padding: Any = 0,
+    ceil_mode: bool = False,
+    data_format: str = "channels_first",
+) -> Any:
+    """Batch normalisation and the greatest element of each window of it: ``max_pool2d(batch_norm(...), ...)``.
+
+    Where no gradient is recorded this is one pass over the input, in which each element is normalised on its way to the
+    maximum: a channel whose weight is negative has the maximum where the input is least. The bits are those of the two
+    functions in turn.
+
+    Args:
+        input: x (N, C, H, W) or (C, H, W), or the same in channels last, as for :func:`max_pool2d`.
+        running_mean, running_var, weight, bias, eps: as for :func:`batch_norm`; the statistics must be given.
+        pool_size, pool_stride, pool_padding, ceil_mode: ``kernel_size``, ``stride``, ``padding`` and ``ceil_mode`` of
+            :func:`max_pool2d`.
+        data_format: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C); without N if the input had none.
+
+    Raises:
+        TypeError, ValueError: as :func:`batch_norm` and :func:`max_pool2d`.
+
+    Source: ``torch.nn.functional.batch_norm`` and ``max_pool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
+
+    >>> import numpy as np
+    >>> image = np.array([[[1.0, 2.0], [3.0, 5.0]]])
+    >>> batch_norm_max_pool2d(image, np.array([1.0]), np.array([4.0]), np.array([-2.0]), eps=0.0, pool_size=(1, 2))
+    array([[[ 0.],
+            [-2.]]])
+    """
+    x, single, problem = windows_of_call(
+        2, "max", input, pool_size, pool_stride, pool_padding, 1, ceil_mode, data_format, names=_NAMES
+    )
+    norm = RunningNorm(running_mean, running_var, weight, bias, eps)
+    arrays = norm.arrays(problem.C, x)
+    if _records(x, norm.weight, norm.bias):
+        y = _normalised_and_pooled(x, norm, problem)
+    else:
+        y = apply(MaxPool, x, problem=problem._replace(normalised=True), indices=False, norm=arrays)[0]
+    return without_batch(y, single)
+
+
+def _records(*arrays: Any) -> bool:
+    """Whether gradients of some of the arrays are recorded."""
+    return is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays)
+
+
+def _normalised_and_pooled(x: Any, norm: RunningNorm, problem: PoolProblem) -> Any:
+    """In turn, with gradients; x has a batch axis."""
+    y = batch_norm(x, *norm[:4], eps=norm.eps, data_format=problem.layout)
+    return apply(MaxPool, y, problem=problem, indices=False)[0]
 
 
 def conv2d_max_pool2d(
@@ -102,9 +171,9 @@ def conv2d_max_pool2d(
     pool = windows_problem(
         "max", conv.dtype, data_format, conv.N, conv.K, conv.output[1:], pool_size, pool_stride, pool_padding, 1,
         ceil_mode,
-        names=("pool_size", "pool_stride", "pool_padding"),
+        names=_NAMES,
     )  # fmt: skip
-    if is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays):
+    if _records(*arrays):
         y = _recorded(conv, pool, arrays, workspace_limit)
     else:
         problem = ConvPoolProblem(conv, pool)

@@ -104,7 +104,7 @@ class Conv2D(Layer):
         outputs = F.conv2d(inputs, self.kernel, self.bias, **self._settings(inputs))
         return outputs if self.activation is activations.relu else self.activation(outputs)
 
-    def can_pool(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
+    def can_pool(self, following: Layer | None, training: bool = False) -> TypeGuard[MaxPooling2D]:
         """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
         return (
             type(self) is Conv2D
@@ -122,14 +122,11 @@ class Conv2D(Layer):
         """
         inputs = self.accept(inputs)
         shape = cast(tuple[int, ...], self.compute_output_shape(inputs.shape))  # all known, as those of the inputs
-        pooling.compute_output_shape(shape)
         return F.conv2d_max_pool2d(
             inputs,
             self.kernel,
             self.bias,
-            pool_size=pooling.pool_size,
-            pool_stride=pooling.strides,
-            pool_padding=pooling.padding_of(shape),
+            **pooling.windows_of(shape),
             **self._settings(inputs),
         )
 

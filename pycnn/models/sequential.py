@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.conv2d import Conv2D
 from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
@@ -122,7 +123,7 @@ class Sequential(Model):
         layers = deque(self._layers)
         while layers:
             layer, above = layers.popleft(), layers[0] if layers else None
-            if isinstance(layer, Conv2D) and layer.can_pool(above):
+            if isinstance(layer, Conv2D | BatchNormalization) and layer.can_pool(above, training):
                 inputs = layer.max_pooled(inputs, above)
                 layers.popleft()
             else:

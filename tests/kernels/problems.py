@@ -235,6 +235,14 @@ def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndar
     return {"y": y, "dx": dx}
 
 
+def channel_norm(p: PoolProblem) -> dict[str, np.ndarray]:
+    """What the elements of a pooling are normalised with, by the names of the arrays; scales of both signs, and 0."""
+    dtype = numpy_dtype(p.dtype)
+    arrays = {f"norm_{name}": numbers((p.C,), p.dtype, seed) for seed, name in enumerate(("mean", "scale", "bias"))}
+    arrays["norm_scale"][p.C // 2] = 0
+    return {name: array.astype(np.float32 if dtype.itemsize == 2 else dtype) for name, array in arrays.items()}
+
+
 def uniform(p: PoolProblem) -> np.ndarray:
     """What a stochastic pooling draws with."""
     return np.random.default_rng(3).random(p.index_shape, numpy_dtype(p.dtype))

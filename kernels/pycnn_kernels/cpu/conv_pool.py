@@ -109,7 +109,7 @@ class _InBands:
         between = base + self._between_at
         for convolution, pooling, x_at, between_at, y_at in self._bands:
             convolution.run(x + x_at, w, b, scale, residual + between_at if self._residual else 0, between)
-            pooling.run(between, 0, result + y_at, 0)
+            pooling.run(between, 0, 0, 0, 0, result + y_at, 0)
         if self._channels_first:
             self._write.run(result, y)
 

@@ -11,8 +11,7 @@ import math
 
 from numba import njit
 
-from pycnn_kernels.cpu.launch import Task, kernel
-from pycnn_kernels.cpu.pool import SMALL_WORK
+from pycnn_kernels.cpu.launch import SMALL_WORK, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import FractionalPoolProblem, PlanesProblem
 
