@@ -37,12 +37,9 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def poolings(plans: list[Plan]) -> list[str]:
-    """What was done together with a pooling, in a word for each."""
-    return [
-        "norm" if plan.operation == "max_pool" and plan.problem.normalised else plan.operation
-        for plan in plans
-        if plan.operation in ("conv_max_pool", "max_pool")
-    ]
+    """The operations that pooled, with " norm" where they normalised, too."""
+    pools = [(plan, plan.problem.pool if plan.operation == "conv_max_pool" else plan.problem) for plan in plans]
+    return [plan.operation + " norm" * problem.normalised for plan, problem in pools]
 
 
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -179,7 +176,7 @@ def test_normalising_and_pooling_is_the_two_functions(shape: tuple[int, ...], dt
     last = F.batch_norm_max_pool2d(np.moveaxis(x, -3, -1), *norm, **named, data_format="channels_last")
     np.testing.assert_array_equal(np.moveaxis(last, -1, -3), found)
     without = F.batch_norm_max_pool2d(x, *norm[:2], **named)
-    assert poolings(plans) == ["norm"] * 3
+    assert poolings(plans) == ["max_pool norm"] * 3
     assert found.dtype == without.dtype == dtype
     np.testing.assert_array_equal(
         without, F.max_pool2d(F.batch_norm(x.reshape(-1, 7, 9, 8), *norm[:2]), 2, **settings).reshape(found.shape)
@@ -198,7 +195,7 @@ def test_normalising_and_pooling_tensors(plans: list[Plan]) -> None:
     with pycnn.no_grad():
         plain = F.batch_norm_max_pool2d(x, *norm._replace(weight=weight), pool_size=2)
     assert not plain.requires_grad
-    assert poolings(plans)[2:] == ["norm"]
+    assert poolings(plans)[2:] == ["max_pool norm"]
     np.testing.assert_array_equal(plain.data, y.data)
 
 
@@ -219,6 +216,30 @@ def test_errors_of_normalising_and_pooling(arguments: dict[str, Any], error: typ
     given = {"input": X, **channel_norm(3)._asdict(), "pool_size": 2}
     with pytest.raises(error, match=re.escape(message)):
         F.batch_norm_max_pool2d(**(given | arguments))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shape", [(2, 3, 9, 8), (3, 9, 8)])
+def test_normalising_between_convolution_and_pooling(shape: tuple[int, ...], dtype: str, plans: list[Plan]) -> None:
+    x, w, b = normal(*shape, dtype=dtype), normal(5, 3, 3, 3, dtype=dtype), normal(5, dtype=dtype)
+    norm = channel_norm(5, dtype)
+    found = F.conv2d_max_pool2d(x, w, b, activation="relu", pool_size=2, norm=norm)
+    assert poolings(plans) == ["conv_max_pool norm"]
+    assert found.dtype == dtype
+    maps = F.conv2d(x.reshape(-1, 3, 9, 8), w, b, activation="relu")
+    expected = F.max_pool2d(F.batch_norm(maps, *norm[:4], eps=norm.eps), 2).reshape(found.shape)
+    oracle.assert_close(found, expected, {"float16": 3e-3, "float32": 3e-5, "float64": 1e-13}[dtype])
+    weight = Tensor(norm.weight, requires_grad=True)
+    recorded = F.conv2d_max_pool2d(x, w, b, activation="relu", pool_size=2, norm=norm._replace(weight=weight))
+    assert recorded.requires_grad
+    np.testing.assert_array_equal(recorded.data, expected)
+
+
+def test_a_norm_that_is_none_or_does_not_fit() -> None:
+    with pytest.raises(TypeError, match=re.escape("norm must be None or a RunningNorm; received 'batch'")):
+        F.conv2d_max_pool2d(X, W, pool_size=2, norm="batch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape("norm.weight must have the shape (4,), one for each channel; rec")):
+        F.conv2d_max_pool2d(X, W, pool_size=2, norm=channel_norm(3))
 
 
 # Models.
@@ -250,10 +271,10 @@ def test_a_model_predicts_what_its_layers_give(
 
 
 NORM_STACKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {}, "norm"),
-    ({"axis": 3, "scale": False}, {"pool_size": (1, 3), "padding": "same"}, "norm"),
-    ({"axis": 1, "center": False}, {"data_format": "channels_first"}, "norm"),
-    ({"axis": -3, "dtype": "float64"}, {"data_format": "channels_first", "dtype": "float64"}, "norm"),
+    ({}, {}, "max_pool norm"),
+    ({"axis": 3, "scale": False}, {"pool_size": (1, 3), "padding": "same"}, "max_pool norm"),
+    ({"axis": 1, "center": False}, {"data_format": "channels_first"}, "max_pool norm"),
+    ({"axis": -3, "dtype": "float64"}, {"data_format": "channels_first", "dtype": "float64"}, "max_pool norm"),
     ({"axis": 2}, {}, "max_pool"),
     ({}, {"data_format": "channels_first"}, "max_pool"),
     ({"dtype": "float64"}, {}, "max_pool"),
@@ -262,15 +283,11 @@ NORM_STACKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 def moved(model: Sequential) -> Sequential:
     """With weights and statistics that are not those of a new model; scales of both signs."""
-    model.set_weights(
-        [normal(*w.shape) / 2 if "var" not in n else normal(*w.shape) ** 2 + 0.5 for n, w in _named(model)]
-    )
+    for layer in model.layers:
+        for name, weight in layer.named_weights().items():
+            values = normal(*weight.shape)
+            weight.data[...] = values**2 + 0.5 if name == "moving_variance" else values
     return model
-
-
-def _named(model: Sequential) -> list[tuple[str, Tensor]]:
-    """In the order of the model's weights."""
-    return [found for layer in model.layers for found in layer.named_weights().items()]
 
 
 @pytest.mark.parametrize(("norm", "pool", "pooled"), NORM_STACKS, ids=str)
@@ -293,10 +310,43 @@ def test_a_model_normalises_on_the_way_to_the_maximum(
     np.testing.assert_array_equal(predicted, expected)
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_a_model_normalises_between_convolution_and_pooling(data_format: Any, plans: list[Plan]) -> None:
+    axis = -1 if data_format == "channels_last" else 1
+    model = moved(
+        Sequential([
+            L.Conv2D(5, 3, activation="relu", data_format=data_format, input_shape=(12, 11, 8)),
+            L.BatchNormalization(axis), L.MaxPooling2D(data_format=data_format), L.Flatten(),
+        ])
+    )  # fmt: skip
+    x = normal(3, 12, 11, 8)
+    expected = model(x).detach().numpy()
+    plans.clear()
+    predicted = model.predict(x, verbose=0)
+    assert poolings(plans) == ["conv_max_pool norm"]
+    oracle.assert_close(predicted, expected, 3e-5)
+    with pycnn.no_grad():
+        model(x, training=True)
+    assert poolings(plans)[1:] == ["max_pool"]
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm"), [({"activation": "tanh"}, {}), ({}, {"dtype": "float64"}), ({}, {"axis": 1})], ids=str
+)
+def test_stacks_that_are_not_one_run(conv: dict[str, Any], norm: dict[str, Any], plans: list[Plan]) -> None:
+    layers = [L.Conv2D(5, 3, input_shape=(8, 8, 2), **conv), L.BatchNormalization(**norm), L.MaxPooling2D()]
+    model = moved(Sequential(layers))
+    x = normal(3, 8, 8, 2)
+    expected = model(x).detach().numpy()
+    plans.clear()
+    np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
+    assert "conv_max_pool norm" not in poolings(plans)
+
+
 def test_frozen_normalisation_is_pooled_while_the_rest_is_trained(plans: list[Plan]) -> None:
     model = Sequential([L.BatchNormalization(input_shape=(8, 8, 2), trainable=False), L.MaxPooling2D()])
     model(normal(3, 8, 8, 2), training=True)
-    assert poolings(plans) == ["norm"]
+    assert poolings(plans) == ["max_pool norm"]
 
 
 def test_layers_of_other_classes_are_called(plans: list[Plan]) -> None:

@@ -38,12 +38,16 @@ def _conv_arrays(p: Any) -> dict[str, Spec]:
     }
 
 
+def _norm_arrays(p: Any) -> dict[str, Spec]:
+    """What the elements of a pooling are normalised with, in the dtype in which they are."""
+    dtype = numpy_dtype(computed(p).dtype)
+    absent = {"norm_mean": not p.normalised, "norm_scale": not p.normalised, "norm_bias": True}
+    return {name: Spec(name, (p.C,), dtype, optional) for name, optional in absent.items()}
+
+
 def _pool_arrays(p: Any) -> dict[str, Spec]:
     dtype, wide = numpy_dtype(p.dtype), numpy_dtype(computed(p).dtype)
-    return {
-        "norm_mean": Spec("norm_mean", (p.C,), wide, optional=not p.normalised),
-        "norm_scale": Spec("norm_scale", (p.C,), wide, optional=not p.normalised),
-        "norm_bias": Spec("norm_bias", (p.C,), wide, optional=True),
+    return _norm_arrays(p) | {
         "x": Spec("x", p.x_shape, dtype),
         "y": Spec("y", p.y_shape, dtype),
         "dx": Spec("dx", p.x_shape, dtype),
@@ -82,7 +86,7 @@ def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
 
 
 def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
-    return _conv_arrays(p.conv) | {"y": Spec("y", p.pool.y_shape, numpy_dtype(p.dtype))}
+    return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {"y": Spec("y", p.pool.y_shape, numpy_dtype(p.dtype))}
 
 
 def _rows_arrays(p: Any) -> dict[str, Spec]:
@@ -176,7 +180,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "batch_norm_running": (_running_norm_arrays, "x running_mean running_var weight bias", "", "y"),
     "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
-    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
+    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual norm_mean norm_scale norm_bias", "", "y"),
     "max_pool": (_pool_arrays, "x bias norm_mean norm_scale norm_bias", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),

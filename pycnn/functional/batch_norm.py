@@ -169,24 +169,26 @@ class RunningNorm(NamedTuple):
     bias: Any = None
     eps: float = 1e-5
 
-    def arrays(self, channels: int, like: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def arrays(self, channels: int, like: Any, prefix: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """``mean``, ``scale`` and ``bias`` of ``(x - mean) * scale + bias``, in the dtype in which kernels compute.
 
         Args:
             channels: how many the input has.
             like: has the dtype of the input.
+            prefix: what errors put in front of the names of the attributes.
 
         Raises:
             TypeError, ValueError: as :func:`batch_norm`.
         """
-        weight, bias, (mean, variance) = _read(like, channels, *self[:4])
+        weight, bias, (mean, variance) = _read(like, channels, *self[:4], prefix)
         if mean is None or variance is None:
-            raise ValueError("running_mean and running_var must be given; received None")
+            raise ValueError(f"{prefix}running_mean and {prefix}running_var must be given; received None")
         weight, bias, mean, variance = (
             each.data if isinstance(each, Tensor) else each for each in (weight, bias, widened(mean), widened(variance))
         )
         problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
-        (scale,) = plan_for("batch_norm_scale", problem).run(variance, weight, scalars=(number("eps", self.eps),))
+        eps = number(f"{prefix}eps", self.eps)
+        (scale,) = plan_for("batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
         return mean, scale, bias
 
 
@@ -278,16 +280,18 @@ def batch_norm(
 
 
 def _read(
-    x: ArrayLike, channels: int, running_mean: Any, running_var: Any, weight: Any, bias: Any
+    x: ArrayLike, channels: int, running_mean: Any, running_var: Any, weight: Any, bias: Any, prefix: str = ""
 ) -> tuple[Any, Any, tuple[np.ndarray | None, np.ndarray | None]]:
     """Weight and bias in the dtype in which the kernel computes, and the running statistics."""
-    scale, offset = _of_channels("weight", weight, channels, x), _of_channels("bias", bias, channels, x)
+    scale, offset = (
+        _of_channels(prefix + name, each, channels, x) for name, each in (("weight", weight), ("bias", bias))
+    )
     mean, variance = (
-        _running(name, each, channels, x)
+        _running(prefix + name, each, channels, x)
         for name, each in (("running_mean", running_mean), ("running_var", running_var))
     )
     if (mean is None) != (variance is None):
-        raise ValueError("running_mean and running_var must be given both, or neither of them")
+        raise ValueError(f"{prefix}running_mean and {prefix}running_var must be given both, or neither of them")
     return scale, offset, (mean, variance)
 
 

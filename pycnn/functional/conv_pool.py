@@ -25,20 +25,35 @@ class ConvolutionMaxPool(Function):
 
     uses_numpy = False
 
-    def forward(self, *arrays: np.ndarray | None, problem: ConvPoolProblem, **choice: Any) -> np.ndarray:
-        (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays)
+    def forward(
+        self,
+        *arrays: np.ndarray | None,
+        problem: ConvPoolProblem,
+        norm: tuple[np.ndarray | None, ...],
+        **choice: Any,
+    ) -> np.ndarray:
+        """``arrays``: x, w, b, scale and residual, the last ones only where they are there.
+
+        ``norm``: mean, scale and bias of a problem that is normalised.
+        """
+        missing = (None,) * (5 - len(arrays))
+        (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays, *missing, *norm)
         return y
 
 
-def _recorded(conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], workspace_limit: int | None) -> Any:
-    """Convolution and pooling in turn, with gradients.
+def _recorded(
+    conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], norm: RunningNorm | None, workspace_limit: int | None
+) -> Any:
+    """Convolution, norm and pooling in turn, with gradients.
 
     The greatest of ``relu(z + bias)`` is ``relu(greatest of z + bias)``, to the last bit: a bias and a ReLU come after
     the pooling, and what their gradients read and write is as much smaller as the pooling makes the maps.
     """
-    plain = not (conv.scale or conv.residual) and conv.activation in (None, "relu")
+    plain = norm is None and not (conv.scale or conv.residual) and conv.activation in (None, "relu")
     if not plain:
         maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
+        if norm is not None:
+            maps = _normalised(maps, norm, pool)
         return apply(MaxPool, maps, problem=pool, indices=False)[0]
     x, w, bias, *_ = arrays
     maps = apply(Convolution, x, w, None, problem=linear_part(conv), workspace_limit=workspace_limit)
@@ -93,7 +108,7 @@ def batch_norm_max_pool2d(
     norm = RunningNorm(running_mean, running_var, weight, bias, eps)
     arrays = norm.arrays(problem.C, x)
     if _records(x, norm.weight, norm.bias):
-        y = _normalised_and_pooled(x, norm, problem)
+        y = apply(MaxPool, _normalised(x, norm, problem), problem=problem, indices=False)[0]
     else:
         y = apply(MaxPool, x, problem=problem._replace(normalised=True), indices=False, norm=arrays)[0]
     return without_batch(y, single)
@@ -104,10 +119,9 @@ def _records(*arrays: Any) -> bool:
     return is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays)
 
 
-def _normalised_and_pooled(x: Any, norm: RunningNorm, problem: PoolProblem) -> Any:
-    """In turn, with gradients; x has a batch axis."""
-    y = batch_norm(x, *norm[:4], eps=norm.eps, data_format=problem.layout)
-    return apply(MaxPool, y, problem=problem, indices=False)[0]
+def _normalised(x: Any, norm: RunningNorm, problem: PoolProblem) -> Any:
+    """What is pooled, normalised by itself; x has a batch axis."""
+    return batch_norm(x, *norm[:4], eps=norm.eps, data_format=problem.layout)
 
 
 def conv2d_max_pool2d(
@@ -130,15 +144,16 @@ def conv2d_max_pool2d(
     scale: Any = None,
     residual: Any = None,
     negative_slope: float = 0.01,
+    norm: RunningNorm | None = None,
     workspace_limit: int | None = None,
 ) -> Any:
     """2-D convolution and the greatest element of each window of its result: ``max_pool2d(conv2d(...), ...)``.
 
     Where no gradient is recorded the result of the convolution is never kept as a whole: if it is large and cheap to
-    compute, each part of it is pooled while it is in the cache. Otherwise this is the two functions in turn, with bias
-    and ReLU after the pooling, where there are fewer elements that they and their gradients go over. The values are
-    those of the two within the rounding of a convolution, not always to the last bit; they are the same for every call
-    and number of threads.
+    compute, each part of it is pooled while it is in the cache; with ``norm`` each element is normalised on its way to
+    the maximum. Otherwise this is the functions in turn, where nothing forbids it with bias and ReLU after the pooling:
+    there are fewer elements that they and their gradients go over. The values are those of the functions within the
+    rounding of a convolution, not always to the last bit; they are the same for every call and number of threads.
 
     Args:
         input, weight, bias, stride, padding, dilation, groups: as for :func:`conv2d`.
@@ -146,6 +161,7 @@ def conv2d_max_pool2d(
             :func:`max_pool2d`.
         data_format, weight_format, activation, padding_mode, scale, residual, negative_slope: as for :func:`conv2d`;
             the residual is like the result of the convolution.
+        norm: batch normalisation of that result, behind the activation and in front of the pooling.
         workspace_limit: bytes of scratch memory beside the arrays; None for no limit. Where no gradient is recorded,
             these are also the bytes of the convolution's result, or of the part that is kept.
 
@@ -153,7 +169,7 @@ def conv2d_max_pool2d(
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
-        TypeError, ValueError: as :func:`conv2d` and :func:`max_pool2d`.
+        TypeError, ValueError: as :func:`conv2d`, :func:`batch_norm` and :func:`max_pool2d`; a norm that is none.
 
     Source: ``torch.nn.functional.conv2d`` and ``max_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html
@@ -173,9 +189,14 @@ def conv2d_max_pool2d(
         ceil_mode,
         names=_NAMES,
     )  # fmt: skip
-    if _records(*arrays):
-        y = _recorded(conv, pool, arrays, workspace_limit)
+    normalisation: tuple[np.ndarray | None, ...] = ()
+    if norm is not None:
+        if not isinstance(norm, RunningNorm):
+            raise TypeError(f"norm must be None or a RunningNorm; received {norm!r}")
+        normalisation = norm.arrays(conv.K, arrays[0], "norm.")
+    if _records(*arrays, *(norm or ())[2:4]):
+        y = _recorded(conv, pool, arrays, norm, workspace_limit)
     else:
-        problem = ConvPoolProblem(conv, pool)
-        y = apply(ConvolutionMaxPool, *arrays, problem=problem, workspace_limit=workspace_limit)
+        problem = ConvPoolProblem(conv, pool._replace(normalised=norm is not None))
+        y = apply(ConvolutionMaxPool, *arrays, problem=problem, norm=normalisation, workspace_limit=workspace_limit)
     return without_batch(y, single)

@@ -133,12 +133,19 @@ class BatchNormalization(Layer):
         """
         inputs = self.accept(inputs)
         return F.batch_norm_max_pool2d(
-            inputs, *self._moving, data_format=pooling.data_format, **pooling.windows_of(inputs.shape)
+            inputs,
+            *self.moving(inputs.shape),
+            data_format=pooling.data_format,
+            **pooling.windows_of(inputs.shape),
         )
 
-    @property
-    def _moving(self) -> F.RunningNorm:
-        """The normalisation by the moving statistics."""
+    def moving(self, input_shape: Shape) -> F.RunningNorm:
+        """The normalisation by the moving statistics of inputs of this shape.
+
+        Raises:
+            ValueError: when the layer cannot take such inputs.
+        """
+        self.build_for((None, *input_shape[1:]))
         return F.RunningNorm(self.moving_mean, self.moving_variance, self.gamma, self.beta, self.epsilon)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

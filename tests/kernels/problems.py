@@ -307,9 +307,18 @@ def bands_of(size: int) -> Iterator[None]:
         plan_module._plans.clear()
 
 
+def conv_pool_arrays(p: ConvPoolProblem) -> dict[str, np.ndarray]:
+    """Those of the convolution and of the norm."""
+    return conv_arrays(p.conv) | channel_norm(p.pool)
+
+
 def expected_conv_pool(p: ConvPoolProblem, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """y of the oracle, in the problem's layout."""
-    between = oracle.channels_last(expected_conv(p.conv, **arrays)["y"], p.conv.layout)
+    """y of the oracle, in the problem's layout; ``arrays`` may have those of the norm."""
+    conv, norm = _apart(arrays)
+    between = oracle.channels_last(expected_conv(p.conv, **conv)["y"], p.conv.layout)
+    if p.pool.normalised:
+        mean, scale, bias = (array.astype(np.float64) for array in norm.values())
+        between = (between - mean) * scale + bias
     geometry = spatial(p.pool, "kernel", "stride", "padding", "dilation").values()
     return oracle.in_layout(oracle.max_pooling(between, *geometry, p.pool.ceil_mode)[0], p.pool.layout)
 
@@ -319,21 +328,30 @@ def conv_pool_bound(p: ConvPoolProblem, arrays: dict[str, np.ndarray], expected:
 
     A band may be computed by Winograd's algorithm.
     """
-    sums = expected_conv(p.conv._replace(activation=None), **arrays)["y"]
+    conv, norm = _apart(arrays)
+    sums = expected_conv(p.conv._replace(activation=None), **conv)["y"]
     largest = np.abs(expected[np.isfinite(expected)]).max(initial=0)
     bound = BOUNDS.get(("winograd", p.dtype), oracle.BOUNDS[p.dtype])
-    return bound * max(1, np.abs(sums).max(initial=0) / largest) if largest else bound
+    scale = np.abs(norm["norm_scale"]).max() if p.pool.normalised else 1
+    return bound * max(1, scale * np.abs(sums).max(initial=0) / largest) if largest else bound
+
+
+def _apart(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The arrays of the convolution, and those of the norm."""
+    norm = {name: array for name, array in arrays.items() if name.startswith("norm_")}
+    return {name: array for name, array in arrays.items() if name not in norm}, norm
 
 
 def run_conv_pool(p: ConvPoolProblem, algorithm: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     inputs = (arrays["x"], arrays["w"], arrays["b"] if p.conv.bias else None, *map(arrays.get, ("scale", "residual")))
-    (y,) = plan_for("conv_max_pool", p, algorithm=algorithm).run(*inputs)
+    norm = map(arrays.get, ("norm_mean", "norm_scale", "norm_bias")) if p.pool.normalised else ()
+    (y,) = plan_for("conv_max_pool", p, algorithm=algorithm).run(*inputs, *norm)
     return y
 
 
 def check_conv_pool(p: ConvPoolProblem, *sizes: int) -> None:
     """In two passes, and in one with bands of each of these sizes in bytes, against the oracle."""
-    arrays = conv_arrays(p.conv)
+    arrays = conv_pool_arrays(p)
     expected = expected_conv_pool(p, arrays)
     bound = conv_pool_bound(p, arrays, expected)
     oracle.assert_close(run_conv_pool(p, "two_passes", arrays), expected, bound)
