@@ -184,6 +184,16 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         lambda x, w, b: F.conv2d_max_pool2d(x, w, b, padding=1, activation="tanh", pool_size=3, pool_stride=2),
         [normal(2, 3, 6, 7), normal(2, 3, 3, 3), normal(2)],
     ),
+    "batch_norm_max_pool2d": (
+        lambda x, w, b: F.batch_norm_max_pool2d(x, *_statistics(x), w, b, pool_size=2),
+        [apart(2, 4, 4, 5), normal(4), normal(4)],
+    ),
+    "conv2d_max_pool2d norm": (
+        lambda x, w, b, scale: F.conv2d_max_pool2d(
+            x, w, b, activation="tanh", pool_size=2, norm=F.RunningNorm(*_statistics(x), scale, b)
+        ),
+        [normal(2, 3, 6, 7), normal(4, 3, 3, 3), normal(4), normal(4)],
+    ),
     "avg_pool2d padded": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), [normal(2, 3, 6, 7)]),
     "avg_pool2d channels last": (
         lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=4, data_format="channels_last"),

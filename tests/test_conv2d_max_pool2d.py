@@ -1,4 +1,4 @@
-"""Convolution and max pooling as one function, and in models that predict."""
+"""Max pooling as one function with a convolution or batch normalisation, and in models that predict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pycnn
 import pycnn.functional as F
 from pycnn import Tensor
 from pycnn import layers as L
-from pycnn.functional import conv_pool
+from pycnn.functional import conv_pool, pool
 from pycnn.models import Sequential
 from pycnn_kernels.plan import Plan, plan_for
 from tests import reference as oracle
@@ -32,7 +32,14 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         return used[-1]
 
     monkeypatch.setattr(conv_pool, "plan_for", noted)
+    monkeypatch.setattr(pool, "plan_for", noted)
     return used
+
+
+def poolings(plans: list[Plan]) -> list[str]:
+    """The operations that pooled, with " norm" where they normalised, too."""
+    pools = [(plan, plan.problem.pool if plan.operation == "conv_max_pool" else plan.problem) for plan in plans]
+    return [plan.operation + " norm" * problem.normalised for plan, problem in pools]
 
 
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -107,7 +114,7 @@ def test_recorded_gradients_are_those_of_the_two_functions(
         y = run(*tensors)
         (y**2).sum().backward()
         found.append([y.data, *(tensor.grad.data for tensor in tensors)])
-    assert not plans
+    assert "conv_max_pool" not in poolings(plans)
     for expected, other in zip(*found, strict=True):
         if with_bias and activation != "tanh":  # added after the sum instead of before it, and rounded there
             oracle.assert_close(other, expected)
@@ -147,6 +154,94 @@ def test_errors(arguments: dict[str, Any], error: type[Exception], message: str)
             F.conv2d_max_pool2d(Tensor(X, requires_grad=True), W, **arguments)
 
 
+# Batch normalisation.
+
+
+def channel_norm(channels: int, dtype: str = "float32") -> F.RunningNorm:
+    """Scales of both signs."""
+    mean, variance, weight, bias = normal(4, channels)
+    return F.RunningNorm(*(a.astype(dtype) for a in (mean, np.abs(variance) + 0.5, weight, bias)), 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 8), (7, 9, 8)])
+def test_normalising_and_pooling_is_the_two_functions(shape: tuple[int, ...], dtype: str, plans: list[Plan]) -> None:
+    x, norm = normal(*shape, dtype=dtype), channel_norm(7, dtype)
+    settings: dict[str, Any] = {"stride": (2, 1), "ceil_mode": True}
+    expected = F.max_pool2d(F.batch_norm(x.reshape(-1, 7, 9, 8), *norm[:4], eps=norm.eps), 2, **settings)
+    plans.clear()
+    named = {"pool_size": 2, "pool_stride": (2, 1), "ceil_mode": True}
+    found = F.batch_norm_max_pool2d(x, *norm, **named)
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    last = F.batch_norm_max_pool2d(np.moveaxis(x, -3, -1), *norm, **named, data_format="channels_last")
+    np.testing.assert_array_equal(np.moveaxis(last, -1, -3), found)
+    without = F.batch_norm_max_pool2d(x, *norm[:2], **named)
+    assert poolings(plans) == ["max_pool norm"] * 3
+    assert found.dtype == without.dtype == dtype
+    np.testing.assert_array_equal(
+        without, F.max_pool2d(F.batch_norm(x.reshape(-1, 7, 9, 8), *norm[:2]), 2, **settings).reshape(found.shape)
+    )
+
+
+def test_normalising_and_pooling_tensors(plans: list[Plan]) -> None:
+    """In turn where gradients are recorded, otherwise in one pass."""
+    x, norm = Tensor(normal(2, 7, 9, 8), requires_grad=True), channel_norm(7)
+    weight = Tensor(norm.weight, requires_grad=True)
+    y = F.batch_norm_max_pool2d(x, *norm._replace(weight=weight), pool_size=2)
+    assert y.requires_grad
+    frozen = F.batch_norm_max_pool2d(x.detach(), *norm._replace(weight=weight), pool_size=2)
+    assert frozen.requires_grad
+    assert poolings(plans) == ["max_pool"] * 2
+    with pycnn.no_grad():
+        plain = F.batch_norm_max_pool2d(x, *norm._replace(weight=weight), pool_size=2)
+    assert not plain.requires_grad
+    assert poolings(plans)[2:] == ["max_pool norm"]
+    np.testing.assert_array_equal(plain.data, y.data)
+
+
+NORM_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"pool_size": 0}, ValueError, "pool_size must be at least 1; received 0"),
+    ({"pool_padding": 2}, ValueError, "pool_padding must be at most half a window, 1 in height; received (2, 2)"),
+    ({"running_var": None}, ValueError, "running_mean and running_var must be given both, or neither of them"),
+    ({"running_mean": None, "running_var": None}, ValueError, "running_mean and running_var must be given; received"),
+    ({"running_mean": np.zeros(4, "float32")}, ValueError, "running_mean must have the shape (3,), one for each chan"),
+    ({"weight": np.ones(3)}, TypeError, "weight must have the dtype of the input, float32; received float64"),
+    ({"eps": "1"}, TypeError, "eps must be a number; received '1'"),
+    ({"input": np.zeros((2, 3), "float32")}, ValueError, "input must have the axes (N, C, H, W) or (C, H, W); receiv"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), NORM_ERRORS, ids=str)
+def test_errors_of_normalising_and_pooling(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    given = {"input": X, **channel_norm(3)._asdict(), "pool_size": 2}
+    with pytest.raises(error, match=re.escape(message)):
+        F.batch_norm_max_pool2d(**(given | arguments))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shape", [(2, 3, 9, 8), (3, 9, 8)])
+def test_normalising_between_convolution_and_pooling(shape: tuple[int, ...], dtype: str, plans: list[Plan]) -> None:
+    x, w, b = normal(*shape, dtype=dtype), normal(5, 3, 3, 3, dtype=dtype), normal(5, dtype=dtype)
+    norm = channel_norm(5, dtype)
+    found = F.conv2d_max_pool2d(x, w, b, activation="relu", pool_size=2, norm=norm)
+    assert poolings(plans) == ["conv_max_pool norm"]
+    assert found.dtype == dtype
+    maps = F.conv2d(x.reshape(-1, 3, 9, 8), w, b, activation="relu")
+    expected = F.max_pool2d(F.batch_norm(maps, *norm[:4], eps=norm.eps), 2).reshape(found.shape)
+    oracle.assert_close(found, expected, {"float16": 3e-3, "float32": 3e-5, "float64": 1e-13}[dtype])
+    weight = Tensor(norm.weight, requires_grad=True)
+    recorded = F.conv2d_max_pool2d(x, w, b, activation="relu", pool_size=2, norm=norm._replace(weight=weight))
+    assert recorded.requires_grad
+    np.testing.assert_array_equal(recorded.data, expected)
+
+
+def test_a_norm_that_is_none_or_does_not_fit() -> None:
+    with pytest.raises(TypeError, match=re.escape("norm must be None or a RunningNorm; received 'batch'")):
+        F.conv2d_max_pool2d(X, W, pool_size=2, norm="batch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape("norm.weight must have the shape (4,), one for each channel; rec")):
+        F.conv2d_max_pool2d(X, W, pool_size=2, norm=channel_norm(3))
+
+
 # Models.
 
 STACKS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
@@ -167,11 +262,91 @@ def test_a_model_predicts_what_its_layers_give(
     model = Sequential([L.Conv2D(5, 3, input_shape=(12, 11, 8), **conv), L.MaxPooling2D(**pool), L.Flatten()])
     x = normal(3, 12, 11, 8)
     expected = model(x).detach().numpy()
-    assert not plans
+    assert "conv_max_pool" not in poolings(plans)
+    plans.clear()
     predicted = model.predict(x, verbose=0)
-    assert [plan.operation for plan in plans] == ["conv_max_pool"] * pooled
+    assert poolings(plans) == (["conv_max_pool"] if pooled else ["max_pool"])
     assert predicted.dtype == expected.dtype
     oracle.assert_close(predicted, expected, 3e-5)
+
+
+NORM_STACKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {}, "max_pool norm"),
+    ({"axis": 3, "scale": False}, {"pool_size": (1, 3), "padding": "same"}, "max_pool norm"),
+    ({"axis": 1, "center": False}, {"data_format": "channels_first"}, "max_pool norm"),
+    ({"axis": -3, "dtype": "float64"}, {"data_format": "channels_first", "dtype": "float64"}, "max_pool norm"),
+    ({"axis": 2}, {}, "max_pool"),
+    ({}, {"data_format": "channels_first"}, "max_pool"),
+    ({"dtype": "float64"}, {}, "max_pool"),
+]
+
+
+def moved(model: Sequential) -> Sequential:
+    """With weights and statistics that are not those of a new model; scales of both signs."""
+    for layer in model.layers:
+        for name, weight in layer.named_weights().items():
+            values = normal(*weight.shape)
+            weight.data[...] = values**2 + 0.5 if name == "moving_variance" else values
+    return model
+
+
+@pytest.mark.parametrize(("norm", "pool", "pooled"), NORM_STACKS, ids=str)
+def test_a_model_normalises_on_the_way_to_the_maximum(
+    norm: dict[str, Any], pool: dict[str, Any], pooled: str, plans: list[Plan]
+) -> None:
+    """To the last bit what its layers give; in training they are called one by one."""
+    layers = [L.BatchNormalization(input_shape=(12, 11, 8), **norm), L.MaxPooling2D(**pool)]
+    model = moved(Sequential(layers))
+    x = normal(3, 12, 11, 8)
+    expected = model(x).detach().numpy()
+    with pycnn.no_grad():
+        model(x, training=True)
+    assert set(poolings(plans)) == {"max_pool"}
+    model = moved(model)  # training has moved the statistics
+    plans.clear()
+    predicted = model.predict(x, verbose=0)
+    assert poolings(plans) == [pooled]
+    assert predicted.dtype == expected.dtype
+    np.testing.assert_array_equal(predicted, expected)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_a_model_normalises_between_convolution_and_pooling(data_format: Any, plans: list[Plan]) -> None:
+    axis = -1 if data_format == "channels_last" else 1
+    model = moved(
+        Sequential([
+            L.Conv2D(5, 3, activation="relu", data_format=data_format, input_shape=(12, 11, 8)),
+            L.BatchNormalization(axis), L.MaxPooling2D(data_format=data_format), L.Flatten(),
+        ])
+    )  # fmt: skip
+    x = normal(3, 12, 11, 8)
+    expected = model(x).detach().numpy()
+    plans.clear()
+    predicted = model.predict(x, verbose=0)
+    assert poolings(plans) == ["conv_max_pool norm"]
+    oracle.assert_close(predicted, expected, 3e-5)
+    with pycnn.no_grad():
+        model(x, training=True)
+    assert poolings(plans)[1:] == ["max_pool"]
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm"), [({"activation": "tanh"}, {}), ({}, {"dtype": "float64"}), ({}, {"axis": 1})], ids=str
+)
+def test_stacks_that_are_not_one_run(conv: dict[str, Any], norm: dict[str, Any], plans: list[Plan]) -> None:
+    layers = [L.Conv2D(5, 3, input_shape=(8, 8, 2), **conv), L.BatchNormalization(**norm), L.MaxPooling2D()]
+    model = moved(Sequential(layers))
+    x = normal(3, 8, 8, 2)
+    expected = model(x).detach().numpy()
+    plans.clear()
+    np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
+    assert "conv_max_pool norm" not in poolings(plans)
+
+
+def test_frozen_normalisation_is_pooled_while_the_rest_is_trained(plans: list[Plan]) -> None:
+    model = Sequential([L.BatchNormalization(input_shape=(8, 8, 2), trainable=False), L.MaxPooling2D()])
+    model(normal(3, 8, 8, 2), training=True)
+    assert poolings(plans) == ["max_pool norm"]
 
 
 def test_layers_of_other_classes_are_called(plans: list[Plan]) -> None:
@@ -182,7 +357,7 @@ def test_layers_of_other_classes_are_called(plans: list[Plan]) -> None:
     model = Sequential([L.Conv2D(5, 3, input_shape=(8, 8, 2)), Doubled()])
     x = normal(3, 8, 8, 2)
     np.testing.assert_array_equal(model.predict(x, verbose=0), model(x).detach().numpy())
-    assert not plans
+    assert set(poolings(plans)) == {"max_pool"}
 
 
 def test_images_too_small_for_the_window_get_the_error_of_the_layer() -> None:

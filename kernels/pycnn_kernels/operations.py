@@ -38,16 +38,23 @@ def _conv_arrays(p: Any) -> dict[str, Spec]:
     }
 
 
+def _norm_arrays(p: Any) -> dict[str, Spec]:
+    """What the elements of a pooling are normalised with, in the dtype in which they are."""
+    dtype = numpy_dtype(computed(p).dtype)
+    absent = {"norm_mean": not p.normalised, "norm_scale": not p.normalised, "norm_bias": True}
+    return {name: Spec(name, (p.C,), dtype, optional) for name, optional in absent.items()}
+
+
 def _pool_arrays(p: Any) -> dict[str, Spec]:
-    dtype = numpy_dtype(p.dtype)
-    return {
+    dtype, wide = numpy_dtype(p.dtype), numpy_dtype(computed(p).dtype)
+    return _norm_arrays(p) | {
         "x": Spec("x", p.x_shape, dtype),
         "y": Spec("y", p.y_shape, dtype),
         "dx": Spec("dx", p.x_shape, dtype),
         "dy": Spec("dy", p.y_shape, dtype),
         "index": Spec("index", p.index_shape, np.dtype(p.index_dtype)),
         "bias": Spec("bias", (p.C,), dtype, optional=True),
-        "uniform": Spec("uniform", p.index_shape, numpy_dtype(computed(p).dtype)),
+        "uniform": Spec("uniform", p.index_shape, wide),
     }
 
 
@@ -79,7 +86,7 @@ def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
 
 
 def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
-    return _conv_arrays(p.conv) | {"y": Spec("y", p.pool.y_shape, numpy_dtype(p.dtype))}
+    return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {"y": Spec("y", p.pool.y_shape, numpy_dtype(p.dtype))}
 
 
 def _rows_arrays(p: Any) -> dict[str, Spec]:
@@ -123,10 +130,15 @@ def _batch_norm_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
     every, each = p.shape, (p.channels,)
     required = {name: Spec(name, every, dtype) for name in ("x", "dy")}
-    required |= {name: Spec(name, each, dtype) for name in ("mean", "rstd")}
+    required |= {name: Spec(name, each, dtype) for name in ("mean", "rstd", "scale")}
     optional = {name: Spec(name, every, dtype, optional=True) for name in ("y", "dx")}
     names = ("weight", "bias", "running_mean", "running_var", "dweight", "dbias")
     return required | optional | {name: Spec(name, each, dtype, optional=True) for name in names}
+
+
+def _running_norm_arrays(p: Any) -> dict[str, Spec]:
+    arrays = _batch_norm_arrays(p)
+    return arrays | {name: arrays[name]._replace(optional=False) for name in ("running_mean", "running_var")}
 
 
 def _response_norm_arrays(p: Any) -> dict[str, Spec]:
@@ -165,10 +177,11 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "conv_weight_gradient": (_conv_arrays, "x dy", "", "dw"),
     "bias_activation_gradient": (_channels_arrays, "dy y", "", "dz db"),
     "batch_norm": (_batch_norm_arrays, "x weight bias", "running_mean running_var", "y mean rstd"),
-    "batch_norm_running": (_batch_norm_arrays, "x running_mean running_var weight bias", "", "y"),
+    "batch_norm_running": (_running_norm_arrays, "x running_mean running_var weight bias", "", "y"),
+    "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
-    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual", "", "y"),
-    "max_pool": (_pool_arrays, "x bias", "", "y index"),
+    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual norm_mean norm_scale norm_bias", "", "y"),
+    "max_pool": (_pool_arrays, "x bias norm_mean norm_scale norm_bias", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),
     "norm_pool": (_pool_arrays, "x", "", "y"),

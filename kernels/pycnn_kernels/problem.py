@@ -213,6 +213,8 @@ class PoolProblem(NamedTuple):
     The kinds: the greatest element of a window, its "average", or its "norm", the root of the sum of squares; or
     "stochastic", an element drawn with the probability of its share of the sum of all that are positive.
 
+    With ``normalised`` an element of "max" is ``(x - mean) * scale + bias`` with the numbers of its channel.
+
     ``index``, where in its window each result of "max" and "stochastic" was found, is (N, OD, OH, OW, C) in both
     layouts. ``count_padding`` says whether an average counts the padding; ``divisor`` replaces the count when not 0.
 
@@ -235,6 +237,7 @@ class PoolProblem(NamedTuple):
     divisor: int = 0
     rank: int = 2
     target: Triple | None = None
+    normalised: bool = False
 
     @property
     def x_shape(self) -> tuple[int, ...]:

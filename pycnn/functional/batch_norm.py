@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -152,6 +152,46 @@ def _beside(ndim: int, layout: Layout) -> tuple[int, ...]:
     return tuple(-1 if axis == channel_axis(ndim, layout) else 1 for axis in range(ndim))
 
 
+class RunningNorm(NamedTuple):
+    """The normalisation of :func:`batch_norm` by running statistics, as an argument of a function that does it, too.
+
+    Attributes:
+        running_mean, running_var, weight, bias, eps: as :func:`batch_norm` takes them.
+
+    >>> import numpy as np
+    >>> RunningNorm(np.zeros(3), np.ones(3)).eps
+    1e-05
+    """
+
+    running_mean: Any
+    running_var: Any
+    weight: Any = None
+    bias: Any = None
+    eps: float = 1e-5
+
+    def arrays(self, channels: int, like: Any, prefix: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """``mean``, ``scale`` and ``bias`` of ``(x - mean) * scale + bias``, in the dtype in which kernels compute.
+
+        Args:
+            channels: how many the input has.
+            like: has the dtype of the input.
+            prefix: what errors put in front of the names of the attributes.
+
+        Raises:
+            TypeError, ValueError: as :func:`batch_norm`.
+        """
+        weight, bias, (mean, variance) = _read(like, channels, *self[:4], prefix)
+        if mean is None or variance is None:
+            raise ValueError(f"{prefix}running_mean and {prefix}running_var must be given; received None")
+        weight, bias, mean, variance = (
+            each.data if isinstance(each, Tensor) else each for each in (weight, bias, widened(mean), widened(variance))
+        )
+        problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
+        eps = number(f"{prefix}eps", self.eps)
+        (scale,) = plan_for("batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
+        return mean, scale, bias
+
+
 def batch_norm(
     input: Any,
     running_mean: Any,
@@ -209,13 +249,7 @@ def batch_norm(
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C) or more; received the shape {tuple(x.shape)}")
     channels = x.shape[channel_axis(x.ndim, where)]
-    scale, offset = (_of_channels(name, each, channels, x) for name, each in (("weight", weight), ("bias", bias)))
-    running = tuple(
-        _running(name, each, channels, x)
-        for name, each in (("running_mean", running_mean), ("running_var", running_var))
-    )
-    if (running[0] is None) != (running[1] is None):
-        raise ValueError("running_mean and running_var must be given both, or neither of them")
+    scale, offset, running = _read(x, channels, running_mean, running_var, weight, bias)
     settings = {"layout": where, "relu": activation == "relu", "eps": number("eps", eps)}
     if not training:
         if running[0] is None:
@@ -243,6 +277,22 @@ def batch_norm(
         if given is not None and moved is not None and moved is not given:
             given[...] = cast(moved, given.dtype)
     return rounded(y, x.dtype)
+
+
+def _read(
+    x: ArrayLike, channels: int, running_mean: Any, running_var: Any, weight: Any, bias: Any, prefix: str = ""
+) -> tuple[Any, Any, tuple[np.ndarray | None, np.ndarray | None]]:
+    """Weight and bias in the dtype in which the kernel computes, and the running statistics."""
+    scale, offset = (
+        _of_channels(prefix + name, each, channels, x) for name, each in (("weight", weight), ("bias", bias))
+    )
+    mean, variance = (
+        _running(prefix + name, each, channels, x)
+        for name, each in (("running_mean", running_mean), ("running_var", running_var))
+    )
+    if (mean is None) != (variance is None):
+        raise ValueError(f"{prefix}running_mean and {prefix}running_var must be given both, or neither of them")
+    return scale, offset, (mean, variance)
 
 
 def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:

@@ -1,4 +1,4 @@
-"""Convolution and the max pooling of its result."""
+"""Max pooling together with what is in front of it: a convolution, or batch normalisation by running statistics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.arguments import apply, without_batch
+from pycnn.functional.batch_norm import RunningNorm, batch_norm
 from pycnn.functional.conv import Convolution, read_convolution
 from pycnn.functional.conv_arguments import linear_part
-from pycnn.functional.pool import MaxPool, windows_problem
+from pycnn.functional.pool import MaxPool, windows_of_call, windows_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem
+
+#: What the arguments of the pooling are called, for errors.
+_NAMES = ("pool_size", "pool_stride", "pool_padding")
 
 
 class ConvolutionMaxPool(Function):
@@ -21,24 +25,103 @@ class ConvolutionMaxPool(Function):
 
     uses_numpy = False
 
-    def forward(self, *arrays: np.ndarray | None, problem: ConvPoolProblem, **choice: Any) -> np.ndarray:
-        (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays)
+    def forward(
+        self,
+        *arrays: np.ndarray | None,
+        problem: ConvPoolProblem,
+        norm: tuple[np.ndarray | None, ...],
+        **choice: Any,
+    ) -> np.ndarray:
+        """``arrays``: x, w, b, scale and residual, the last ones only where they are there.
+
+        ``norm``: mean, scale and bias of a problem that is normalised.
+        """
+        missing = (None,) * (5 - len(arrays))
+        (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays, *missing, *norm)
         return y
 
 
-def _recorded(conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], workspace_limit: int | None) -> Any:
-    """Convolution and pooling in turn, with gradients.
+def _recorded(
+    conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], norm: RunningNorm | None, workspace_limit: int | None
+) -> Any:
+    """Convolution, norm and pooling in turn, with gradients.
 
     The greatest of ``relu(z + bias)`` is ``relu(greatest of z + bias)``, to the last bit: a bias and a ReLU come after
     the pooling, and what their gradients read and write is as much smaller as the pooling makes the maps.
     """
-    plain = not (conv.scale or conv.residual) and conv.activation in (None, "relu")
+    plain = norm is None and not (conv.scale or conv.residual) and conv.activation in (None, "relu")
     if not plain:
         maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
+        if norm is not None:
+            maps = _normalised(maps, norm, pool)
         return apply(MaxPool, maps, problem=pool, indices=False)[0]
     x, w, bias, *_ = arrays
     maps = apply(Convolution, x, w, None, problem=linear_part(conv), workspace_limit=workspace_limit)
     return apply(MaxPool, maps, bias, problem=pool, indices=False, relu=conv.activation == "relu")[0]
+
+
+def batch_norm_max_pool2d(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    pool_size: Any,
+    pool_stride: Any = None,
+    pool_padding: Any = 0,
+    ceil_mode: bool = False,
+    data_format: str = "channels_first",
+) -> Any:
+    """Batch normalisation and the greatest element of each window of it: ``max_pool2d(batch_norm(...), ...)``.
+
+    Where no gradient is recorded this is one pass over the input, in which each element is normalised on its way to the
+    maximum: a channel whose weight is negative has the maximum where the input is least. The bits are those of the two
+    functions in turn.
+
+    Args:
+        input: x (N, C, H, W) or (C, H, W), or the same in channels last, as for :func:`max_pool2d`.
+        running_mean, running_var, weight, bias, eps: as for :func:`batch_norm`; the statistics must be given.
+        pool_size, pool_stride, pool_padding, ceil_mode: ``kernel_size``, ``stride``, ``padding`` and ``ceil_mode`` of
+            :func:`max_pool2d`.
+        data_format: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C); without N if the input had none.
+
+    Raises:
+        TypeError, ValueError: as :func:`batch_norm` and :func:`max_pool2d`.
+
+    Source: ``torch.nn.functional.batch_norm`` and ``max_pool2d``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
+
+    >>> import numpy as np
+    >>> image = np.array([[[1.0, 2.0], [3.0, 5.0]]])
+    >>> batch_norm_max_pool2d(image, np.array([1.0]), np.array([4.0]), np.array([-2.0]), eps=0.0, pool_size=(1, 2))
+    array([[[ 0.],
+            [-2.]]])
+    """
+    x, single, problem = windows_of_call(
+        2, "max", input, pool_size, pool_stride, pool_padding, 1, ceil_mode, data_format, names=_NAMES
+    )
+    norm = RunningNorm(running_mean, running_var, weight, bias, eps)
+    arrays = norm.arrays(problem.C, x)
+    if _records(x, norm.weight, norm.bias):
+        y = apply(MaxPool, _normalised(x, norm, problem), problem=problem, indices=False)[0]
+    else:
+        y = apply(MaxPool, x, problem=problem._replace(normalised=True), indices=False, norm=arrays)[0]
+    return without_batch(y, single)
+
+
+def _records(*arrays: Any) -> bool:
+    """Whether gradients of some of the arrays are recorded."""
+    return is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays)
+
+
+def _normalised(x: Any, norm: RunningNorm, problem: PoolProblem) -> Any:
+    """What is pooled, normalised by itself; x has a batch axis."""
+    return batch_norm(x, *norm[:4], eps=norm.eps, data_format=problem.layout)
 
 
 def conv2d_max_pool2d(
@@ -61,15 +144,16 @@ def conv2d_max_pool2d(
     scale: Any = None,
     residual: Any = None,
     negative_slope: float = 0.01,
+    norm: RunningNorm | None = None,
     workspace_limit: int | None = None,
 ) -> Any:
     """2-D convolution and the greatest element of each window of its result: ``max_pool2d(conv2d(...), ...)``.
 
     Where no gradient is recorded the result of the convolution is never kept as a whole: if it is large and cheap to
-    compute, each part of it is pooled while it is in the cache. Otherwise this is the two functions in turn, with bias
-    and ReLU after the pooling, where there are fewer elements that they and their gradients go over. The values are
-    those of the two within the rounding of a convolution, not always to the last bit; they are the same for every call
-    and number of threads.
+    compute, each part of it is pooled while it is in the cache; with ``norm`` each element is normalised on its way to
+    the maximum. Otherwise this is the functions in turn, where nothing forbids it with bias and ReLU after the pooling:
+    there are fewer elements that they and their gradients go over. The values are those of the functions within the
+    rounding of a convolution, not always to the last bit; they are the same for every call and number of threads.
 
     Args:
         input, weight, bias, stride, padding, dilation, groups: as for :func:`conv2d`.
@@ -77,6 +161,7 @@ def conv2d_max_pool2d(
             :func:`max_pool2d`.
         data_format, weight_format, activation, padding_mode, scale, residual, negative_slope: as for :func:`conv2d`;
             the residual is like the result of the convolution.
+        norm: batch normalisation of that result, behind the activation and in front of the pooling.
         workspace_limit: bytes of scratch memory beside the arrays; None for no limit. Where no gradient is recorded,
             these are also the bytes of the convolution's result, or of the part that is kept.
 
@@ -84,7 +169,7 @@ def conv2d_max_pool2d(
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
-        TypeError, ValueError: as :func:`conv2d` and :func:`max_pool2d`.
+        TypeError, ValueError: as :func:`conv2d`, :func:`batch_norm` and :func:`max_pool2d`; a norm that is none.
 
     Source: ``torch.nn.functional.conv2d`` and ``max_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html
@@ -102,11 +187,16 @@ def conv2d_max_pool2d(
     pool = windows_problem(
         "max", conv.dtype, data_format, conv.N, conv.K, conv.output[1:], pool_size, pool_stride, pool_padding, 1,
         ceil_mode,
-        names=("pool_size", "pool_stride", "pool_padding"),
+        names=_NAMES,
     )  # fmt: skip
-    if is_grad_enabled() and any(isinstance(array, Tensor) and array.requires_grad for array in arrays):
-        y = _recorded(conv, pool, arrays, workspace_limit)
+    normalisation: tuple[np.ndarray | None, ...] = ()
+    if norm is not None:
+        if not isinstance(norm, RunningNorm):
+            raise TypeError(f"norm must be None or a RunningNorm; received {norm!r}")
+        normalisation = norm.arrays(conv.K, arrays[0], "norm.")
+    if _records(*arrays, *(norm or ())[2:4]):
+        y = _recorded(conv, pool, arrays, norm, workspace_limit)
     else:
-        problem = ConvPoolProblem(conv, pool)
-        y = apply(ConvolutionMaxPool, *arrays, problem=problem, workspace_limit=workspace_limit)
+        problem = ConvPoolProblem(conv, pool._replace(normalised=norm is not None))
+        y = apply(ConvolutionMaxPool, *arrays, problem=problem, norm=normalisation, workspace_limit=workspace_limit)
     return without_batch(y, single)

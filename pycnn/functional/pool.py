@@ -40,16 +40,25 @@ class MaxPool(Function):
 
     With a bias for each channel or a ReLU, what the greatest of ``activation(x + bias)`` is: the gradients in front of
     the ReLU and of the bias are then computed of the results, which are fewer than the elements of x.
+
+    Of a problem with ``normalised``, ``norm`` is mean, scale and bias; no gradients are recorded then.
     """
 
     outputs = 2
 
     def forward(
-        self, x: np.ndarray, bias: np.ndarray | None = None, *, problem: PoolProblem, indices: bool, relu: bool = False
+        self,
+        x: np.ndarray,
+        bias: np.ndarray | None = None,
+        *,
+        problem: PoolProblem,
+        indices: bool,
+        relu: bool = False,
+        norm: tuple[np.ndarray | None, ...] = (),
     ) -> tuple[np.ndarray | None, ...]:
         self.problem = problem
-        keep = indices or any(self.needs)
-        y, self.index = plan_for("max_pool", problem).run(x, bias, skip=() if keep else ("index",), scalars=(relu,))
+        skip = () if indices or any(self.needs) else ("index",)
+        y, self.index = plan_for("max_pool", problem).run(x, bias, *norm, skip=skip, scalars=(relu,))
         self.y = y if relu else None
         return y, plane_positions(problem, self.index) if indices and self.index is not None else None
 
@@ -556,12 +565,12 @@ def batch_of(input: Any, rank: int, data_format: str) -> tuple[Any, bool, int, i
 
 def windows_of_call(
     rank: int, kind: Any, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-    data_format: str,
+    data_format: str, **names: tuple[str, str, str],
 ) -> tuple[Any, bool, PoolProblem]:  # fmt: skip
     """What a call pools: the input with a batch axis, whether that was added, and the problem."""
     x, single, N, C, size = batch_of(input, rank, data_format)
     problem = windows_problem(
-        kind, DTYPE_NAMES[x.dtype], data_format, N, C, size, kernel_size, stride, padding, dilation, ceil_mode
+        kind, DTYPE_NAMES[x.dtype], data_format, N, C, size, kernel_size, stride, padding, dilation, ceil_mode, **names
     )
     _check_channels(kind, C, x)
     return x, single, problem

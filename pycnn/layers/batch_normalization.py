@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from pycnn import functional as F
 from pycnn import initializers
+from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
+from pycnn.layers.pooling2d import MaxPooling2D
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
@@ -112,6 +114,39 @@ class BatchNormalization(Layer):
             correction=0,
         )
         return outputs if order == sorted(order) else outputs.transpose(*np.argsort(order).tolist())
+
+    def can_pool(self, following: Layer | None, training: bool = False) -> TypeGuard[MaxPooling2D]:
+        """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
+        return (
+            type(self) is BatchNormalization
+            and type(following) is MaxPooling2D
+            and following.dtype == self.dtype
+            and self.axis % 4 == arguments.channel_axis(2, following.data_format) % 4
+            and not (training and self.trainable)
+        )
+
+    def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D) -> Tensor:
+        """The output of ``pooling`` on that of this layer by the moving statistics, in one pass.
+
+        Raises:
+            ValueError: as calling the two.
+        """
+        inputs = self.accept(inputs)
+        return F.batch_norm_max_pool2d(
+            inputs,
+            *self.moving(inputs.shape),
+            data_format=pooling.data_format,
+            **pooling.windows_of(inputs.shape),
+        )
+
+    def moving(self, input_shape: Shape) -> F.RunningNorm:
+        """The normalisation by the moving statistics of inputs of this shape.
+
+        Raises:
+            ValueError: when the layer cannot take such inputs.
+        """
+        self.build_for((None, *input_shape[1:]))
+        return F.RunningNorm(self.moving_mean, self.moving_variance, self.gamma, self.beta, self.epsilon)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``input_shape``.

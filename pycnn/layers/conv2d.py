@@ -8,6 +8,7 @@ from typing import Any, TypeGuard, cast
 from pycnn import activations, initializers
 from pycnn import functional as F
 from pycnn.layers import arguments
+from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.layer import Layer
 from pycnn.layers.pooling2d import MaxPooling2D
 from pycnn.shapes import Shape
@@ -104,8 +105,12 @@ class Conv2D(Layer):
         outputs = F.conv2d(inputs, self.kernel, self.bias, **self._settings(inputs))
         return outputs if self.activation is activations.relu else self.activation(outputs)
 
-    def can_pool(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
-        """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
+    def can_pool(
+        self, following: Layer | None, training: bool = False, norm: BatchNormalization | None = None
+    ) -> TypeGuard[MaxPooling2D]:
+        """Whether :meth:`max_pooled` does what this layer, the norm and the following one do in turn."""
+        if norm is not None and not (norm.can_pool(following, training) and norm.dtype == self.dtype):
+            return False
         return (
             type(self) is Conv2D
             and type(following) is MaxPooling2D
@@ -114,22 +119,22 @@ class Conv2D(Layer):
             and self.activation in (activations.relu, activations.linear)
         )
 
-    def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D) -> Tensor:
+    def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D, norm: BatchNormalization | None = None) -> Tensor:
         """The output of ``pooling`` on that of this layer, in one pass where that is expected to be faster.
+
+        With a norm by its moving statistics between the two.
 
         Raises:
             ValueError: as calling the two.
         """
         inputs = self.accept(inputs)
         shape = cast(tuple[int, ...], self.compute_output_shape(inputs.shape))  # all known, as those of the inputs
-        pooling.compute_output_shape(shape)
         return F.conv2d_max_pool2d(
             inputs,
             self.kernel,
             self.bias,
-            pool_size=pooling.pool_size,
-            pool_stride=pooling.strides,
-            pool_padding=pooling.padding_of(shape),
+            norm=None if norm is None else norm.moving(shape),
+            **pooling.windows_of(shape),
             **self._settings(inputs),
         )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
+from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.conv2d import Conv2D
 from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
@@ -121,9 +123,18 @@ class Sequential(Model):
         """The output of the last layer."""
         layers = deque(self._layers)
         while layers:
-            layer, above = layers.popleft(), layers[0] if layers else None
-            if isinstance(layer, Conv2D) and layer.can_pool(above):
+            layer = layers.popleft()
+            above, next_above = (*islice(layers, 2), None, None)[:2]
+            if isinstance(layer, Conv2D | BatchNormalization) and layer.can_pool(above, training):
                 inputs = layer.max_pooled(inputs, above)
+                layers.popleft()
+            elif (
+                isinstance(layer, Conv2D)
+                and isinstance(above, BatchNormalization)
+                and layer.can_pool(next_above, training, above)
+            ):
+                inputs = layer.max_pooled(inputs, next_above, above)
+                layers.popleft()
                 layers.popleft()
             else:
                 inputs = layer(inputs, training=training)

@@ -29,6 +29,7 @@ from tests.kernels.problems import (
     bands_of,
     by_every_algorithm,
     conv_arrays,
+    conv_pool_arrays,
     conv_pool_problem,
     conv_problem,
     numbers,
@@ -165,6 +166,10 @@ CONVOLUTIONS_AND_POOLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"C": 5, "K": 6, "size": (9, 8), "scale": True, "residual": True}, {"kernel": (3, 2), "stride": (1, 2)}),
     ({"C": 18, "K": 18, "G": 18, "size": 8, "N": 3}, {"kernel": 2, "stride": 3}),
 ]
+NORMALISED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"C": 3, "K": 17, "size": (9, 8), "activation": "relu"}, {"kernel": 2}),
+    ({"C": 5, "K": 1, "size": 7}, {"kernel": (1, 3), "padding": ((0, 0), (0, 1))}),
+]
 
 
 def convolutions_and_pools() -> Iterator[Case]:
@@ -176,6 +181,12 @@ def convolutions_and_pools() -> Iterator[Case]:
                 plans = [plan for _, plan in by_every_algorithm("conv_max_pool", p)]
             for plan in plans:
                 yield Case(plan, conv_arrays(p.conv))
+    for (conv, pool), form in itertools.product(NORMALISED, forms(DTYPES, LAYOUTS)):
+        p = conv_pool_problem(conv_problem(**conv, **form), **pool)
+        p = p._replace(pool=p.pool._replace(normalised=True))
+        for _, plan in by_every_algorithm("conv_max_pool", p):
+            yield Case(plan, conv_pool_arrays(p))
+            yield Case(plan, {name: array for name, array in conv_pool_arrays(p).items() if name != "norm_bias"})
 
 
 def rows() -> Iterator[Case]:

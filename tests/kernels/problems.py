@@ -235,6 +235,14 @@ def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndar
     return {"y": y, "dx": dx}
 
 
+def channel_norm(p: PoolProblem) -> dict[str, np.ndarray]:
+    """What the elements of a pooling are normalised with, by the names of the arrays; scales of both signs, and 0."""
+    dtype = numpy_dtype(p.dtype)
+    arrays = {f"norm_{name}": numbers((p.C,), p.dtype, seed) for seed, name in enumerate(("mean", "scale", "bias"))}
+    arrays["norm_scale"][p.C // 2] = 0
+    return {name: array.astype(np.float32 if dtype.itemsize == 2 else dtype) for name, array in arrays.items()}
+
+
 def uniform(p: PoolProblem) -> np.ndarray:
     """What a stochastic pooling draws with."""
     return np.random.default_rng(3).random(p.index_shape, numpy_dtype(p.dtype))
@@ -299,9 +307,18 @@ def bands_of(size: int) -> Iterator[None]:
         plan_module._plans.clear()
 
 
+def conv_pool_arrays(p: ConvPoolProblem) -> dict[str, np.ndarray]:
+    """Those of the convolution and of the norm."""
+    return conv_arrays(p.conv) | channel_norm(p.pool)
+
+
 def expected_conv_pool(p: ConvPoolProblem, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """y of the oracle, in the problem's layout."""
-    between = oracle.channels_last(expected_conv(p.conv, **arrays)["y"], p.conv.layout)
+    """y of the oracle, in the problem's layout; ``arrays`` may have those of the norm."""
+    conv, norm = _apart(arrays)
+    between = oracle.channels_last(expected_conv(p.conv, **conv)["y"], p.conv.layout)
+    if p.pool.normalised:
+        mean, scale, bias = (array.astype(np.float64) for array in norm.values())
+        between = (between - mean) * scale + bias
     geometry = spatial(p.pool, "kernel", "stride", "padding", "dilation").values()
     return oracle.in_layout(oracle.max_pooling(between, *geometry, p.pool.ceil_mode)[0], p.pool.layout)
 
@@ -311,21 +328,30 @@ def conv_pool_bound(p: ConvPoolProblem, arrays: dict[str, np.ndarray], expected:
 
     A band may be computed by Winograd's algorithm.
     """
-    sums = expected_conv(p.conv._replace(activation=None), **arrays)["y"]
+    conv, norm = _apart(arrays)
+    sums = expected_conv(p.conv._replace(activation=None), **conv)["y"]
     largest = np.abs(expected[np.isfinite(expected)]).max(initial=0)
     bound = BOUNDS.get(("winograd", p.dtype), oracle.BOUNDS[p.dtype])
-    return bound * max(1, np.abs(sums).max(initial=0) / largest) if largest else bound
+    scale = np.abs(norm["norm_scale"]).max() if p.pool.normalised else 1
+    return bound * max(1, scale * np.abs(sums).max(initial=0) / largest) if largest else bound
+
+
+def _apart(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The arrays of the convolution, and those of the norm."""
+    norm = {name: array for name, array in arrays.items() if name.startswith("norm_")}
+    return {name: array for name, array in arrays.items() if name not in norm}, norm
 
 
 def run_conv_pool(p: ConvPoolProblem, algorithm: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     inputs = (arrays["x"], arrays["w"], arrays["b"] if p.conv.bias else None, *map(arrays.get, ("scale", "residual")))
-    (y,) = plan_for("conv_max_pool", p, algorithm=algorithm).run(*inputs)
+    norm = map(arrays.get, ("norm_mean", "norm_scale", "norm_bias")) if p.pool.normalised else ()
+    (y,) = plan_for("conv_max_pool", p, algorithm=algorithm).run(*inputs, *norm)
     return y
 
 
 def check_conv_pool(p: ConvPoolProblem, *sizes: int) -> None:
     """In two passes, and in one with bands of each of these sizes in bytes, against the oracle."""
-    arrays = conv_arrays(p.conv)
+    arrays = conv_pool_arrays(p)
     expected = expected_conv_pool(p, arrays)
     bound = conv_pool_bound(p, arrays, expected)
     oracle.assert_close(run_conv_pool(p, "two_passes", arrays), expected, bound)

@@ -79,6 +79,24 @@ def test_running_statistics(shape: Shape, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 64, 83])
+def test_the_scale_of_running_statistics(channels: int, dtype: str) -> None:
+    variance, weight = np.abs(numbers((channels,), dtype)) + 0.5, numbers((channels,), dtype, 1)
+    plan = plan_for("batch_norm_scale", ChannelsProblem(dtype, 1, channels))
+    exact = 1 / np.sqrt(variance.astype(np.float64) + EPSILON)
+    oracle.assert_close(plan.run(variance, weight, scalars=(EPSILON,))[0], weight * exact)
+    oracle.assert_close(plan.run(variance, scalars=(EPSILON,))[0], exact)
+
+
+def test_running_statistics_are_asked_for() -> None:
+    x, mean = numbers((9, 5, 1), "float32"), np.zeros(5, np.float32)
+    with pytest.raises(TypeError, match=r"running_var must be an array of shape \(5,\); received None"):
+        plan_for("batch_norm_running", ChannelsProblem("float32", 9, 5)).run(x, mean)
+    with pytest.raises(TypeError, match=r"running_var must be an array of shape \(5,\); received None"):
+        plan_for("batch_norm_scale", ChannelsProblem("float32", 9, 5)).run()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(33, 20, 1), (3, 5, 7)])
 def test_running_statistics_move(shape: Shape, dtype: str) -> None:
     x = numbers(shape, dtype) + 3

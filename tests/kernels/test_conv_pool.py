@@ -23,6 +23,7 @@ from tests.kernels.problems import (
     bands_of,
     check_conv_pool,
     conv_arrays,
+    conv_pool_arrays,
     conv_pool_bound,
     conv_pool_problem,
     conv_problem,
@@ -156,6 +157,49 @@ def test_halves_are_rounded_once(half: str, layout: str) -> None:
             found = run_conv_pool(p, algorithm, arrays)
             assert found.dtype.name == half
             oracle.assert_rounded(found, expected_conv_pool(p, arrays), 3e-5)
+
+
+NORMALISED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"activation": "relu", "bias": True}, {"kernel": 2}),
+    ({"K": 33, "size": (9, 13)}, {"kernel": (1, 3), "stride": (2, 1), "padding": ((0, 0), (1, 0)), "ceil_mode": True}),
+]
+
+
+def normalised_problem(convolution: dict[str, Any], pooling: dict[str, Any]) -> ConvPoolProblem:
+    p = conv_pool_problem(conv_problem(**convolution), **pooling)
+    return p._replace(pool=p.pool._replace(normalised=True))
+
+
+@pytest.mark.parametrize(("convolution", "pooling"), NORMALISED, ids=str)
+def test_normalised_between_convolution_and_pooling(
+    convolution: dict[str, Any], pooling: dict[str, Any], form: dict[str, str]
+) -> None:
+    """Of two passes to the last bit the convolution's operation and then the pooling's."""
+    p = normalised_problem({"size": (11, 9), **convolution, **form}, pooling)
+    check_all_bands(p)
+    arrays = conv_pool_arrays(p)
+    (between,) = plan_for("conv_forward", p.conv).run(arrays["x"], arrays["w"], arrays["b"] if p.conv.bias else None)
+    norm = [arrays[f"norm_{name}"] for name in ("mean", "scale", "bias")]
+    expected, _ = plan_for("max_pool", p.pool).run(between, None, *norm, skip=("index",))
+    if form["layout"] == "channels_last" and form["weight_layout"] == "HWIO":  # otherwise another algorithm may serve
+        np.testing.assert_array_equal(run_conv_pool(p, "two_passes", arrays), expected)
+    bound = conv_pool_bound(p, arrays, expected.astype(np.float64))
+    oracle.assert_close(run_conv_pool(p, "two_passes", arrays), expected, bound)
+
+
+@pytest.mark.parametrize("half", EACH_HALF)
+def test_halves_that_are_normalised_are_rounded_once(half: str) -> None:
+    p = normalised_problem({"size": (11, 9), "bias": True, "activation": "relu", "dtype": half}, {"kernel": 2})
+    arrays = conv_pool_arrays(p)
+    with bands_of(1000):
+        for algorithm in ("one_pass", "two_passes"):
+            oracle.assert_rounded(run_conv_pool(p, algorithm, arrays), expected_conv_pool(p, arrays), 3e-5)
+
+
+def test_what_normalises_is_asked_for() -> None:
+    p = normalised_problem({}, {"kernel": 2})
+    with pytest.raises(TypeError, match=r"norm_mean must be an array of shape .*; received None"):
+        plan_for("conv_max_pool", p).run(conv_arrays(p.conv)["x"], conv_arrays(p.conv)["w"])
 
 
 def test_nan_stays_in_the_windows_that_hold_it() -> None:

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import PoolProblem
+from pycnn_kernels.problem import ChannelsProblem, PoolProblem
 from tests import reference as oracle
 from tests.kernels.problems import (
     DTYPES,
+    EACH_HALF,
     LAYOUTS,
+    channel_norm,
     check_pool,
     each_number_of_threads,
     expected_pool,
@@ -241,6 +243,93 @@ def test_bias_and_relu_after_the_greatest(form: dict[str, Any], skip: tuple[str,
     for relu, changed in ((0, before), (1, np.maximum(before, 0))):
         y, _ = plan_for("max_pool", p).run(x, bias, skip=skip, scalars=(relu,))
         np.testing.assert_array_equal(y, plan_for("max_pool", p).run(changed)[0])
+
+
+def normalised_apart(p: PoolProblem, x: np.ndarray, norm: dict[str, np.ndarray]) -> np.ndarray:
+    """x, normalised by the operation of its own."""
+    last = p.layout == "channels_last"
+    q = ChannelsProblem(p.dtype, x.size // p.C if last else p.N, p.C, 1 if last else x[0, 0].size)
+    # A variance of 1, whose root is exact, leaves the weight as it is.
+    (y,) = plan_for("batch_norm_running", q).run(
+        x.reshape(q.shape), norm["norm_mean"], np.ones(p.C, p.dtype), norm["norm_scale"], norm.get("norm_bias"),
+        scalars=(0, 0),
+    )  # fmt: skip
+    return y.reshape(x.shape)
+
+
+NORMALISED: list[dict[str, Any]] = [
+    {"C": 70, "size": (9, 7), "kernel": 2},
+    {"C": 17, "size": (7, 10), "kernel": 2, "stride": 1, "padding": 1},
+    {"C": 3, "size": (6, 9), "kernel": 2, "ceil_mode": True},
+    {"C": 1, "size": 8, "kernel": 2},
+    {"C": 33, "size": (9, 8), "kernel": (1, 3), "stride": 2, "padding": ((0, 0), (1, 0))},
+]
+
+
+@pytest.mark.parametrize("pool", NORMALISED, ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_elements_normalised_on_the_way(dtype: str, layout: str, with_bias: bool, pool: dict[str, Any]) -> None:
+    """To the last bit what normalising them before gives, whatever the sign of the scale, with NaN and infinity."""
+    p = pool_problem(dtype=dtype, layout=layout, **pool)
+    x, norm = numbers(p.x_shape, dtype), channel_norm(p)
+    if not with_bias:
+        norm.pop("norm_bias")
+    arrays = [norm.get(f"norm_{name}") for name in ("mean", "scale", "bias")]
+    plan = plan_for("max_pool", p._replace(normalised=True))
+    y, _ = plan.run(x, None, *arrays, skip=("index",))
+    mean, scale, bias = (
+        0 if array is None else array.reshape((-1, 1, 1) if layout == "channels_first" else -1).astype(np.float64)
+        for array in arrays
+    )
+    exact = expected_pool(p, (x - mean) * scale + bias, np.zeros(p.y_shape))["y"]
+    oracle.assert_close(y, exact)
+    x.reshape(-1)[[0, 20, -1]] = np.nan, -np.inf, np.inf
+    y, _ = plan.run(x, None, *arrays, skip=("index",))
+    apart = normalised_apart(p, x, norm)
+    expected = plan_for("max_pool", p).run(apart, skip=("index",))[0]
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(np.signbit(y), np.signbit(expected))
+
+
+def test_elements_normalised_on_the_way_to_a_bias_and_a_relu_and_where_they_were_found() -> None:
+    p = pool_problem(C=20, size=(9, 7), kernel=(1, 3))
+    x, norm, bias = numbers(p.x_shape, p.dtype), channel_norm(p), numbers((p.C,), p.dtype, 5)
+    found = plan_for("max_pool", p._replace(normalised=True)).run(x, bias, *norm.values(), scalars=(1,))
+    for array, expected in zip(
+        found, plan_for("max_pool", p).run(normalised_apart(p, x, norm), bias, scalars=(1,)), strict=True
+    ):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("half", EACH_HALF)
+def test_halves_normalised_on_the_way_are_rounded_once(half: str) -> None:
+    p = pool_problem(C=20, size=(9, 7), kernel=2, dtype=half)._replace(normalised=True)
+    x, norm = numbers(p.x_shape, half), channel_norm(p)
+    y, _ = plan_for("max_pool", p).run(x, None, *norm.values(), skip=("index",))
+    wide, _ = plan_for("max_pool", p._replace(dtype="float32")).run(
+        x.astype(np.float32), None, *norm.values(), skip=("index",)
+    )
+    np.testing.assert_array_equal(y, wide.astype(x.dtype))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_threads_do_not_change_the_bits_of_what_is_normalised(layout: str) -> None:
+    p = pool_problem(N=4, C=17, size=33, kernel=2, layout=layout)._replace(normalised=True)
+    arrays = numbers(p.x_shape, p.dtype), None, *channel_norm(p).values()
+    plain, _ = plan_for("max_pool", p).run(*arrays, skip=("index",))
+    for _ in each_number_of_threads():
+        np.testing.assert_array_equal(plan_for("max_pool", p).run(*arrays, skip=("index",))[0], plain)
+
+
+def test_what_normalises_is_asked_for() -> None:
+    p = pool_problem()._replace(normalised=True)
+    x, norm = numbers(p.x_shape, p.dtype), channel_norm(p)
+    with pytest.raises(TypeError, match=r"norm_mean must be an array of shape .*; received None"):
+        plan_for("max_pool", p).run(x)
+    with pytest.raises(TypeError, match=r"norm_scale must be an array of shape .*; received None"):
+        plan_for("max_pool", p).run(x, None, norm["norm_mean"])
 
 
 def test_a_gradient_needs_the_positions() -> None:

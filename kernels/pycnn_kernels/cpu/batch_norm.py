@@ -21,10 +21,10 @@ import math
 from numba import njit
 from numba.extending import overload
 
+from pycnn_kernels.cpu.epilogue import multiply_add
 from pycnn_kernels.cpu.host import item_bytes
-from pycnn_kernels.cpu.launch import Kernel, Task, kernel
+from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, kernel
 from pycnn_kernels.cpu.named import named
-from pycnn_kernels.cpu.pool import SMALL_WORK
 from pycnn_kernels.cpu.tile import (
     is_there,
     lanes_of,
@@ -72,6 +72,35 @@ _PART_FIELDS = {"pixels": "int", "C": "int", "inner": "int", "chunk": "int", "gr
 
 
 @njit(error_model="numpy")
+def _over_elements(a, item, work):
+    """Do a work of :data:`_WORKS` with all rows, or all parts, of a piece."""
+    if a.inner > 1:
+        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
+            _do_row(work, a, row, row * a.inner, row % a.C)
+    else:
+        for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
+            _do_part(work, a, part)
+
+
+def _do_row(work, a, row, at, c):
+    """Channels first: the work with a row, one channel c of an image, whose first element lies ``at``."""
+
+
+def _do_part(work, a, part):
+    """Channels last: the work with a part."""
+
+
+@overload(_do_row, jit_options={"error_model": "numpy"})
+def _compiled_row(work, a, row, at, c):
+    return _WORKS[work.text][0]
+
+
+@overload(_do_part, jit_options={"error_model": "numpy"})
+def _compiled_part(work, a, part):
+    return _WORKS[work.text][1]
+
+
+@njit(error_model="numpy")
 def _over_pixels(a, part, step):
     """Channels last: do a step of :data:`_STEPS` with each tile of a part: some pixels by some channels.
 
@@ -112,35 +141,38 @@ def moments_kernel(a, item, worker):
     channel of one image, are ``means[r]``, ``rests[r]`` and ``squares[r]``. The deviations' sum is what rounding has
     left out of the mean: with a mean of a million deviations it is not small beside them.
     """
-    if a.inner > 1:
-        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
-            x, total = shift(a.x, row * a.inner), 0.0
-            for begin in range(0, a.inner, _STRETCH):
-                part = scalar(a.x, 0.0)
-                for i in range(begin, min(begin + _STRETCH, a.inner)):
-                    part += x[i]
-                total += part
-            mean, rest, squares = scalar(a.x, total / a.inner), 0.0, 0.0
-            for begin in range(0, a.inner, _STRETCH):
-                part, part_squares = scalar(a.x, 0.0), scalar(a.x, 0.0)
-                for i in range(begin, min(begin + _STRETCH, a.inner)):
-                    part += x[i] - mean
-                    part_squares += (x[i] - mean) * (x[i] - mean)
-                rest += part
-                squares += part_squares
-            a.means[row], a.rests[row], a.squares[row] = mean, rest, squares
-        return
-    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
-        means, rests, squares = shift(a.means, part * a.C), shift(a.rests, part * a.C), shift(a.squares, part * a.C)
-        for c in range(a.C):
-            means[c] = 0
-            rests[c] = 0
-            squares[c] = 0
-        _over_pixels(a, part, named("add_elements"))
-        count = scalar(a.x, 1.0 * _elements_of(a, part))
-        for c in range(a.C):
-            means[c] /= count
-        _over_pixels(a, part, named("add_squares"))
+    _over_elements(a, item, named("moments"))
+
+
+def _moments_of_row(work, a, row, at, c):
+    x, total = shift(a.x, at), 0.0
+    for begin in range(0, a.inner, _STRETCH):
+        part = scalar(a.x, 0.0)
+        for i in range(begin, min(begin + _STRETCH, a.inner)):
+            part += x[i]
+        total += part
+    mean, rest, squares = scalar(a.x, total / a.inner), 0.0, 0.0
+    for begin in range(0, a.inner, _STRETCH):
+        part, part_squares = scalar(a.x, 0.0), scalar(a.x, 0.0)
+        for i in range(begin, min(begin + _STRETCH, a.inner)):
+            part += x[i] - mean
+            part_squares += (x[i] - mean) * (x[i] - mean)
+        rest += part
+        squares += part_squares
+    a.means[row], a.rests[row], a.squares[row] = mean, rest, squares
+
+
+def _moments_of_part(work, a, part):
+    means, rests, squares = shift(a.means, part * a.C), shift(a.rests, part * a.C), shift(a.squares, part * a.C)
+    for c in range(a.C):
+        means[c] = 0
+        rests[c] = 0
+        squares[c] = 0
+    _over_pixels(a, part, named("add_elements"))
+    count = scalar(a.x, 1.0 * _elements_of(a, part))
+    for c in range(a.C):
+        means[c] /= count
+    _over_pixels(a, part, named("add_squares"))
 
 
 def _add_elements(step, a, part, pixel, count, c, shape, edge):
@@ -182,15 +214,9 @@ def merge_moments_kernel(a, item, worker):
     """
     first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
     channels, means, squares = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
-    for c in range(channels):
-        means[c] = 0
-        squares[c] = 0
     for p in range(a.parts):
-        part, rests, share = (
-            shift(a.means, p * a.C + first),
-            shift(a.rests, p * a.C + first),
-            _elements_of(a, p) / count,
-        )
+        part, rests = shift(a.means, p * a.C + first), shift(a.rests, p * a.C + first)
+        share = _elements_of(a, p) / count
         for c in range(channels):
             means[c] += share * part[c] + rests[c] / count
     for p in range(a.parts):
@@ -225,21 +251,29 @@ def running_scale_kernel(a, item, worker):
 @kernel(x="array", mean="array", scale="array", bias="array", y="array", relu="int", **_PART_FIELDS)
 def normalise_kernel(a, item, worker):
     """``y = (x - mean) * scale + bias`` for each channel of a part; then ReLU."""
-    if a.inner > 1:
-        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
-            x, y, c = shift(a.x, row * a.inner), shift(a.y, row * a.inner), row % a.C
-            mean, scale = a.mean[c], a.scale[c]
-            bias = a.bias[c] if is_there(a.bias) else scalar(a.x, 0.0)
-            if a.relu:
-                for i in range(a.inner):
-                    found = (x[i] - mean) * scale + bias
-                    y[i] = scalar(a.x, 0.0) if found < 0 else found
-            else:
-                for i in range(a.inner):
-                    y[i] = (x[i] - mean) * scale + bias
-        return
-    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
-        _over_pixels(a, part, named("normalise"))
+    _over_elements(a, item, named("normalise"))
+
+
+def _normalise_row(work, a, row, at, c):
+    x, y, mean, scale = shift(a.x, at), shift(a.y, at), a.mean[c], a.scale[c]
+    bias = a.bias[c] if is_there(a.bias) else scalar(a.x, 0.0)
+    if a.relu:
+        for i in range(a.inner):
+            found = multiply_add(x[i] - mean, scale, bias)
+            y[i] = scalar(a.x, 0.0) if found < 0 else found
+    else:
+        for i in range(a.inner):
+            y[i] = multiply_add(x[i] - mean, scale, bias)
+
+
+def _normalise_part(work, a, part):
+    _over_pixels(a, part, named("normalise"))
+
+
+@njit(error_model="numpy")
+def normalised(x, mean, scale, bias):
+    """``(x - mean) * scale + bias`` of tiles, the product and the sum rounded together: the bits of both layouts."""
+    return tile_add_product(bias, tile_subtract(x, mean), scale)
 
 
 def _normalise(step, a, part, pixel, count, c, shape, edge):
@@ -247,7 +281,7 @@ def _normalise(step, a, part, pixel, count, c, shape, edge):
     scale = tile_load(mean, a.scale, c, 0, edge)
     bias = tile_load(mean, a.bias, c, 0, edge) if is_there(a.bias) else tile_zeros(shape)
     for p in range(pixel, pixel + count, rows_of(shape)):
-        y = tile_add_product(bias, tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean), scale)
+        y = normalised(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean, scale, bias)
         tile_store(tile_relu(y) if a.relu else y, a.y, p * a.C + c, a.C, edge)
 
 
@@ -257,30 +291,33 @@ def gradient_sums_kernel(a, item, worker):
 
     dz is dy, or where there is a y, which is behind a ReLU, dy where y is positive and 0 elsewhere.
     """
-    if a.inner > 1:
-        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
-            x, dy, y = shift(a.x, row * a.inner), shift(a.dy, row * a.inner), shift(a.y, row * a.inner)
-            mean, total, products, masked = a.mean[row % a.C], 0.0, 0.0, is_there(a.y)
-            for begin in range(0, a.inner, _STRETCH):
-                part, part_products = scalar(a.x, 0.0), scalar(a.x, 0.0)
-                if masked:
-                    for i in range(begin, min(begin + _STRETCH, a.inner)):
-                        dz = scalar(a.x, 0.0) if y[i] <= 0 else dy[i]
-                        part += dz
-                        part_products += dz * (x[i] - mean)
-                else:
-                    for i in range(begin, min(begin + _STRETCH, a.inner)):
-                        part += dy[i]
-                        part_products += dy[i] * (x[i] - mean)
-                total += part
-                products += part_products
-            a.sums[row], a.products[row] = total, products
-        return
-    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
-        for c in range(part * a.C, (part + 1) * a.C):
-            a.sums[c] = 0
-            a.products[c] = 0
-        _over_pixels(a, part, named("add_gradients"))
+    _over_elements(a, item, named("gradient_sums"))
+
+
+def _gradient_sums_of_row(work, a, row, at, c):
+    x, dy, y = shift(a.x, at), shift(a.dy, at), shift(a.y, at)
+    mean, total, products, masked = a.mean[c], 0.0, 0.0, is_there(a.y)
+    for begin in range(0, a.inner, _STRETCH):
+        part, part_products = scalar(a.x, 0.0), scalar(a.x, 0.0)
+        if masked:
+            for i in range(begin, min(begin + _STRETCH, a.inner)):
+                dz = scalar(a.x, 0.0) if y[i] <= 0 else dy[i]
+                part += dz
+                part_products += dz * (x[i] - mean)
+        else:
+            for i in range(begin, min(begin + _STRETCH, a.inner)):
+                part += dy[i]
+                part_products += dy[i] * (x[i] - mean)
+        total += part
+        products += part_products
+    a.sums[row], a.products[row] = total, products
+
+
+def _gradient_sums_of_part(work, a, part):
+    for c in range(part * a.C, (part + 1) * a.C):
+        a.sums[c] = 0
+        a.products[c] = 0
+    _over_pixels(a, part, named("add_gradients"))
 
 
 @njit(error_model="numpy")
@@ -312,9 +349,6 @@ def merge_gradients_kernel(a, item, worker):
     """
     first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
     channels, sums, products = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
-    for c in range(channels):
-        sums[c] = 0
-        products[c] = 0
     for p in range(a.parts):
         part, part_products = shift(a.sums, p * a.C + first), shift(a.products, p * a.C + first)
         for c in range(channels):
@@ -338,21 +372,23 @@ def merge_gradients_kernel(a, item, worker):
 )  # fmt: skip
 def input_gradient_kernel(a, item, worker):
     """``dx = (dz - level - (x - mean) * slope) * scale`` of a part; for dz see :func:`gradient_sums_kernel`."""
-    if a.inner > 1:
-        for row in range(item * a.chunk, min((item + 1) * a.chunk, a.pixels * a.C)):
-            x, dy, y = shift(a.x, row * a.inner), shift(a.dy, row * a.inner), shift(a.y, row * a.inner)
-            dx, c = shift(a.dx, row * a.inner), row % a.C
-            mean, level, slope, scale = a.mean[c], a.level[c], a.slope[c], a.scale[c]
-            if is_there(a.y):
-                for i in range(a.inner):
-                    dz = scalar(a.x, 0.0) if y[i] <= 0 else dy[i]
-                    dx[i] = (dz - level - (x[i] - mean) * slope) * scale
-            else:
-                for i in range(a.inner):
-                    dx[i] = (dy[i] - level - (x[i] - mean) * slope) * scale
-        return
-    for part in range(item * a.group, min((item + 1) * a.group, a.parts)):
-        _over_pixels(a, part, named("differentiate"))
+    _over_elements(a, item, named("differentiate"))
+
+
+def _differentiate_row(work, a, row, at, c):
+    x, dy, y, dx = shift(a.x, at), shift(a.dy, at), shift(a.y, at), shift(a.dx, at)
+    mean, level, slope, scale = a.mean[c], a.level[c], a.slope[c], a.scale[c]
+    if is_there(a.y):
+        for i in range(a.inner):
+            dz = scalar(a.x, 0.0) if y[i] <= 0 else dy[i]
+            dx[i] = (dz - level - (x[i] - mean) * slope) * scale
+    else:
+        for i in range(a.inner):
+            dx[i] = (dy[i] - level - (x[i] - mean) * slope) * scale
+
+
+def _differentiate_part(work, a, part):
+    _over_pixels(a, part, named("differentiate"))
 
 
 def _differentiate(step, a, part, pixel, count, c, shape, edge):
@@ -365,6 +401,14 @@ def _differentiate(step, a, part, pixel, count, c, shape, edge):
         dz = tile_subtract(tile_subtract(_masked(a, at, shape, edge), level), moved)
         tile_store(tile_multiply(dz, scale), a.dx, at, a.C, edge)
 
+
+#: The works of :func:`_over_elements`, by their names: with a row, and with a part.
+_WORKS = {
+    "moments": (_moments_of_row, _moments_of_part),
+    "normalise": (_normalise_row, _normalise_part),
+    "gradient_sums": (_gradient_sums_of_row, _gradient_sums_of_part),
+    "differentiate": (_differentiate_row, _differentiate_part),
+}
 
 #: The steps of :func:`_over_pixels`, by their names.
 _STEPS = {
@@ -446,15 +490,28 @@ class BatchNorm:
         self._normalise.run(x, mean, scale, bias, y, relu)
 
 
+class RunningScale:
+    """What running statistics multiply each channel with: ``scale`` from the variance and the weight."""
+
+    workspace_bytes = 0
+
+    def __init__(self, p: ChannelsProblem):
+        self._scale = Task(
+            running_scale_kernel, p.dtype, -(-p.channels // CHANNELS), "running_var weight scale epsilon",
+            parallel=False, C=p.channels,
+        )  # fmt: skip
+
+    def run(self, running_var: int, weight: int, scale: int, epsilon: float) -> None:
+        """Addresses; 0 for a weight that is not there."""
+        self._scale.run(running_var, weight, scale, epsilon)
+
+
 class RunningBatchNorm:
     """``y`` by running statistics."""
 
     def __init__(self, p: ChannelsProblem):
         self.workspace_bytes = aligned_bytes(p.channels, p.dtype)
-        self._scale = Task(
-            running_scale_kernel, p.dtype, -(-p.channels // CHANNELS), "running_var weight scale epsilon",
-            parallel=False, C=p.channels,
-        )  # fmt: skip
+        self._scale = RunningScale(p)
         self._normalise = _Parts(p).task(normalise_kernel, p.dtype, "x mean scale bias y relu")
 
     def run(

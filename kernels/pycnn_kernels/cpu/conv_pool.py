@@ -47,7 +47,10 @@ class Band(NamedTuple):
 
 
 class _InBands:
-    """``y = max_pool(activation(scale * (x * w) + b + residual))``, band by band. A subclass says which bands."""
+    """``y = max_pool(norm(activation(scale * (x * w) + b + residual)))``, band by band. A subclass says which bands.
+
+    The norm is that of a pooling problem with ``normalised``, and its arrays are 0 without it.
+    """
 
     @staticmethod
     def divide(p: ConvPoolProblem) -> list[Band]:
@@ -93,7 +96,10 @@ class _InBands:
         #: With the memory that is lent for a run.
         self.workspace_bytes = scratch.size + nested
 
-    def run(self, x: int, w: int, b: int, scale: int, residual: int, y: int) -> None:
+    def run(
+        self, x: int, w: int, b: int, scale: int, residual: int, norm_mean: int, norm_scale: int, norm_bias: int, y: int
+    ) -> None:
+        """Addresses; 0 for arrays that the problem has not."""
         lent = aligned_empty(self.borrowed, np.uint8)  # the bands' own algorithms use the workspace
         base = address(lent)
         result = y
@@ -109,7 +115,7 @@ class _InBands:
         between = base + self._between_at
         for convolution, pooling, x_at, between_at, y_at in self._bands:
             convolution.run(x + x_at, w, b, scale, residual + between_at if self._residual else 0, between)
-            pooling.run(between, 0, result + y_at, 0)
+            pooling.run(between, 0, norm_mean, norm_scale, norm_bias, result + y_at, 0)
         if self._channels_first:
             self._write.run(result, y)
 

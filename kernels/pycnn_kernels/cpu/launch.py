@@ -41,6 +41,9 @@ FAST_MATH = frozenset({"contract", "reassoc", "nsz"})
 #: What kernels compute in.
 DTYPES = ("float32", "float64")
 
+#: Elements below which waking a second thread costs a kernel of single passes more than it saves.
+SMALL_WORK = 1 << 14
+
 #: What a field of an argument block can be, and its Numba type given the kernel's dtype. Beside these there is "type":
 #: a field without contents, whose Numba type :meth:`Kernel.compiled_for` gives.
 FIELD_KINDS: dict[str, Callable[[types.Type], types.Type]] = {

@@ -11,16 +11,19 @@ from numba.extending import intrinsic, models, register_model
 
 
 class NameType(types.Type):
-    """The type of :func:`named`: all there is to know about it is its name."""
+    """The type of :func:`named`: all there is to know about it is its name, and what a subclass adds.
 
-    def __init__(self, text: str):
+    A subclass needs :class:`NameModel` registered for it, too.
+    """
+
+    def __init__(self, text: str, *known: object):
         self.text = text
-        super().__init__(f"Name({text})")
+        super().__init__(f"{type(self).__name__}({', '.join(map(str, (text, *known)))})")
 
 
 @register_model(NameType)
-class _NameModel(models.OpaqueModel):
-    pass
+class NameModel(models.OpaqueModel):
+    """A value without contents."""
 
 
 @intrinsic(prefer_literal=True)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 
 from pycnn_kernels.cpu.helper import helper
-from pycnn_kernels.cpu.launch import Task, kernel
-from pycnn_kernels.cpu.pool import SMALL_WORK
+from pycnn_kernels.cpu.launch import SMALL_WORK, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import FractionalPoolProblem, PlanesProblem
 

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.core import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, overload, register_model
 
+from pycnn_kernels.cpu.batch_norm import normalised
 from pycnn_kernels.cpu.host import lanes
-from pycnn_kernels.cpu.launch import Kernel, Task, most_threads
+from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
+from pycnn_kernels.cpu.named import NameModel, NameType, named
 from pycnn_kernels.cpu.tile import (
     is_there,
     lanes_of,
@@ -65,21 +66,20 @@ KNOWN_STEPS = ((2, 2), (3, 1), (3, 2), (3, 3))
 MOST_POSITIONS = 1 << 24
 
 
-class PoolKind(types.Type):
+class PoolKind(NameType):
     """What a pooling gathers, known to the compiler: a name in :data:`KINDS`.
 
     Where windows are small, *plain* targets, which gather all that there could be, are computed by code of their own:
     forward, windows of ``lines`` x ``taps`` elements; backward, the elements of windows of ``taps`` at a ``step``.
+    ``normalised``: whether elements are normalised on the way; see :func:`_element`.
     """
 
-    def __init__(self, name: str, lines: int = 0, taps: int = 0, step: int = 0):
-        self.kind, self.lines, self.taps, self.step = name, lines, taps, step
-        super().__init__(f"PoolKind({name}, {lines}, {taps}, {step})")
+    def __init__(self, name: str, lines: int = 0, taps: int = 0, step: int = 0, normalised: bool = False):
+        self.lines, self.taps, self.step, self.normalised = lines, taps, step, normalised
+        super().__init__(name, lines, taps, step, normalised)
 
 
-@register_model(PoolKind)
-class _PoolKindModel(models.OpaqueModel):
-    pass
+register_model(PoolKind)(NameModel)
 
 
 class Kind(NamedTuple):
@@ -274,23 +274,38 @@ def _end(kind, a, there, state, channels):
 
 @overload(_begin, jit_options={"error_model": "numpy"})
 def _compiled_begin(kind, a, there, channels):
-    return KINDS[kind.kind].begin
+    return KINDS[kind.text].begin
 
 
 @overload(_take, jit_options={"error_model": "numpy"})
 def _compiled_take(kind, a, state, source, position, count, channels):
-    return KINDS[kind.kind].take
+    return KINDS[kind.text].take
 
 
 @overload(_end, jit_options={"error_model": "numpy"})
 def _compiled_end(kind, a, there, state, channels):
-    return KINDS[kind.kind].end
+    return KINDS[kind.text].end
 
 
-@intrinsic(prefer_literal=True)
-def _kind_named(typing_context, name):
-    """The kind of a literal name, for a gathering within another one."""
-    return PoolKind(name.literal_value)(name), lambda context, *_: context.get_dummy_value()
+def _element(kind, a, like, source, channels):
+    """A tile of the elements at ``source``, like another tile; where the kind says so they are normalised."""
+
+
+@overload(_element, jit_options={"error_model": "numpy"})
+def _compiled_element(kind, a, like, source, channels):
+    return _normalised_element if kind.normalised else _plain_element
+
+
+def _plain_element(kind, a, like, source, channels):
+    return tile_load(like, a.src, source, 0, channels[3])
+
+
+def _normalised_element(kind, a, like, source, channels):
+    """What belongs to the channels is loaded once for all elements of a window: the compiler sees to that."""
+    _, c, shape, edge, _ = channels
+    mean, scale = tile_load(like, a.norm_mean, c, 0, edge), tile_load(like, a.norm_scale, c, 0, edge)
+    bias = tile_load(like, a.norm_bias, c, 0, edge) if is_there(a.norm_bias) else tile_zeros(shape)
+    return normalised(tile_load(like, a.src, source, 0, edge), mean, scale, bias)
 
 
 def _zeros(kind, a, there, channels):
@@ -318,7 +333,7 @@ def _finished(a, greatest, channels):
 
 
 def _take_greater(kind, a, state, source, position, count, channels):
-    return tile_greater(state, tile_load(state, a.src, source, 0, channels[3]))
+    return tile_greater(state, _element(kind, a, state, source, channels))
 
 
 def _least_and_first(kind, a, there, channels):
@@ -331,7 +346,7 @@ def _least_and_first(kind, a, there, channels):
 
 def _take_greater_and_position(kind, a, state, source, position, count, channels):
     best, positions = state
-    candidate = tile_load(best, a.src, source, 0, channels[3])
+    candidate = _element(kind, a, best, source, channels)
     positions = tile_greater_position(positions, position, best, candidate)
     return tile_greater(best, candidate), positions
 
@@ -383,7 +398,7 @@ def _goal(kind, a, there, channels):
     Zero times the total: what is not a number must not be lost.
     """
     zeros = tile_zeros(channels[2])
-    total = _walk(_kind_named("positive"), a, there, zeros, channels)
+    total = _walk(named("positive"), a, there, zeros, channels)
     goal = tile_multiply(tile_load(total, a.uniform, channels[0], 0, channels[3]), total)
     return goal, zeros, tile_multiply(total, zeros), tile_fill(channels[2], a.no_position)
 
@@ -402,9 +417,9 @@ def _store_drawn(kind, a, there, state, channels):
 
 
 #: What each kind gathers. "max" writes the greatest, with a bias and a ReLU where they are given, "max_index" its
-#: position, too. "max_gradient" adds up src where
-#: ``index`` has the position, "average_gradient" divided by the count of the window. "norm" is the root of the sum of
-#: squares. "stochastic" draws a positive element: that in which the running sum passes the part ``uniform`` of all.
+#: position, too; both of elements that may be normalised first. "max_gradient" adds up src where ``index`` has the
+#: position, "average_gradient" divided by the count of the window. "norm" is the root of the sum of squares.
+#: "stochastic" draws a positive element: that in which the running sum passes the part ``uniform`` of all.
 KINDS = {
     "max": Kind(_least, _take_greater, _store_finished),
     "max_index": Kind(_least_and_first, _take_greater_and_position, _store_greatest),
@@ -421,7 +436,7 @@ _FIELDS = {
     name: kind
     for kind, names in {
         "type": "kind",
-        "array": "src dst uniform bias",
+        "array": "src dst uniform bias norm_mean norm_scale norm_bias",
         "table": "lines d_begins h_begins w_begins d_pairs h_pairs w_pairs d_counts h_counts w_counts",
         "int": "SD SH SW TD TH TW C KH KW width blocks no_position most_lines "
         "plain plain_end plain_step plain_first tap_step window window_end "
@@ -436,6 +451,7 @@ _KERNELS = {
 
 for name in ("max", "max_index", "average"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 2, 2))
+_KERNELS["uint16"].usually(kind=PoolKind("max", 2, 2, normalised=True))
 for name in ("max_gradient", "average_gradient"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 0, 2, 2))
 
@@ -477,8 +493,9 @@ def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple
     ``windows``: what the targets along w gather.
     """
     taps, (before, _), step = p.kernel[2], p.padding[2], p.stride[2]
+    normalised = p.normalised and not backward
     if p.target is not None or (p.dilation[2] > 1 and backward):
-        return PoolKind(kind), {}
+        return PoolKind(kind, normalised=normalised), {}
     if backward:
         if (taps, step) not in KNOWN_STEPS:
             return PoolKind(kind), {}
@@ -490,10 +507,10 @@ def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple
             "plain": plain, "plain_end": plain_end, "window": first, "window_end": end, "ahead": p.output[2] * p.C,
         }  # fmt: skip
     if p.kernel not in KNOWN_WINDOWS:
-        return PoolKind(kind), {}
+        return PoolKind(kind, normalised=normalised), {}
     whole = np.flatnonzero(np.diff(windows.begins) == taps)
     first, end = (int(whole[0]), int(whole[-1]) + 1) if len(whole) else (0, 0)
-    return PoolKind(kind, math.prod(p.kernel[:2]), taps), {
+    return PoolKind(kind, math.prod(p.kernel[:2]), taps, normalised=normalised), {
         "plain": first, "plain_end": end, "plain_step": step * p.C, "plain_first": -before * p.C,
         "tap_step": p.dilation[2] * p.C, "ahead": p.stride[1] * p.size[2] * p.C,
         "old_lines": max(p.kernel[1] - p.stride[1], 0), "old_taps": max(taps - step, 0),
@@ -505,10 +522,6 @@ def _counts(p: PoolProblem) -> list[np.ndarray]:
     if not p.divisor:
         return [window_counts(p, axis) for axis in range(3)]
     return [np.full(p.output[0], p.divisor), *(np.ones(out, np.int64) for out in p.output[1:])]
-
-
-#: Elements below which waking a second thread costs more than it saves.
-SMALL_WORK = 1 << 14
 
 
 class _Pool:
@@ -549,14 +562,19 @@ class MaxPool(_Pool):
     """``y, index`` from ``x``. ``index`` is 0 when the positions are not wanted."""
 
     def __init__(self, p: PoolProblem):
-        super().__init__(p, "max_index", "src dst index bias relu")
-        self._alone = _task(p, "max", False, "src dst bias relu", self._windows)
+        others = "bias norm_mean norm_scale norm_bias relu"
+        super().__init__(p, "max_index", f"src dst index {others}")
+        self._alone = _task(p, "max", False, f"src dst {others}", self._windows)
 
-    def run(self, x: int, bias: int, y: int, index: int, relu: bool = False) -> None:
+    def run(
+        self, x: int, bias: int, norm_mean: int, norm_scale: int, norm_bias: int, y: int, index: int, relu: bool = False
+    ) -> None:
+        """Addresses; 0 for a bias that is not there, and without normalisation for all that belongs to it."""
+        others = bias, norm_mean, norm_scale, norm_bias, relu
         if index:
-            self._run(self._task, x, y, index, bias, relu)
+            self._run(self._task, x, y, index, *others)
         else:
-            self._run(self._alone, x, y, bias, relu)
+            self._run(self._alone, x, y, *others)
 
 
 class MaxPoolGradient(_Pool):

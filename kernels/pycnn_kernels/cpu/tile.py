@@ -1293,12 +1293,15 @@ def local_table(typing_context, size):
 
 @intrinsic(prefer_literal=True)
 def local_sums(typing_context, size):
-    """``size`` (literal) float64 on the stack of the calling function: a pointer to the first."""
+    """``size`` (literal) float64 on the stack of the calling function, 0 when it begins: a pointer to the first."""
     return table_on_stack(size, size.literal_value, types.float64)
 
 
 def table_on_stack(argument: types.Type, size: int, element: types.Type = types.int64):
-    """The signature and code of an intrinsic of one argument that makes a table of ``size`` elements."""
+    """The signature and code of an intrinsic of one argument that makes a table of ``size`` elements.
+
+    They are 0 when the calling function begins.
+    """
 
     def generate(context, builder, signature, arguments):
         kind = context.get_value_type(element)
