@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pycnn
+from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.plan import plan_for
 from tests.kernels.problems import MOST_THREADS, conv_arrays, conv_problem, run_conv
@@ -53,6 +54,19 @@ def test_impossible_numbers_from_the_environment(wanted: str, run_python: Callab
     done = run_python("-c", PRINT_THREADS, PYCNN_NUM_THREADS=wanted)
     assert done.returncode != 0
     assert f"PYCNN_NUM_THREADS must be a positive integer; received {wanted!r}" in done.stderr
+
+
+def test_a_helper_cannot_be_called_from_python() -> None:
+    """It has no machine code of its own."""
+
+    @helper
+    def double(x):  # type: ignore[no-untyped-def]
+        return 2 * x
+
+    with pytest.raises(TypeError):
+        double(1)
+    with pytest.raises(TypeError):  # now that it is compiled
+        double(1)
 
 
 def test_unknown_fields_of_a_block() -> None:

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
 from numba.extending import overload
 
 from pycnn_kernels.cpu.epilogue import multiply_add
-from pycnn_kernels.cpu.host import item_bytes
+from pycnn_kernels.cpu.helper import HELPER_OPTIONS, helper
+from pycnn_kernels.cpu.host import item_bytes, lanes
 from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, kernel
 from pycnn_kernels.cpu.named import named
 from pycnn_kernels.cpu.tile import (
@@ -68,10 +68,15 @@ _PIECES, _MOST_PARTS = 16, 8
 _STRETCH = 4096
 
 #: How the elements are divided: see :class:`_Parts`.
-_PART_FIELDS = {"pixels": "int", "C": "int", "inner": "int", "chunk": "int", "group": "int", "parts": "int"}
+_PART_FIELDS = {
+    "pixels": "int", "C": "int", "inner": "int", "chunk": "int", "group": "int", "parts": "int", "fold": "int"
+}  # fmt: skip
+
+#: Channels last: pixels that are taken as one, where one has too few channels to fill vectors; and channels of it.
+_MOST_FOLDED, _MOST_WIDE = 64, 256
 
 
-@njit(error_model="numpy")
+@helper
 def _over_elements(a, item, work):
     """Do a work of :data:`_WORKS` with all rows, or all parts, of a piece."""
     if a.inner > 1:
@@ -90,17 +95,17 @@ def _do_part(work, a, part):
     """Channels last: the work with a part."""
 
 
-@overload(_do_row, jit_options={"error_model": "numpy"})
+@overload(_do_row, jit_options=HELPER_OPTIONS)
 def _compiled_row(work, a, row, at, c):
     return _WORKS[work.text][0]
 
 
-@overload(_do_part, jit_options={"error_model": "numpy"})
+@overload(_do_part, jit_options=HELPER_OPTIONS)
 def _compiled_part(work, a, part):
     return _WORKS[work.text][1]
 
 
-@njit(error_model="numpy")
+@helper
 def _over_pixels(a, part, step):
     """Channels last: do a step of :data:`_STEPS` with each tile of a part: some pixels by some channels.
 
@@ -128,7 +133,7 @@ def _do(step, a, part, pixel, count, c, shape, edge):
     """A step with ``count`` pixels from ``pixel`` on and a tile's channels from c on; ``edge`` cuts the tile off."""
 
 
-@overload(_do, jit_options={"error_model": "numpy"})
+@overload(_do, jit_options=HELPER_OPTIONS)
 def _compiled_step(step, a, part, pixel, count, c, shape, edge):
     return _STEPS[step.text]
 
@@ -182,7 +187,7 @@ def _add_elements(step, a, part, pixel, count, c, shape, edge):
     _add_to(a.means, part * a.C + c, total, edge)
 
 
-@njit(error_model="numpy")
+@helper
 def _add_to(sums, at, tile, edge):
     """Add the pixels of a tile to the sums of their channels."""
     total = tile_sum_rows(tile)
@@ -235,10 +240,10 @@ def merge_moments_kernel(a, item, worker):
             a.running_var[k] += a.momentum * (squares[c] / max(count - a.correction, 1) - a.running_var[k])
 
 
-@njit(error_model="numpy")
+@helper
 def _elements_of(a, part):
-    """Elements of a channel in a part."""
-    return a.inner if a.inner > 1 else min(a.chunk, a.pixels - part * a.chunk)
+    """Elements of a channel in a part; of folded pixels, each place in them counts as a part of its own."""
+    return a.inner if a.inner > 1 else min(a.chunk, a.pixels // a.fold - part // a.fold * a.chunk)
 
 
 @kernel(running_var="array", weight="array", scale="array", C="int", epsilon="float")
@@ -270,7 +275,7 @@ def _normalise_part(work, a, part):
     _over_pixels(a, part, named("normalise"))
 
 
-@njit(error_model="numpy")
+@helper
 def normalised(x, mean, scale, bias):
     """``(x - mean) * scale + bias`` of tiles, the product and the sum rounded together: the bits of both layouts."""
     return tile_add_product(bias, tile_subtract(x, mean), scale)
@@ -320,7 +325,7 @@ def _gradient_sums_of_part(work, a, part):
     _over_pixels(a, part, named("add_gradients"))
 
 
-@njit(error_model="numpy")
+@helper
 def _masked(a, at, shape, edge):
     """dz; see :func:`gradient_sums_kernel`."""
     dy = tile_load(tile_zeros(shape), a.dy, at, a.C, edge)
@@ -420,36 +425,73 @@ _STEPS = {
 }
 
 
+@kernel(narrow="array", wide="array", C="int", times="int")
+def repeat_kernel(a, item, worker):
+    """``wide[i * C + c] = narrow[c]``, ``times`` times."""
+    for i in range(a.times):
+        for c in range(a.C):
+            a.wide[i * a.C + c] = a.narrow[c]
+
+
+class _Repeated:
+    """Arrays of a number for each channel as kernels over elements take them: once for each pixel of a folded one."""
+
+    def __init__(self, parts: _Parts, dtype: str, arrays: int):
+        self._folded = parts.fold > 1
+        self._bytes = aligned_bytes(parts.fold * parts.channels, dtype) if self._folded else 0
+        self.workspace_bytes = arrays * self._bytes
+        self._repeat = Task(
+            repeat_kernel, dtype, 1, "narrow wide", parallel=False, C=parts.channels, times=parts.fold
+        )  # fmt: skip
+
+    def run(self, base: int, *arrays: int) -> tuple[int, ...]:
+        """The addresses of the arrays, 0 for those that are not there; ``base`` has room for them."""
+        if not self._folded:
+            return arrays
+        places = [base + number * self._bytes if array else 0 for number, array in enumerate(arrays)]
+        for array, place in zip(arrays, places):
+            if array:
+                self._repeat.run(array, place)
+        return tuple(places)
+
+
 class _Parts:
     """How the elements of a problem are divided.
 
-    Channels last: a part is ``chunk`` pixels, a piece of work ``group`` parts. Channels first: a part is an image, a
-    piece of work ``chunk`` rows, each one channel of an image.
+    Channels last: a part is ``chunk`` pixels, a piece of work ``group`` parts. Where the channels of a pixel would
+    leave lanes of a vector empty, ``fold`` neighbouring pixels count as one of ``fold`` times the channels, if their
+    number allows. Channels first: a part is an image, a piece of work ``chunk`` rows, each one channel of an image.
 
     Attributes:
         items: pieces of work of the kernels that go over elements.
-        count: parts, each with a result for each channel.
-        fields: the values of :data:`_PART_FIELDS`.
+        count: results for each channel that these have to be merged from.
+        fold: pixels that count as one.
+        fields: the values of :data:`_PART_FIELDS` for the kernels over elements; a pixel is a folded one.
+        merged: the same for the kernels that merge: pixels and channels are the problem's.
     """
 
     def __init__(self, p: ChannelsProblem):
         _, pixels, channels, inner = p
         if channels == 1:  # one row, in either layout
             pixels, inner = 1, pixels * inner
+        fold = _folded(pixels, channels, p.dtype) if inner == 1 else 1
+        wide, folded = fold * channels, pixels // fold
         if inner == 1:
-            fitting = max(min(_PART_BYTES // max(channels * item_bytes(p.dtype), 1), pixels // _PIECES), 1)
+            fitting = max(min(_PART_BYTES // max(wide * item_bytes(p.dtype), 1), folded // _PIECES), 1)
             chunk = -(-fitting // PIXELS) * PIXELS
-            self.count = -(-pixels // chunk)
-            group = min(max(self.count // _PIECES, 1), _MOST_PARTS)
-            self.items = -(-self.count // group)
+            parts = -(-folded // chunk)
+            group = min(max(parts // _PIECES, 1), _MOST_PARTS)
+            self.items = -(-parts // group)
         else:
-            rows, group = pixels * channels, 1
+            rows, group, parts = pixels * channels, 1, pixels
             chunk = max(min(_PART_BYTES // max(inner * item_bytes(p.dtype), 1), rows // _PIECES), 1)
-            self.count, self.items = pixels, -(-rows // chunk)
-        self.channels, self.parallel = channels, pixels * channels * inner > SMALL_WORK
+            self.items = -(-rows // chunk)
+        self.channels, self.fold, self.count = channels, fold, parts * fold
+        self.parallel = pixels * channels * inner > SMALL_WORK
         self.fields = {
-            "pixels": pixels, "C": channels, "inner": inner, "chunk": chunk, "group": group, "parts": self.count
+            "pixels": folded, "C": wide, "inner": inner, "chunk": chunk, "group": group, "parts": parts, "fold": 1
         }  # fmt: skip
+        self.merged = self.fields | {"pixels": pixels, "C": channels, "parts": self.count, "fold": fold}
 
     def task(self, kernel: Kernel, dtype: str, given: str, **fields: int) -> Task:
         """A kernel over the elements, ready."""
@@ -459,7 +501,16 @@ class _Parts:
         """A kernel over the channels that merges the parts, ready."""
         parallel = self.count * self.channels > SMALL_WORK
         blocks = -(-self.channels // CHANNELS)
-        return Task(kernel, dtype, blocks, given, parallel=parallel, **self.fields, **fields)
+        return Task(kernel, dtype, blocks, given, parallel=parallel, **self.merged, **fields)
+
+
+def _folded(pixels: int, channels: int, dtype: str) -> int:
+    """How many pixels count as one: a power of two that their number is a multiple of."""
+    fold = 1
+    if channels % lanes(dtype):
+        while 2 * fold <= _MOST_FOLDED and 2 * fold * channels <= _MOST_WIDE and pixels % (2 * fold) == 0:
+            fold *= 2
+    return fold
 
 
 class BatchNorm:
@@ -468,7 +519,9 @@ class BatchNorm:
     def __init__(self, p: ChannelsProblem):
         parts = _Parts(p)
         self._part_bytes = aligned_bytes(parts.count * p.channels, p.dtype)
-        self.workspace_bytes = 3 * self._part_bytes + aligned_bytes(p.channels, p.dtype)
+        self._channel_bytes = aligned_bytes(p.channels, p.dtype)
+        self._repeated = _Repeated(parts, p.dtype, 3)
+        self.workspace_bytes = 3 * self._part_bytes + self._channel_bytes + self._repeated.workspace_bytes
         self._moments = parts.task(moments_kernel, p.dtype, "x means rests squares")
         self._merge = parts.merging(
             merge_moments_kernel, p.dtype,
@@ -487,7 +540,7 @@ class BatchNorm:
         self._merge.run(
             means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon
         )
-        self._normalise.run(x, mean, scale, bias, y, relu)
+        self._normalise.run(x, *self._repeated.run(scale + self._channel_bytes, mean, scale, bias), y, relu)
 
 
 class RunningScale:
@@ -510,9 +563,11 @@ class RunningBatchNorm:
     """``y`` by running statistics."""
 
     def __init__(self, p: ChannelsProblem):
-        self.workspace_bytes = aligned_bytes(p.channels, p.dtype)
+        parts = _Parts(p)
+        self._repeated, self._channel_bytes = _Repeated(parts, p.dtype, 3), aligned_bytes(p.channels, p.dtype)
+        self.workspace_bytes = self._channel_bytes + self._repeated.workspace_bytes
         self._scale = RunningScale(p)
-        self._normalise = _Parts(p).task(normalise_kernel, p.dtype, "x mean scale bias y relu")
+        self._normalise = parts.task(normalise_kernel, p.dtype, "x mean scale bias y relu")
 
     def run(
         self, x: int, running_mean: int, running_var: int, weight: int, bias: int, y: int, relu: bool, epsilon: float
@@ -520,7 +575,7 @@ class RunningBatchNorm:
         """Addresses; 0 for a weight and a bias that are not there."""
         scale = workspace(self.workspace_bytes)
         self._scale.run(running_var, weight, scale, epsilon)
-        self._normalise.run(x, running_mean, scale, bias, y, relu)
+        self._normalise.run(x, *self._repeated.run(scale + self._channel_bytes, running_mean, scale, bias), y, relu)
 
 
 class BatchNormGradient:
@@ -530,7 +585,10 @@ class BatchNormGradient:
         parts = _Parts(p)
         self._part_bytes = aligned_bytes(parts.count * p.channels, p.dtype)
         self._channel_bytes = aligned_bytes(p.channels, p.dtype)
-        self.workspace_bytes = 2 * self._part_bytes + 3 * self._channel_bytes
+        # The mean is needed twice: for the sums, and for dx.
+        self._mean, self._repeated = _Repeated(parts, p.dtype, 1), _Repeated(parts, p.dtype, 3)
+        repeated = self._mean.workspace_bytes + self._repeated.workspace_bytes
+        self.workspace_bytes = 2 * self._part_bytes + 3 * self._channel_bytes + repeated
         self._sums = parts.task(gradient_sums_kernel, p.dtype, "x dy y mean sums products")
         self._merge = parts.merging(
             merge_gradients_kernel, p.dtype, "sums products weight rstd dweight dbias level slope scale moves"
@@ -544,7 +602,10 @@ class BatchNormGradient:
         sums = workspace(self.workspace_bytes)
         products, level = sums + self._part_bytes, sums + 2 * self._part_bytes
         slope, scale = level + self._channel_bytes, level + 2 * self._channel_bytes
+        wide = scale + self._channel_bytes
+        (mean,) = self._mean.run(wide, mean)
         self._sums.run(x, dy, y, mean, sums, products)
         self._merge.run(sums, products, weight, rstd, dweight, dbias, level, slope, scale, moves)
         if dx:
-            self._differentiate.run(x, dy, y, mean, level, slope, scale, dx)
+            numbers = self._repeated.run(wide + self._mean.workspace_bytes, level, slope, scale)
+            self._differentiate.run(x, dy, y, mean, *numbers, dx)

@@ -35,7 +35,7 @@ from pycnn_kernels.cpu.gather import (
     gather_axes,
     targets,
 )
-from pycnn_kernels.cpu.helper import helper
+from pycnn_kernels.cpu.helper import HELPER_OPTIONS, helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
@@ -144,7 +144,7 @@ def _end_lines(a, line, count, columns, sums):
     """What is to be done for ``count`` lines from ``line`` on when their tiles are there."""
 
 
-@overload(_end_lines, jit_options={"error_model": "numpy"})
+@overload(_end_lines, jit_options=HELPER_OPTIONS)
 def _compiled_end(a, line, count, columns, sums):
     return _finish_lines if isinstance(sums, types.NoneType) else _end_lines
 
@@ -298,7 +298,7 @@ def _tile(a, there, start, to, column, run, edge, size, count, sums):
     """One tile; ``size`` and ``count`` are None where all places and pixels exist."""
 
 
-@overload(_tile, jit_options={"error_model": "numpy"})
+@overload(_tile, jit_options=HELPER_OPTIONS)
 def _compiled_tile(a, there, start, to, column, run, edge, size, count, sums):
     return _correlation_tile if isinstance(sums, types.NoneType) else _gradient_tile
 

@@ -331,7 +331,7 @@ def finish_row_kernel(a, item, worker):
     _finish_row(a, 0, first, last)
 
 
-@njit(error_model="numpy")
+@helper
 def _finish_row(a, row, first, last):
     """Bias, ReLU and whatever else is done to columns ``first`` to ``last`` of the row that begins at ``row``."""
     to, bias = shift(a.dst, row + first), shift(a.bias, first)
