@@ -1,6 +1,6 @@
 """Where compiled kernels and downloaded data are kept.
 
-Numba's own cache forgets that a kernel calls helpers from other files, so an edited helper goes
+Numba's own cache forgets that a kernel calls functions of other files, so an edited one goes
 unnoticed (numba issue 1833). Here the folder itself is named after the version of Numba, the SIMD
 width and a hash of every source file of the engine: any edit begins an empty folder.
 """

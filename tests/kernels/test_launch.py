@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn_kernels.cpu.helper import helper
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.plan import plan_for
 from tests.kernels.problems import MOST_THREADS, conv_arrays, conv_problem, run_conv
@@ -56,10 +56,10 @@ def test_impossible_numbers_from_the_environment(wanted: str, run_python: Callab
     assert f"PYCNN_NUM_THREADS must be a positive integer; received {wanted!r}" in done.stderr
 
 
-def test_a_helper_cannot_be_called_from_python() -> None:
+def test_a_part_of_kernels_cannot_be_called_from_python() -> None:
     """It has no machine code of its own."""
 
-    @helper
+    @inlined
     def double(x):  # type: ignore[no-untyped-def]
         return 2 * x
 

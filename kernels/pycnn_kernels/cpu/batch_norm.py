@@ -21,8 +21,8 @@ import math
 from numba.extending import overload
 
 from pycnn_kernels.cpu.epilogue import multiply_add
-from pycnn_kernels.cpu.helper import HELPER_OPTIONS, helper
 from pycnn_kernels.cpu.host import item_bytes, lanes
+from pycnn_kernels.cpu.inlined import INLINED_OPTIONS, inlined
 from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, kernel
 from pycnn_kernels.cpu.named import named
 from pycnn_kernels.cpu.tile import (
@@ -76,7 +76,7 @@ _PART_FIELDS = {
 _MOST_FOLDED, _MOST_WIDE = 64, 256
 
 
-@helper
+@inlined
 def _over_elements(a, item, work):
     """Do a work of :data:`_WORKS` with all rows, or all parts, of a piece."""
     if a.inner > 1:
@@ -95,17 +95,17 @@ def _do_part(work, a, part):
     """Channels last: the work with a part."""
 
 
-@overload(_do_row, jit_options=HELPER_OPTIONS)
+@overload(_do_row, jit_options=INLINED_OPTIONS)
 def _compiled_row(work, a, row, at, c):
     return _WORKS[work.text][0]
 
 
-@overload(_do_part, jit_options=HELPER_OPTIONS)
+@overload(_do_part, jit_options=INLINED_OPTIONS)
 def _compiled_part(work, a, part):
     return _WORKS[work.text][1]
 
 
-@helper
+@inlined
 def _over_pixels(a, part, step):
     """Channels last: do a step of :data:`_STEPS` with each tile of a part: some pixels by some channels.
 
@@ -133,7 +133,7 @@ def _do(step, a, part, pixel, count, c, shape, edge):
     """A step with ``count`` pixels from ``pixel`` on and a tile's channels from c on; ``edge`` cuts the tile off."""
 
 
-@overload(_do, jit_options=HELPER_OPTIONS)
+@overload(_do, jit_options=INLINED_OPTIONS)
 def _compiled_step(step, a, part, pixel, count, c, shape, edge):
     return _STEPS[step.text]
 
@@ -187,7 +187,7 @@ def _add_elements(step, a, part, pixel, count, c, shape, edge):
     _add_to(a.means, part * a.C + c, total, edge)
 
 
-@helper
+@inlined
 def _add_to(sums, at, tile, edge):
     """Add the pixels of a tile to the sums of their channels."""
     total = tile_sum_rows(tile)
@@ -240,7 +240,7 @@ def merge_moments_kernel(a, item, worker):
             a.running_var[k] += a.momentum * (squares[c] / max(count - a.correction, 1) - a.running_var[k])
 
 
-@helper
+@inlined
 def _elements_of(a, part):
     """Elements of a channel in a part; of folded pixels, each place in them counts as a part of its own."""
     return a.inner if a.inner > 1 else min(a.chunk, a.pixels // a.fold - part // a.fold * a.chunk)
@@ -275,7 +275,7 @@ def _normalise_part(work, a, part):
     _over_pixels(a, part, named("normalise"))
 
 
-@helper
+@inlined
 def normalised(x, mean, scale, bias):
     """``(x - mean) * scale + bias`` of tiles, the product and the sum rounded together: the bits of both layouts."""
     return tile_add_product(bias, tile_subtract(x, mean), scale)
@@ -325,7 +325,7 @@ def _gradient_sums_of_part(work, a, part):
     _over_pixels(a, part, named("add_gradients"))
 
 
-@helper
+@inlined
 def _masked(a, at, shape, edge):
     """dz; see :func:`gradient_sums_kernel`."""
     dy = tile_load(tile_zeros(shape), a.dy, at, a.C, edge)

@@ -35,8 +35,8 @@ from pycnn_kernels.cpu.gather import (
     gather_axes,
     targets,
 )
-from pycnn_kernels.cpu.helper import HELPER_OPTIONS, helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import INLINED_OPTIONS, inlined
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     GroupType,
@@ -114,7 +114,7 @@ def correlate_gradient_kernel(a, item, worker):
     _go_through(a, item, sums)
 
 
-@helper
+@inlined
 def _go_through(a, item, sums):
     """The lines of a piece of work; ``sums``: where a weight gradient is added up, or None for a correlation."""
     block, begin = item % a.blocks, item // a.blocks * a.band - a.lead
@@ -144,7 +144,7 @@ def _end_lines(a, line, count, columns, sums):
     """What is to be done for ``count`` lines from ``line`` on when their tiles are there."""
 
 
-@overload(_end_lines, jit_options=HELPER_OPTIONS)
+@overload(_end_lines, jit_options=INLINED_OPTIONS)
 def _compiled_end(a, line, count, columns, sums):
     return _finish_lines if isinstance(sums, types.NoneType) else _end_lines
 
@@ -155,7 +155,7 @@ def _finish_lines(a, line, count, columns, sums):
             call_finish(a, pixel * a.TC + columns[0], columns[0], columns[1] - columns[0])
 
 
-@helper
+@inlined
 def _alike(a, line):
     """Whether the next tiles' lines are of one image and each meets the same taps as those that share its tile."""
     h, further = line % a.TH, (lines_of(a.run) - 1) * a.next_line
@@ -168,7 +168,7 @@ def _alike(a, line):
     return True
 
 
-@helper
+@inlined
 def _class(a, line, w_class, columns, run, sums):
     """The pixels of one class of a line, or of a tile's lines together, in tiles."""
     d_target = shift(a.d_targets, line // a.TH % a.TD * TARGET_FIELDS)
@@ -201,7 +201,7 @@ def _class(a, line, w_class, columns, run, sums):
             _tile(a, there, at, to_line, whole, line_run(run), columns[1] - whole, end, count, sums)
 
 
-@helper
+@inlined
 def _ways(a, there, run):
     """The taps along d and h; from a place of src to the next, and from a line to the next, as a run meets them."""
     d_target, h_target, w_taps, _, _, _ = there
@@ -250,7 +250,7 @@ def _correlation_tile(a, there, start, to, column, run, edge, size, count, sums)
         tile_store_first(acc, a.dst, to + column, a.target_step * a.TC, pixels, edge)
 
 
-@helper
+@inlined
 def _ask_ahead(a, last, run):
     """Ask for what the tile after the one below will read beyond that one; ``last``: the last line that this one reads.
 
@@ -298,7 +298,7 @@ def _tile(a, there, start, to, column, run, edge, size, count, sums):
     """One tile; ``size`` and ``count`` are None where all places and pixels exist."""
 
 
-@overload(_tile, jit_options=HELPER_OPTIONS)
+@overload(_tile, jit_options=INLINED_OPTIONS)
 def _compiled_tile(a, there, start, to, column, run, edge, size, count, sums):
     return _correlation_tile if isinstance(sums, types.NoneType) else _gradient_tile
 

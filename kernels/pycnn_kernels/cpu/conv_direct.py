@@ -28,8 +28,8 @@ from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Pa
 from pycnn_kernels.cpu.cost import layout_cost, meetings, part_met, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, Axis, continuation_fits, gather_axes, shown_positions
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -123,7 +123,7 @@ def gather_kernel(a, item, worker):
         finish_piece(a, piece, outs, counts, first, group * a.L + first, end - first)
 
 
-@helper
+@inlined
 def classes_of(a, phase):
     """The classes of a phase along d, h and w."""
     d_class = shift(a.d_classes, phase // (a.h_count * a.w_count) * CLASS_FIELDS)
@@ -132,7 +132,7 @@ def classes_of(a, phase):
     return d_class, h_class, w_class
 
 
-@helper
+@inlined
 def taps_of(a, classes):
     """Where the taps of the classes along d, h and w begin: pairs of an offset in src and one in w."""
     d_class, h_class, w_class = classes
@@ -140,7 +140,7 @@ def taps_of(a, classes):
     return d_taps, h_taps, shift(a.w_taps, w_class[3] * TAP_FIELDS)
 
 
-@helper
+@inlined
 def list_targets(a, piece, group, rows, outs, counts):
     """For each part of a piece: how many pixels it has, and where they begin in src and dst.
 
@@ -154,7 +154,7 @@ def list_targets(a, piece, group, rows, outs, counts):
         at += count + ROWS
 
 
-@helper
+@inlined
 def _list_part(a, phase, first, size, group, rows, outs):
     """Offsets in src and dst of ``size`` pixels of a phase, from its pixel ``first`` on."""
     d_class, h_class, w_class = classes_of(a, phase)
@@ -181,7 +181,7 @@ def _list_part(a, phase, first, size, group, rows, outs):
         outs[i] = outs[count - 1]
 
 
-@helper
+@inlined
 def _gather_columns(a, piece, rows, outs, counts, group, column, panel, full, few, edge):
     """One piece and one block of columns, which ``edge`` cuts off unless it is None.
 
@@ -206,7 +206,7 @@ def _gather_columns(a, piece, rows, outs, counts, group, column, panel, full, fe
             at += count + ROWS
 
 
-@helper
+@inlined
 def _pack_weights(a, w, channels, panel, full):
     """Bring ``channels`` rows of every tap and of a whole block of columns together in the panel."""
     row, width = with_rows(full, 1), BLOCK_VECTORS * lanes_of(a.src)
@@ -216,7 +216,7 @@ def _pack_weights(a, w, channels, panel, full):
             tile_store(tile_load(tile_zeros(row), there, r * a.w_row, 0, None), to, r * width, 0, None)
 
 
-@helper
+@inlined
 def finish_piece(a, piece, outs, counts, column, channel, columns):
     """The epilogue of the pixels of a piece and of ``columns`` columns, the first of which is ``channel`` of y."""
     at = 0
@@ -226,13 +226,13 @@ def finish_piece(a, piece, outs, counts, column, channel, columns):
         at += counts[part] + ROWS
 
 
-@helper
+@inlined
 def whole_tiles(count, full, few):
     """Pixels that full tiles take, the last of them perhaps partly empty; up to two small ones take the rest."""
     return max(count + rows_of(full) - 2 * rows_of(few) - 1, 0) // rows_of(full) * rows_of(full)
 
 
-@helper
+@inlined
 def _gather_tiles(a, rows, outs, count, group, column, classes, first, channels, weights, shape, edge):
     """The tiles of ``count`` pixels and ``channels`` channels from ``first`` on: the bias, the taps, the sums of
     the passes before, the activation. ``weights``: where those of this block and pass begin, and the elements from row
@@ -330,7 +330,7 @@ def weight_gradient_kernel(a, item, worker):
         fresh = False
 
 
-@helper
+@inlined
 def list_pixels(a, first, last, segment, group, xs, dys):
     """Offsets in x and dy of the pixels from first to last for which the segment lies inside x; their number.
 
@@ -368,7 +368,7 @@ def list_pixels(a, first, last, segment, group, xs, dys):
     return count
 
 
-@helper
+@inlined
 def _add_wide_block(a, xs, dys, offsets, count, column, height, to, fresh, shape):
     """Add ``count`` pixels to ``height`` rows and a whole block of columns of dw, in tiles of as many rows as fit."""
     r = 0
@@ -385,7 +385,7 @@ def _add_wide_block(a, xs, dys, offsets, count, column, height, to, fresh, shape
             r += 1
 
 
-@helper
+@inlined
 def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edge):
     """Add ``count`` pixels to ``height`` rows and one or two vectors of dw, in tiles of as many rows as fit."""
     r = 0
@@ -409,7 +409,7 @@ def _add_block(a, xs, dys, offsets, count, column, height, to, fresh, shape, edg
             r += 1
 
 
-@helper
+@inlined
 def _add_tile(a, xs, dys, offset, offsets, count, column, to, fresh, shape, edge):
     """``dw[to + m * K:] += sum over i of x[xs[i] + offset(m)] * dy[dys[i] + column:]`` for the rows m of a tile.
 

@@ -31,8 +31,8 @@ from pycnn_kernels.cpu.epilogue import (
     finish_pixels,
 )
 from pycnn_kernels.cpu.gather import needs_zeros
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes, transpose_matrix
 from pycnn_kernels.cpu.tile import (
@@ -116,7 +116,7 @@ def few_channels_kernel(a, item, worker):
         _write(a, n, phase, first, height, results)
 
 
-@helper
+@inlined
 def _phase(a, phase, height, planes, results, packed, ahead, shape):
     """All pixels of one phase's band, the pixels between its rows included, into the planes of results.
 
@@ -149,7 +149,7 @@ def _phase(a, phase, height, planes, results, packed, ahead, shape):
     return ahead
 
 
-@helper
+@inlined
 def _pack(a, offsets, taps, packed, rows):
     """The weights of one phase in the order in which its tiles read them."""
     to = 0
@@ -163,7 +163,7 @@ def _pack(a, offsets, taps, packed, rows):
             to += rows
 
 
-@helper
+@inlined
 def _write(a, n, phase, first, height, results):
     """One phase's band from the planes of results to the target."""
     start_h, start_w = a.phases[phase * PHASE_FIELDS], a.phases[phase * PHASE_FIELDS + 1]

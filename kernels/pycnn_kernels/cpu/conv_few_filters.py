@@ -19,8 +19,8 @@ from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.cost import image_bytes
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.gather import needs_zeros
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import fill_planes
 from pycnn_kernels.cpu.tile import (
@@ -83,7 +83,7 @@ def few_filters_kernel(a, item, worker):
     _write(a, sums, shift(a.parts, item * a.part))
 
 
-@helper
+@inlined
 def _clear_ends(a, x_planes, dy_planes):
     """Zeros behind the last row of each plane, where the last vector of pixels hangs over."""
     for c in range(a.C):
@@ -94,7 +94,7 @@ def _clear_ends(a, x_planes, dy_planes):
             dy_planes[k * a.dy_plane + i] = 0
 
 
-@helper
+@inlined
 def _fill(a, number, x_planes, dy_planes):
     """The planes of one band of all images."""
     n, row = number // a.bands, number % a.bands * a.band
@@ -103,7 +103,7 @@ def _fill(a, number, x_planes, dy_planes):
     fill_planes(a.dy, a.channels_last, n, a.OH, a.OW, a.K, row, a.band, 0, a.width, dy_planes, a.dy_plane)
 
 
-@helper
+@inlined
 def _write(a, sums, to):
     """Each element of dw, the sum of a vector of partial sums.
 
@@ -121,7 +121,7 @@ def _write(a, sums, to):
             to[m * a.dw_row + k * a.dw_filter] = total
 
 
-@helper
+@inlined
 def _add_band(a, fresh, x_planes, dy_planes, sums, shape):
     """Add the pixels of one band to all tiles."""
     to, pixels = 0, a.band * a.width

@@ -51,8 +51,8 @@ from pycnn_kernels.cpu.fft import (
     tile_scale,
 )
 from pycnn_kernels.cpu.gather import needs_zeros
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
     elements_between,
@@ -84,7 +84,7 @@ LARGEST = 64
 NOTHING = -(1 << 40)
 
 
-@helper
+@inlined
 def _square_row(pointer, shape):
     """Elements of a row of the square in which one vector of channels of a tile is transformed.
 
@@ -93,7 +93,7 @@ def _square_row(pointer, shape):
     return (rows_of(shape) + 1) * lanes_of(pointer)
 
 
-@helper
+@inlined
 def _nothing(a, s, shape):
     """Where a vector of zeros lies behind the square s, seen from src."""
     zeros = shift(s, rows_of(shape) * _square_row(s, shape))
@@ -113,13 +113,13 @@ class _Images(NamedTuple):
     elements_w: Any
 
 
-@helper
+@inlined
 def _source(a):
     """The images of the fields :data:`_SOURCE`."""
     return _Images(a.src, a.SH, a.SW, a.top, a.left, a.elements_h, a.elements_w)
 
 
-@helper
+@inlined
 def _read_columns(a, images, tile, channel, s, nothing, shape, edge):
     """Into the square s the transformed columns of one tile and one vector of channels; ``nothing``: a vector of zeros.
 
@@ -142,7 +142,7 @@ def _read_columns(a, images, tile, channel, s, nothing, shape, edge):
             tile_store(tile_zeros(shape), s, j * lanes_of(s), _square_row(s, shape), None)
 
 
-@helper
+@inlined
 def _transform_rows(s, to, at, point, shape):
     """The spectrum of the transformed columns in s, place p to ``to[at + p * point]``."""
     n = rows_of(shape)
@@ -158,7 +158,7 @@ def _transform_rows(s, to, at, point, shape):
         tile_store(im, to, at + (n - k) * n * point, point, None)
 
 
-@helper
+@inlined
 def _inverse_rows(source, at, point, s, shape):
     """Into s the columns' spectra, n times as large, of the spectrum whose place p is ``source[at + p * point]``."""
     n = rows_of(shape)
@@ -174,7 +174,7 @@ def _inverse_rows(source, at, point, s, shape):
         tile_store(im, s, (n - k) * row, lanes_of(s), None)
 
 
-@helper
+@inlined
 def _multiply_rows(s, u, shape):
     """Rows of s transformed, multiplied by the spectrum u and transformed back, n times as large."""
     n, lane_count = rows_of(shape), lanes_of(s)
@@ -196,7 +196,7 @@ def _multiply_rows(s, u, shape):
         tile_store(im, s, (n - k) * row, lane_count, None)
 
 
-@helper
+@inlined
 def _write_columns(a, tile, channel, s, shape, edge):
     """The results of one tile and one vector of channels, from the columns' spectra in s, which has room behind it."""
     n = rows_of(shape)
@@ -270,7 +270,7 @@ _DEPTHWISE_FIELDS = (
 )
 
 
-@helper
+@inlined
 def _transform_weight_columns(a, item, shape):
     """Item: a channel r and a block of columns; the transformed columns of their kernels.
 
@@ -294,7 +294,7 @@ def _transform_weight_columns(a, item, shape):
             tile_store(tile_real_transform(g), to, kw * a.slot + at, row, None)
 
 
-@helper
+@inlined
 def _transform_spectrum(a, item, worker, shape):
     """Item: a vector of channels; the spectrum of their kernels to ``u[vector, place, lane]``.
 
@@ -307,7 +307,7 @@ def _transform_spectrum(a, item, worker, shape):
     _transform_rows(s, a.u, item * a.u_vector, lanes_of(a.src), shape)
 
 
-@helper
+@inlined
 def _transform_tile(a, item, worker, shape):
     """Item: a tile of the block and a chunk of channels; ``v[place, tile, r]`` is the spectrum of the tile."""
     chunk, t = item % a.chunks, item // a.chunks
@@ -323,7 +323,7 @@ def _transform_tile(a, item, worker, shape):
         _transform_rows(s, a.v, t * a.depth + r, a.v_point, shape)
 
 
-@helper
+@inlined
 def _multiply(a, item, worker, shape):
     """Item: a block of columns and two rows of places; ``m[f, t, l] = sum over r of v[f, t, r] * u[f, r, l]``, complex.
 
@@ -364,7 +364,7 @@ def _multiply(a, item, worker, shape):
         _complex_products(a, v_other, v_other, u_other, u_other, m_other, m_other, j, n - j)
 
 
-@helper
+@inlined
 def _real_products(a, v, u, m, j):
     """The products of place j of a row, for all tiles of the block."""
     v, u, m = shift(v, j * a.v_point), shift(u, j * a.u_point), shift(m, j * a.m_point)
@@ -375,7 +375,7 @@ def _real_products(a, v, u, m, j):
     _add_products(a, v, v, u, u, m, whole, count, 0, few)
 
 
-@helper
+@inlined
 def _complex_products(a, v_re, v_im, u_re, u_im, m_re, m_im, re, im):
     """The products whose real parts are places ``re`` of the given rows, their imaginary parts places ``im``."""
     v_re, u_re, m_re = shift(v_re, re * a.v_point), shift(u_re, re * a.u_point), shift(m_re, re * a.m_point)
@@ -389,7 +389,7 @@ def _complex_products(a, v_re, v_im, u_re, u_im, m_re, m_im, re, im):
     _add_products(a, v_re, v_im, u_im, u_re, m_im, whole, count, 1, few)
 
 
-@helper
+@inlined
 def _add_products(a, v, v_2, u, u_2, m, first, last, sign, shape):
     """``m[t, l] = sum over r of v[t, r] * u[r, l] + sign * v_2[t, r] * u_2[r, l]``; the last rows may be of no tile."""
     depth, rows, m_row, R = a.depth, a.v_rows, a.m_row, a.R
@@ -407,7 +407,7 @@ def _add_products(a, v, v_2, u, u_2, m, first, last, sign, shape):
         tile_store(acc, m, t * m_row, m_row, None)
 
 
-@helper
+@inlined
 def _multiply_gradients(a, item, worker, shape):
     """Item: a block of columns and two rows of places, as in :func:`_multiply`; the products of v and e, summed.
 
@@ -447,7 +447,7 @@ def _multiply_gradients(a, item, worker, shape):
             _add_columns(a, tile_real_inverse(g_other), columns_other, at)
 
 
-@helper
+@inlined
 def _add_columns(a, tile, columns, at):
     """Add a row's results to the columns; those of no tap to the slot after the last one."""
     if a.first > 0:
@@ -455,14 +455,14 @@ def _add_columns(a, tile, columns, at):
     tile_store_rows(tile, columns, at, a.slots, None)
 
 
-@helper
+@inlined
 def _real_sums(a, v, e, m, j):
     """The sums of place j of a row."""
     v, e, m = shift(v, j * a.v_point), shift(e, j * a.e_point), shift(m, j * a.m_point)
     _add_tiles(a, v, v, e, e, m, 0)
 
 
-@helper
+@inlined
 def _complex_sums(a, v_re, v_im, e_re, e_im, m_re, m_im, re, im):
     """The sums whose real parts are places ``re`` of the given rows, their imaginary parts places ``im``."""
     v_re, e_re, m_re = shift(v_re, re * a.v_point), shift(e_re, re * a.e_point), shift(m_re, re * a.m_point)
@@ -471,7 +471,7 @@ def _complex_sums(a, v_re, v_im, e_re, e_im, m_re, m_im, re, im):
     _add_tiles(a, v_re, v_im, e_im, e_re, m_im, 1)
 
 
-@helper
+@inlined
 def _add_tiles(a, v, v_2, e, e_2, m, sign):
     """``m[r, l] = sum over tiles of v[t, r] * e[t, l] + sign * v_2[t, r] * e_2[t, l]``.
 
@@ -492,7 +492,7 @@ def _add_tiles(a, v, v_2, e, e_2, m, sign):
         tile_store(acc, m, r * width, width, None)
 
 
-@helper
+@inlined
 def _write_gradients(a, item, worker, shape):
     """Item: a channel r and a block of columns; dw (KH, KW, R, L), from the columns' spectra.
 
@@ -515,7 +515,7 @@ def _write_gradients(a, item, worker, shape):
             tile_store_rows(g, a.dw, 0, to, min(max(a.L - column, 0), lanes_of(a.dw)))
 
 
-@helper
+@inlined
 def _write_tile(a, item, worker, shape):
     """Item: a tile of the block and a vector of columns; the results, from ``m[place, tile, column]``."""
     vector, t = item % a.vectors, item // a.vectors
@@ -530,7 +530,7 @@ def _write_tile(a, item, worker, shape):
         _write_columns(a, a.first + t, column, s, shape, a.L - column)
 
 
-@helper
+@inlined
 def _convolve_depthwise(a, item, worker, shape):
     """Item: a vector of channels and some tiles. The spectrum of their kernels is ``u[vector, place, lane]``."""
     vector, group = item % a.vectors, item // a.vectors
@@ -549,7 +549,7 @@ def _convolve_depthwise(a, item, worker, shape):
             _write_columns(a, tile, channel, s, shape, a.L - channel)
 
 
-@helper
+@inlined
 def _depthwise_gradients(a, item, worker, shape):
     """Item: a vector of channels and a split of the tiles; dw (KH, KW, pixel).
 
@@ -583,7 +583,7 @@ def _depthwise_gradients(a, item, worker, shape):
             tile_store_rows(tile_scale(tile_real_inverse(g), 1 / (n * n)), a.dw, 0, to, edge)
 
 
-@helper
+@inlined
 def _add_row_products(s, e, sums, shape):
     """To the spectrum ``sums`` the product of the spectra whose transformed columns are s and e."""
     n, lane_count = rows_of(shape), lanes_of(s)

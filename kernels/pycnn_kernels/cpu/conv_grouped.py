@@ -23,8 +23,8 @@ from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Pa
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, meetings, vectors
 from pycnn_kernels.cpu.epilogue import Epilogue
 from pycnn_kernels.cpu.gather import continuation_fits
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import (
     GroupType,
@@ -87,7 +87,7 @@ def grouped_weight_gradient_kernel(a, item, worker):
                 _add_taps(a, xs, dys, count, k, to, chunk == first, end - k)
 
 
-@helper
+@inlined
 def _add_taps(a, xs, dys, count, column, to, fresh, edge):
     """Add ``count`` pixels to all taps of one vector of channels, the taps of a tile together."""
     many, few, one = taps_shape(a.x, a.group, 9), taps_shape(a.x, a.group, 3), taps_shape(a.x, a.group, 1)
@@ -105,7 +105,7 @@ def _add_taps(a, xs, dys, count, column, to, fresh, edge):
             tap += 1
 
 
-@helper
+@inlined
 def _add(a, xs, dys, offsets, count, column, to, fresh, shape, edge):
     """Add ``count`` pixels to the taps of one tile and one vector of channels."""
     acc = tile_zeros(shape)

@@ -28,8 +28,8 @@ from pycnn_kernels.cpu.gemm import (
     product_cost,
     right_fields,
 )
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import ConvProblem
@@ -100,7 +100,7 @@ def im2col_weight_gradient_kernel(a, item, worker):
         )  # fmt: skip
 
 
-@helper
+@inlined
 def _read_columns(a, group, first, pixels, at, count, columns):
     """``columns[i, j] = x[window of pixel first + i, at + j]`` for i < pixels, j < count.
 
@@ -124,7 +124,7 @@ def _read_columns(a, group, first, pixels, at, count, columns):
             j += length
 
 
-@helper
+@inlined
 def _pixel(a, pixel):
     """The image of an output pixel, and where its window begins."""
     w, line = pixel % a.OW * a.stride_w, pixel // a.OW
@@ -132,7 +132,7 @@ def _pixel(a, pixel):
     return plane // a.OD, plane % a.OD * a.stride_d, h, w
 
 
-@helper
+@inlined
 def _shown(a, n, d, h, w, tap):
     """The first element of the pixel of x that a tap shows, seen from the window at (d, h, w); -1 for a zero."""
     kw, line = tap % a.KW, tap // a.KW
@@ -176,7 +176,7 @@ def col2im_kernel(a, item, worker):
             _add_columns(a, first, rows, tap, first_channel, channels, columns)
 
 
-@helper
+@inlined
 def _add_columns(a, first, pixels, tap, channel, channels, columns):
     """Add what a tap's columns hold to the pixels of dx that it shows."""
     for i in range(pixels):

@@ -16,8 +16,8 @@ import numpy as np
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.conv_frame import PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, vectors
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
     lanes_of,
@@ -59,7 +59,7 @@ def kernel_rows_kernel(a, item, worker):
     _write(a, sums, shift(a.parts, item * a.part))
 
 
-@helper
+@inlined
 def _add_row(a, row, fresh, sums):
     """Add the pixels of one row of dy to all sums, tile after tile."""
     x = shift(a.x, (row // a.OH * a.H + row % a.OH * a.stride_h) * a.W * a.C)
@@ -82,7 +82,7 @@ def _add_row(a, row, fresh, sums):
             to += FILTERS * width
 
 
-@helper
+@inlined
 def _write(a, sums, to):
     """From tiles to dw. Where two vectors overlap, both hold the same."""
     across = -(-a.pieces // PIECES)

@@ -23,8 +23,8 @@ import numpy as np
 from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
 from pycnn_kernels.cpu.cost import vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
     elements_between,
@@ -102,7 +102,7 @@ def winograd_weights_kernel(a, item, worker):
     _transform_weights(a, w, deep, first, min(CHANNELS, a.R - first), column, to, squares)
 
 
-@helper
+@inlined
 def _transform_weights(a, w, deep, first, channels, column, u, squares):
     """Weights w of a group: ``channels`` channels from ``first`` on, a block of columns from ``column`` on, into u."""
     taps = shift(a.taps, deep * taps_of(a.scheme))
@@ -124,7 +124,7 @@ def _transform_weights(a, w, deep, first, channels, column, u, squares):
             tile_store(tile_transform_taps(a.scheme, g), u, r * a.width + at, a.u_point, None)
 
 
-@helper
+@inlined
 def _transform_turned_weights(a, w, taps, first, channels, column, u, squares):
     """The same from weights with a row for each column: squares of ``side`` channels are transposed on their way.
 
@@ -144,7 +144,7 @@ def _transform_turned_weights(a, w, taps, first, channels, column, u, squares):
                 tile_store(tile_transform_taps(a.scheme, g), u, (r + i) * a.width + at, a.u_point, None)
 
 
-@helper
+@inlined
 def _transpose(w, start, row, square, columns, rows):
     """``square[j, i] = w[start + i * row + j]`` for i < columns, j < rows; the square behind it is asked for."""
     side = lanes_of(w)
@@ -216,7 +216,7 @@ for each in (winograd_weights_kernel, winograd_kernel):
     each.usually(scheme=SchemeType(USUAL_SCHEME))
 
 
-@helper
+@inlined
 def read_patches(a, first, count, deep, channel, channels, v, nothing):
     """The transformed patches of the tiles from ``first`` on, of the plane that tap ``deep`` of the third axis meets.
 
@@ -243,14 +243,14 @@ def read_patches(a, first, count, deep, channel, channels, v, nothing):
         n, plane, row, column = next_place(a, n, plane, row, column)
 
 
-@helper
+@inlined
 def place_of(a, tile):
     """The image, plane, row and column of a tile."""
     of_planes = tile // (a.tiles_h * a.tiles_w)
     return of_planes // a.deeps, of_planes % a.deeps, tile // a.tiles_w % a.tiles_h, tile % a.tiles_w
 
 
-@helper
+@inlined
 def next_place(a, n, plane, row, column):
     """The place of the next tile, without divisions."""
     column += 1
@@ -263,7 +263,7 @@ def next_place(a, n, plane, row, column):
     return n, plane, row, column
 
 
-@helper
+@inlined
 def _multiply(a, fresh, v, u, m, count, channels, shape):
     """``m[point, t, l] (+)= sum over r of v[point, t, r] * u[point, r, l]``; the last rows may be of no tile."""
     left = count % rows_of(shape)
@@ -276,7 +276,7 @@ def _multiply(a, fresh, v, u, m, count, channels, shape):
             _multiply_rows(a, fresh, there, weights, to, whole, channels, with_rows(shape, FEW_ROWS))
 
 
-@helper
+@inlined
 def _multiply_rows(a, fresh, v, u, m, t, channels, shape):
     """The products of one point for a register tile of tiles, from ``t`` on.
 
@@ -294,7 +294,7 @@ def _multiply_rows(a, fresh, v, u, m, t, channels, shape):
     tile_store(acc, m, t * width, width, None)
 
 
-@helper
+@inlined
 def _write(a, first, count, m, columns, nowhere):
     """The results of one block of columns, (first, number); ``nowhere``: a place that nobody reads, seen from dst."""
     to = result_table(a.scheme)
@@ -314,7 +314,7 @@ def _write(a, first, count, m, columns, nowhere):
         n, plane, row, place = next_place(a, n, plane, row, place)
 
 
-@helper
+@inlined
 def target_places(a, n, plane, row, column, to, channel, nowhere):
     """The offsets of a tile's results, channel ``channel``, into the table ``to``; ``nowhere`` for those beyond."""
     of_plane = n * a.target_image + a.to_deep[plane] + channel
@@ -325,7 +325,7 @@ def target_places(a, n, plane, row, column, to, channel, nowhere):
             to[i * result_columns(a.scheme) + j] = nowhere if of_row < 0 or at < 0 else of_plane + of_row + at
 
 
-@helper
+@inlined
 def _write_vector(a, m, at, column, to, edge):
     """One vector of columns of one tile's results, from ``m[point, at]``."""
     products = tile_load(tile_zeros(points_shape(a.scheme, a.src)), m, at, a.m_point, None)

@@ -20,8 +20,8 @@ from pycnn_kernels.cpu.conv_winograd import (
     read_patches,
     target_places,
 )
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
     elements_between,
@@ -119,7 +119,7 @@ def winograd_weight_gradient_kernel(a, item, worker):
 winograd_weight_gradient_kernel.usually(scheme=SchemeType(USUAL_SCHEME))
 
 
-@helper
+@inlined
 def _read_gradients(a, first, count, column, columns, e, nothing):
     """The transformed tiles of dy from ``first`` on; ``nothing``: where zeros lie, seen from dy."""
     there = result_table(a.scheme)
@@ -136,7 +136,7 @@ def _read_gradients(a, first, count, column, columns, e, nothing):
         n, plane, row, place = next_place(a, n, plane, row, place)
 
 
-@helper
+@inlined
 def _add_products(a, fresh, count, channels, v, e, m, shape):
     """``m[point, r, l] (+)= sum over t of v[point, t, r] * e[point, t, l]``; the last rows may be of no channel."""
     left = channels % rows_of(shape)
@@ -149,7 +149,7 @@ def _add_products(a, fresh, count, channels, v, e, m, shape):
             _add_to_rows(a, fresh, count, there, here, to, whole, with_rows(shape, FEW_ROWS))
 
 
-@helper
+@inlined
 def _add_to_rows(a, fresh, count, v, e, m, r, shape):
     """The products of one point for a register tile of channels, from ``r`` on."""
     width = VECTORS * lanes_of(a.src)

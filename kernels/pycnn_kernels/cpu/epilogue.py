@@ -22,7 +22,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from pycnn_kernels.cpu.helper import helper
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import INT64, Kernel, kernel
 from pycnn_kernels.cpu.tile import scalar, shift
 from pycnn_kernels.problem import ConvProblem
@@ -106,7 +106,7 @@ def call_finish(typing_context, block, at, channel, count):
     return types.void(block, at, channel, count), generate
 
 
-@helper
+@inlined
 def activate(a, y, count):
     """The activation of ``count`` neighbouring elements, in place."""
     zero, slope = scalar(y, 0.0), scalar(y, a.slope)

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from pycnn_kernels.cpu.conv_frame import Parts, Scratch, split
 from pycnn_kernels.cpu.cost import vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, NO_EPILOGUE, Epilogue, call_finish
-from pycnn_kernels.cpu.helper import helper
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.layout import transpose_matrix
 from pycnn_kernels.cpu.tile import (
@@ -114,7 +114,7 @@ def matrix_product_kernel(a, item, worker):
             call_finish(a, to + i * a.dst_row, row + i if a.channels_are_rows else column, columns)
 
 
-@helper
+@inlined
 def _copy_rows(src, src_row, dst, dst_row, rows, columns):
     for i in range(rows):
         there, to = shift(src, i * src_row), shift(dst, i * dst_row)
@@ -122,7 +122,7 @@ def _copy_rows(src, src_row, dst, dst_row, rows, columns):
             to[j] = there[j]
 
 
-@helper
+@inlined
 def multiply_block(a, left, right, panel, dst, size, place, fresh, final):
     """``dst[i, j] (+)= sum over p of left[i, p] * right[p, j]``, panel by panel.
 
@@ -155,7 +155,7 @@ def multiply_block(a, left, right, panel, dst, size, place, fresh, final):
             _multiply_panel(a, left, (packed, step, ahead), to, rows, depth, (row, column + j), flags, shape, few)
 
 
-@helper
+@inlined
 def _packed(a, right, depth, width, panel, shape):
     """A panel of ``depth`` x ``width`` elements as tiles read it, and the distance of its rows.
 
@@ -179,7 +179,7 @@ def _packed(a, right, depth, width, panel, shape):
     return panel, whole
 
 
-@helper
+@inlined
 def _multiply_panel(a, left, panels, dst, rows, depth, place, flags, shape, few):
     """The tiles of a block of rows on one panel."""
     (left, left_row, left_step), (row, column) = left, place
@@ -197,7 +197,7 @@ def _multiply_panel(a, left, panels, dst, rows, depth, place, flags, shape, few)
         )  # fmt: skip
 
 
-@helper
+@inlined
 def _multiply_tiles(a, left, panels, dst, rows, depth, place, flags, shape):
     """``dst[i, :] (+)= sum over p < depth of left[i, p] * panel[p, :]`` for i < rows, in tiles.
 
@@ -331,7 +331,7 @@ def finish_row_kernel(a, item, worker):
     _finish_row(a, 0, first, last)
 
 
-@helper
+@inlined
 def _finish_row(a, row, first, last):
     """Bias, ReLU and whatever else is done to columns ``first`` to ``last`` of the row that begins at ``row``."""
     to, bias = shift(a.dst, row + first), shift(a.bias, first)

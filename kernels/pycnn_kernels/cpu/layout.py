@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycnn_kernels.cpu.gather import shown_positions
-from pycnn_kernels.cpu.helper import helper
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import interleave, lanes_of, separate, shift, transpose_square
 from pycnn_kernels.problem import ConvProblem, Triple
@@ -18,7 +18,7 @@ FEW = 4
 RGB = 3
 
 
-@helper
+@inlined
 def transpose_matrix(src, src_row, dst, dst_row, rows, columns):
     """``dst[j * dst_row + i] = src[i * src_row + j]`` for i < rows, j < columns.
 
@@ -44,7 +44,7 @@ def transpose_matrix(src, src_row, dst, dst_row, rows, columns):
                 transpose_square(src, i0 * src_row + j0, src_row, dst, j0 * dst_row + i0, dst_row, height, width)
 
 
-@helper
+@inlined
 def _separate(src, dst, dst_row, pixels):
     """The channels of RGB pixels as rows."""
     whole = pixels - pixels % lanes_of(src)
@@ -55,7 +55,7 @@ def _separate(src, dst, dst_row, pixels):
             dst[c * dst_row + i] = src[i * RGB + c]
 
 
-@helper
+@inlined
 def _interleave(src, src_row, dst, pixels):
     """Rows of channels as RGB pixels."""
     whole = pixels - pixels % lanes_of(src)
@@ -66,7 +66,7 @@ def _interleave(src, src_row, dst, pixels):
             dst[i * RGB + c] = src[c * src_row + i]
 
 
-@helper
+@inlined
 def fill_planes(src, channels_last, n, H, W, C, first_h, rows, first_w, width, planes, plane):
     """Rows and columns of image n of src, (N, H, W, C) or channels first, as C planes of ``rows`` x ``width``.
 
@@ -174,7 +174,7 @@ def pad_kernel(a, item, worker):
     _show_pixels(a, source, to, a.left + a.W, a.PW)
 
 
-@helper
+@inlined
 def _show_pixels(a, source, to, first, last):
     """The pixels from first to last of a padded row."""
     for w in range(first, last):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from pycnn_kernels.cpu.helper import helper
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import SMALL_WORK, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import FractionalPoolProblem, PlanesProblem
@@ -22,14 +22,14 @@ _PLANES = 16
 _PLACES = {"C": "int", "blocks": "int", "width": "int", "pixel_step": "int"}
 
 
-@helper
+@inlined
 def _planes_of(a, item):
     """The image of a piece of work, and its first channel and the one behind its last."""
     n, block = item // a.blocks, item % a.blocks
     return n, block * a.width, min((block + 1) * a.width, a.C)
 
 
-@helper
+@inlined
 def _first(a, n, c, pixels):
     """Where the plane of image n and channel c begins in an array of planes of so many pixels."""
     return n * a.C * pixels + (c if a.pixel_step > 1 else c * pixels)
@@ -93,7 +93,7 @@ def fractional_max_pool_kernel(a, item, worker):
                     at += a.pixel_step
 
 
-@helper
+@inlined
 def _greatest(a, x, d, h, w):
     """The position of the greatest element of a window that begins at d, h, w."""
     found = (d * a.H + h) * a.W + w

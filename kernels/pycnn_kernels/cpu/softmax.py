@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from pycnn_kernels.cpu.helper import helper
+from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import RowsProblem
 
 
-@helper
+@inlined
 def _exponentials(x, p, columns):
     """``p[c] = exp(x[c] - m)``, m the greatest of the row, which is returned; NaN counts as greatest."""
     most = x[0]

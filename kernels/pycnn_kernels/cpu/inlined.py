@@ -1,9 +1,9 @@
-"""Functions that kernels call, compiled as parts of them.
+"""Functions that kernels call, compiled as parts of them: ``@inlined``.
 
-Numba optimises each function that it compiles, makes machine code of it, and of two wrappers through which Python and C
-would call it; then its callers take a copy of the optimised code, and optimise that again. A kernel is a function in
-twenty parts that nobody else calls. So a *helper* stays in LLVM's intermediate language until a kernel takes it in, and
-is optimised there, once: kernels compile in half the time.
+Numba optimises each function that it compiles, makes machine code of it, and of two wrappers through which Python and
+C would call it; then its callers take a copy of the optimised code, and optimise that again. A kernel is a function in
+twenty parts that nobody else calls. So its parts stay in LLVM's intermediate language until the kernel takes them in,
+and are optimised there, once: kernels compile in half the time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from numba import _dynfunc, njit
 from numba.core import codegen, compiler
 
-#: What a helper does when Python calls it: a C function that raises a TypeError.
+#: What such a function does when Python calls it: a C function that raises a TypeError.
 _REFUSE = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p).value
 
 
@@ -31,7 +31,7 @@ class _LinkedLibrary(codegen.JITCodeLibrary):
         self._finalized = True
 
 
-class _HelperCompiler(compiler.Compiler):
+class _InlinedCompiler(compiler.Compiler):
     """Numba's compiler, ending where machine code would begin."""
 
     def __init__(
@@ -39,7 +39,7 @@ class _HelperCompiler(compiler.Compiler):
         locals: Any,
     ) -> None:  # fmt: skip
         flags.no_compile = True
-        library = _LinkedLibrary(target_context.codegen(), "helper")
+        library = _LinkedLibrary(target_context.codegen(), "inlined")
         super().__init__(typing_context, target_context, library, args, return_type, flags, locals)
 
     def _compile_core(self) -> Any:
@@ -53,13 +53,13 @@ class _HelperCompiler(compiler.Compiler):
         return found._replace(entry_point=entry)
 
 
-#: How a helper is compiled; also for the implementations of an overloaded one.
-HELPER_OPTIONS: dict[str, Any] = {
+#: How such a function is compiled; also for the implementations of an overloaded one.
+INLINED_OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
-    "pipeline_class": _HelperCompiler,
+    "pipeline_class": _InlinedCompiler,
 }
 
 #: Decorate a function that compiled code calls, and Python never.
-helper = njit(**HELPER_OPTIONS)
+inlined = njit(**INLINED_OPTIONS)
