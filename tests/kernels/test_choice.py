@@ -245,6 +245,28 @@ def test_expected_times_choose_what_measuring_would(operation: str) -> None:
         assert choose(operation, p).name in [a.name for a in able(operation, p)]
 
 
+def test_few_filters_of_few_channels() -> None:
+    """Whole rows of the kernel in vectors where they fill them; pixels where they do not."""
+    images = conv_problem(N=8, C=3, size=120, K=10, kernel=5)
+    assert choose("conv_weight_gradient", images).name == "kernel_rows"
+    assert choose("conv_weight_gradient", images._replace(C=1)).name != "kernel_rows"
+    for problem, reason in (
+        (images._replace(K=64), "at most .* filters in one group; received 64 in 1"),
+        (images._replace(C=13), "rows of the kernel of at most 64 elements; received 5 x 13"),
+        (images._replace(dilation=(1, 1, 2)), "neighbours in a row; received a dilation of 2"),
+        (images._replace(size=(3, 9, 9), kernel=(2, 5, 5)), "images without depth; received the depth 3"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            choose("conv_weight_gradient", problem, algorithm="kernel_rows")
+
+
+def test_one_row_reads_the_weights_as_they_lie() -> None:
+    for layout in ("HWIO", "OIHW"):
+        row = conv_problem(N=1, C=4096, size=1, K=4096, kernel=1, weight_layout=layout)
+        assert choose("conv_forward", row).name == "pointwise"
+        assert choose("conv_forward", row._replace(N=6)).name == ("direct" if layout == "HWIO" else "pointwise")
+
+
 def test_groups_of_few_channels_share_vectors() -> None:
     """Up to where one group fills a vector."""
     for operation in CONVOLUTIONS:
