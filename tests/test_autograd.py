@@ -410,7 +410,8 @@ def test_second_derivatives(name: str) -> None:
 def test_every_function_is_differentiated_here() -> None:
     """A new public operation without a gradient check is noticed."""
     checked = " ".join(OPERATIONS)
-    assert [name for name in F.__all__ if name not in checked] == []
+    functions = [name for name in F.__all__ if not isinstance(getattr(F, name), type)]
+    assert [name for name in functions if name not in checked] == []
 
 
 #: Names of operations that bring a float64 operand of their own end like this.

@@ -53,14 +53,15 @@ def kernel_rows_kernel(a, item, worker):
     the problem alone.
     """
     sums = shift(a.scratch, worker * a.scratch_size)
-    first, last = item * a.each, min((item + 1) * a.each, a.total)
-    for row in range(first, last):
-        _add_row(a, row, row == first, sums)
+    for i in range(a.scratch_size):
+        sums[i] = 0
+    for row in range(item * a.each, min((item + 1) * a.each, a.total)):
+        _add_row(a, row, sums)
     _write(a, sums, shift(a.parts, item * a.part))
 
 
 @inlined
-def _add_row(a, row, fresh, sums):
+def _add_row(a, row, sums):
     """Add the pixels of one row of dy to all sums, tile after tile."""
     x = shift(a.x, (row // a.OH * a.H + row % a.OH * a.stride_h) * a.W * a.C)
     dy = shift(a.dy, row * a.OW * a.K)
@@ -73,9 +74,7 @@ def _add_row(a, row, fresh, sums):
         for v in range(0, a.pieces, PIECES):
             for j in range(PIECES):
                 columns[j] = a.columns[min(v + j, a.pieces - 1)]
-            acc = tile_zeros(shape)
-            if not fresh:
-                acc = tile_load(acc, sums, to, width, None)
+            acc = tile_load(tile_zeros(shape), sums, to, width, None)
             for i in range(a.OW):
                 acc = tile_multiply_add_columns(acc, dy, i * K, filters, x, i * step, columns, lanes)
             tile_store(acc, sums, to, width, None)
