@@ -86,7 +86,8 @@ def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
 
 
 def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
-    return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {"y": Spec("y", p.pool.y_shape, numpy_dtype(p.dtype))}
+    pooled = _pool_arrays(p.pool)
+    return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {name: pooled[name] for name in ("y", "index")}
 
 
 def _rows_arrays(p: Any) -> dict[str, Spec]:
@@ -180,7 +181,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "batch_norm_running": (_running_norm_arrays, "x running_mean running_var weight bias", "", "y"),
     "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
-    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual norm_mean norm_scale norm_bias", "", "y"),
+    "conv_max_pool": (_conv_pool_arrays, "x w b scale residual norm_mean norm_scale norm_bias", "", "y index"),
     "max_pool": (_pool_arrays, "x bias norm_mean norm_scale norm_bias", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),

@@ -349,6 +349,12 @@ class ConvPoolProblem(NamedTuple):
     def dtype(self) -> str:
         return self.conv.dtype
 
+    @property
+    def bias_is_pooled(self) -> bool:
+        """Whether bias and ReLU, if any, come after the pooling: nothing else is done to the convolution's sums."""
+        conv, pool = self
+        return conv.activation in (None, "relu") and not (conv.scale or conv.residual or pool.normalised)
+
 
 class ChannelsProblem(NamedTuple):
     """Work on an array of ``pixels`` x ``channels`` x ``inner``: inner is 1 in channels last."""

@@ -9,19 +9,29 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.functional.arguments import apply, without_batch
 from pycnn.functional.batch_norm import RunningNorm, batch_norm
-from pycnn.functional.conv import Convolution, read_convolution
+from pycnn.functional.conv import (
+    Convolution,
+    ConvolutionInputGradient,
+    ConvolutionWeightGradient,
+    read_convolution,
+)
 from pycnn.functional.conv_arguments import linear_part
-from pycnn.functional.pool import MaxPool, windows_of_call, windows_problem
+from pycnn.functional.pool import MaxPool, gradients_of_found, windows_of_call, windows_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem
+
+Grads = tuple[Tensor | None, ...]
 
 #: What the arguments of the pooling are called, for errors.
 _NAMES = ("pool_size", "pool_stride", "pool_padding")
 
 
 class ConvolutionMaxPool(Function):
-    """The pooled convolution of a :class:`~pycnn_kernels.problem.ConvPoolProblem`, where no gradient is recorded."""
+    """The pooled convolution of a :class:`~pycnn_kernels.problem.ConvPoolProblem`.
+
+    Gradients are recorded where bias and ReLU come after the pooling; then nobody needs the convolution's result.
+    """
 
     uses_numpy = False
 
@@ -29,35 +39,39 @@ class ConvolutionMaxPool(Function):
         self,
         *arrays: np.ndarray | None,
         problem: ConvPoolProblem,
-        norm: tuple[np.ndarray | None, ...],
+        norm: tuple[np.ndarray | None, ...] = (),
         **choice: Any,
     ) -> np.ndarray:
         """``arrays``: x, w, b, scale and residual, the last ones only where they are there.
 
         ``norm``: mean, scale and bias of a problem that is normalised.
         """
+        self.problem, self.choice = problem, choice
         missing = (None,) * (5 - len(arrays))
-        (y,) = plan_for("conv_max_pool", problem, **choice).run(*arrays, *missing, *norm)
+        skip = () if any(self.needs) else ("index",)
+        y, self.index = plan_for("conv_max_pool", problem, **choice).run(*arrays, *missing, *norm, skip=skip)
+        self.y = y if problem.conv.activation == "relu" else None
         return y
 
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        x, w, _ = self.inputs
+        needs_x, needs_w, needs_b = self.needs
+        conv, pool = self.problem
+        dz, db = gradients_of_found(pool, dy, self.index, self.y, needs_x or needs_w, needs_b)
+        linear = {"problem": linear_part(conv), **self.choice}
+        dx = ConvolutionInputGradient.apply(dz, w, **linear) if needs_x else None
+        dw = ConvolutionWeightGradient.apply(x, dz, **linear) if needs_w else None
+        return dx, dw, db
 
-def _recorded(
+
+def _in_turn(
     conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], norm: RunningNorm | None, workspace_limit: int | None
 ) -> Any:
-    """Convolution, norm and pooling in turn, with gradients.
-
-    The greatest of ``relu(z + bias)`` is ``relu(greatest of z + bias)``, to the last bit: a bias and a ReLU come after
-    the pooling, and what their gradients read and write is as much smaller as the pooling makes the maps.
-    """
-    plain = norm is None and not (conv.scale or conv.residual) and conv.activation in (None, "relu")
-    if not plain:
-        maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
-        if norm is not None:
-            maps = _normalised(maps, norm, pool)
-        return apply(MaxPool, maps, problem=pool, indices=False)[0]
-    x, w, bias, *_ = arrays
-    maps = apply(Convolution, x, w, None, problem=linear_part(conv), workspace_limit=workspace_limit)
-    return apply(MaxPool, maps, bias, problem=pool, indices=False, relu=conv.activation == "relu")[0]
+    """Convolution, norm and pooling one after the other."""
+    maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
+    if norm is not None:
+        maps = _normalised(maps, norm, pool)
+    return apply(MaxPool, maps, problem=pool, indices=False)[0]
 
 
 def batch_norm_max_pool2d(
@@ -149,11 +163,12 @@ def conv2d_max_pool2d(
 ) -> Any:
     """2-D convolution and the greatest element of each window of its result: ``max_pool2d(conv2d(...), ...)``.
 
-    Where no gradient is recorded the result of the convolution is never kept as a whole: if it is large and cheap to
-    compute, each part of it is pooled while it is in the cache; with ``norm`` each element is normalised on its way to
-    the maximum. Otherwise this is the functions in turn, where nothing forbids it with bias and ReLU after the pooling:
-    there are fewer elements that they and their gradients go over. The values are those of the functions within the
-    rounding of a convolution, not always to the last bit; they are the same for every call and number of threads.
+    The result of the convolution is never kept as a whole: if it is large and cheap to compute, each part of it is
+    pooled while it is in the cache; with ``norm`` each element is normalised on its way to the maximum; a bias and a
+    ReLU come after the pooling, where there are fewer elements that they and their gradients go over. Only where
+    gradients are recorded of scale, residual, norm or another activation is this the functions in turn. The values are
+    those of the functions within the rounding of a convolution, not always to the last bit; they are the same for every
+    call and number of threads.
 
     Args:
         input, weight, bias, stride, padding, dilation, groups: as for :func:`conv2d`.
@@ -162,8 +177,8 @@ def conv2d_max_pool2d(
         data_format, weight_format, activation, padding_mode, scale, residual, negative_slope: as for :func:`conv2d`;
             the residual is like the result of the convolution.
         norm: batch normalisation of that result, behind the activation and in front of the pooling.
-        workspace_limit: bytes of scratch memory beside the arrays; None for no limit. Where no gradient is recorded,
-            these are also the bytes of the convolution's result, or of the part that is kept.
+        workspace_limit: bytes of scratch memory beside the arrays; None for no limit. These are also the bytes of the
+            convolution's result, or of the part that is kept, unless it is the functions in turn.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
@@ -194,9 +209,9 @@ def conv2d_max_pool2d(
         if not isinstance(norm, RunningNorm):
             raise TypeError(f"norm must be None or a RunningNorm; received {norm!r}")
         normalisation = norm.arrays(conv.K, arrays[0], "norm.")
-    if _records(*arrays, *(norm or ())[2:4]):
-        y = _recorded(conv, pool, arrays, norm, workspace_limit)
+    problem = ConvPoolProblem(conv, pool._replace(normalised=norm is not None))
+    if _records(*arrays, *(norm or ())[2:4]) and not problem.bias_is_pooled:
+        y = _in_turn(conv, pool, arrays, norm, workspace_limit)
     else:
-        problem = ConvPoolProblem(conv, pool._replace(normalised=norm is not None))
         y = apply(ConvolutionMaxPool, *arrays, problem=problem, norm=normalisation, workspace_limit=workspace_limit)
     return without_batch(y, single)

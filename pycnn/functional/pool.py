@@ -65,15 +65,22 @@ class MaxPool(Function):
     def backward(self, dy: Tensor | None, _: Tensor | None) -> Grads:  # type: ignore[override]
         if dy is None:
             return (None, None)
-        p, dz, dbias = self.problem, dy, None
         needs_x, needs_bias = (*self.needs, False)[:2]
-        pixels = channels_problem(p.dtype, p.layout, p.N, p.C, p.output)
-        if self.y is not None:
-            dz, dbias = ReluBiasGradient.apply(dy, problem=pixels, y=self.y, want_bias=needs_bias)
-        elif needs_bias:
-            dbias = BiasGradient.apply(dy, problem=pixels)
-        dx = FoundGradient.apply(dz, problem=p, index=self.index) if needs_x else None
-        return (dx, dbias)[: len(self.needs)]
+        found = gradients_of_found(self.problem, dy, self.index, self.y, needs_x, needs_bias)
+        return found[: len(self.needs)]
+
+
+def gradients_of_found(
+    p: PoolProblem, dy: Tensor, index: np.ndarray | None, y: np.ndarray | None, needs_x: bool, needs_bias: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of what was pooled and of the bias, which are wanted as it is said; y behind a ReLU, or None."""
+    dz, dbias = dy, None
+    pixels = channels_problem(p.dtype, p.layout, p.N, p.C, p.output)
+    if y is not None:
+        dz, dbias = ReluBiasGradient.apply(dy, problem=pixels, y=y, want_bias=needs_bias)
+    elif needs_bias:
+        dbias = BiasGradient.apply(dy, problem=pixels)
+    return FoundGradient.apply(dz, problem=p, index=index) if needs_x else None, dbias
 
 
 class FoundGradient(Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import pycnn
+from pycnn.functional.pool import plane_positions
 from pycnn_kernels import plan as plan_module
 from pycnn_kernels.algorithms import algorithms_for
 from pycnn_kernels.cpu import conv_pool
@@ -314,13 +316,19 @@ def conv_pool_arrays(p: ConvPoolProblem) -> dict[str, np.ndarray]:
 
 def expected_conv_pool(p: ConvPoolProblem, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """y of the oracle, in the problem's layout; ``arrays`` may have those of the norm."""
+    geometry = spatial(p.pool, "kernel", "stride", "padding", "dilation").values()
+    pooled, _ = oracle.max_pooling(_between(p, arrays), *geometry, p.pool.ceil_mode)
+    return oracle.in_layout(pooled, p.pool.layout)
+
+
+def _between(p: ConvPoolProblem, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """What is pooled, of the oracle, in channels last."""
     conv, norm = _apart(arrays)
     between = oracle.channels_last(expected_conv(p.conv, **conv)["y"], p.conv.layout)
     if p.pool.normalised:
         mean, scale, bias = (array.astype(np.float64) for array in norm.values())
         between = (between - mean) * scale + bias
-    geometry = spatial(p.pool, "kernel", "stride", "padding", "dilation").values()
-    return oracle.in_layout(oracle.max_pooling(between, *geometry, p.pool.ceil_mode)[0], p.pool.layout)
+    return between
 
 
 def conv_pool_bound(p: ConvPoolProblem, arrays: dict[str, np.ndarray], expected: np.ndarray) -> float:
@@ -343,10 +351,18 @@ def _apart(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[s
 
 
 def run_conv_pool(p: ConvPoolProblem, algorithm: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    return run_conv_pool_found(p, algorithm, arrays)[0]
+
+
+def run_conv_pool_found(p: ConvPoolProblem, algorithm: str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """y and index."""
     inputs = (arrays["x"], arrays["w"], arrays["b"] if p.conv.bias else None, *map(arrays.get, ("scale", "residual")))
-    norm = map(arrays.get, ("norm_mean", "norm_scale", "norm_bias")) if p.pool.normalised else ()
-    (y,) = plan_for("conv_max_pool", p, algorithm=algorithm).run(*inputs, *norm)
-    return y
+    norm = tuple(map(arrays.get, ("norm_mean", "norm_scale", "norm_bias"))) if p.pool.normalised else ()
+    plan = plan_for("conv_max_pool", p, algorithm=algorithm)
+    y, index = plan.run(*inputs, *norm)
+    (alone,) = [a for a in plan.run(*inputs, *norm, skip=("index",)) if a is not None]
+    np.testing.assert_array_equal(alone, y)
+    return [y, index]
 
 
 def check_conv_pool(p: ConvPoolProblem, *sizes: int) -> None:
@@ -354,7 +370,25 @@ def check_conv_pool(p: ConvPoolProblem, *sizes: int) -> None:
     arrays = conv_pool_arrays(p)
     expected = expected_conv_pool(p, arrays)
     bound = conv_pool_bound(p, arrays, expected)
-    oracle.assert_close(run_conv_pool(p, "two_passes", arrays), expected, bound)
+
+    def check(algorithm: str) -> None:
+        y, index = run_conv_pool_found(p, algorithm, arrays)
+        oracle.assert_close(y, expected, bound)
+        oracle.assert_close(_found(p, arrays, index), expected, bound)
+
+    check("two_passes")
     for size in sizes:
         with bands_of(size):
-            oracle.assert_close(run_conv_pool(p, "one_pass", arrays), expected, bound)
+            check("one_pass")
+
+
+def _found(p: ConvPoolProblem, arrays: dict[str, np.ndarray], index: np.ndarray) -> np.ndarray:
+    """The elements of the oracle's convolution at the positions that were found; of equal ones, any may be."""
+    elements = _between(p, arrays)
+    positions = plane_positions(p.pool, index)
+    positions = positions if p.pool.layout == "channels_last" else np.moveaxis(positions, 1, -1)
+    N, *pixels, K = positions.shape
+    flat = positions.reshape(N, math.prod(pixels), K)
+    picked = np.take_along_axis(elements.reshape(N, math.prod(p.pool.size), K), flat, axis=1)
+    picked[flat < 0] = -np.inf
+    return oracle.in_layout(picked.reshape(positions.shape), p.pool.layout)

@@ -1,8 +1,12 @@
-"""A convolution and the max pooling of its result, for inference, where nobody else needs the result in between.
+"""A convolution and the max pooling of its result, where nobody else needs the result in between.
 
-That result is the largest array of many networks: four times the pooled one, and often more than the input. In one
-pass it never reaches memory: the work is divided into *bands*, each of a few images or of a few rows of one, whose
-convolution is still in the cache when it is pooled. (Alwani et al., "Fused-Layer CNN Accelerators", MICRO 2016,
+Gradients do not need it either: the pooling's goes by the positions of the maxima, and the convolution's by x and w. A
+bias and a ReLU that nothing comes between are added to the pooled sums, because the greatest of ``relu(z + b)`` is
+``relu(b + greatest of z)``: there are fewer of them.
+
+The result in between is the largest array of many networks: four times the pooled one, and often more than the input.
+In one pass it never reaches memory: the work is divided into *bands*, each of a few images or of a few rows of one,
+whose convolution is still in the cache when it is pooled. (Alwani et al., "Fused-Layer CNN Accelerators", MICRO 2016,
 section III. Where windows overlap, neighbouring bands both compute the rows that they share: their "recompute".)
 
 A band is a convolution and a pooling of its own, so every algorithm of those operations can compute it. Arrays of
@@ -49,7 +53,8 @@ class Band(NamedTuple):
 class _InBands:
     """``y = max_pool(norm(activation(scale * (x * w) + b + residual)))``, band by band. A subclass says which bands.
 
-    The norm is that of a pooling problem with ``normalised``, and its arrays are 0 without it.
+    The norm is that of a pooling problem with ``normalised``, and its arrays are 0 without it. ``index`` is 0, or gets
+    the positions of the maxima in their windows, which are those of the whole problem.
     """
 
     @staticmethod
@@ -60,6 +65,10 @@ class _InBands:
     def __init__(self, p: ConvPoolProblem):
         from pycnn_kernels.choice import choose  # it knows the lists of algorithms, which have this one
 
+        self._bias_pooled = p.bias_is_pooled
+        self._relu_pooled = self._bias_pooled and p.conv.activation == "relu"
+        if self._bias_pooled:
+            p = p._replace(conv=p.conv._replace(bias=False, activation=None))
         conv, pool = p
         self._channels_first, self._filters_first = conv.layout == "channels_first", conv.weight_layout == "OIHW"
         self._residual = conv.residual
@@ -73,9 +82,14 @@ class _InBands:
             for part in parts
         }
         x_pixel, y_pixel = conv.C * item_bytes(conv.dtype), conv.K * item_bytes(conv.dtype)
+        index_pixel = conv.K * np.dtype(pool.index_dtype).itemsize
         self._bands = [
-            (*prepared[band.problem], band.x * x_pixel, band.between * y_pixel, band.y * y_pixel) for band in bands
-        ]
+            (
+                *prepared[band.problem], band.x * x_pixel, band.between * y_pixel, band.y * y_pixel,
+                band.y * index_pixel,
+            )
+            for band in bands
+        ]  # fmt: skip
         scratch = Scratch(conv.dtype)
         self._between_at = scratch.reserve(max((math.prod(part.conv.y_shape) for part in parts), default=0))
         if self._channels_first:
@@ -97,8 +111,9 @@ class _InBands:
         self.workspace_bytes = scratch.size + nested
 
     def run(
-        self, x: int, w: int, b: int, scale: int, residual: int, norm_mean: int, norm_scale: int, norm_bias: int, y: int
-    ) -> None:
+        self, x: int, w: int, b: int, scale: int, residual: int, norm_mean: int, norm_scale: int, norm_bias: int,
+        y: int, index: int,
+    ) -> None:  # fmt: skip
         """Addresses; 0 for arrays that the problem has not."""
         lent = aligned_empty(self.borrowed, np.uint8)  # the bands' own algorithms use the workspace
         base = address(lent)
@@ -113,9 +128,13 @@ class _InBands:
                 self._read_residual.run(residual, base + self._residual_at)
                 residual = base + self._residual_at
         between = base + self._between_at
-        for convolution, pooling, x_at, between_at, y_at in self._bands:
+        pooled_bias, b = (b, 0) if self._bias_pooled else (0, b)
+        for convolution, pooling, x_at, between_at, y_at, index_at in self._bands:
             convolution.run(x + x_at, w, b, scale, residual + between_at if self._residual else 0, between)
-            pooling.run(between, 0, norm_mean, norm_scale, norm_bias, result + y_at, 0)
+            pooling.run(
+                between, pooled_bias, norm_mean, norm_scale, norm_bias, result + y_at,
+                index + index_at if index else 0, self._relu_pooled,
+            )  # fmt: skip
         if self._channels_first:
             self._write.run(result, y)
 
