@@ -264,6 +264,7 @@ def test_one_row_reads_the_weights_as_they_lie() -> None:
     for layout in ("HWIO", "OIHW"):
         row = conv_problem(N=1, C=4096, size=1, K=4096, kernel=1, weight_layout=layout)
         assert choose("conv_forward", row).name == "pointwise"
+        assert choose("conv_forward", row._replace(C=512, K=512)).name == "pointwise"
         assert choose("conv_forward", row._replace(N=6)).name == ("direct" if layout == "HWIO" else "pointwise")
 
 

@@ -291,16 +291,16 @@ def pointwise_supports(p: ConvProblem) -> str | None:
     return None
 
 
-#: Multiply-adds from which on packing a panel is not most of the time.
-_LEAST_WORK = 1 << 20
+#: Multiply-adds from which on packing a panel is not most of the time, and a single row is worth two kernels.
+_LEAST_WORK, _LEAST_ROW_WORK = 1 << 20, 1 << 18
 #: Pixels up to which packing weights is never worth it, and from which on it is wherever they lie.
 _FEW_PIXELS, _MANY_PIXELS = 12, 96
 
 
-def pointwise_suits(p: ConvProblem) -> str | None:
+def pointwise_suits(p: ConvProblem, least: int = _LEAST_WORK) -> str | None:
     """None for a problem that keeps whole panels busy, otherwise the reason why another algorithm is faster."""
-    if p.multiply_adds < _LEAST_WORK:
-        return f"at least {_LEAST_WORK:,} multiply-adds; received {p.multiply_adds:,}"
+    if p.multiply_adds < least:
+        return f"at least {least:,} multiply-adds; received {p.multiply_adds:,}"
     return _fills_vectors(p)
 
 
@@ -319,8 +319,10 @@ def pointwise_suits_forward(p: ConvProblem) -> str | None:
     """The same, but weights that few pixels meet are not worth packing where they lie well in the cache."""
     if _are_dots(p, forward=True):
         return _fills_vectors(p)
+    if _is_row(p, forward=True):
+        return pointwise_suits(p, _LEAST_ROW_WORK)
     pixels = p.N * math.prod(p.output)
-    packs = p.layout == "channels_last" and p.weight_layout == "HWIO" and not _is_row(p, forward=True)
+    packs = p.layout == "channels_last" and p.weight_layout == "HWIO"
     least = _FEW_PIXELS if p.K * item_bytes(p.dtype) % 2048 == 0 else _MANY_PIXELS
     if packs and pixels < least:
         return f"one pixel or at least {least}; received {pixels}"
