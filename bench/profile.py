@@ -15,8 +15,8 @@ import numpy as np
 from bench.networks import NETWORKS, pycnn_engine
 from pycnn_kernels.plan import Plan
 
-#: Operations that are convolutions or products of matrices.
-ARITHMETIC = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
+#: Operations that are convolutions, with what is done to their results in the cache, or products of matrices.
+ARITHMETIC = ("conv_forward", "conv_max_pool", "conv_input_gradient", "conv_weight_gradient")
 
 
 def profile(network: str, steps: int = 30) -> dict[str, float]:
