@@ -30,7 +30,7 @@ from pycnn_kernels.cpu.epilogue import (
     epilogue_fields,
     finish_pixels,
 )
-from pycnn_kernels.cpu.gather import needs_zeros
+from pycnn_kernels.cpu.gather import needs_images, needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
@@ -333,9 +333,8 @@ def few_channels_supports_input_gradient(p: ConvProblem) -> str | None:
 def _supports(p: ConvProblem, channels: int, source_channels: int, what: str) -> str | None:
     if channels > MOST_CHANNELS or p.G > 1:
         return f"at most {MOST_CHANNELS} {what} in one group; received {channels} in {p.G}"
-    if p.size[0] > 1 or p.kernel[0] > 1 or any(p.padding[0]):
-        what = f"the depth {p.size[0]}, padding {p.padding[0]} and a kernel of depth {p.kernel[0]}"
-        return f"images without depth; received {what}"
+    if depth := needs_images(p):
+        return depth
     band = _plane_bytes(p, source_channels)
     if band > _MOST_PLANE_BYTES:
         return f"planes of at most {_MOST_PLANE_BYTES >> 20} MB a thread; a band of one row takes {band >> 20}"

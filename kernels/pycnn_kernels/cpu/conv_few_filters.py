@@ -18,7 +18,7 @@ import numpy as np
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.cost import image_bytes
 from pycnn_kernels.cpu.elementwise import sum_parts
-from pycnn_kernels.cpu.gather import needs_zeros
+from pycnn_kernels.cpu.gather import needs_images, needs_zeros
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
@@ -206,9 +206,8 @@ def few_filters_supports(p: ConvProblem) -> str | None:
     """None for a problem that :class:`FewFiltersWeightGradient` can do, otherwise the reason why not."""
     if p.K > MOST_FILTERS or p.G > 1:
         return f"at most {MOST_FILTERS} filters in one group; received {p.K} in {p.G}"
-    if p.size[0] > 1 or p.kernel[0] > 1 or any(p.padding[0]):
-        what = f"the depth {p.size[0]}, padding {p.padding[0]} and a kernel of depth {p.kernel[0]}"
-        return f"images without depth; received {what}"
+    if depth := needs_images(p):
+        return depth
     if p.stride[1:] != (1, 1):
         return f"stride 1; received {p.stride[1:]}"
     width = p.output[2] + effective_kernel(p.kernel[2], p.dilation[2])

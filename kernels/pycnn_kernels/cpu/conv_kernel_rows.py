@@ -16,6 +16,7 @@ import numpy as np
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.conv_frame import PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, vectors
+from pycnn_kernels.cpu.gather import needs_images
 from pycnn_kernels.cpu.host import SIMD, lanes
 from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
@@ -142,10 +143,7 @@ def kernel_rows_supports(p: ConvProblem) -> str | None:
         return f"rows of the kernel of at most {MOST_ROW} elements; received {p.kernel[2]} x {p.C}"
     if p.dilation[2] > 1 and p.kernel[2] > 1:
         return f"a kernel whose elements meet neighbours in a row; received a dilation of {p.dilation[2]}"
-    if p.size[0] > 1 or p.kernel[0] > 1 or any(p.padding[0]):
-        what = f"the depth {p.size[0]}, padding {p.padding[0]} and a kernel of depth {p.kernel[0]}"
-        return f"images without depth; received {what}"
-    return None
+    return needs_images(p)
 
 
 def kernel_rows_suits(p: ConvProblem) -> str | None:

@@ -55,6 +55,14 @@ def needs_zeros(p: ConvProblem) -> str | None:
     return None
 
 
+def needs_images(p: ConvProblem) -> str | None:
+    """None for a problem of signals or images; otherwise what an algorithm without depth needs."""
+    if p.size[0] > 1 or p.kernel[0] > 1 or any(p.padding[0]):
+        what = f"the depth {p.size[0]}, padding {p.padding[0]} and a kernel of depth {p.kernel[0]}"
+        return f"images without depth; received {what}"
+    return None
+
+
 def continuation_fits(p: ConvProblem) -> str | None:
     """None where x is large enough for its way of padding, otherwise what it needs."""
     for size, sides in zip(p.size, p.padding):

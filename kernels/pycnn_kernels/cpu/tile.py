@@ -518,12 +518,8 @@ def tile_multiply_add_steps(typing_context, steps, tile, a, a_index, rows, b, b_
     return tile(steps, tile, a, a_index, rows, b, b_index, b_row, lanes), generate
 
 
-@intrinsic
-def tile_multiply_add_columns(typing_context, tile, a, a_index, rows, b, b_index, columns, lanes):
-    """Add an outer product: ``tile[m, j] += a[a_index + rows[m]] * b[b_index + columns[j]:]``.
-
-    ``lanes`` is how many elements of each vector there are.
-    """
+def _add_by_tables(tile, lanes, factor_at):
+    """The code that adds products of vectors of b with what ``factor_at(emit, pointer, mask)`` gives for each row."""
 
     def generate(context, builder, signature, arguments):
         accumulators, a_pointer, a_start, a_table, b_pointer, b_start, b_table, count = arguments
@@ -533,15 +529,28 @@ def tile_multiply_add_columns(typing_context, tile, a, a_index, rows, b, b_index
         there = [emit.row_pointer(b_pointer, b_start, b_table, j) for j in range(tile.vectors)]
         vectors = [emit.load_vectors(pointer, mask)[0] for pointer in there]
         for m in range(tile.rows):
-            scalar = builder.load(emit.row_pointer(a_pointer, a_start, _none_or(a_table, rows), m))
-            scalar.align = tile.dtype.bitwidth // 8
-            factor = emit.broadcast(scalar, tile.vector)
+            factor = factor_at(emit, emit.row_pointer(a_pointer, a_start, a_table, m), mask)
             for j, vector in enumerate(vectors):
                 total = builder.call(fma, [factor, vector, emit.get(accumulators, m, j)])
                 accumulators = emit.set(accumulators, total, m, j)
         return accumulators
 
-    return tile(tile, a, a_index, rows, b, b_index, columns, lanes), generate
+    return generate
+
+
+@intrinsic
+def tile_multiply_add_columns(typing_context, tile, a, a_index, rows, b, b_index, columns, lanes):
+    """Add an outer product: ``tile[m, j] += a[a_index + rows[m]] * b[b_index + columns[j]:]``.
+
+    ``lanes`` is how many elements of each vector there are.
+    """
+
+    def one(emit, pointer, mask):
+        scalar = emit.builder.load(pointer)
+        scalar.align = tile.dtype.bitwidth // 8
+        return emit.broadcast(scalar, tile.vector)
+
+    return tile(tile, a, a_index, rows, b, b_index, columns, lanes), _add_by_tables(tile, lanes, one)
 
 
 @intrinsic
@@ -759,21 +768,10 @@ def tile_multiply_vectors(typing_context, tile, a, a_index, rows, b, b_index, co
     ``lanes`` is how many elements of each vector there are.
     """
 
-    def generate(context, builder, signature, arguments):
-        accumulators, a_pointer, a_start, a_table, b_pointer, b_start, b_table, count = arguments
-        emit = _Emitter(builder, tile)
-        fma = emit.intrinsic("fmuladd", tile.vector, [tile.vector] * 3)
-        mask = emit.masks(_none_or(count, lanes))[:1]
-        there = [emit.row_pointer(b_pointer, b_start, b_table, j) for j in range(tile.vectors)]
-        vectors = [emit.load_vectors(pointer, mask)[0] for pointer in there]
-        for m in range(tile.rows):
-            [row] = emit.load_vectors(emit.row_pointer(a_pointer, a_start, a_table, m), mask)
-            for j, vector in enumerate(vectors):
-                total = builder.call(fma, [row, vector, emit.get(accumulators, m, j)])
-                accumulators = emit.set(accumulators, total, m, j)
-        return accumulators
+    def whole(emit, pointer, mask):
+        return emit.load_vectors(pointer, mask)[0]
 
-    return tile(tile, a, a_index, rows, b, b_index, columns, lanes), generate
+    return tile(tile, a, a_index, rows, b, b_index, columns, lanes), _add_by_tables(tile, lanes, whole)
 
 
 @intrinsic
