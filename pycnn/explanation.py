@@ -6,7 +6,7 @@ from typing import Any
 
 from pycnn.console import table_lines
 from pycnn.functional.arguments import one_of
-from pycnn.functional.conv_arguments import WEIGHT_FORMATS, linear_part, problem_of
+from pycnn.functional.conv_arguments import WEIGHT_FORMATS, problem_of
 from pycnn_kernels import plan
 from pycnn_kernels.choice import Verdict
 from pycnn_kernels.cpu.cost import gflops as assumed_gflops
@@ -49,7 +49,7 @@ class Explanation:
         self.gflops = assumed_gflops(computed(problem).dtype) if gflops is None else gflops
         #: How many threads were measured, None where nothing was.
         self.threads = get_num_threads() if algorithm == "autotune" else None
-        bare = linear_part(problem)
+        bare = problem.linear
         choice: dict[str, Any] = {"algorithm": algorithm, "workspace_limit": workspace_limit}
         self.verdicts: dict[str, list[Verdict]] = {
             name: plan.explain(operation, problem if name == "forward" else bare, **choice)

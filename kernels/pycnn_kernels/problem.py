@@ -201,6 +201,11 @@ class ConvProblem(NamedTuple):
         return (self.K, self.C // self.G, *kernel)
 
     @property
+    def linear(self) -> ConvProblem:
+        """The problem without all that is done to the result of the convolution."""
+        return self._replace(bias=False, activation=None, scale=False, residual=False, slope=0.01)
+
+    @property
     def multiply_adds(self) -> int:
         """Multiplications of the direct algorithm."""
         pixels = self.N * math.prod(self.output)

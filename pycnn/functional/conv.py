@@ -10,7 +10,7 @@ from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient, channels_problem
-from pycnn.functional.conv_arguments import is_plain, known_problem, linear_part, problem_of
+from pycnn.functional.conv_arguments import is_plain, known_problem, problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
@@ -84,7 +84,7 @@ class Convolution(BiasAndActivation):
         p = self.settings["problem"]
         pixels = channels_problem(p.dtype, p.layout, p.N, p.K, p.output)
         dz, db = self.in_front_of_activation(dy, p.activation, p.slope, pixels, needs_b)
-        linear = self.settings | {"problem": linear_part(p)}
+        linear = self.settings | {"problem": p.linear}
         filters = 0 if p.weight_layout == "OIHW" else w.ndim - 1
         factor = None if scale is None else scale.reshape(*(-1 if axis == filters else 1 for axis in range(w.ndim)))
         dx = dw = dscale = None

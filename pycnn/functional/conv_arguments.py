@@ -154,11 +154,6 @@ known_transposed_problem = lru_cache(maxsize=4096)(transposed_problem_of)
 
 
 @lru_cache(maxsize=1024)
-def linear_part(problem: ConvProblem) -> ConvProblem:
-    """The problem without all that is done to the result of the convolution."""
-    return problem._replace(bias=False, activation=None, scale=False, residual=False, slope=0.01)
-
-
 def read_slope(negative_slope: Any, activation: str | None) -> float:
     """What "leaky_relu" multiplies negative results with; the same for every call of another activation.
 

@@ -15,7 +15,6 @@ from pycnn.functional.conv import (
     ConvolutionWeightGradient,
     read_convolution,
 )
-from pycnn.functional.conv_arguments import linear_part
 from pycnn.functional.pool import MaxPool, gradients_of_found, windows_of_call, windows_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
@@ -58,7 +57,7 @@ class ConvolutionMaxPool(Function):
         needs_x, needs_w, needs_b = self.needs
         conv, pool = self.problem
         dz, db = gradients_of_found(pool, dy, self.index, self.y, needs_x or needs_w, needs_b)
-        linear = {"problem": linear_part(conv), **self.choice}
+        linear = {"problem": conv.linear, **self.choice}
         dx = ConvolutionInputGradient.apply(dz, w, **linear) if needs_x else None
         dw = ConvolutionWeightGradient.apply(x, dz, **linear) if needs_w else None
         return dx, dw, db

@@ -82,6 +82,23 @@ class PaddedInput:
         return base + self._at
 
 
+class ChannelsLast:
+    """An array of images that is read: as it lies in channels last, channels first as a copy in the workspace."""
+
+    def __init__(self, layout: str, N: int, C: int, pixels: int, scratch: Scratch):
+        self._turns = layout == "channels_first"
+        if self._turns:
+            self._at = scratch.reserve(N * C * pixels)
+            self._turn = to_channels_last(scratch.dtype, N, C, pixels)
+
+    def run(self, base: int, array: int) -> int:
+        """The address in channels last."""
+        if not self._turns:
+            return array
+        self._turn.run(array, base + self._at)
+        return base + self._at
+
+
 class Core(Protocol):
     """The part of an algorithm that computes, in channels last.
 
@@ -106,14 +123,11 @@ class Forward:
         R, T = p.C // p.G, math.prod(p.kernel)
         scratch = Scratch(p.dtype)
         self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
+        self._x = ChannelsLast(p.layout, p.N, p.C, pixels, scratch)
+        self._residual = ChannelsLast(p.layout, p.N, p.K, out_pixels, scratch) if p.residual else None
         if self._channels_first:
-            self._x_at, self._y_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
-            self._read = to_channels_last(p.dtype, p.N, p.C, pixels)
+            self._y_at = scratch.reserve(p.N * p.K * out_pixels)
             self._write = to_channels_first(p.dtype, p.N, p.K, out_pixels)
-            if p.residual:
-                self._residual_at = scratch.reserve(p.N * p.K * out_pixels)
-                self._read_residual = to_channels_last(p.dtype, p.N, p.K, out_pixels)
-        self._residual = p.residual
         if self._filters_first:
             self._w_at = scratch.reserve(math.prod(p.w_shape))
             self._turn_weights = transposition(p.dtype, (R, p.K, T), (T, R * T), (p.K, R * p.K))
@@ -125,12 +139,11 @@ class Forward:
         if self._filters_first:
             self._turn_weights.run(w, base + self._w_at)
             w = base + self._w_at
+        x = self._x.run(base, x)
+        if self._residual:
+            residual = self._residual.run(base, residual)
         if self._channels_first:
-            self._read.run(x, base + self._x_at)
-            if self._residual:
-                self._read_residual.run(residual, base + self._residual_at)
-                residual = base + self._residual_at
-            self._core.run(base, base + self._x_at, w, (b, scale, residual), base + self._y_at)
+            self._core.run(base, x, w, (b, scale, residual), base + self._y_at)
             self._write.run(base + self._y_at, y)
         else:
             self._core.run(base, x, w, (b, scale, residual), y)
@@ -155,9 +168,9 @@ class InputGradient:
         else:
             self._turn_weights = transposition(p.dtype, (K, R, T), (R * T, T), (R, -K * R))
         self._channels_first = p.layout == "channels_first"
+        self._dy = ChannelsLast(p.layout, p.N, K, out_pixels, scratch)
         if self._channels_first:
-            self._dy_at, self._dx_at = scratch.reserve(p.N * K * out_pixels), scratch.reserve(p.N * p.C * pixels)
-            self._read = to_channels_last(p.dtype, p.N, K, out_pixels)
+            self._dx_at = scratch.reserve(p.N * p.C * pixels)
             self._write = to_channels_first(p.dtype, p.N, p.C, pixels)
         self._core = type(self).make_core(p, False, scratch)
         self.workspace_bytes = scratch.size
@@ -167,9 +180,9 @@ class InputGradient:
         if self._turns_weights:
             self._turn_weights.run(w, base + self._last_tap)
             w = base + self._w_at
+        dy = self._dy.run(base, dy)
         if self._channels_first:
-            self._read.run(dy, base + self._dy_at)
-            self._core.run(base, base + self._dy_at, w, NO_EPILOGUE, base + self._dx_at)
+            self._core.run(base, dy, w, NO_EPILOGUE, base + self._dx_at)
             self._write.run(base + self._dx_at, dx)
         else:
             self._core.run(base, dy, w, NO_EPILOGUE, dx)
@@ -187,15 +200,12 @@ class WeightGradient:
     make_core: Callable[[ConvProblem, Scratch], GradientCore]
 
     def __init__(self, p: ConvProblem):
-        pixels, out_pixels = math.prod(p.size), math.prod(p.output)
-        R, T = p.C // p.G, math.prod(p.kernel)
         scratch = Scratch(p.dtype)
-        self._channels_first, self._filters_first = p.layout == "channels_first", p.weight_layout == "OIHW"
-        if self._channels_first:
-            self._x_at, self._dy_at = scratch.reserve(p.N * p.C * pixels), scratch.reserve(p.N * p.K * out_pixels)
-            self._read_x = to_channels_last(p.dtype, p.N, p.C, pixels)
-            self._read_dy = to_channels_last(p.dtype, p.N, p.K, out_pixels)
+        self._x = ChannelsLast(p.layout, p.N, p.C, math.prod(p.size), scratch)
+        self._dy = ChannelsLast(p.layout, p.N, p.K, math.prod(p.output), scratch)
+        self._filters_first = p.weight_layout == "OIHW"
         if self._filters_first:
+            R, T = p.C // p.G, math.prod(p.kernel)
             self._dw_at = scratch.reserve(T * R * p.K)
             self._turn_weights = transposition(p.dtype, (R, T, p.K), (p.K, R * p.K), (T, R * T))
         self._core = type(self).make_core(p, scratch)
@@ -203,12 +213,7 @@ class WeightGradient:
 
     def run(self, x: int, dy: int, dw: int) -> None:
         base = workspace(self.workspace_bytes)
-        if self._channels_first:
-            self._read_x.run(x, base + self._x_at)
-            self._read_dy.run(dy, base + self._dy_at)
-            x, dy = base + self._x_at, base + self._dy_at
+        x, dy = self._x.run(base, x), self._dy.run(base, dy)
+        self._core.run(base, x, dy, base + self._dw_at if self._filters_first else dw)
         if self._filters_first:
-            self._core.run(base, x, dy, base + self._dw_at)
             self._turn_weights.run(base + self._dw_at, dw)
-        else:
-            self._core.run(base, x, dy, dw)

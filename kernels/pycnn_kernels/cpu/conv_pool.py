@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pycnn_kernels.cpu.conv_frame import Scratch
+from pycnn_kernels.cpu.conv_frame import ChannelsLast, Scratch
 from pycnn_kernels.cpu.host import item_bytes
-from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last, transposition
+from pycnn_kernels.cpu.layout import to_channels_first, transposition
 from pycnn_kernels.memory import address, aligned_empty
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, effective_kernel
 
@@ -71,7 +71,6 @@ class _InBands:
             p = p._replace(conv=p.conv._replace(bias=False, activation=None))
         conv, pool = p
         self._channels_first, self._filters_first = conv.layout == "channels_first", conv.weight_layout == "OIHW"
-        self._residual = conv.residual
         bands = self.divide(_channels_last(p))
         parts = {band.problem for band in bands}
         prepared = {
@@ -92,15 +91,14 @@ class _InBands:
         ]  # fmt: skip
         scratch = Scratch(conv.dtype)
         self._between_at = scratch.reserve(max((math.prod(part.conv.y_shape) for part in parts), default=0))
+        self._x = ChannelsLast(conv.layout, conv.N, conv.C, math.prod(conv.size), scratch)
+        self._residual = None
+        if conv.residual:
+            self._residual = ChannelsLast(conv.layout, conv.N, conv.K, math.prod(conv.output), scratch)
         if self._channels_first:
-            pixels, out_pixels, pooled = (math.prod(size) for size in (conv.size, conv.output, pool.output))
-            self._x_at = scratch.reserve(conv.N * conv.C * pixels)
+            pooled = math.prod(pool.output)
             self._y_at = scratch.reserve(conv.N * conv.K * pooled)
-            self._read = to_channels_last(conv.dtype, conv.N, conv.C, pixels)
             self._write = to_channels_first(conv.dtype, conv.N, conv.K, pooled)
-            if conv.residual:
-                self._residual_at = scratch.reserve(conv.N * conv.K * out_pixels)
-                self._read_residual = to_channels_last(conv.dtype, conv.N, conv.K, out_pixels)
         if self._filters_first:
             R, T = conv.C // conv.G, math.prod(conv.kernel)
             self._w_at = scratch.reserve(T * R * conv.K)
@@ -121,12 +119,11 @@ class _InBands:
         if self._filters_first:
             self._turn_weights.run(w, base + self._w_at)
             w = base + self._w_at
+        x = self._x.run(base, x)
+        if self._residual:
+            residual = self._residual.run(base, residual)
         if self._channels_first:
-            self._read.run(x, base + self._x_at)
-            x, result = base + self._x_at, base + self._y_at
-            if self._residual:
-                self._read_residual.run(residual, base + self._residual_at)
-                residual = base + self._residual_at
+            result = base + self._y_at
         between = base + self._between_at
         pooled_bias, b = (b, 0) if self._bias_pooled else (0, b)
         for convolution, pooling, x_at, between_at, y_at, index_at in self._bands:

@@ -204,6 +204,12 @@ class _Emitter:
         zeros = ir.Constant(ir.VectorType(INT32, vector_type.count), [0] * vector_type.count)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
+    def scalar(self, pointer):
+        """The element at ``pointer`` in all lanes."""
+        element = self.builder.load(pointer)
+        element.align = self.tile.dtype.bitwidth // 8
+        return self.broadcast(element, self.tile.vector)
+
     def shuffle(self, first, second, order: list[int]):
         indices = ir.Constant(ir.VectorType(INT32, len(order)), order)
         return self.builder.shuffle_vector(first, second, indices)
@@ -480,9 +486,7 @@ def _add_outer_products(tile, rows, lanes, sign: int = 1, steps: int = 1):
         for m in range(tile.rows):
             row = emit.row_pointer(a_pointer, a_start, _none_or(table, rows), m, again=True)
             for s in range(steps):
-                scalar = builder.load(builder.gep(row, [ir.Constant(INT64, s)]))
-                scalar.align = tile.dtype.bitwidth // 8
-                spread = emit.broadcast(scalar, tile.vector)
+                spread = emit.scalar(builder.gep(row, [ir.Constant(INT64, s)]))
                 factor = spread if sign > 0 else builder.fneg(spread)
                 for j, vector in enumerate(vectors[s]):
                     total = builder.call(fma, [factor, vector, emit.get(accumulators, m, j)])
@@ -546,9 +550,7 @@ def tile_multiply_add_columns(typing_context, tile, a, a_index, rows, b, b_index
     """
 
     def one(emit, pointer, mask):
-        scalar = emit.builder.load(pointer)
-        scalar.align = tile.dtype.bitwidth // 8
-        return emit.broadcast(scalar, tile.vector)
+        return emit.scalar(pointer)
 
     return tile(tile, a, a_index, rows, b, b_index, columns, lanes), _add_by_tables(tile, lanes, one)
 
