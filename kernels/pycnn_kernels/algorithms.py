@@ -374,9 +374,8 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
         Algorithm(
             "one_pass",
             conv_pool.OnePass,
-            "bands whose convolution is still in the cache when it is pooled: for large results of cheap convolutions",
+            "bands that one core convolves and pools: where a direct convolution is about as fast as others",
             conv_pool.one_pass_supports,
-            conv_pool.one_pass_suits,
             cost=conv_pool.one_pass_cost,
             margin=1.0,
         ),

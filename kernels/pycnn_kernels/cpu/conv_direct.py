@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -428,7 +429,7 @@ def column_blocks(columns: int, dtype: str) -> int:
     return -(-columns // (BLOCK_VECTORS * lanes(dtype)))
 
 
-def _gather_task(p: ConvProblem, forward: bool) -> tuple[Task, int]:
+def _gather_task(p: ConvProblem, forward: bool, least_pieces: int) -> tuple[Task, int]:
     """Makes the kernel that gathers ready: a task that takes the addresses of src, w, dst, panels and the epilogue; and
     the elements of a worker's panel."""
     axes = gather_axes(p, forward)
@@ -438,7 +439,7 @@ def _gather_task(p: ConvProblem, forward: bool) -> tuple[Task, int]:
     blocks = column_blocks(L, p.dtype)
     depth = _pass_depth(R, L, math.prod(p.kernel), p.dtype)
     phases = [p.N * d.size * h.size * w.size for d, h, w in product(*(axis.classes for axis in axes))]
-    pieces, parts = _pieces(phases, blocks * G, R * math.prod(p.kernel))
+    pieces, parts = _pieces(phases, blocks * G, R * math.prod(p.kernel), least_pieces)
     panel_size = _panel_elements(p, forward, sum(phases) // max(len(pieces) - 1, 1))
     _, KH, KW = p.kernel
     steps = ((source[1] * source[2] * SC, KH * KW), (source[2] * SC, KW), (SC, 1))
@@ -462,23 +463,24 @@ def _gather_task(p: ConvProblem, forward: bool) -> tuple[Task, int]:
     return task, panel_size
 
 
-def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list[list[int]]]:
+def _pieces(phases: list[int], blocks: int, terms: int, least_pieces: int) -> tuple[list[int], list[list[int]]]:
     """Divide the pixels of all phases into pieces of work of about the same size.
 
     Args:
         phases: how many pixels each phase has.
         blocks: blocks of columns, each of which makes a piece of work of its own from every piece of pixels.
         terms: products in the sum of one element.
+        least_pieces: how many there should be, if they are large enough.
 
     Returns:
         Where the parts of each piece begin, with the end of the last; and the parts: phase, first pixel, pixels.
 
-    About 32 pieces let threads share the work evenly; they depend on the problem alone. A piece of few pixels
-    reads its weights too often, unless they are so few that they stay in the first-level cache.
+    They depend on the problem alone. A piece of few pixels reads its weights too often, unless they are so few that
+    they stay in the first-level cache.
     """
     least = 8 * ROWS if terms >= 256 else 2 * ROWS
     total = sum(phases)
-    wanted = min(max(-(-total * blocks // 32), least), PIXELS - ROWS)
+    wanted = min(max(-(-total * blocks // least_pieces), least), PIXELS - ROWS)
     limit = -(-total // max(round(total / wanted), 1))  # pieces of one size rather than a small last one
     limit = min(limit, PIXELS)
     pieces, parts = [0], []
@@ -499,6 +501,9 @@ def _pieces(phases: list[int], blocks: int, terms: int) -> tuple[list[int], list
         pieces.append(len(parts))
     return pieces, parts
 
+
+#: So many pieces let threads share the work evenly.
+SHARED_PIECES = 32
 
 #: Bytes of weights, of one block of columns, that stay in the second-level cache beside the pixels.
 _WEIGHT_BYTES = 448 * 1024
@@ -570,16 +575,26 @@ def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
     return segments, offsets
 
 
-class _Direct:
-    """The core of forward and input gradient: the gather kernel."""
+class DirectCore:
+    """The core of forward and input gradient: the gather kernel.
 
-    def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch):
-        self._gather, panel = _gather_task(p, forward)
-        self._panel_bytes = panel * item_bytes(p.dtype)
+    ``panel_bytes`` are those in which a worker brings weights together; of one problem's bands some need them, others
+    not.
+    """
+
+    workspace_bytes = 0
+
+    def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch, least_pieces: int = SHARED_PIECES):
+        self.task, panel = _gather_task(p, forward, least_pieces)
+        self.panel_bytes = panel * item_bytes(p.dtype)
+
+    def arguments(self, base: Any, src: Any, w: int, epilogue: tuple[Any, ...], dst: int) -> tuple[Any, ...]:
+        """What the task is run with, or a chain of it with arrays of numbers."""
+        panels = worker_panels(self.panel_bytes * most_threads()) if self.panel_bytes else 0
+        return (src, w, dst, panels, *epilogue)
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
-        panels = worker_panels(self._panel_bytes * most_threads()) if self._panel_bytes else 0
-        self._gather.run(src, w, dst, panels, *epilogue)
+        self.task.run(*self.arguments(base, src, w, epilogue, dst))
 
 
 def direct_supports(p: ConvProblem) -> str | None:
@@ -590,13 +605,13 @@ def direct_supports(p: ConvProblem) -> str | None:
 class DirectForward(Forward):
     """``y = activation(x * w + b)``."""
 
-    make_core = _Direct
+    make_core = DirectCore
 
 
 class DirectInputGradient(InputGradient):
     """``dx`` from ``dy`` and ``w``."""
 
-    make_core = _Direct
+    make_core = DirectCore
 
 
 class _DirectWeightGradient:

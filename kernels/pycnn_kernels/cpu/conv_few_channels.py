@@ -16,7 +16,7 @@ PyTorch, where the direct algorithm leaves the padding out.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -243,6 +243,8 @@ _MOST_PLANE_BYTES = 8 << 20
 class _FewChannels:
     """Tables and argument block of :func:`few_channels_kernel`."""
 
+    panel_bytes = 0
+
     def __init__(self, p: ConvProblem, g: _Gather, forward: bool):
         (R, SH, SW), (L, TH, TW), (stride_h, stride_w) = g.source, g.target, g.stride
         first_h, last_h = _extent(g.vertical)
@@ -274,7 +276,7 @@ class _FewChannels:
         # Cache lines of the next band's source, shared out among the steps that compute this band.
         steps = len(phases) * -(-band * width // tile) * R
         ahead = -(-band * SW * R // (lanes(p.dtype) * max(steps, 1))) if p.layout == "channels_last" else 0
-        self._task = Task(
+        self.task = Task(
             few_channels_kernel, p.dtype, p.N * bands, f"src w dst scratch {EPILOGUE_ARRAYS}",
             parallel=p.multiply_adds > SMALL_WORK,
             phases=np.array(phases, np.int64), taps=np.array(taps or [[0, 0]], np.int64), phase_count=len(phases),
@@ -286,8 +288,12 @@ class _FewChannels:
             scratch_size=scratch // itemsize, ahead=ahead,
         )  # fmt: skip
 
+    def arguments(self, base: Any, src: Any, w: int, epilogue: tuple[Any, ...], dst: int) -> tuple[Any, ...]:
+        """What the task is run with, or a chain of it with arrays of numbers; ``base`` is the workspace."""
+        return (src, w, dst, base, *epilogue)
+
     def launch(self, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
-        self._task.run(src, w, dst, workspace(self.workspace_bytes), *epilogue)
+        self.task.run(*self.arguments(workspace(self.workspace_bytes), src, w, epilogue, dst))
 
 
 def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:

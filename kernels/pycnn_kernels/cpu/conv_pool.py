@@ -5,40 +5,46 @@ bias and a ReLU that nothing comes between are added to the pooled sums, because
 ``relu(b + greatest of z)``: there are fewer of them.
 
 The result in between is the largest array of many networks: four times the pooled one, and often more than the input.
-In one pass it never reaches memory: the work is divided into *bands*, each of a few images or of a few rows of one,
-whose convolution is still in the cache when it is pooled. (Alwani et al., "Fused-Layer CNN Accelerators", MICRO 2016,
-section III. Where windows overlap, neighbouring bands both compute the rows that they share: their "recompute".)
+In one pass it never leaves a core: the work is divided into *bands*, each of a few images or of a few rows of one, and
+the core that convolves a band pools it, from its own cache (``chain.py``). (Alwani et al., "Fused-Layer CNN
+Accelerators", MICRO 2016, section III. Where windows overlap, neighbouring bands both compute the rows that they share:
+their "recompute".)
 
-A band is a convolution and a pooling of its own, so every algorithm of those operations can compute it. Arrays of
-channels first and weights in "OIHW" are turned once; the result in between is never turned. A Winograd tile of a band
-begins elsewhere than one of the whole image, and a band may get another algorithm: so one pass and two need not give
-the same bits, though each gives its own for every run and every number of threads.
+A band is a convolution and a pooling of its own. The convolution is one of those that are a single task, which need
+nothing from the other cores. Arrays of channels first and weights in "OIHW" are turned once; the result in between is
+never turned. In one pass and in two the algorithm may be another, so they need not give the same bits, though each
+gives its own for every run and every number of threads.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pycnn_kernels.cpu import conv_direct, conv_few_channels
+from pycnn_kernels.cpu.chain import Chain, Stage
+from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.conv_frame import ChannelsLast, Scratch
+from pycnn_kernels.cpu.epilogue import Epilogue
 from pycnn_kernels.cpu.host import item_bytes
+from pycnn_kernels.cpu.launch import most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, transposition
+from pycnn_kernels.cpu.pool import MaxPool
+from pycnn_kernels.cpu.workspace import aligned_bytes
 from pycnn_kernels.memory import address, aligned_empty
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, effective_kernel
 
-#: Bytes of the convolution's result in one band, at most. Of 256 KB to 2 MB the last was the fastest for all layers
-#: measured: it is read from the second and third level as fast as it is pooled, and costs the fewest launches.
-_BAND_BYTES = 2 << 20
+#: Bytes of the convolution's result in one band, at most: the second-level cache of a core has the convolution's own
+#: workspace beside it. And how many bands of whole images there should be, for the cores to share.
+_BAND_BYTES, _LEAST_BANDS = 512 << 10, 32
 
-#: What of a third-level cache a process can count on: a smaller result stays there from one pass to the next.
-_CACHED_BYTES = 8 << 20
-
-#: The time of writing a byte to memory and reading it back, and of launching the kernels of a band (10 microseconds);
-#: see ``cost.py`` for the unit. A byte took from 0.2, where the convolution itself keeps the core busy, to 1.9.
-_TRAFFIC, _LAUNCHES = 0.3, 75_000
+#: The time of a byte that one core writes and the same or another one reads later; see ``cost.py`` for the unit. It was
+#: 0.3 to 0.7 with two threads, in the third-level cache as well as in memory.
+_TRAFFIC = 0.4
 
 
 class Band(NamedTuple):
@@ -49,48 +55,106 @@ class Band(NamedTuple):
     between: int
     y: int
 
+    def offsets(self) -> tuple[int, int, int, int]:
+        """Where the band begins in x, in the convolution's result, in y and in index, in bytes."""
+        conv, pool = self.problem
+        C, K = conv.C * item_bytes(conv.dtype), conv.K * item_bytes(conv.dtype)
+        return self.x * C, self.between * K, self.y * K, self.y * conv.K * np.dtype(pool.index_dtype).itemsize
 
-class _InBands:
-    """``y = max_pool(norm(activation(scale * (x * w) + b + residual)))``, band by band. A subclass says which bands.
 
-    The norm is that of a pooling problem with ``normalised``, and its arrays are 0 without it. ``index`` is 0, or gets
-    the positions of the maxima in their windows, which are those of the whole problem.
+class _Inner(Protocol):
+    """Runs convolution and pooling in channels last; its memory lies in the ``scratch`` it was given.
+
+    ``pooled_bias`` and ``relu`` are what comes after the pooling; ``norm`` is mean, scale and bias of a pooling with
+    ``normalised``.
     """
 
-    @staticmethod
-    def divide(p: ConvPoolProblem) -> list[Band]:
-        """The bands of a problem in channels last."""
-        raise NotImplementedError
+    #: Of the algorithms that it runs, beside the scratch.
+    workspace_bytes: int
 
-    def __init__(self, p: ConvPoolProblem):
+    def run(
+        self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
+        y: int, index: int,
+    ) -> None: ...  # fmt: skip
+
+
+class _AfterAll:
+    """All of the convolution, then all of the pooling."""
+
+    def __init__(self, p: ConvPoolProblem, scratch: Scratch):
         from pycnn_kernels.choice import choose  # it knows the lists of algorithms, which have this one
 
+        self._convolution = choose("conv_forward", p.conv).prepare(p.conv)
+        self._pooling = MaxPool(p.pool)
+        self._between_at = scratch.reserve(math.prod(p.conv.y_shape))
+        self.workspace_bytes = max(self._convolution.workspace_bytes, self._pooling.workspace_bytes)
+
+    def run(
+        self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
+        y: int, index: int,
+    ) -> None:  # fmt: skip
+        between = base + self._between_at
+        self._convolution.run(x, w, *epilogue, between)
+        self._pooling.run(between, pooled_bias, *norm, y, index, relu)
+
+
+class _ByBands:
+    """Each band on one core, the cores at different bands."""
+
+    workspace_bytes = 0
+
+    def __init__(self, p: ConvPoolProblem, scratch: Scratch):
+        bands = divide(p)
+        prepare = _one_task(p.conv)
+        made = {band.problem: (prepare(band.problem.conv), MaxPool(band.problem.pool)) for band in bands}
+        # Workers divide a task's workspace among themselves, each task in its own way: none can have another's.
+        room = {
+            part: [scratch.reserve(-(-task.workspace_bytes // item_bytes(scratch.dtype))) for task in tasks]
+            for part, tasks in made.items()
+        }
+        between = max(math.prod(band.problem.conv.y_shape) for band in bands)
+        own_bytes = aligned_bytes(between, scratch.dtype)
+        self._own_at = scratch.reserve(most_threads() * own_bytes // item_bytes(scratch.dtype))
+        self._offsets = np.array([(*band.offsets(), *room[band.problem]) for band in bands], np.int64).T
+        convolutions, poolings = zip(*(made[band.problem] for band in bands))
+        self._convolution, self._pooling = max(convolutions, key=lambda made: made.panel_bytes), poolings[0]
+        parallel = p.conv.multiply_adds > SMALL_WORK
+        convolve = Stage([convolution.task for convolution in convolutions], "dst")
+        find = Stage([pooling.task for pooling in poolings], "src")
+        pool = Stage([pooling.alone for pooling in poolings], "src")
+        self._finding, self._alone = (Chain([convolve, last], own_bytes, parallel) for last in (find, pool))
+
+    def run(
+        self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
+        y: int, index: int,
+    ) -> None:  # fmt: skip
+        b, scale, residual = epilogue
+        x_at, between_at, y_at, index_at, convolution_at, pooling_at = self._offsets
+        residuals = residual + between_at if residual else 0
+        first = self._convolution.arguments(base + convolution_at, x + x_at, w, (b, scale, residuals), 0)
+        found = (index + index_at,) if index else ()
+        then = self._pooling.arguments(base + pooling_at, 0, y + y_at, *found, pooled_bias, *norm, relu)
+        (self._finding if index else self._alone).run(base + self._own_at, *first, *then)
+
+
+class _ConvolutionMaxPool:
+    """``y = max_pool(norm(activation(scale * (x * w) + b + residual)))`` in any layout. A subclass says how.
+
+    The norm is that of a pooling problem with ``normalised``, and its arrays are 0 without it. ``index`` is 0, or gets
+    the positions of the maxima in their windows.
+    """
+
+    make_inner: Callable[[ConvPoolProblem, Scratch], _Inner]
+
+    def __init__(self, p: ConvPoolProblem):
         self._bias_pooled = p.bias_is_pooled
         self._relu_pooled = self._bias_pooled and p.conv.activation == "relu"
         if self._bias_pooled:
             p = p._replace(conv=p.conv._replace(bias=False, activation=None))
         conv, pool = p
         self._channels_first, self._filters_first = conv.layout == "channels_first", conv.weight_layout == "OIHW"
-        bands = self.divide(_channels_last(p))
-        parts = {band.problem for band in bands}
-        prepared = {
-            part: (
-                choose("conv_forward", part.conv).prepare(part.conv),
-                choose("max_pool", part.pool).prepare(part.pool),
-            )
-            for part in parts
-        }
-        x_pixel, y_pixel = conv.C * item_bytes(conv.dtype), conv.K * item_bytes(conv.dtype)
-        index_pixel = conv.K * np.dtype(pool.index_dtype).itemsize
-        self._bands = [
-            (
-                *prepared[band.problem], band.x * x_pixel, band.between * y_pixel, band.y * y_pixel,
-                band.y * index_pixel,
-            )
-            for band in bands
-        ]  # fmt: skip
         scratch = Scratch(conv.dtype)
-        self._between_at = scratch.reserve(max((math.prod(part.conv.y_shape) for part in parts), default=0))
+        self._inner = type(self).make_inner(_channels_last(p), scratch) if conv.N else None
         self._x = ChannelsLast(conv.layout, conv.N, conv.C, math.prod(conv.size), scratch)
         self._residual = None
         if conv.residual:
@@ -104,67 +168,42 @@ class _InBands:
             self._w_at = scratch.reserve(T * R * conv.K)
             self._turn_weights = transposition(conv.dtype, (R, conv.K, T), (T, R * T), (conv.K, R * conv.K))
         self.borrowed = (scratch.size,)
-        nested = max((task.workspace_bytes for tasks in prepared.values() for task in tasks), default=0)
         #: With the memory that is lent for a run.
-        self.workspace_bytes = scratch.size + nested
+        self.workspace_bytes = scratch.size + (self._inner.workspace_bytes if self._inner else 0)
 
     def run(
         self, x: int, w: int, b: int, scale: int, residual: int, norm_mean: int, norm_scale: int, norm_bias: int,
         y: int, index: int,
     ) -> None:  # fmt: skip
         """Addresses; 0 for arrays that the problem has not."""
-        lent = aligned_empty(self.borrowed, np.uint8)  # the bands' own algorithms use the workspace
+        if not self._inner:
+            return
+        lent = aligned_empty(self.borrowed, np.uint8)  # the convolution's own algorithm uses the workspace
         base = address(lent)
-        result = y
         if self._filters_first:
             self._turn_weights.run(w, base + self._w_at)
             w = base + self._w_at
         x = self._x.run(base, x)
         if self._residual:
             residual = self._residual.run(base, residual)
-        if self._channels_first:
-            result = base + self._y_at
-        between = base + self._between_at
+        result = base + self._y_at if self._channels_first else y
         pooled_bias, b = (b, 0) if self._bias_pooled else (0, b)
-        for convolution, pooling, x_at, between_at, y_at, index_at in self._bands:
-            convolution.run(x + x_at, w, b, scale, residual + between_at if self._residual else 0, between)
-            pooling.run(
-                between, pooled_bias, norm_mean, norm_scale, norm_bias, result + y_at,
-                index + index_at if index else 0, self._relu_pooled,
-            )  # fmt: skip
+        norm = norm_mean, norm_scale, norm_bias
+        self._inner.run(base, x, w, (b, scale, residual), pooled_bias, norm, self._relu_pooled, result, index)
         if self._channels_first:
             self._write.run(result, y)
 
 
-class OnePass(_InBands):
-    """Bands whose convolution is still in the cache when it is pooled."""
+class OnePass(_ConvolutionMaxPool):
+    """Bands whose convolution is still in the core's cache when it is pooled."""
 
-    @staticmethod
-    def divide(p: ConvPoolProblem) -> list[Band]:
-        conv, pool = p
-        images = _images(p)
-        if not images:
-            parts = _bands_of_rows(p)
-            x, between, y = (math.prod(size) for size in (conv.size, conv.output, pool.output))
-            return [
-                Band(part, n * x + at_x, n * between + at_between, n * y + at_y)
-                for n in range(conv.N)
-                for part, at_x, at_between, at_y in parts
-            ]
-        bands = []
-        for n in range(0, conv.N, images):
-            N = min(images, conv.N - n)
-            part = ConvPoolProblem(conv._replace(N=N), pool._replace(N=N))
-            bands.append(Band(part, *(n * math.prod(size) for size in (conv.size, conv.output, pool.output))))
-        return bands
+    make_inner = _ByBands
 
 
-class TwoPasses(_InBands):
+class TwoPasses(_ConvolutionMaxPool):
     """All of the convolution, then all of the pooling."""
 
-    @staticmethod
-    def divide(p: ConvPoolProblem) -> list[Band]:
-        return [Band(p, 0, 0, 0)]
+    make_inner = _AfterAll
 
 
 def _channels_last(p: ConvPoolProblem) -> ConvPoolProblem:
@@ -173,13 +212,33 @@ def _channels_last(p: ConvPoolProblem) -> ConvPoolProblem:
     )
 
 
+def divide(p: ConvPoolProblem) -> list[Band]:
+    """The bands of a problem in channels last."""
+    conv, pool = p
+    pixels = [math.prod(size) for size in (conv.size, conv.output, pool.output)]
+    images = _images(p)
+    if not images:
+        parts = _bands_of_rows(p)
+        return [
+            Band(part, *(n * each + begin for each, begin in zip(pixels, begins)))
+            for n in range(conv.N)
+            for part, *begins in parts
+        ]
+    bands = []
+    for n in range(0, conv.N, images):
+        N = min(images, conv.N - n)
+        part = ConvPoolProblem(conv._replace(N=N), pool._replace(N=N))
+        bands.append(Band(part, *(n * each for each in pixels)))
+    return bands
+
+
 def _images(p: ConvPoolProblem) -> int:
     """How many images a band has; 0 where one is more than a band."""
     image = math.prod(p.conv.output) * p.conv.K * item_bytes(p.conv.dtype)
     most = _BAND_BYTES // max(image, 1)
     if not most:
         return 0
-    bands = max(-(-p.conv.N // most), 1)
+    bands = max(-(-p.conv.N // most), _LEAST_BANDS)
     return max(-(-p.conv.N // bands), 1)
 
 
@@ -235,6 +294,8 @@ def _extent(p: ConvProblem | PoolProblem) -> int:
 
 def one_pass_supports(p: ConvPoolProblem) -> str | None:
     """None for a problem that can be divided into bands, otherwise the reason why not."""
+    if reason := conv_direct.direct_supports(p.conv):
+        return reason
     if _images(p):
         return None
     conv, pool = p
@@ -248,35 +309,31 @@ def one_pass_supports(p: ConvPoolProblem) -> str | None:
     return None
 
 
-def one_pass_suits(p: ConvPoolProblem) -> str | None:
-    """None for a problem whose result in between does not stay in the cache by itself, otherwise the reason why not."""
-    size = _between_bytes(p)
-    if size <= _CACHED_BYTES:
-        return f"a convolution's result of more than {_CACHED_BYTES:,} bytes; received {size:,}"
-    return None
-
-
 def one_pass_cost(p: ConvPoolProblem) -> float:
     """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
-    bands = Counter(band.problem.conv for band in OnePass.divide(_channels_last(p)))
-    return sum(count * (_conv_cost(conv) + _LAUNCHES) for conv, count in bands.items())
+    few = _few_channels(p.conv)
+    cost = conv_few_channels.few_channels_cost_forward if few else conv_direct.direct_cost_forward
+    bands = Counter(band.problem.conv for band in divide(_channels_last(p)))
+    return sum(count * cost(conv) for conv, count in bands.items())
 
 
 def two_passes_cost(p: ConvPoolProblem) -> float:
-    """The same: the convolution, and its result's way to memory and back, where it takes it."""
-    size = _between_bytes(p)
-    return _conv_cost(_channels_last(p).conv) + (_TRAFFIC * size if size > _CACHED_BYTES else 0) + _LAUNCHES
-
-
-def _between_bytes(p: ConvPoolProblem) -> int:
-    """Of the convolution's result."""
-    return math.prod(p.conv.y_shape) * item_bytes(p.dtype)
-
-
-def _conv_cost(conv: ConvProblem) -> float:
-    """The expected time of the algorithm that "auto" takes."""
+    """The same: the convolution, and its result's way from one core to the other."""
     from pycnn_kernels.choice import choose
 
+    conv = _channels_last(p).conv
     cost = choose("conv_forward", conv).cost
     assert cost is not None  # every algorithm of a forward convolution has a model
-    return cost(conv)
+    return cost(conv) + _TRAFFIC * math.prod(conv.y_shape) * item_bytes(p.dtype)
+
+
+def _one_task(p: ConvProblem) -> Callable[[ConvProblem], conv_few_channels.FewChannelsForward | conv_direct.DirectCore]:
+    """Makes the bands of a convolution ready, by the faster of the algorithms that are a single task."""
+    if _few_channels(p):
+        return conv_few_channels.FewChannelsForward
+    return lambda band: conv_direct.DirectCore(band, True, Scratch(band.dtype), least_pieces=1)
+
+
+def _few_channels(p: ConvProblem) -> bool:
+    """Whether filters are so few that the lanes are better filled with pixels."""
+    return not (conv_few_channels.few_channels_supports_forward(p) or conv_few_channels.few_channels_suits(p))

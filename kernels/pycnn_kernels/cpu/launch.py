@@ -236,27 +236,39 @@ class Task:
         given: the names of the fields that :meth:`run` takes, in its order.
         parallel: False for work that is smaller than the cost of waking a thread.
         fields: the others; an array stands for the address of its elements, and lives as long as the task.
+
+    Attributes:
+        template: the block without the given fields.
+        slots: those of the given fields that are no floats.
     """
 
     def __init__(
         self, kernel: Kernel, dtype: str, items: int, given: str, *, parallel: bool = True, **fields: Any
     ) -> None:
-        self._kernel, self._dtype, self._items, self._parallel = kernel, dtype, items, parallel
+        self._kernel, self._dtype, self.items, self._parallel = kernel, dtype, items, parallel
         self._kept = [value for value in fields.values() if isinstance(value, np.ndarray)]
         numbers = {name: address(v) if isinstance(v, np.ndarray) else v for name, v in fields.items()}
-        self._template = kernel.block(**numbers)
+        self.template = kernel.block(**numbers)
         names = given.split()
-        self._slots = [kernel.slot(name) for name in names if not kernel.is_float(name)]
+        self.slots = [kernel.slot(name) for name in names if not kernel.is_float(name)]
         self._float_slots = [kernel.slot(name) for name in names if kernel.is_float(name)]
+
+    def entry(self) -> int:
+        """The address of the compiled kernel."""
+        return self._kernel.entry(self._dtype)
+
+    def slot(self, field: str) -> int:
+        """The position of a field in the block."""
+        return self._kernel.slot(field)
 
     def run(self, *values: float) -> None:
         """Run with the given fields' values, floats last."""
-        block = self._template.copy()
-        for slot, value in zip(self._slots, values):
+        block = self.template.copy()
+        for slot, value in zip(self.slots, values):
             block[slot] = value
         if self._float_slots:
-            block.view(np.float64)[self._float_slots] = values[len(self._slots) :]
-        launch(self._kernel.entry(self._dtype), block, self._items, parallel=self._parallel)
+            block.view(np.float64)[self._float_slots] = values[len(self.slots) :]
+        launch(self.entry(), block, self.items, parallel=self._parallel)
 
 
 def set_num_threads(n: int) -> None:

@@ -537,7 +537,7 @@ class _Pool:
     def __init__(self, p: PoolProblem, kind: str, given: str, backward: bool = False):
         pixels, out_pixels = math.prod(p.size), math.prod(p.output)
         self._windows = _windows(p, backward)
-        self._task = _task(p, kind, backward, given, self._windows)
+        self.task = _task(p, kind, backward, given, self._windows)
         # With one channel, or one pixel, both layouts are the same.
         self._transposed = p.layout == "channels_first" and p.C > 1 and max(pixels, out_pixels) > 1
         read, written = (out_pixels, pixels) if backward else (pixels, out_pixels)
@@ -548,14 +548,18 @@ class _Pool:
         self._lines_at = self._written_at + aligned_bytes(sizes[1], p.dtype)
         self.workspace_bytes = self._lines_at + most_threads() * _most_lines(self._windows) * _LINE_FIELDS * 8
 
+    def arguments(self, base: Any, source: int, result: Any, *others: Any) -> tuple[Any, ...]:
+        """What the tasks, or chains of them, are run with on channels last; ``base`` is the workspace."""
+        return (base + self._lines_at, source, result, *others)
+
     def _run(self, task: Task, source: int, result: int, *others: int) -> None:
         base = workspace(self.workspace_bytes)
         if self._transposed:
             self._before.run(source, base)
-            task.run(base + self._lines_at, base, base + self._written_at, *others)
+            task.run(*self.arguments(base, base, base + self._written_at, *others))
             self._after.run(base + self._written_at, result)
         else:
-            task.run(base + self._lines_at, source, result, *others)
+            task.run(*self.arguments(base, source, result, *others))
 
 
 class MaxPool(_Pool):
@@ -564,7 +568,7 @@ class MaxPool(_Pool):
     def __init__(self, p: PoolProblem):
         others = "bias norm_mean norm_scale norm_bias relu"
         super().__init__(p, "max_index", f"src dst index {others}")
-        self._alone = _task(p, "max", False, f"src dst {others}", self._windows)
+        self.alone = _task(p, "max", False, f"src dst {others}", self._windows)
 
     def run(
         self, x: int, bias: int, norm_mean: int, norm_scale: int, norm_bias: int, y: int, index: int, relu: bool = False
@@ -572,9 +576,9 @@ class MaxPool(_Pool):
         """Addresses; 0 for a bias that is not there, and without normalisation for all that belongs to it."""
         others = bias, norm_mean, norm_scale, norm_bias, relu
         if index:
-            self._run(self._task, x, y, index, *others)
+            self._run(self.task, x, y, index, *others)
         else:
-            self._run(self._alone, x, y, *others)
+            self._run(self.alone, x, y, *others)
 
 
 class MaxPoolGradient(_Pool):
@@ -584,7 +588,7 @@ class MaxPoolGradient(_Pool):
         super().__init__(p, "max_gradient", "src dst index", backward=True)
 
     def run(self, dy: int, index: int, dx: int) -> None:
-        self._run(self._task, dy, dx, index)
+        self._run(self.task, dy, dx, index)
 
 
 class AveragePool(_Pool):
@@ -594,7 +598,7 @@ class AveragePool(_Pool):
         super().__init__(p, "average", "src dst")
 
     def run(self, x: int, y: int) -> None:
-        self._run(self._task, x, y)
+        self._run(self.task, x, y)
 
 
 class AveragePoolGradient(_Pool):
@@ -604,7 +608,7 @@ class AveragePoolGradient(_Pool):
         super().__init__(p, "average_gradient", "src dst", backward=True)
 
     def run(self, dy: int, dx: int) -> None:
-        self._run(self._task, dy, dx)
+        self._run(self.task, dy, dx)
 
 
 class NormPool(_Pool):
@@ -614,7 +618,7 @@ class NormPool(_Pool):
         super().__init__(p, "norm", "src dst")
 
     def run(self, x: int, y: int) -> None:
-        self._run(self._task, x, y)
+        self._run(self.task, x, y)
 
 
 class StochasticPool(_Pool):
@@ -624,7 +628,7 @@ class StochasticPool(_Pool):
         super().__init__(p, "stochastic", "src dst uniform index")
 
     def run(self, x: int, uniform: int, y: int, index: int) -> None:
-        self._run(self._task, x, y, uniform, index)
+        self._run(self.task, x, y, uniform, index)
 
 
 def positions_fit(p: PoolProblem) -> str | None:

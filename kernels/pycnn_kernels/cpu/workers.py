@@ -97,7 +97,7 @@ _LOOKS_PER_YIELD = 32
 
 
 @intrinsic
-def _call(typing_context: Any, entry: Any, block: Any, item: Any, worker: Any) -> Any:
+def call_kernel(typing_context: Any, entry: Any, block: Any, item: Any, worker: Any) -> Any:
     """Call the compiled kernel at the address ``entry``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -122,7 +122,7 @@ def _work(entry, block, items, worker):
     first = _atomic_add(block, step)
     while first < items:
         for item in range(first, min(first + step, items)):
-            _call(entry, block, item, worker)
+            call_kernel(entry, block, item, worker)
         first = _atomic_add(block, step)
 
 
