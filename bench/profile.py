@@ -5,7 +5,7 @@ The engine's operations are timed as they are called; the rest of the step is Py
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections import defaultdict
 from typing import Any
@@ -16,7 +16,9 @@ from bench.networks import NETWORKS, pycnn_engine
 from pycnn_kernels.plan import Plan
 
 #: Operations that are convolutions, with what is done to their results in the cache, or products of matrices.
-ARITHMETIC = ("conv_forward", "conv_max_pool", "conv_input_gradient", "conv_weight_gradient")
+ARITHMETIC = (
+    "conv_forward", "conv_input_gradient", "conv_weight_gradient", "conv_max_pool", "conv_max_pool_weight_gradient"
+)  # fmt: skip
 
 
 def profile(network: str, steps: int = 30) -> dict[str, float]:
@@ -48,7 +50,14 @@ def profile(network: str, steps: int = 30) -> dict[str, float]:
 
 
 def main() -> None:
-    for network in sys.argv[1:] or [name for name in NETWORKS if "one image" not in name]:
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
+    trained = [name for name in NETWORKS if "one image" not in name]
+    parser.add_argument("network", nargs="*", help=f"{', '.join(trained)}; all of them by default")
+    wanted = parser.parse_args().network
+    for name in wanted:
+        if name not in trained:
+            parser.error(f"the networks are {', '.join(trained)}; received {name!r}")
+    for network in wanted or trained:
         times = profile(network)
         print(f"\n{network}: {times['step']:.2f} ms a step")
         for name, milliseconds in sorted(times.items(), key=lambda item: -item[1]):

@@ -38,7 +38,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 def poolings(plans: list[Plan]) -> list[str]:
     """The operations that pooled, with " norm" where they normalised, too."""
-    pools = [(plan, plan.problem.pool if plan.operation == "conv_max_pool" else plan.problem) for plan in plans]
+    pools = [(plan, plan.problem.pool if "conv_max_pool" in plan.operation else plan.problem) for plan in plans]
     return [plan.operation + " norm" * problem.normalised for plan, problem in pools]
 
 
@@ -138,6 +138,49 @@ def test_recorded_gradients_of_one_pass(plans: list[Plan]) -> None:
     assert [plan.algorithm.name for plan in plans if plan.operation == "conv_max_pool"] == ["one_pass"]
     for expected, other in zip(*found, strict=True):
         np.testing.assert_array_equal(other, expected)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_parameters_of_a_first_layer(
+    data_format: Any, activation: str | None, with_bias: bool, plans: list[Plan]
+) -> None:
+    """Whose input has no gradient: those of the parameters come from one operation. Whole numbers, exact sums."""
+    last = data_format == "channels_last"
+    x = Tensor(np.round(3 * normal(4, 41, 30, 3) if last else 3 * normal(4, 3, 41, 30)))
+    arrays = [np.round(3 * normal(10, 3, 5, 5)), np.round(3 * normal(10))][: 1 + with_bias]
+    settings: dict[str, Any] = {"activation": activation, "data_format": data_format, "padding": 2}
+    found = []
+    for run in (
+        lambda *inputs: F.max_pool2d(F.conv2d(x, *inputs, **settings), 3, 2, data_format=data_format),
+        lambda *inputs: F.conv2d_max_pool2d(x, *inputs, **settings, pool_size=3, pool_stride=2),
+    ):
+        tensors = [Tensor(array, requires_grad=True) for array in arrays]
+        y = run(*tensors)
+        y.backward(Tensor(np.round(normal(*y.shape))))
+        found.append([y.data, *(tensor.grad.data for tensor in tensors)])
+    assert [plan.operation for plan in plans][-2:] == ["conv_max_pool", "conv_max_pool_weight_gradient"]
+    for expected, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(other, expected)
+
+
+def test_gradients_of_gradients_of_a_first_layer(plans: list[Plan]) -> None:
+    """Gradients that are recorded come from the functions in turn; the last ones, which are not, from one operation."""
+    x, v = Tensor(normal(2, 3, 9, 8, dtype="float64")), Tensor(normal(4, 3, 3, 3, dtype="float64"))
+    found = []
+    for run in (
+        lambda w: F.max_pool2d(F.conv2d(x, w, activation="relu"), 2),
+        lambda w: F.conv2d_max_pool2d(x, w, activation="relu", pool_size=2),
+    ):
+        w = Tensor(normal(4, 3, 3, 3, dtype="float64") / 3, requires_grad=True)
+        (run(w) ** 3).sum().backward(create_graph=True)
+        dw, w.grad = w.grad, None
+        (dw * v).sum().backward()
+        found.append([dw.data, w.grad.data])
+    assert poolings(plans)[-3:] == ["conv_max_pool", "max_pool_gradient", "conv_max_pool_weight_gradient"]
+    for expected, other in zip(*found, strict=True):
+        oracle.assert_close(other, expected)
 
 
 def test_without_a_gradient_tensors_are_pooled_at_once(plans: list[Plan]) -> None:

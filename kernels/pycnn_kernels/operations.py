@@ -90,6 +90,15 @@ def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
     return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {name: pooled[name] for name in ("y", "index")}
 
 
+def _conv_pool_gradient_arrays(p: Any) -> dict[str, Spec]:
+    arrays, pooled = _conv_pool_arrays(p), _pool_arrays(p.pool)
+    return arrays | {
+        "dy": pooled["dy"],
+        "y": pooled["y"]._replace(optional=p.conv.activation is None),
+        "db": arrays["b"]._replace(name="db"),
+    }
+
+
 def _rows_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
     return {
@@ -182,6 +191,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias"),
     "conv_max_pool": (_conv_pool_arrays, "x w b scale residual norm_mean norm_scale norm_bias", "", "y index"),
+    "conv_max_pool_weight_gradient": (_conv_pool_gradient_arrays, "x dy index y", "", "dw db"),
     "max_pool": (_pool_arrays, "x bias norm_mean norm_scale norm_bias", "", "y index"),
     "max_pool_gradient": (_pool_arrays, "dy index", "", "dx"),
     "stochastic_pool": (_pool_arrays, "x uniform", "", "y index"),

@@ -56,11 +56,19 @@ class ConvolutionMaxPool(Function):
         x, w, _ = self.inputs
         needs_x, needs_w, needs_b = self.needs
         conv, pool = self.problem
+        if needs_w and not (needs_x or is_grad_enabled()):
+            return None, *self._of_parameters(x, dy, needs_b)
         dz, db = gradients_of_found(pool, dy, self.index, self.y, needs_x or needs_w, needs_b)
         linear = {"problem": conv.linear, **self.choice}
         dx = ConvolutionInputGradient.apply(dz, w, **linear) if needs_x else None
         dw = ConvolutionWeightGradient.apply(x, dz, **linear) if needs_w else None
         return dx, dw, db
+
+    def _of_parameters(self, x: Tensor, dy: Tensor, needs_b: bool) -> Grads:
+        """dw and db where nobody needs dx, nor the gradients of gradients."""
+        plan = plan_for("conv_max_pool_weight_gradient", self.problem, **self.choice)
+        dw, db = plan.run(x.numpy(), dy.numpy(), self.index, self.y, skip=() if needs_b else ("db",))
+        return Tensor(dw), None if db is None else Tensor(db)
 
 
 def _in_turn(

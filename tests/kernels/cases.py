@@ -30,6 +30,7 @@ from tests.kernels.problems import (
     by_every_algorithm,
     conv_arrays,
     conv_pool_arrays,
+    conv_pool_gradient_arrays,
     conv_pool_problem,
     conv_problem,
     numbers,
@@ -181,6 +182,12 @@ def convolutions_and_pools() -> Iterator[Case]:
                 plans = [plan for _, plan in by_every_algorithm("conv_max_pool", p)]
             for plan in plans:
                 yield Case(plan, conv_arrays(p.conv))
+            if p.bias_is_pooled:
+                arrays = conv_pool_gradient_arrays(p)
+                with bands_of(size):
+                    plans = [plan for _, plan in by_every_algorithm("conv_max_pool_weight_gradient", p)]
+                for plan in plans:
+                    yield Case(plan, arrays)
     for (conv, pool), form in itertools.product(NORMALISED, forms(DTYPES, LAYOUTS)):
         p = conv_pool_problem(conv_problem(**conv, **form), **pool)
         p = p._replace(pool=p.pool._replace(normalised=True))

@@ -392,3 +392,48 @@ def _found(p: ConvPoolProblem, arrays: dict[str, np.ndarray], index: np.ndarray)
     picked = np.take_along_axis(elements.reshape(N, math.prod(p.pool.size), K), flat, axis=1)
     picked[flat < 0] = -np.inf
     return oracle.in_layout(picked.reshape(positions.shape), p.pool.layout)
+
+
+def conv_pool_gradient_arrays(p: ConvPoolProblem) -> dict[str, np.ndarray]:
+    """x, dy, and what the forward kept: index, and y behind a ReLU."""
+    arrays = conv_pool_arrays(p)
+    with bands_of(1):
+        y, index = run_conv_pool_found(p, "two_passes", arrays)
+    found = {"x": arrays["x"], "dy": numbers(p.pool.y_shape, p.dtype, 7), "index": index}
+    return found | ({"y": y} if p.conv.activation else {})
+
+
+def expected_conv_pool_gradient(
+    p: ConvPoolProblem, x: np.ndarray, dy: np.ndarray, index: np.ndarray, y: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """dw, in the problem's layout, and db, of the oracle."""
+    dz = oracle.channels_last(dy, p.conv.layout).astype(np.float64)
+    if y is not None:
+        dz = np.where(oracle.channels_last(y, p.conv.layout) <= 0, 0, dz)
+    position = np.where(index == p.pool.no_position, -1, index.astype(np.int64))
+    shape = (p.conv.N, *spatial(p.conv, "output")["output"], p.conv.K)
+    geometry = (*spatial(p.pool, "kernel", "stride", "padding", "dilation").values(), p.pool.ceil_mode)
+    between = oracle.in_layout(oracle.max_pooling_gradient(dz, position, shape, *geometry), p.conv.layout)
+    linear = p.conv.linear
+    weights = expected_conv(linear, x, numbers(p.conv.w_shape, "float64"), np.zeros(p.conv.K), between)
+    return {"dw": weights["dw"], "db": oracle.bias_gradient(dz)}
+
+
+def check_conv_pool_gradient(p: ConvPoolProblem, *sizes: int) -> None:
+    """In two passes, and in one with bands of each of these sizes in bytes, against the oracle."""
+    arrays = conv_pool_gradient_arrays(p)
+    expected = expected_conv_pool_gradient(p, **arrays)
+    least = largest_product("dw", w=np.zeros(0), **{name: arrays[name] for name in ("x", "dy")})
+
+    def check(algorithm: str) -> None:
+        plan = plan_for("conv_max_pool_weight_gradient", p, algorithm=algorithm)
+        dw, db = plan.run(*arrays.values())
+        oracle.assert_close(dw, expected["dw"], BOUNDS.get(("winograd", p.dtype)), least)
+        oracle.assert_close(db, expected["db"], None, np.abs(arrays["dy"]).max(initial=0))
+        (alone,) = [array for array in plan.run(*arrays.values(), skip=("db",)) if array is not None]
+        np.testing.assert_array_equal(alone, dw)
+
+    check("two_passes")
+    for size in sizes:
+        with bands_of(size):
+            check("one_pass")

@@ -374,6 +374,7 @@ RUNS = [
     ("conv_input_gradient", CONV),
     ("conv_weight_gradient", CONV),
     ("conv_max_pool", ConvPoolProblem(CONV._replace(layout="channels_first"), POOL._replace(layout="channels_first"))),
+    ("conv_max_pool_weight_gradient", ConvPoolProblem(CONV._replace(activation="relu"), POOL)),
 ]
 
 

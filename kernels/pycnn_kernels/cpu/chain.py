@@ -17,15 +17,21 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.cpu.workers import call_kernel
 from pycnn_kernels.memory import address
 
 
 class Stage(NamedTuple):
-    """A task for each part, all of one kernel's fields, and the field that gets the memory of the worker itself."""
+    """What each part passes.
+
+    Attributes:
+        tasks: one for each part, all with the same fields.
+        own: the fields that get memory of the worker itself, and from which byte of it on.
+    """
 
     tasks: Sequence[Task]
-    own: str
+    own: dict[str, int]
 
 
 @intrinsic
@@ -37,21 +43,21 @@ def _address_of(typing_context, pointer):
 
 
 @kernel(
-    "float32", blocks="table", entries="table", pieces="table", starts="table", own_slots="table",
-    stages="int", part_size="int", own="int", own_size="int",
+    "float32", blocks="table", entries="table", pieces="table", starts="table", owned="table",
+    stages="int", owned_count="int", part_size="int", own="int", own_size="int",
 )  # fmt: skip
 def chain_kernel(a, item, worker):
     """Run the stages of one part, all pieces of each, in turn.
 
     The blocks of a part are ``part_size`` elements of ``blocks``, that of a stage from ``starts`` on. What a stage
-    leaves for the next lies in the worker's own memory, ``own_size`` bytes, whose address comes into the blocks here.
+    leaves for the next lies in the worker's own memory, ``own_size`` bytes: ``owned`` says which elements of a part are
+    addresses in it, and how many bytes from its first.
     """
-    own = a.own + worker * a.own_size
+    blocks, own = shift(a.blocks, item * a.part_size), a.own + worker * a.own_size
+    for i in range(a.owned_count):
+        blocks[a.owned[2 * i]] = own + a.owned[2 * i + 1]
     for stage in range(a.stages):
-        step = item * a.stages + stage
-        first = item * a.part_size + a.starts[stage]
-        a.blocks[first + a.own_slots[stage]] = own
-        block = _address_of(a.blocks) + 8 * first
+        step, block = item * a.stages + stage, _address_of(shift(blocks, a.starts[stage]))
         for piece in range(a.pieces[step]):
             call_kernel(a.entries[step], block, piece, worker)
 
@@ -66,17 +72,23 @@ class Chain:
     """
 
     def __init__(self, stages: Sequence[Stage], own_bytes: int, parallel: bool):
-        self._stages = stages
+        self._stages, self._compiled = stages, False
         blocks = [np.stack([task.template for task in stage.tasks]) for stage in stages]
         starts = np.cumsum([0] + [block.shape[1] for block in blocks])
+        owned = [
+            (start + stage.tasks[0].slot(field), offset)
+            for start, stage in zip(starts, stages)
+            for field, offset in stage.own.items()
+        ]
         self._template = np.hstack(blocks)
         self._slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
         self._entries = np.zeros((len(self._template), len(stages)), np.int64)
+        pieces = np.array([[task.items for task in stage.tasks] for stage in stages]).T.copy()
+        parts, part_size = self._template.shape
         self._task = Task(
-            chain_kernel, "float32", len(self._template), "blocks own", parallel=parallel,
-            entries=self._entries, pieces=np.array([[task.items for task in stage.tasks] for stage in stages]).T.copy(),
-            starts=starts, own_slots=np.array([stage.tasks[0].slot(stage.own) for stage in stages]),
-            stages=len(stages), part_size=self._template.shape[1], own_size=own_bytes,
+            chain_kernel, "float32", parts, "blocks own", parallel=parallel, entries=self._entries, pieces=pieces,
+            starts=starts, owned=np.array(owned), owned_count=len(owned), stages=len(stages), part_size=part_size,
+            own_size=own_bytes,
         )  # fmt: skip
 
     def run(self, own: int, *values: Any) -> None:
@@ -84,8 +96,9 @@ class Chain:
 
         Each is a number for all parts, or an array with one for each; that of a worker's own memory has no meaning.
         """
-        if not self._entries.any():
+        if not self._compiled:  # another thread may be about it, too, and write the same
             self._entries[...] = np.array([[task.entry() for task in stage.tasks] for stage in self._stages]).T
+            self._compiled = True
         blocks = self._template.copy()
         for slot, value in zip(self._slots, values, strict=True):
             blocks[:, slot] = value

@@ -614,36 +614,46 @@ class DirectInputGradient(InputGradient):
     make_core = DirectCore
 
 
+class DirectSums:
+    """The sums of dw: a task that takes the addresses of x, dy and parts.
+
+    ``splits`` is how many parts it writes, so many that there are about ``pieces`` pieces of work.
+    """
+
+    workspace_bytes = 0
+
+    def __init__(self, p: ConvProblem, pieces: int = SHARED_PIECES):
+        segments, offsets = _gradient_segments(p)
+        continued = p.padding_mode != "zeros"
+        positions = shown_positions(p) if continued else [np.zeros(0, np.int64)] * 3
+        blocks = column_blocks(p.K // p.G, p.dtype)
+        pixels = p.N * math.prod(p.output)
+        # Few blocks of dw: split the pixels until there are as many pieces.
+        split_pixels, self.splits = split(pixels, GRADIENT_PIXELS, -(-pieces // (len(segments) * p.G * blocks)))
+        self.task = Task(
+            weight_gradient_kernel, p.dtype, self.splits * len(segments) * p.G * blocks, "x dy dw",
+            parallel=p.multiply_adds > SMALL_WORK,
+            segments=np.array(segments, np.int64), row_offsets=np.array(offsets, np.int64), segment_count=len(segments),
+            continued=continued,
+            d_positions=positions[0], h_positions=positions[1], w_positions=positions[2],
+            N=p.N, D=p.size[0], H=p.size[1], W=p.size[2], C=p.C, R=p.C // p.G,
+            OD=p.output[0], OH=p.output[1], OW=p.output[2], K=p.K, L=p.K // p.G, G=p.G,
+            stride_d=p.stride[0], stride_h=p.stride[1], stride_w=p.stride[2],
+            blocks=blocks, split_pixels=split_pixels, part=math.prod(p.w_shape),
+        )  # fmt: skip
+
+
 class _DirectWeightGradient:
     """The core of the weight gradient."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
         self._padded = PaddedInput(p, scratch) if _pays_padding(p) else None
-        q = self._padded.problem if self._padded else p
-        segments, offsets = _gradient_segments(q)
-        continued = q.padding_mode != "zeros"
-        positions = shown_positions(q) if continued else [np.zeros(0, np.int64)] * 3
-        blocks = column_blocks(q.K // q.G, q.dtype)
-        pixels = q.N * math.prod(q.output)
-        # Few blocks of dw: split the pixels until there are 32 pieces.
-        split_pixels, splits = split(pixels, GRADIENT_PIXELS, -(-32 // (len(segments) * q.G * blocks)))
-        size = math.prod(q.w_shape)
-        self._multiply = Task(
-            weight_gradient_kernel, p.dtype, splits * len(segments) * q.G * blocks, "x dy dw",
-            parallel=p.multiply_adds > SMALL_WORK,
-            segments=np.array(segments, np.int64), row_offsets=np.array(offsets, np.int64), segment_count=len(segments),
-            continued=continued,
-            d_positions=positions[0], h_positions=positions[1], w_positions=positions[2],
-            N=q.N, D=q.size[0], H=q.size[1], W=q.size[2], C=q.C, R=q.C // q.G,
-            OD=q.output[0], OH=q.output[1], OW=q.output[2], K=q.K, L=q.K // q.G, G=q.G,
-            stride_d=q.stride[0], stride_h=q.stride[1], stride_w=q.stride[2],
-            blocks=blocks, split_pixels=split_pixels, part=size,
-        )  # fmt: skip
-        self._parts = Parts(splits, size, scratch)
+        self._sums = DirectSums(self._padded.problem if self._padded else p)
+        self._parts = Parts(self._sums.splits, math.prod(p.w_shape), scratch)
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
         x = self._padded.run(base, x) if self._padded else x
-        self._multiply.run(x, dy, self._parts.place(base, dw))
+        self._sums.task.run(x, dy, self._parts.place(base, dw))
         self._parts.add(base, dw)
 
 

@@ -63,15 +63,20 @@ class Parts:
             self._total.run(base + self._at, result)
 
 
+def unpadded(p: ConvProblem) -> ConvProblem:
+    """The problem whose x has the padding in it."""
+    d, h, w = (size + before + after for size, (before, after) in zip(p.size, p.padding))
+    return p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)), padding_mode="zeros")
+
+
 class PaddedInput:
     """A padded copy of x, in channels last, where the problem has padding; ``problem`` is the one without it."""
 
     def __init__(self, p: ConvProblem, scratch: Scratch):
-        d, h, w = (size + before + after for size, (before, after) in zip(p.size, p.padding))
-        self.problem = p._replace(size=(d, h, w), padding=((0, 0), (0, 0), (0, 0)), padding_mode="zeros")
+        self.problem = unpadded(p)
         self._copies = any(map(any, p.padding))
         if self._copies:
-            self._at = scratch.reserve(p.N * p.C * d * h * w)
+            self._at = scratch.reserve(p.N * p.C * math.prod(self.problem.size))
             self._pad = padding(p, self.problem.size)
 
     def run(self, base: int, x: int) -> int:
@@ -97,6 +102,26 @@ class ChannelsLast:
             return array
         self._turn.run(array, base + self._at)
         return base + self._at
+
+
+class WeightsResult:
+    """dw, which kernels write as (T, R, K); "OIHW" is turned at the end."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        R, T = p.C // p.G, math.prod(p.kernel)
+        self._turns = p.weight_layout == "OIHW"
+        if self._turns:
+            self._at = scratch.reserve(T * R * p.K)
+            self._turn = transposition(p.dtype, (R, T, p.K), (p.K, R * p.K), (T, R * T))
+
+    def place(self, base: int, dw: int) -> int:
+        """Where the kernels write."""
+        return base + self._at if self._turns else dw
+
+    def finish(self, base: int, dw: int) -> None:
+        """Bring the result to ``dw``."""
+        if self._turns:
+            self._turn.run(base + self._at, dw)
 
 
 class Core(Protocol):
@@ -203,17 +228,11 @@ class WeightGradient:
         scratch = Scratch(p.dtype)
         self._x = ChannelsLast(p.layout, p.N, p.C, math.prod(p.size), scratch)
         self._dy = ChannelsLast(p.layout, p.N, p.K, math.prod(p.output), scratch)
-        self._filters_first = p.weight_layout == "OIHW"
-        if self._filters_first:
-            R, T = p.C // p.G, math.prod(p.kernel)
-            self._dw_at = scratch.reserve(T * R * p.K)
-            self._turn_weights = transposition(p.dtype, (R, T, p.K), (p.K, R * p.K), (T, R * T))
+        self._dw = WeightsResult(p, scratch)
         self._core = type(self).make_core(p, scratch)
         self.workspace_bytes = scratch.size
 
     def run(self, x: int, dy: int, dw: int) -> None:
         base = workspace(self.workspace_bytes)
-        x, dy = self._x.run(base, x), self._dy.run(base, dy)
-        self._core.run(base, x, dy, base + self._dw_at if self._filters_first else dw)
-        if self._filters_first:
-            self._turn_weights.run(base + self._dw_at, dw)
+        self._core.run(base, self._x.run(base, x), self._dy.run(base, dy), self._dw.place(base, dw))
+        self._dw.finish(base, dw)

@@ -17,7 +17,7 @@ from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.conv_frame import PaddedInput, Parts, Scratch, WeightGradient, split
 from pycnn_kernels.cpu.cost import image_bytes, layout_cost, vectors
 from pycnn_kernels.cpu.gather import needs_images
-from pycnn_kernels.cpu.host import SIMD, lanes
+from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
 from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import (
@@ -30,6 +30,7 @@ from pycnn_kernels.cpu.tile import (
     tile_store,
     tile_zeros,
 )
+from pycnn_kernels.cpu.workspace import aligned_bytes
 from pycnn_kernels.problem import ConvProblem
 
 #: Vectors of x that a tile holds the products of, and filters: as many as the registers have room for.
@@ -98,34 +99,44 @@ def _write(a, sums, to):
 _PIECES_OF_WORK, _LEAST_PIXELS = 32, 1024
 
 
-class _KernelRows:
-    """Tables and argument block of :func:`kernel_rows_kernel`."""
+class KernelRowsSums:
+    """The sums of dw for a problem without padding: a task that takes the addresses of x, dy, parts and scratch.
 
-    def __init__(self, p: ConvProblem, scratch: Scratch):
-        self._padded = PaddedInput(p, scratch)
-        (_, H, W), (_, OH, OW), (_, KH, KW) = self._padded.problem.size, p.output, p.kernel
+    ``splits`` is how many parts it writes, about ``pieces`` if they are large enough; ``workspace_bytes`` its scratch.
+    """
+
+    def __init__(self, p: ConvProblem, pieces: int = _PIECES_OF_WORK):
+        (_, H, W), (_, OH, OW), (_, KH, KW) = p.size, p.output, p.kernel
         row = KW * p.C
         width = min(row, lanes(p.dtype))
         begins = [min(begin, row - width) for begin in range(0, row, width)]
         columns = [kh * p.dilation[1] * W * p.C + begin for kh in range(KH) for begin in begins]
         places = [kh * row + begin for kh in range(KH) for begin in begins]
         total = p.N * OH
-        each, items = split(total, -(-_LEAST_PIXELS // max(OW, 1)), _PIECES_OF_WORK)
-        size = KH * row * p.K
-        self._parts = Parts(items, size, scratch)
+        each, self.splits = split(total, -(-_LEAST_PIXELS // max(OW, 1)), pieces)
         tiles = -(-p.K // FILTERS) * -(-len(columns) // PIECES)
         scratch_size = tiles * FILTERS * PIECES * lanes(p.dtype)
-        self._scratch_at = scratch.reserve(most_threads() * scratch_size)
-        self._task = Task(
-            kernel_rows_kernel, p.dtype, items, "x dy parts scratch", parallel=p.multiply_adds > SMALL_WORK,
+        self.workspace_bytes = aligned_bytes(most_threads() * scratch_size, p.dtype)
+        self.task = Task(
+            kernel_rows_kernel, p.dtype, self.splits, "x dy parts scratch", parallel=p.multiply_adds > SMALL_WORK,
             columns=np.array(columns, np.int64), places=np.array(places, np.int64), pieces=len(columns),
             C=p.C, H=H, W=W, K=p.K, OH=OH, OW=OW, stride_h=p.stride[1], stride_w=p.stride[2],
-            each=each, total=total, lanes=width, part=size, scratch_size=scratch_size,
+            each=each, total=total, lanes=width, part=math.prod(p.w_shape), scratch_size=scratch_size,
         )  # fmt: skip
+
+
+class _KernelRows:
+    """The core of the weight gradient."""
+
+    def __init__(self, p: ConvProblem, scratch: Scratch):
+        self._padded = PaddedInput(p, scratch)
+        self._sums = KernelRowsSums(self._padded.problem)
+        self._parts = Parts(self._sums.splits, math.prod(p.w_shape), scratch)
+        self._scratch_at = scratch.reserve(self._sums.workspace_bytes // item_bytes(p.dtype))
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
         x = self._padded.run(base, x)
-        self._task.run(x, dy, self._parts.place(base, dw), base + self._scratch_at)
+        self._sums.task.run(x, dy, self._parts.place(base, dw), base + self._scratch_at)
         self._parts.add(base, dw)
 
 

@@ -119,9 +119,9 @@ class _ByBands:
         convolutions, poolings = zip(*(made[band.problem] for band in bands))
         self._convolution, self._pooling = max(convolutions, key=lambda made: made.panel_bytes), poolings[0]
         parallel = p.conv.multiply_adds > SMALL_WORK
-        convolve = Stage([convolution.task for convolution in convolutions], "dst")
-        find = Stage([pooling.task for pooling in poolings], "src")
-        pool = Stage([pooling.alone for pooling in poolings], "src")
+        convolve = Stage([convolution.task for convolution in convolutions], {"dst": 0})
+        find = Stage([pooling.task for pooling in poolings], {"src": 0})
+        pool = Stage([pooling.alone for pooling in poolings], {"src": 0})
         self._finding, self._alone = (Chain([convolve, last], own_bytes, parallel) for last in (find, pool))
 
     def run(
@@ -154,7 +154,7 @@ class _ConvolutionMaxPool:
         conv, pool = p
         self._channels_first, self._filters_first = conv.layout == "channels_first", conv.weight_layout == "OIHW"
         scratch = Scratch(conv.dtype)
-        self._inner = type(self).make_inner(_channels_last(p), scratch) if conv.N else None
+        self._inner = type(self).make_inner(in_channels_last(p), scratch) if conv.N else None
         self._x = ChannelsLast(conv.layout, conv.N, conv.C, math.prod(conv.size), scratch)
         self._residual = None
         if conv.residual:
@@ -206,7 +206,8 @@ class TwoPasses(_ConvolutionMaxPool):
     make_inner = _AfterAll
 
 
-def _channels_last(p: ConvPoolProblem) -> ConvPoolProblem:
+def in_channels_last(p: ConvPoolProblem) -> ConvPoolProblem:
+    """The problem with arrays of channels last and weights as their kernels take them."""
     return ConvPoolProblem(
         p.conv._replace(layout="channels_last", weight_layout="HWIO"), p.pool._replace(layout="channels_last")
     )
@@ -293,9 +294,12 @@ def _extent(p: ConvProblem | PoolProblem) -> int:
 
 
 def one_pass_supports(p: ConvPoolProblem) -> str | None:
+    """None for a problem that :class:`OnePass` can do, otherwise the reason why not."""
+    return conv_direct.direct_supports(p.conv) or bands_fit(p)
+
+
+def bands_fit(p: ConvPoolProblem) -> str | None:
     """None for a problem that can be divided into bands, otherwise the reason why not."""
-    if reason := conv_direct.direct_supports(p.conv):
-        return reason
     if _images(p):
         return None
     conv, pool = p
@@ -313,7 +317,7 @@ def one_pass_cost(p: ConvPoolProblem) -> float:
     """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
     few = _few_channels(p.conv)
     cost = conv_few_channels.few_channels_cost_forward if few else conv_direct.direct_cost_forward
-    bands = Counter(band.problem.conv for band in divide(_channels_last(p)))
+    bands = Counter(band.problem.conv for band in divide(in_channels_last(p)))
     return sum(count * cost(conv) for conv, count in bands.items())
 
 
@@ -321,7 +325,7 @@ def two_passes_cost(p: ConvPoolProblem) -> float:
     """The same: the convolution, and its result's way from one core to the other."""
     from pycnn_kernels.choice import choose
 
-    conv = _channels_last(p).conv
+    conv = in_channels_last(p).conv
     cost = choose("conv_forward", conv).cost
     assert cost is not None  # every algorithm of a forward convolution has a model
     return cost(conv) + _TRAFFIC * math.prod(conv.y_shape) * item_bytes(p.dtype)

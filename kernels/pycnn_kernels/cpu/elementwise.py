@@ -102,26 +102,37 @@ def _width(channels: int) -> int:
     return least * max(_TOGETHER // least, 1)
 
 
+class BiasSums:
+    """The kernel made ready: a task that takes dy, y, dz, parts, scratch, and whether there are a ReLU and a bias.
+
+    ``splits`` is how many parts it writes, about ``pieces``; ``workspace_bytes`` its scratch.
+    """
+
+    def __init__(self, p: ChannelsProblem, pieces: int = 32):
+        # As many pieces whatever the number of threads, so that the sums have the same bits for every number.
+        chunk = max(-(-p.pixels // pieces), 1)
+        self.splits = -(-p.pixels // chunk)
+        width = _width(p.channels) if p.inner == 1 else 0
+        self.workspace_bytes = aligned_bytes(most_threads() * width, p.dtype)
+        self.task = Task(
+            bias_activation_gradient_kernel, p.dtype, self.splits if p.channels else 0,
+            "dy y dz parts wide relu want_bias", parallel=p.pixels * p.channels * p.inner > 1 << 14,
+            pixels=p.pixels, chunk=chunk, K=p.channels, inner=p.inner, width=width,
+        )  # fmt: skip
+
+
 class BiasActivationGradient:
     """``dz, db`` from ``dy`` and ``y``; see :func:`bias_activation_gradient_kernel`."""
 
     def __init__(self, p: ChannelsProblem):
-        # About 32 pieces, whatever the number of threads, so that the sums have the same bits for every number.
-        chunk = max(-(-p.pixels // 32), 1)
-        items = -(-p.pixels // chunk)
-        width = _width(p.channels) if p.inner == 1 else 0
-        self._wide_at = aligned_bytes(max(items, 1) * p.channels, p.dtype)
-        self.workspace_bytes = self._wide_at + aligned_bytes(most_threads() * width, p.dtype)
-        self._sums = Task(
-            bias_activation_gradient_kernel, p.dtype, items if p.channels else 0, "dy y dz parts wide relu want_bias",
-            parallel=p.pixels * p.channels * p.inner > 1 << 14,
-            pixels=p.pixels, chunk=chunk, K=p.channels, inner=p.inner, width=width,
-        )  # fmt: skip
-        self._total = sum_parts(p.dtype, items, p.channels)
+        self._sums = BiasSums(p)
+        self._scratch_at = aligned_bytes(max(self._sums.splits, 1) * p.channels, p.dtype)
+        self.workspace_bytes = self._scratch_at + self._sums.workspace_bytes
+        self._total = sum_parts(p.dtype, self._sums.splits, p.channels)
 
     def run(self, dy: int, y: int, dz: int, db: int) -> None:
         """Addresses; ``y`` and ``dz`` are 0 without relu, ``db`` is 0 when the bias has no gradient."""
         parts = workspace(self.workspace_bytes)
-        self._sums.run(dy, y, dz, parts, parts + self._wide_at, dz != 0, db != 0)
+        self._sums.task.run(dy, y, dz, parts, parts + self._scratch_at, dz != 0, db != 0)
         if db:
             self._total.run(parts, db)

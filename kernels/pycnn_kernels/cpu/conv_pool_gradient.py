@@ -1,0 +1,174 @@
+"""The gradients of weights and bias behind max pooling, where nobody needs that of the convolution's input.
+
+That is the first layer of a network, whose maps are the largest. The gradient of the convolution's result, zeros but
+for the maxima, is four times that of the pooled one. In one pass it never leaves a core: the core that spreads out a
+*band* of it (``conv_pool.py``) multiplies it with x, from its own cache.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+
+import numpy as np
+
+from pycnn_kernels.cpu.chain import Chain, Stage
+from pycnn_kernels.cpu.conv_direct import SMALL_WORK, DirectSums, direct_cost_weight_gradient
+from pycnn_kernels.cpu.conv_frame import ChannelsLast, PaddedInput, Scratch, WeightsResult, unpadded
+from pycnn_kernels.cpu.conv_kernel_rows import KernelRowsSums, kernel_rows_cost, kernel_rows_suits, kernel_rows_supports
+from pycnn_kernels.cpu.conv_pool import Band, bands_fit, divide, in_channels_last
+from pycnn_kernels.cpu.elementwise import BiasActivationGradient, BiasSums, sum_parts
+from pycnn_kernels.cpu.host import item_bytes
+from pycnn_kernels.cpu.launch import most_threads
+from pycnn_kernels.cpu.pool import MaxPoolGradient
+from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
+from pycnn_kernels.memory import address, aligned_empty
+from pycnn_kernels.problem import ChannelsProblem, ConvPoolProblem, ConvProblem
+
+#: The time of a byte of the gradient of the convolution's result, which one core writes and the same or another one
+#: reads; see ``cost.py`` for the unit.
+_TRAFFIC = 0.9
+
+
+class OnePassGradient:
+    """``dw, db`` from ``x``, ``dy`` and the pooling's ``index`` and ``y``: bands that pass all stages on one core."""
+
+    def __init__(self, p: ConvPoolProblem):
+        conv, pool = p
+        scratch = Scratch(p.dtype)
+        pixels, pooled = math.prod(conv.size), math.prod(pool.output)
+        self._x = ChannelsLast(conv.layout, conv.N, conv.C, pixels, scratch)
+        self._dy, self._y = (ChannelsLast(conv.layout, conv.N, conv.K, pooled, scratch) for _ in range(2))
+        self._dw = WeightsResult(conv, scratch)
+        last = in_channels_last(p)
+        self._padded = PaddedInput(last.conv.linear, scratch)
+        self._relu = conv.activation == "relu"
+        bands = divide(ConvPoolProblem(self._padded.problem, last.pool))
+        make_sums = KernelRowsSums if _kernel_rows(conv.linear) else DirectSums
+        splits = self._make_chain(bands, make_sums, scratch) if bands else 0
+        self._total = sum_parts(p.dtype, splits, math.prod(conv.w_shape))
+        self._bias_total = sum_parts(p.dtype, len(bands), conv.K)
+        self._some = bool(bands)
+        self.workspace_bytes = scratch.size
+
+    def _make_chain(
+        self, bands: list[Band], make_sums: type[KernelRowsSums] | type[DirectSums], scratch: Scratch
+    ) -> int:
+        """Make the stages of all bands ready, whose convolution has no padding; how many parts of dw they write."""
+        conv = bands[0].problem.conv
+        size, itemsize = math.prod(conv.w_shape), item_bytes(conv.dtype)
+        made = {
+            q: (BiasSums(_pooled_pixels(q), 1), MaxPoolGradient(q.pool), make_sums(q.conv, 1))
+            for q in {band.problem for band in bands}
+        }
+        # Workers divide a task's workspace among themselves, each task in its own way: none can have another's.
+        room = {q: [scratch.reserve(task.workspace_bytes // itemsize) for task in tasks] for q, tasks in made.items()}
+        biases, poolings, sums = zip(*(made[band.problem] for band in bands))
+        firsts = list(accumulate((task.splits for task in sums), initial=0))
+        self._parts_at, self._bias_parts_at = scratch.reserve(firsts[-1] * size), scratch.reserve(len(bands) * conv.K)
+        pooled = aligned_bytes(max(math.prod(band.problem.pool.y_shape) for band in bands), conv.dtype)
+        between = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), conv.dtype)
+        masked = pooled if self._relu else 0
+        self._own_at = scratch.reserve(most_threads() * (masked + between) // itemsize)
+        self._offsets = np.array(
+            [
+                (*band.offsets(), first * size * itemsize, number * conv.K * itemsize, *room[band.problem])
+                for number, (band, first) in enumerate(zip(bands, firsts))
+            ],
+            np.int64,
+        ).T
+        self._pooling, self._has_scratch = poolings[0], make_sums is KernelRowsSums
+        stages = [
+            Stage([bias.task for bias in biases], {"dz": 0} if self._relu else {}),
+            Stage([pooling.task for pooling in poolings], {"src": 0, "dst": masked} if self._relu else {"dst": 0}),
+            Stage([task.task for task in sums], {"dy": masked}),
+        ]
+        work = sum(band.problem.conv.multiply_adds for band in bands)
+        self._chain = Chain(stages, masked + between, work > SMALL_WORK)
+        return firsts[-1]
+
+    def run(self, x: int, dy: int, index: int, y: int, dw: int, db: int) -> None:
+        """Addresses; ``y`` is 0 without a ReLU, ``db`` where it is not wanted."""
+        base = workspace(self.workspace_bytes)
+        result = self._dw.place(base, dw)
+        parts = bias_parts = 0
+        if self._some:
+            parts, bias_parts = base + self._parts_at, base + self._bias_parts_at
+            x, dy = self._padded.run(base, self._x.run(base, x)), self._dy.run(base, dy)
+            y = self._y.run(base, y) if self._relu else 0
+            self._run_chain(base, x, dy, index, y, parts, bias_parts if db else 0)
+        self._total.run(parts, result)
+        if db:
+            self._bias_total.run(bias_parts, db)
+        self._dw.finish(base, dw)
+
+    def _run_chain(self, base: int, x: int, dy: int, index: int, y: int, parts: int, bias_parts: int) -> None:
+        x_at, _, y_at, index_at, parts_at, bias_parts_at, bias_at, pooling_at, sums_at = self._offsets
+        biases = bias_parts + bias_parts_at if bias_parts else 0
+        bias = (dy + y_at, y + y_at, 0, biases, base + bias_at, self._relu, bias_parts != 0)
+        pooling = self._pooling.arguments(base + pooling_at, dy + y_at, 0, index + index_at)
+        sums = (x + x_at, 0, parts + parts_at, *((base + sums_at,) if self._has_scratch else ()))
+        self._chain.run(base + self._own_at, *bias, *pooling, *sums)
+
+
+class TwoPassesGradient:
+    """The same: all of the gradient of the convolution's result, then the convolution's own weight gradient."""
+
+    def __init__(self, p: ConvPoolProblem):
+        from pycnn_kernels.choice import choose  # it knows the lists of algorithms, which have this one
+
+        conv, pool = p
+        self._bias, self._pooling = BiasActivationGradient(_pooled_pixels(p)), MaxPoolGradient(pool)
+        self._weights = choose("conv_weight_gradient", conv.linear).prepare(conv.linear)
+        scratch = Scratch(p.dtype)
+        self._between_at = scratch.reserve(math.prod(conv.y_shape))
+        self._relu = conv.activation == "relu"
+        self._masked_at = scratch.reserve(math.prod(pool.y_shape)) if self._relu else 0
+        self.borrowed = (scratch.size,)
+        nested = max(task.workspace_bytes for task in (self._bias, self._pooling, self._weights))
+        #: With the memory that is lent for a run.
+        self.workspace_bytes = scratch.size + nested
+
+    def run(self, x: int, dy: int, index: int, y: int, dw: int, db: int) -> None:
+        """Addresses; ``y`` is 0 without a ReLU, ``db`` where it is not wanted."""
+        lent = aligned_empty(self.borrowed, np.uint8)  # the algorithms use the workspace
+        base = address(lent)
+        if self._relu:
+            self._bias.run(dy, y, base + self._masked_at, db)
+            dy = base + self._masked_at
+        elif db:
+            self._bias.run(dy, 0, 0, db)
+        self._pooling.run(dy, index, base + self._between_at)
+        self._weights.run(x, base + self._between_at, dw)
+
+
+def _pooled_pixels(p: ConvPoolProblem) -> ChannelsProblem:
+    """Of the pooling's result."""
+    pixels, last = math.prod(p.pool.output), p.pool.layout == "channels_last"
+    return ChannelsProblem(p.dtype, p.conv.N * (pixels if last else 1), p.conv.K, 1 if last else pixels)
+
+
+def _kernel_rows(p: ConvProblem) -> bool:
+    """Whether rows of the kernel fill the lanes better than filters."""
+    able = not (kernel_rows_supports(p) or kernel_rows_suits(p))
+    return able and kernel_rows_cost(p) <= direct_cost_weight_gradient(p)
+
+
+def one_pass_gradient_supports(p: ConvPoolProblem) -> str | None:
+    """None for a problem that can be divided into bands, otherwise the reason why not."""
+    return bands_fit(ConvPoolProblem(unpadded(p.conv), p.pool))
+
+
+def one_pass_gradient_cost(p: ConvPoolProblem) -> float:
+    """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
+    conv = p.conv.linear
+    return kernel_rows_cost(conv) if _kernel_rows(conv) else direct_cost_weight_gradient(conv)
+
+
+def two_passes_gradient_cost(p: ConvPoolProblem) -> float:
+    """The same: the weight gradient, and what it reads."""
+    from pycnn_kernels.choice import choose
+
+    cost = choose("conv_weight_gradient", p.conv.linear).cost
+    assert cost is not None  # every algorithm of a weight gradient has a model
+    return cost(p.conv.linear) + _TRAFFIC * math.prod(p.conv.y_shape) * item_bytes(p.dtype)
