@@ -25,7 +25,16 @@ from typing import Any
 
 import numpy as np
 
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, PaddedInput, Parts, Scratch, WeightGradient, split
+from pycnn_kernels.cpu.conv_frame import (
+    Forward,
+    InputGradient,
+    OneTask,
+    PaddedInput,
+    Parts,
+    Scratch,
+    WeightGradient,
+    split,
+)
 from pycnn_kernels.cpu.cost import layout_cost, meetings, part_met, vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.gather import CLASS_FIELDS, TAP_FIELDS, Axis, continuation_fits, gather_axes, shown_positions
@@ -575,26 +584,21 @@ def _gradient_segments(p: ConvProblem) -> tuple[list[list[int]], list[int]]:
     return segments, offsets
 
 
-class DirectCore:
-    """The core of forward and input gradient: the gather kernel.
-
-    ``panel_bytes`` are those in which a worker brings weights together; of one problem's bands some need them, others
-    not.
-    """
-
-    workspace_bytes = 0
+class DirectCore(OneTask):
+    """The core of forward and input gradient: the gather kernel."""
 
     def __init__(self, p: ConvProblem, forward: bool, scratch: Scratch, least_pieces: int = SHARED_PIECES):
         self.task, panel = _gather_task(p, forward, least_pieces)
-        self.panel_bytes = panel * item_bytes(p.dtype)
+        self.shared_bytes = panel * item_bytes(p.dtype) * most_threads()
 
-    def arguments(self, base: Any, src: Any, w: int, epilogue: tuple[Any, ...], dst: int) -> tuple[Any, ...]:
-        """What the task is run with, or a chain of it with arrays of numbers."""
-        panels = worker_panels(self.panel_bytes * most_threads()) if self.panel_bytes else 0
-        return (src, w, dst, panels, *epilogue)
+    def arguments(
+        self, base: Any, shared: int, src: Any, w: int, epilogue: tuple[Any, ...], dst: int
+    ) -> tuple[Any, ...]:
+        return (src, w, dst, shared, *epilogue)
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
-        self.task.run(*self.arguments(base, src, w, epilogue, dst))
+        panels = worker_panels(self.shared_bytes) if self.shared_bytes else 0
+        self.task.run(*self.arguments(base, panels, src, w, epilogue, dst))
 
 
 def direct_supports(p: ConvProblem) -> str | None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
+from pycnn_kernels.cpu.conv_frame import OneTask
 from pycnn_kernels.cpu.epilogue import (
     EPILOGUE_ARRAYS,
     EPILOGUE_FIELDS,
@@ -240,10 +241,8 @@ _PLANE_BYTES = 384 * 1024
 _MOST_PLANE_BYTES = 8 << 20
 
 
-class _FewChannels:
+class _FewChannels(OneTask):
     """Tables and argument block of :func:`few_channels_kernel`."""
-
-    panel_bytes = 0
 
     def __init__(self, p: ConvProblem, g: _Gather, forward: bool):
         (R, SH, SW), (L, TH, TW), (stride_h, stride_w) = g.source, g.target, g.stride
@@ -288,12 +287,13 @@ class _FewChannels:
             scratch_size=scratch // itemsize, ahead=ahead,
         )  # fmt: skip
 
-    def arguments(self, base: Any, src: Any, w: int, epilogue: tuple[Any, ...], dst: int) -> tuple[Any, ...]:
-        """What the task is run with, or a chain of it with arrays of numbers; ``base`` is the workspace."""
+    def arguments(
+        self, base: Any, shared: int, src: Any, w: int, epilogue: tuple[Any, ...], dst: int
+    ) -> tuple[Any, ...]:
         return (src, w, dst, base, *epilogue)
 
     def launch(self, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
-        self.task.run(*self.arguments(workspace(self.workspace_bytes), src, w, epilogue, dst))
+        self.task.run(*self.arguments(workspace(self.workspace_bytes), 0, src, w, epilogue, dst))
 
 
 def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:

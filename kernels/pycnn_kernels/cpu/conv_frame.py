@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.epilogue import NO_EPILOGUE, Epilogue
 from pycnn_kernels.cpu.host import item_bytes
+from pycnn_kernels.cpu.launch import Task
 from pycnn_kernels.cpu.layout import padding, to_channels_first, to_channels_last, transposition
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ConvProblem
@@ -30,6 +31,10 @@ class Scratch:
         offset = self.size
         self.size += aligned_bytes(elements, self.dtype)
         return offset
+
+    def reserve_bytes(self, size: int) -> int:
+        """The offset of room for so many bytes."""
+        return self.reserve(-(-size // item_bytes(self.dtype)))
 
 
 def split(units: int, chunk: int, pieces: int) -> tuple[int, int]:
@@ -122,6 +127,28 @@ class WeightsResult:
         """Bring the result to ``dw``."""
         if self._turns:
             self._turn.run(base + self._at, dw)
+
+
+class OneTask:
+    """A convolution that is a single task, after what all its bands share: see ``chain.py``.
+
+    Attributes:
+        task: what each band runs.
+        workspace_bytes: its own memory.
+        shared_bytes: memory that it shares with other bands of the same convolution; some may need less than others.
+    """
+
+    task: Task
+    workspace_bytes = shared_bytes = 0
+
+    def begin(self, base: int, shared: int, w: int) -> None:
+        """Bring into the shared memory what all bands read."""
+
+    def arguments(
+        self, base: Any, shared: int, src: Any, w: int, epilogue: tuple[Any, ...], dst: int
+    ) -> tuple[Any, ...]:
+        """What the task is run with, or a chain of it with arrays of numbers; ``base`` is the task's own memory."""
+        raise NotImplementedError
 
 
 class Core(Protocol):

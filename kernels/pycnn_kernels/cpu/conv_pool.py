@@ -25,22 +25,23 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pycnn_kernels.cpu import conv_direct, conv_few_channels
+from pycnn_kernels.cpu import conv_direct, conv_few_channels, conv_winograd
 from pycnn_kernels.cpu.chain import Chain, Stage
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
-from pycnn_kernels.cpu.conv_frame import ChannelsLast, Scratch
+from pycnn_kernels.cpu.conv_frame import ChannelsLast, OneTask, Scratch
 from pycnn_kernels.cpu.epilogue import Epilogue
 from pycnn_kernels.cpu.host import item_bytes
 from pycnn_kernels.cpu.launch import most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, transposition
 from pycnn_kernels.cpu.pool import MaxPool
+from pycnn_kernels.cpu.winograd_tiling import cost_of, suited_tiles
 from pycnn_kernels.cpu.workspace import aligned_bytes
 from pycnn_kernels.memory import address, aligned_empty
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, effective_kernel
 
 #: Bytes of the convolution's result in one band, at most: the second-level cache of a core has the convolution's own
-#: workspace beside it. And how many bands of whole images there should be, for the cores to share.
-_BAND_BYTES, _LEAST_BANDS = 512 << 10, 32
+#: workspace beside it. And how many bands there should be for the cores to share, if they have so many bytes at least.
+_BAND_BYTES, _BANDS, _LEAST_BYTES = 512 << 10, 32, 64 << 10
 
 #: The time of a byte that one core writes and the same or another one reads later; see ``cost.py`` for the unit. It was
 #: 0.3 to 0.7 with two threads, in the third-level cache as well as in memory.
@@ -105,19 +106,18 @@ class _ByBands:
 
     def __init__(self, p: ConvPoolProblem, scratch: Scratch):
         bands = divide(p)
-        prepare = _one_task(p.conv)
-        made = {band.problem: (prepare(band.problem.conv), MaxPool(band.problem.pool)) for band in bands}
+        prepare = _fastest(p).prepare
+        made = {band.problem: (prepare(p.conv, band.problem.conv), MaxPool(band.problem.pool)) for band in bands}
         # Workers divide a task's workspace among themselves, each task in its own way: none can have another's.
         room = {
-            part: [scratch.reserve(-(-task.workspace_bytes // item_bytes(scratch.dtype))) for task in tasks]
-            for part, tasks in made.items()
-        }
-        between = max(math.prod(band.problem.conv.y_shape) for band in bands)
-        own_bytes = aligned_bytes(between, scratch.dtype)
-        self._own_at = scratch.reserve(most_threads() * own_bytes // item_bytes(scratch.dtype))
-        self._offsets = np.array([(*band.offsets(), *room[band.problem]) for band in bands], np.int64).T
+            part: [scratch.reserve_bytes(task.workspace_bytes) for task in tasks] for part, tasks in made.items()
+        }  # fmt: skip
         convolutions, poolings = zip(*(made[band.problem] for band in bands))
-        self._convolution, self._pooling = max(convolutions, key=lambda made: made.panel_bytes), poolings[0]
+        self._convolution, self._pooling = max(convolutions, key=lambda made: made.shared_bytes), poolings[0]
+        self._shared_at = scratch.reserve_bytes(self._convolution.shared_bytes)
+        own_bytes = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), scratch.dtype)
+        self._own_at = scratch.reserve_bytes(most_threads() * own_bytes)
+        self._offsets = np.array([(*band.offsets(), *room[band.problem]) for band in bands], np.int64).T
         parallel = p.conv.multiply_adds > SMALL_WORK
         convolve = Stage([convolution.task for convolution in convolutions], {"dst": 0})
         find = Stage([pooling.task for pooling in poolings], {"src": 0})
@@ -131,7 +131,9 @@ class _ByBands:
         b, scale, residual = epilogue
         x_at, between_at, y_at, index_at, convolution_at, pooling_at = self._offsets
         residuals = residual + between_at if residual else 0
-        first = self._convolution.arguments(base + convolution_at, x + x_at, w, (b, scale, residuals), 0)
+        shared = base + self._shared_at
+        self._convolution.begin(base + int(convolution_at[0]), shared, w)
+        first = self._convolution.arguments(base + convolution_at, shared, x + x_at, w, (b, scale, residuals), 0)
         found = (index + index_at,) if index else ()
         then = self._pooling.arguments(base + pooling_at, 0, y + y_at, *found, pooled_bias, *norm, relu)
         (self._finding if index else self._alone).run(base + self._own_at, *first, *then)
@@ -233,22 +235,28 @@ def divide(p: ConvPoolProblem) -> list[Band]:
     return bands
 
 
+def _size(p: ConvPoolProblem) -> int:
+    """Bytes of a band's result of the convolution at most: they are not larger than the cores can share evenly."""
+    whole = math.prod(p.conv.y_shape) * item_bytes(p.conv.dtype)
+    return min(_BAND_BYTES, max(whole // _BANDS, _LEAST_BYTES))
+
+
 def _images(p: ConvPoolProblem) -> int:
-    """How many images a band has; 0 where one is more than a band."""
+    """How many images a band has; 0 where one is divided into bands itself."""
     image = math.prod(p.conv.output) * p.conv.K * item_bytes(p.conv.dtype)
-    most = _BAND_BYTES // max(image, 1)
-    if not most:
+    if image > _BAND_BYTES or (image > _size(p) and not _rows_refused(p)):
         return 0
-    bands = max(-(-p.conv.N // most), _LEAST_BANDS)
-    return max(-(-p.conv.N // bands), 1)
+    most = max(_size(p) // max(image, 1), 1)
+    return -(-p.conv.N // max(-(-p.conv.N // most), 1))
 
 
 def _bands_of_rows(p: ConvPoolProblem) -> list[Band]:
-    """The bands of the first image, of about as many pooled rows each."""
+    """The bands of the first image, of about as many pooled rows each; an even number, for the tiles of Winograd."""
     (conv, pool), pooled = p, p.pool.output[1]
     row = conv.output[2] * conv.K * item_bytes(conv.dtype)
-    most = max((_BAND_BYTES // row - _extent(pool)) // pool.stride[1] + 1, 1)
+    most = max((_size(p) // row - _extent(pool)) // pool.stride[1] + 1, 1)
     rows = -(-pooled // -(-pooled // most))
+    rows += rows % 2 if rows < most else 0
     return [_rows(p, first, min(first + rows, pooled)) for first in range(0, pooled, rows)]
 
 
@@ -300,8 +308,11 @@ def one_pass_supports(p: ConvPoolProblem) -> str | None:
 
 def bands_fit(p: ConvPoolProblem) -> str | None:
     """None for a problem that can be divided into bands, otherwise the reason why not."""
-    if _images(p):
-        return None
+    return _rows_refused(p) if not _images(p) else None
+
+
+def _rows_refused(p: ConvPoolProblem) -> str | None:
+    """The reason why an image cannot be divided into bands of rows, None where it can."""
     conv, pool = p
     if conv.size[0] > 1 or any(conv.padding[0]) or any(pool.padding[0]) or pool.kernel[0] > 1:
         return f"volumes whose convolution takes at most {_BAND_BYTES:,} bytes, or images; received {conv.size}"
@@ -313,12 +324,53 @@ def bands_fit(p: ConvPoolProblem) -> str | None:
     return None
 
 
+class _ByTask(NamedTuple):
+    """A convolution that is a single task: its bands are made ready of the whole problem and theirs."""
+
+    name: str
+    prepare: Callable[[ConvProblem, ConvProblem], OneTask]
+    cost: Callable[[ConvProblem], float]
+
+
+#: In the order in which they are asked.
+_BY_TASK = (
+    _ByTask(
+        "few_channels",
+        lambda p, band: conv_few_channels.FewChannelsForward(band),
+        conv_few_channels.few_channels_cost_forward,
+    ),
+    _ByTask(
+        "winograd",
+        lambda p, band: conv_winograd.WinogradCore(band, suited_tiles(p, "forward"), "forward", fuses=False),
+        cost_of("forward"),
+    ),
+    _ByTask(
+        "direct",
+        lambda p, band: conv_direct.DirectCore(band, True, Scratch(band.dtype), least_pieces=1),
+        conv_direct.direct_cost_forward,
+    ),
+)
+
+
+def _fastest(p: ConvPoolProblem) -> _ByTask:
+    """The convolution of the bands of a problem."""
+    from pycnn_kernels.choice import able
+
+    names = {algorithm.name for algorithm in able("conv_forward", p.conv) if not algorithm.suits(p.conv)}
+    return min((each for each in _BY_TASK if each.name in names), key=lambda each: _bands_cost(p, each.cost))
+
+
+def _bands_cost(p: ConvPoolProblem, cost: Callable[[ConvProblem], float]) -> float:
+    """The time of all bands, by the cost of each; what does not depend on the number of images is done once for all."""
+    p = in_channels_last(p)
+    bands = Counter(band.problem.conv for band in divide(p))
+    once = cost(p.conv._replace(N=0))
+    return once + sum(count * (cost(conv) - once) for conv, count in bands.items())
+
+
 def one_pass_cost(p: ConvPoolProblem) -> float:
     """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
-    few = _few_channels(p.conv)
-    cost = conv_few_channels.few_channels_cost_forward if few else conv_direct.direct_cost_forward
-    bands = Counter(band.problem.conv for band in divide(in_channels_last(p)))
-    return sum(count * cost(conv) for conv, count in bands.items())
+    return _bands_cost(p, _fastest(p).cost)
 
 
 def two_passes_cost(p: ConvPoolProblem) -> float:
@@ -329,15 +381,3 @@ def two_passes_cost(p: ConvPoolProblem) -> float:
     cost = choose("conv_forward", conv).cost
     assert cost is not None  # every algorithm of a forward convolution has a model
     return cost(conv) + _TRAFFIC * math.prod(conv.y_shape) * item_bytes(p.dtype)
-
-
-def _one_task(p: ConvProblem) -> Callable[[ConvProblem], conv_few_channels.FewChannelsForward | conv_direct.DirectCore]:
-    """Makes the bands of a convolution ready, by the faster of the algorithms that are a single task."""
-    if _few_channels(p):
-        return conv_few_channels.FewChannelsForward
-    return lambda band: conv_direct.DirectCore(band, True, Scratch(band.dtype), least_pieces=1)
-
-
-def _few_channels(p: ConvProblem) -> bool:
-    """Whether filters are so few that the lanes are better filled with pixels."""
-    return not (conv_few_channels.few_channels_supports_forward(p) or conv_few_channels.few_channels_suits(p))

@@ -62,14 +62,14 @@ class OnePassGradient:
             for q in {band.problem for band in bands}
         }
         # Workers divide a task's workspace among themselves, each task in its own way: none can have another's.
-        room = {q: [scratch.reserve(task.workspace_bytes // itemsize) for task in tasks] for q, tasks in made.items()}
+        room = {q: [scratch.reserve_bytes(task.workspace_bytes) for task in tasks] for q, tasks in made.items()}
         biases, poolings, sums = zip(*(made[band.problem] for band in bands))
         firsts = list(accumulate((task.splits for task in sums), initial=0))
         self._parts_at, self._bias_parts_at = scratch.reserve(firsts[-1] * size), scratch.reserve(len(bands) * conv.K)
         pooled = aligned_bytes(max(math.prod(band.problem.pool.y_shape) for band in bands), conv.dtype)
         between = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), conv.dtype)
         masked = pooled if self._relu else 0
-        self._own_at = scratch.reserve(most_threads() * (masked + between) // itemsize)
+        self._own_at = scratch.reserve_bytes(most_threads() * (masked + between))
         self._offsets = np.array(
             [
                 (*band.offsets(), first * size * itemsize, number * conv.K * itemsize, *room[band.problem])

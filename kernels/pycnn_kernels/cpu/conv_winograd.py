@@ -17,10 +17,11 @@ A NaN or an infinity in the source reaches all results of the tiles whose patche
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, Scratch
+from pycnn_kernels.cpu.conv_frame import Forward, InputGradient, OneTask, Scratch
 from pycnn_kernels.cpu.cost import vectors
 from pycnn_kernels.cpu.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, Epilogue, call_finish, epilogue_fields
 from pycnn_kernels.cpu.host import SIMD, item_bytes, lanes
@@ -64,6 +65,7 @@ from pycnn_kernels.cpu.winograd_transforms import (
     tile_transform_products,
     tile_transform_taps,
 )
+from pycnn_kernels.cpu.workspace import aligned_bytes
 from pycnn_kernels.problem import ConvProblem
 
 #: Vectors in a block of columns and the rows of its tile; a last block of half the width has a tile of its own.
@@ -346,10 +348,14 @@ _PASS_BYTES, _FUSED_BLOCKS = 576 * 1024, 2
 _PIECES = 4
 
 
-class _Winograd:
-    """The core of forward and input gradient, in tiles of one scheme."""
+class WinogradCore(OneTask):
+    """The core of forward and input gradient, in tiles of one scheme.
 
-    def __init__(self, p: ConvProblem, scheme: Scheme, operation: Operation, scratch: Scratch):
+    The shared memory has the transformed weights; but with ``fuses`` each piece of work transforms those that it needs
+    where there are few pieces.
+    """
+
+    def __init__(self, p: ConvProblem, scheme: Scheme, operation: Operation, fuses: bool = True):
         tiling = Tiling(p, scheme, operation)
         forward = operation == "forward"
         R, L, KD, tiles = tiling.R, tiling.L, tiling.KD, tiling.tiles
@@ -369,7 +375,7 @@ class _Winograd:
         shares = -(-blocks // share_blocks)
         tile_blocks = max(-(-tiles // block_tiles), 1)
         pass_channels = max(_PASS_BYTES // (points * width * item_bytes(p.dtype)) // CHANNELS, 1) * CHANNELS
-        self._fused = tile_blocks <= _FUSED_BLOCKS and pass_channels < KD * R
+        self._fused = fuses and tile_blocks <= _FUSED_BLOCKS and pass_channels < KD * R
         if self._fused:
             slice_channels, slice_passes = R, -(-R // pass_channels)
             passes = KD * slice_passes
@@ -383,16 +389,16 @@ class _Winograd:
         weights = points * u_point if self._fused else 0
         each = points * (v_point + m_point) + depth + nowhere_size + weights + squares
         scheme_type = SchemeType(scheme)
-        self._scratch_at = scratch.reserve(most_threads() * each)
+        self.workspace_bytes = aligned_bytes(most_threads() * each, p.dtype)
         if not self._fused:
-            self._u_at = scratch.reserve(p.G * blocks * points * u_point)
+            self.shared_bytes = aligned_bytes(p.G * blocks * points * u_point, p.dtype)
             chunks = -(-R // CHANNELS)
             self._transform = Task(
                 winograd_weights_kernel.compiled_for(scheme=scheme_type), p.dtype, p.G * blocks * KD * chunks,
                 "w u scratch", **tiling.weights, R=R, L=L, KD=KD, chunks=chunks, blocks=blocks, width=width,
                 u_point=u_point, scratch_size=squares,
             )  # fmt: skip
-        self._convolve = Task(
+        self.task = Task(
             winograd_kernel.compiled_for(scheme=scheme_type), p.dtype, tile_blocks * p.G * shares if tiles else 0,
             f"src w u dst scratch {EPILOGUE_ARRAYS}", **epilogue_fields(p, forward),
             **tiling.fields, **tiling.weights, G=p.G, R=R, L=L, KD=KD,
@@ -403,12 +409,28 @@ class _Winograd:
             v_point=v_point, u_point=u_point, m_point=m_point, scratch_size=each,
         )  # fmt: skip
 
-    def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
-        u = 0
+    def begin(self, base: int, shared: int, w: int) -> None:
         if not self._fused:
-            u = base + self._u_at
-            self._transform.run(w, u, base + self._scratch_at)
-        self._convolve.run(src, w, u, dst, base + self._scratch_at, *epilogue)
+            self._transform.run(w, shared, base)
+
+    def arguments(
+        self, base: Any, shared: int, src: Any, w: int, epilogue: tuple[Any, ...], dst: int
+    ) -> tuple[Any, ...]:
+        return (src, w, shared, dst, base, *epilogue)
+
+
+class _Winograd:
+    """The same in a workspace."""
+
+    def __init__(self, p: ConvProblem, scheme: Scheme, operation: Operation, scratch: Scratch):
+        self._core = WinogradCore(p, scheme, operation)
+        sizes = self._core.workspace_bytes, self._core.shared_bytes
+        self._at, self._shared_at = (scratch.reserve(size // item_bytes(p.dtype)) for size in sizes)
+
+    def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
+        own, shared = base + self._at, base + self._shared_at
+        self._core.begin(own, shared, w)
+        self._core.task.run(*self._core.arguments(own, shared, src, w, epilogue, dst))
 
 
 class WinogradForward(Forward):
