@@ -184,6 +184,8 @@ def _plain_targets(a, kind, there, row, column, lines, shape, edge):
 
 @overload(_plain_targets, jit_options=INLINED_OPTIONS)
 def _compiled_plain_targets(a, kind, there, row, column, lines, shape, edge):
+    if kind.step == 2 and kind.taps == 2:
+        return _gather_pairs
     return _gather_plain_windows if kind.step else _gather_plain
 
 
@@ -231,6 +233,28 @@ def _gather_plain_windows(a, kind, there, row, column, lines, shape, edge):
                     state = _take(kind, a, state, source, at, counted * a.w_counts[place], channels)
             _end(kind, a, (count, d, h, 0), state, channels)
             target += a.C
+
+
+def _gather_pairs(a, kind, there, row, column, lines, shape, edge):
+    """The same where each window has two elements of a row to itself, and the row's lines to themselves, too.
+
+    What comes from the window is read once for both, before either is stored: for all that the compiler knows, over it.
+    """
+    count, d, h = there
+    if count != 1:
+        _gather_some(a, kind, there, row, column, lines, shape, edge, a.plain, a.plain_end)
+        return
+    start, position, counted = lines[0] + column, lines[1], lines[2]
+    target = row + a.plain * a.C + column
+    for o in range(a.window, a.window_end):
+        left, right = (target, column, shape, edge, lines), (target + a.C, column, shape, edge, lines)
+        source, number = start + o * a.C, counted * a.w_counts[o]
+        _ask_ahead(a, source, shape)
+        first = _take(kind, a, _begin(kind, a, (count, d, h, 0), left), source, position, number, left)
+        second = _take(kind, a, _begin(kind, a, (count, d, h, 0), right), source, position + 1, number, right)
+        _end(kind, a, (count, d, h, 0), first, left)
+        _end(kind, a, (count, d, h, 0), second, right)
+        target += 2 * a.C
 
 
 @inlined
