@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 import time
@@ -47,9 +48,9 @@ class Network(NamedTuple):
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels."""
-        random = np.random.default_rng(0)
-        x = random.random((self.batch, self.size, self.size, 3), np.float32)
-        return x, random.integers(0, max(self.classes, 2), (self.batch, 1))
+        numbers = np.random.default_rng(0)
+        x = numbers.random((self.batch, self.size, self.size, 3), np.float32)
+        return x, numbers.integers(0, max(self.classes, 2), (self.batch, 1))
 
 
 def _conv(filters: int, kernel: int = 3, padding: str = "valid") -> tuple[Any, ...]:
@@ -288,8 +289,18 @@ class Served:
         self._process.wait()
 
 
-def measured(network: str, operation: str, seconds: float) -> dict[str, float]:
-    """The median seconds of an operation in each installed engine: blocks of at least 0.3 s, taking turns."""
+class Times(NamedTuple):
+    """Seconds of an operation: the median of the turns, and the least, which other work on the machine delays least."""
+
+    median: float
+    least: float
+
+
+def measured(network: str, operation: str, seconds: float) -> dict[str, Times]:
+    """The times of an operation in each installed engine: blocks of at least 0.3 s, taking turns.
+
+    The order changes with each round, as threads of an engine may look out for more work when its turn has ended.
+    """
     names = [name for name, engine in ENGINES.items() if installed(name) and (engine.trains or operation != "step")]
     with contextlib.ExitStack() as stack:
         served = [stack.enter_context(Served(name, network)) for name in names]
@@ -298,12 +309,12 @@ def measured(network: str, operation: str, seconds: float) -> dict[str, float]:
             each.ask(f"{operation} 2")
             counts[each.engine] = max(int(0.3 / each.ask(f"{operation} 1")), 1)
         times: dict[str, list[float]] = {name: [] for name in names}
-        begin = time.perf_counter()
+        order, begin = random.Random(0), time.perf_counter()
         while len(times[names[0]]) < 5 or time.perf_counter() - begin < seconds:
-            for each in served:
+            for each in order.sample(served, len(served)):
                 count = counts[each.engine]
                 times[each.engine].append(each.ask(f"{operation} {count}") / count)
-        return {name: float(np.median(found)) for name, found in times.items()}
+        return {name: Times(float(np.median(found)), min(found)) for name, found in times.items()}
 
 
 def main() -> None:

@@ -331,15 +331,20 @@ def inference_table(options: Options) -> None:
 
 
 def networks_table(networks: list[str], operation: str, options: Options) -> None:
-    from bench.networks import ENGINES, installed, measured
+    from bench.networks import ENGINES, Times, installed, measured
 
     engines = [name for name, engine in ENGINES.items() if installed(name) and (engine.trains or operation != "step")]
-    columns = Table(options, "network", *engines, "fastest peer x pycnn")
+    columns = Table(options, "network", *engines, "fastest peer x pycnn: by medians, by least times")
     for network in networks:
         found = measured(network, operation, options.seconds * 10)
-        ours = found["pycnn"]
-        best = min((seconds for name, seconds in found.items() if name != "pycnn"), default=math.nan)
-        columns.row(network, *(f"{found[name] * 1e3:.2f}" for name in engines), f"{best / ours:.2f}")
+        ours = found.pop("pycnn")
+        peers = list(found.values()) or [Times(math.nan, math.nan)]
+        ratios = (min(times) / mine for times, mine in zip(zip(*peers), ours))
+        columns.row(
+            network,
+            *(f"{(found | {'pycnn': ours})[name].median * 1e3:.2f}" for name in engines),
+            ", ".join(f"{ratio:.2f}" for ratio in ratios),
+        )
 
 
 @table
