@@ -17,8 +17,15 @@ import pycnn
 from pycnn import functional as F
 from pycnn_kernels.cpu.launch import kernel, launch
 from pycnn_kernels.cpu.workers import _atomic_add, _atomic_load
-from pycnn_kernels.problem import ConvProblem
-from tests.kernels.problems import MOST_THREADS, conv_arrays, conv_problem, run_conv
+from pycnn_kernels.problem import ConvPoolProblem, ConvProblem
+from tests.kernels.problems import (
+    MOST_THREADS,
+    by_every_algorithm,
+    conv_arrays,
+    conv_pool_problem,
+    conv_problem,
+    run_conv,
+)
 from tests.kernels.test_launch import SEVEN_CORES, in_threads, run_slowly
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -33,13 +40,33 @@ PROBLEMS = [
     conv_problem(N=1, C=16, K=33, size=(6, 7, 8), padding=1, rank=3, dtype="float64"),
     conv_problem(N=3, C=17, K=32, size=(200,), kernel=5, dilation=3, rank=1, layout="channels_first"),
     conv_problem(N=1, C=2, K=2, size=4),
+    # Bands of rows and of images, of several heights, by each kind of convolution and of weight gradient.
+    conv_pool_problem(conv_problem(N=2, C=3, K=6, size=(150, 140), kernel=5, bias=True, activation="relu"), kernel=2),
+    conv_pool_problem(conv_problem(N=2, C=3, K=40, size=(90, 60), padding=1, bias=True), kernel=3, stride=2, padding=1),
+    conv_pool_problem(conv_problem(N=30, C=20, K=48, size=20, padding=1, activation="relu"), kernel=2),
 ]
 
 
-def digest(p: ConvProblem) -> str:
-    """Of the bits of all three operations by every algorithm."""
-    results = run_conv(p, **conv_arrays(p))
-    return hashlib.sha256(b"".join(results[name].tobytes() for name in sorted(results))).hexdigest()
+def arrays_of(p: ConvProblem | ConvPoolProblem) -> dict[str, np.ndarray]:
+    return conv_arrays(p if isinstance(p, ConvProblem) else p.conv)
+
+
+def results(p: ConvProblem | ConvPoolProblem, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Of all operations by every algorithm."""
+    if isinstance(p, ConvProblem):
+        found = run_conv(p, **arrays)
+        return [found[name] for name in sorted(found)]
+    x, w, b = (arrays[name] for name in ("x", "w", "b"))
+    pooled = [plan.run(x, w, b if p.conv.bias else None) for _, plan in by_every_algorithm("conv_max_pool", p)]
+    y, index = pooled[0]
+    gradients = by_every_algorithm("conv_max_pool_weight_gradient", p)  # of any array like y
+    return [array for arrays in (*pooled, *(plan.run(x, y, index, y) for _, plan in gradients)) for array in arrays]
+
+
+def digest(p: ConvProblem | ConvPoolProblem, arrays: dict[str, np.ndarray] | None = None) -> str:
+    """Of the bits of all results."""
+    joined = b"".join(array.tobytes() for array in results(p, arrays or arrays_of(p)))
+    return hashlib.sha256(joined).hexdigest()
 
 
 def digests() -> list[str]:
@@ -59,15 +86,13 @@ def alone() -> list[str]:
 def check_in_threads(count: int, rounds: int) -> None:
     """Python threads that meet in the engine with other problems at each moment get the bits of one thread alone."""
     expected = alone()
-    inputs = [conv_arrays(p) for p in PROBLEMS]
+    inputs = [arrays_of(p) for p in PROBLEMS]
 
     def compute(number: int) -> None:
         order = random.Random(number)
         for _ in range(rounds):
             for which in order.sample(range(len(PROBLEMS)), len(PROBLEMS)):
-                results = run_conv(PROBLEMS[which], **inputs[which])
-                joined = b"".join(results[name].tobytes() for name in sorted(results))
-                assert hashlib.sha256(joined).hexdigest() == expected[which]
+                assert digest(PROBLEMS[which], inputs[which]) == expected[which]
 
     in_threads(count, compute)
 

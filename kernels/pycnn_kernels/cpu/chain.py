@@ -22,16 +22,30 @@ from pycnn_kernels.cpu.workers import call_kernel
 from pycnn_kernels.memory import address
 
 
+class Own(NamedTuple):
+    """Memory of the worker itself, from its byte ``offset`` on.
+
+    ``apart``: for each part, how many bytes its task itself puts between the memory of two workers.
+    """
+
+    offset: int
+    apart: Sequence[int] | None = None
+
+
 class Stage(NamedTuple):
     """What each part passes.
 
     Attributes:
         tasks: one for each part, all with the same fields.
-        own: the fields that get memory of the worker itself, and from which byte of it on.
+        own: the fields that are addresses of the worker's own memory.
     """
 
     tasks: Sequence[Task]
-    own: dict[str, int]
+    own: dict[str, Own]
+
+
+# What the kernel knows of an address in a worker's own memory: its element of a part, the offset, bytes apart.
+OWNED_FIELDS = 3
 
 
 @intrinsic
@@ -50,12 +64,14 @@ def chain_kernel(a, item, worker):
     """Run the stages of one part, all pieces of each, in turn.
 
     The blocks of a part are ``part_size`` elements of ``blocks``, that of a stage from ``starts`` on. What a stage
-    leaves for the next lies in the worker's own memory, ``own_size`` bytes: ``owned`` says which elements of a part are
-    addresses in it, and how many bytes from its first.
+    leaves for the next lies in the worker's own memory, ``own_size`` bytes, and so does the scratch of the tasks:
+    ``owned`` says for each part which of its elements are addresses in it, how many bytes from its first, and how many
+    bytes for each worker the task itself will add.
     """
     blocks, own = shift(a.blocks, item * a.part_size), a.own + worker * a.own_size
-    for i in range(a.owned_count):
-        blocks[a.owned[2 * i]] = own + a.owned[2 * i + 1]
+    owned = shift(a.owned, item * a.owned_count * OWNED_FIELDS)
+    for i in range(0, a.owned_count * OWNED_FIELDS, OWNED_FIELDS):
+        blocks[owned[i]] = own + owned[i + 1] - worker * owned[i + 2]
     for stage in range(a.stages):
         step, block = item * a.stages + stage, _address_of(shift(blocks, a.starts[stage]))
         for piece in range(a.pieces[step]):
@@ -76,9 +92,10 @@ class Chain:
         blocks = [np.stack([task.template for task in stage.tasks]) for stage in stages]
         starts = np.cumsum([0] + [block.shape[1] for block in blocks])
         owned = [
-            (start + stage.tasks[0].slot(field), offset)
+            (start + stage.tasks[part].slot(field), own.offset, own.apart[part] if own.apart else 0)
+            for part in range(len(blocks[0]))
             for start, stage in zip(starts, stages)
-            for field, offset in stage.own.items()
+            for field, own in stage.own.items()
         ]
         self._template = np.hstack(blocks)
         self._slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
@@ -87,14 +104,14 @@ class Chain:
         parts, part_size = self._template.shape
         self._task = Task(
             chain_kernel, "float32", parts, "blocks own", parallel=parallel, entries=self._entries, pieces=pieces,
-            starts=starts, owned=np.array(owned), owned_count=len(owned), stages=len(stages), part_size=part_size,
-            own_size=own_bytes,
+            starts=starts, owned=np.array(owned), owned_count=len(owned) // parts, stages=len(stages),
+            part_size=part_size, own_size=own_bytes,
         )  # fmt: skip
 
     def run(self, own: int, *values: Any) -> None:
         """Run with the memory of the workers, and the values of the given fields of all stages in their order.
 
-        Each is a number for all parts, or an array with one for each; that of a worker's own memory has no meaning.
+        Each is a number for all parts, or an array with one for each; those of a worker's own memory have no meaning.
         """
         if not self._compiled:  # another thread may be about it, too, and write the same
             self._entries[...] = np.array([[task.entry() for task in stage.tasks] for stage in self._stages]).T

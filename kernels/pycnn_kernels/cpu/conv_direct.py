@@ -624,7 +624,7 @@ class DirectSums:
     ``splits`` is how many parts it writes, so many that there are about ``pieces`` pieces of work.
     """
 
-    workspace_bytes = 0
+    worker_bytes = 0
 
     def __init__(self, p: ConvProblem, pieces: int = SHARED_PIECES):
         segments, offsets = _gradient_segments(p)

@@ -270,8 +270,8 @@ class _FewChannels(OneTask):
                     for ow, kw in g.horizontal[r_w]
                 ]
         most_taps = max(phase[3] for phase in phases) if phases else 0
-        scratch = aligned_bytes(R * plane + tile_rows * (results + most_taps * R), p.dtype)
-        self.workspace_bytes = scratch * most_threads()
+        self.worker_bytes = aligned_bytes(R * plane + tile_rows * (results + most_taps * R), p.dtype)
+        self.workspace_bytes = self.worker_bytes * most_threads()
         # Cache lines of the next band's source, shared out among the steps that compute this band.
         steps = len(phases) * -(-band * width // tile) * R
         ahead = -(-band * SW * R // (lanes(p.dtype) * max(steps, 1))) if p.layout == "channels_last" else 0
@@ -284,7 +284,7 @@ class _FewChannels(OneTask):
             stride_h=stride_h, stride_w=stride_w, w_target=g.w_target, w_source=g.w_source,
             bands=bands, band=band, grid_h=grid_h, first_h=first_h, first_w=first_w,
             rows=rows, width=width, plane=plane, results=results, tile_rows=tile_rows,
-            scratch_size=scratch // itemsize, ahead=ahead,
+            scratch_size=self.worker_bytes // itemsize, ahead=ahead,
         )  # fmt: skip
 
     def arguments(

@@ -134,20 +134,20 @@ class OneTask:
 
     Attributes:
         task: what each band runs.
-        workspace_bytes: its own memory.
+        worker_bytes: memory of each worker, at the task's field "scratch" if there is any.
         shared_bytes: memory that it shares with other bands of the same convolution; some may need less than others.
     """
 
     task: Task
-    workspace_bytes = shared_bytes = 0
+    worker_bytes = shared_bytes = 0
 
     def begin(self, base: int, shared: int, w: int) -> None:
-        """Bring into the shared memory what all bands read."""
+        """Bring into the shared memory what all bands read; ``base`` is the memory of all workers."""
 
     def arguments(
         self, base: Any, shared: int, src: Any, w: int, epilogue: tuple[Any, ...], dst: int
     ) -> tuple[Any, ...]:
-        """What the task is run with, or a chain of it with arrays of numbers; ``base`` is the task's own memory."""
+        """What the task is run with, or a chain of it with arrays of numbers; ``base`` is the memory of all workers."""
         raise NotImplementedError
 
 

@@ -30,7 +30,6 @@ from pycnn_kernels.cpu.tile import (
     tile_store,
     tile_zeros,
 )
-from pycnn_kernels.cpu.workspace import aligned_bytes
 from pycnn_kernels.problem import ConvProblem
 
 #: Vectors of x that a tile holds the products of, and filters: as many as the registers have room for.
@@ -102,7 +101,8 @@ _PIECES_OF_WORK, _LEAST_PIXELS = 32, 1024
 class KernelRowsSums:
     """The sums of dw for a problem without padding: a task that takes the addresses of x, dy, parts and scratch.
 
-    ``splits`` is how many parts it writes, about ``pieces`` if they are large enough; ``workspace_bytes`` its scratch.
+    ``splits`` is how many parts it writes, about ``pieces`` if they are large enough; ``worker_bytes`` the scratch of
+    each worker.
     """
 
     def __init__(self, p: ConvProblem, pieces: int = _PIECES_OF_WORK):
@@ -116,7 +116,7 @@ class KernelRowsSums:
         each, self.splits = split(total, -(-_LEAST_PIXELS // max(OW, 1)), pieces)
         tiles = -(-p.K // FILTERS) * -(-len(columns) // PIECES)
         scratch_size = tiles * FILTERS * PIECES * lanes(p.dtype)
-        self.workspace_bytes = aligned_bytes(most_threads() * scratch_size, p.dtype)
+        self.worker_bytes = scratch_size * item_bytes(p.dtype)
         self.task = Task(
             kernel_rows_kernel, p.dtype, self.splits, "x dy parts scratch", parallel=p.multiply_adds > SMALL_WORK,
             columns=np.array(columns, np.int64), places=np.array(places, np.int64), pieces=len(columns),
@@ -132,7 +132,7 @@ class _KernelRows:
         self._padded = PaddedInput(p, scratch)
         self._sums = KernelRowsSums(self._padded.problem)
         self._parts = Parts(self._sums.splits, math.prod(p.w_shape), scratch)
-        self._scratch_at = scratch.reserve(self._sums.workspace_bytes // item_bytes(p.dtype))
+        self._scratch_at = scratch.reserve_bytes(self._sums.worker_bytes * most_threads())
 
     def run(self, base: int, x: int, dy: int, dw: int) -> None:
         x = self._padded.run(base, x)

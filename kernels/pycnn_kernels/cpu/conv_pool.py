@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from pycnn_kernels.cpu import conv_direct, conv_few_channels, conv_winograd
-from pycnn_kernels.cpu.chain import Chain, Stage
+from pycnn_kernels.cpu.chain import Chain, Own, Stage
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK
 from pycnn_kernels.cpu.conv_frame import ChannelsLast, OneTask, Scratch
 from pycnn_kernels.cpu.epilogue import Epilogue
@@ -35,7 +35,7 @@ from pycnn_kernels.cpu.launch import most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, transposition
 from pycnn_kernels.cpu.pool import MaxPool
 from pycnn_kernels.cpu.winograd_tiling import cost_of, suited_tiles
-from pycnn_kernels.cpu.workspace import aligned_bytes
+from pycnn_kernels.cpu.workspace import aligned_bytes, whole_lines
 from pycnn_kernels.memory import address, aligned_empty
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, effective_kernel
 
@@ -108,35 +108,37 @@ class _ByBands:
         bands = divide(p)
         prepare = _fastest(p).prepare
         made = {band.problem: (prepare(p.conv, band.problem.conv), MaxPool(band.problem.pool)) for band in bands}
-        # Workers divide a task's workspace among themselves, each task in its own way: none can have another's.
-        room = {
-            part: [scratch.reserve_bytes(task.workspace_bytes) for task in tasks] for part, tasks in made.items()
-        }  # fmt: skip
         convolutions, poolings = zip(*(made[band.problem] for band in bands))
         self._convolution, self._pooling = max(convolutions, key=lambda made: made.shared_bytes), poolings[0]
         self._shared_at = scratch.reserve_bytes(self._convolution.shared_bytes)
-        own_bytes = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), scratch.dtype)
+        between = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), scratch.dtype)
+        scratches = [each.worker_bytes for each in convolutions]
+        lines_at = between + whole_lines(max(scratches))
+        own_bytes = lines_at + whole_lines(max(each.worker_bytes for each in poolings))
         self._own_at = scratch.reserve_bytes(most_threads() * own_bytes)
-        self._offsets = np.array([(*band.offsets(), *room[band.problem]) for band in bands], np.int64).T
+        self._offsets = np.array([band.offsets() for band in bands], np.int64).T
+        own = {"dst": Own(0)} | ({"scratch": Own(between, scratches)} if max(scratches) else {})
+        convolve = Stage([each.task for each in convolutions], own)
+        own = {"src": Own(0), "lines": Own(lines_at, [each.worker_bytes for each in poolings])}
         parallel = p.conv.multiply_adds > SMALL_WORK
-        convolve = Stage([convolution.task for convolution in convolutions], {"dst": 0})
-        find = Stage([pooling.task for pooling in poolings], {"src": 0})
-        pool = Stage([pooling.alone for pooling in poolings], {"src": 0})
-        self._finding, self._alone = (Chain([convolve, last], own_bytes, parallel) for last in (find, pool))
+        self._finding, self._alone = (
+            Chain([convolve, Stage(tasks, own)], own_bytes, parallel)
+            for tasks in ([each.task for each in poolings], [each.alone for each in poolings])
+        )
 
     def run(
         self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
         y: int, index: int,
     ) -> None:  # fmt: skip
         b, scale, residual = epilogue
-        x_at, between_at, y_at, index_at, convolution_at, pooling_at = self._offsets
+        x_at, between_at, y_at, index_at = self._offsets
         residuals = residual + between_at if residual else 0
-        shared = base + self._shared_at
-        self._convolution.begin(base + int(convolution_at[0]), shared, w)
-        first = self._convolution.arguments(base + convolution_at, shared, x + x_at, w, (b, scale, residuals), 0)
+        own, shared = base + self._own_at, base + self._shared_at
+        self._convolution.begin(own, shared, w)
+        first = self._convolution.arguments(0, shared, x + x_at, w, (b, scale, residuals), 0)
         found = (index + index_at,) if index else ()
-        then = self._pooling.arguments(base + pooling_at, 0, y + y_at, *found, pooled_bias, *norm, relu)
-        (self._finding if index else self._alone).run(base + self._own_at, *first, *then)
+        then = self._pooling.arguments(0, 0, y + y_at, *found, pooled_bias, *norm, relu)
+        (self._finding if index else self._alone).run(own, *first, *then)
 
 
 class _ConvolutionMaxPool:

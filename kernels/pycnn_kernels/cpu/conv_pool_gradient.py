@@ -12,7 +12,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from pycnn_kernels.cpu.chain import Chain, Stage
+from pycnn_kernels.cpu.chain import Chain, Own, Stage
 from pycnn_kernels.cpu.conv_direct import SMALL_WORK, DirectSums, direct_cost_weight_gradient
 from pycnn_kernels.cpu.conv_frame import ChannelsLast, PaddedInput, Scratch, WeightsResult, unpadded
 from pycnn_kernels.cpu.conv_kernel_rows import KernelRowsSums, kernel_rows_cost, kernel_rows_suits, kernel_rows_supports
@@ -21,7 +21,7 @@ from pycnn_kernels.cpu.elementwise import BiasActivationGradient, BiasSums, sum_
 from pycnn_kernels.cpu.host import item_bytes
 from pycnn_kernels.cpu.launch import most_threads
 from pycnn_kernels.cpu.pool import MaxPoolGradient
-from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
+from pycnn_kernels.cpu.workspace import whole_lines, workspace
 from pycnn_kernels.memory import address, aligned_empty
 from pycnn_kernels.problem import ChannelsProblem, ConvPoolProblem, ConvProblem
 
@@ -61,30 +61,36 @@ class OnePassGradient:
             q: (BiasSums(_pooled_pixels(q), 1), MaxPoolGradient(q.pool), make_sums(q.conv, 1))
             for q in {band.problem for band in bands}
         }
-        # Workers divide a task's workspace among themselves, each task in its own way: none can have another's.
-        room = {q: [scratch.reserve_bytes(task.workspace_bytes) for task in tasks] for q, tasks in made.items()}
         biases, poolings, sums = zip(*(made[band.problem] for band in bands))
         firsts = list(accumulate((task.splits for task in sums), initial=0))
         self._parts_at, self._bias_parts_at = scratch.reserve(firsts[-1] * size), scratch.reserve(len(bands) * conv.K)
-        pooled = aligned_bytes(max(math.prod(band.problem.pool.y_shape) for band in bands), conv.dtype)
-        between = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), conv.dtype)
-        masked = pooled if self._relu else 0
-        self._own_at = scratch.reserve_bytes(most_threads() * (masked + between))
         self._offsets = np.array(
             [
-                (*band.offsets(), first * size * itemsize, number * conv.K * itemsize, *room[band.problem])
+                (*band.offsets(), first * size * itemsize, number * conv.K * itemsize)
                 for number, (band, first) in enumerate(zip(bands, firsts))
             ],
             np.int64,
         ).T
-        self._pooling, self._has_scratch = poolings[0], make_sums is KernelRowsSums
+        masked, between = (
+            max(whole_lines(math.prod(shape) * itemsize) for shape in shapes)
+            for shapes in ([q.pool.y_shape for q in made], [q.conv.y_shape for q in made])
+        )
+        masked = masked if self._relu else 0
+        scratches = [[each.worker_bytes for each in tasks] for tasks in (biases, poolings, sums)]
+        at = list(accumulate((whole_lines(max(each)) for each in scratches), initial=masked + between))
+        wide, lines, room = (Own(offset, apart) for offset, apart in zip(at, scratches))
         stages = [
-            Stage([bias.task for bias in biases], {"dz": 0} if self._relu else {}),
-            Stage([pooling.task for pooling in poolings], {"src": 0, "dst": masked} if self._relu else {"dst": 0}),
-            Stage([task.task for task in sums], {"dy": masked}),
+            Stage([each.task for each in biases], {"wide": wide} | ({"dz": Own(0)} if self._relu else {})),
+            Stage(
+                [each.task for each in poolings],
+                {"lines": lines, "dst": Own(masked)} | ({"src": Own(0)} if self._relu else {}),
+            ),
+            Stage([each.task for each in sums], {"dy": Own(masked)} | ({"scratch": room} if max(scratches[2]) else {})),
         ]
+        self._own_at = scratch.reserve_bytes(most_threads() * at[-1])
+        self._pooling, self._has_scratch = poolings[0], max(scratches[2]) > 0
         work = sum(band.problem.conv.multiply_adds for band in bands)
-        self._chain = Chain(stages, masked + between, work > SMALL_WORK)
+        self._chain = Chain(stages, at[-1], work > SMALL_WORK)
         return firsts[-1]
 
     def run(self, x: int, dy: int, index: int, y: int, dw: int, db: int) -> None:
@@ -103,11 +109,11 @@ class OnePassGradient:
         self._dw.finish(base, dw)
 
     def _run_chain(self, base: int, x: int, dy: int, index: int, y: int, parts: int, bias_parts: int) -> None:
-        x_at, _, y_at, index_at, parts_at, bias_parts_at, bias_at, pooling_at, sums_at = self._offsets
+        x_at, _, y_at, index_at, parts_at, bias_parts_at = self._offsets
         biases = bias_parts + bias_parts_at if bias_parts else 0
-        bias = (dy + y_at, y + y_at, 0, biases, base + bias_at, self._relu, bias_parts != 0)
-        pooling = self._pooling.arguments(base + pooling_at, dy + y_at, 0, index + index_at)
-        sums = (x + x_at, 0, parts + parts_at, *((base + sums_at,) if self._has_scratch else ()))
+        bias = (dy + y_at, y + y_at, 0, biases, 0, self._relu, bias_parts != 0)
+        pooling = self._pooling.arguments(0, dy + y_at, 0, index + index_at)
+        sums = (x + x_at, 0, parts + parts_at, *((0,) if self._has_scratch else ()))
         self._chain.run(base + self._own_at, *bias, *pooling, *sums)
 
 

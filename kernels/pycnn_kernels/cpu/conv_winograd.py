@@ -389,7 +389,7 @@ class WinogradCore(OneTask):
         weights = points * u_point if self._fused else 0
         each = points * (v_point + m_point) + depth + nowhere_size + weights + squares
         scheme_type = SchemeType(scheme)
-        self.workspace_bytes = aligned_bytes(most_threads() * each, p.dtype)
+        self.worker_bytes = each * item_bytes(p.dtype)
         if not self._fused:
             self.shared_bytes = aligned_bytes(p.G * blocks * points * u_point, p.dtype)
             chunks = -(-R // CHANNELS)
@@ -424,8 +424,8 @@ class _Winograd:
 
     def __init__(self, p: ConvProblem, scheme: Scheme, operation: Operation, scratch: Scratch):
         self._core = WinogradCore(p, scheme, operation)
-        sizes = self._core.workspace_bytes, self._core.shared_bytes
-        self._at, self._shared_at = (scratch.reserve(size // item_bytes(p.dtype)) for size in sizes)
+        sizes = self._core.worker_bytes * most_threads(), self._core.shared_bytes
+        self._at, self._shared_at = (scratch.reserve_bytes(size) for size in sizes)
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
         own, shared = base + self._at, base + self._shared_at

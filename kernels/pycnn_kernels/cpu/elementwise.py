@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pycnn_kernels.cpu.host import item_bytes
 from pycnn_kernels.cpu.launch import Task, kernel, most_threads
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
@@ -105,7 +106,7 @@ def _width(channels: int) -> int:
 class BiasSums:
     """The kernel made ready: a task that takes dy, y, dz, parts, scratch, and whether there are a ReLU and a bias.
 
-    ``splits`` is how many parts it writes, about ``pieces``; ``workspace_bytes`` its scratch.
+    ``splits`` is how many parts it writes, about ``pieces``; ``worker_bytes`` the scratch of each worker.
     """
 
     def __init__(self, p: ChannelsProblem, pieces: int = 32):
@@ -113,7 +114,7 @@ class BiasSums:
         chunk = max(-(-p.pixels // pieces), 1)
         self.splits = -(-p.pixels // chunk)
         width = _width(p.channels) if p.inner == 1 else 0
-        self.workspace_bytes = aligned_bytes(most_threads() * width, p.dtype)
+        self.worker_bytes = width * item_bytes(p.dtype)
         self.task = Task(
             bias_activation_gradient_kernel, p.dtype, self.splits if p.channels else 0,
             "dy y dz parts wide relu want_bias", parallel=p.pixels * p.channels * p.inner > 1 << 14,
@@ -127,7 +128,7 @@ class BiasActivationGradient:
     def __init__(self, p: ChannelsProblem):
         self._sums = BiasSums(p)
         self._scratch_at = aligned_bytes(max(self._sums.splits, 1) * p.channels, p.dtype)
-        self.workspace_bytes = self._scratch_at + self._sums.workspace_bytes
+        self.workspace_bytes = self._scratch_at + self._sums.worker_bytes * most_threads()
         self._total = sum_parts(p.dtype, self._sums.splits, p.channels)
 
     def run(self, dy: int, y: int, dz: int, db: int) -> None:

@@ -570,7 +570,9 @@ class _Pool:
         sizes = (p.N * p.C * read, p.N * p.C * written) if self._transposed else (0, 0)
         self._written_at = aligned_bytes(sizes[0], p.dtype)
         self._lines_at = self._written_at + aligned_bytes(sizes[1], p.dtype)
-        self.workspace_bytes = self._lines_at + most_threads() * _most_lines(self._windows) * _LINE_FIELDS * 8
+        #: Of each worker, at the task's field "lines".
+        self.worker_bytes = _most_lines(self._windows) * _LINE_FIELDS * 8
+        self.workspace_bytes = self._lines_at + most_threads() * self.worker_bytes
 
     def arguments(self, base: Any, source: int, result: Any, *others: Any) -> tuple[Any, ...]:
         """What the tasks, or chains of them, are run with on channels last; ``base`` is the workspace."""

@@ -42,7 +42,11 @@ _workspace, _panels = _Buffer(), _Buffer()
 
 def aligned_bytes(elements: int, dtype: str) -> int:
     """Bytes that ``elements`` of ``dtype`` take in a workspace, rounded up to whole cache lines."""
-    size = elements * item_bytes(dtype)
+    return whole_lines(elements * item_bytes(dtype))
+
+
+def whole_lines(size: int) -> int:
+    """The bytes of as many whole cache lines as ``size`` bytes take."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
