@@ -27,7 +27,7 @@ from tests.kernels.problems import (
     each_number_of_threads,
     expected_conv_pool_gradient,
 )
-from tests.kernels.test_conv_pool import CONVOLUTIONS, POOLINGS, conv_pool_problems, image_bytes
+from tests.kernels.test_conv_pool import CONVOLUTIONS, MUCH_WORK, POOLINGS, conv_pool_problems, image_bytes
 
 OPERATION = "conv_max_pool_weight_gradient"
 
@@ -117,13 +117,6 @@ def test_arrays_are_asked_for() -> None:
         plan_for(OPERATION, p).run(arrays["x"], arrays["dy"], arrays["index"])
     with pytest.raises(TypeError, match="index must have the dtype uint16; received int64"):
         plan_for(OPERATION, p).run(arrays["x"], arrays["dy"], arrays["index"].astype(np.int64), arrays["y"])
-
-
-MUCH_WORK: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"N": 2, "C": 3, "K": 8, "size": (120, 90), "kernel": 5}, {"kernel": 2}),
-    ({"N": 3, "C": 16, "K": 32, "size": 40, "padding": 1}, {"kernel": 3, "padding": 1}),
-    ({"N": 20, "C": 8, "K": 33, "size": 20, "stride": 2}, {"kernel": 2}),
-]
 
 
 @pytest.mark.parametrize(("convolution", "pooling"), MUCH_WORK, ids=str)

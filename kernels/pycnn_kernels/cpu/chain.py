@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.cpu.workers import call_kernel
-from pycnn_kernels.memory import address
+from pycnn_kernels.memory import address, aligned_empty
 
 
 class Own(NamedTuple):
@@ -85,6 +85,9 @@ class Chain:
         stages: what each part passes.
         own_bytes: the memory of a worker, from one stage to the next.
         parallel: False for work that is smaller than the cost of waking a thread.
+
+    Attributes:
+        block_bytes: what a run borrows for the blocks of all parts.
     """
 
     def __init__(self, stages: Sequence[Stage], own_bytes: int, parallel: bool):
@@ -98,6 +101,7 @@ class Chain:
             for field, own in stage.own.items()
         ]
         self._template = np.hstack(blocks)
+        self.block_bytes = self._template.nbytes
         self._slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
         self._entries = np.zeros((len(self._template), len(stages)), np.int64)
         pieces = np.array([[task.items for task in stage.tasks] for stage in stages]).T.copy()
@@ -116,7 +120,8 @@ class Chain:
         if not self._compiled:  # another thread may be about it, too, and write the same
             self._entries[...] = np.array([[task.entry() for task in stage.tasks] for stage in self._stages]).T
             self._compiled = True
-        blocks = self._template.copy()
+        blocks = aligned_empty(self._template.shape, self._template.dtype)
+        blocks[...] = self._template
         for slot, value in zip(self._slots, values, strict=True):
             blocks[:, slot] = value
         self._task.run(address(blocks), own)

@@ -70,8 +70,9 @@ class _Inner(Protocol):
     ``normalised``.
     """
 
-    #: Of the algorithms that it runs, beside the scratch.
+    #: Of the algorithms that it runs, beside the scratch; and what a run borrows.
     workspace_bytes: int
+    borrowed_bytes: int
 
     def run(
         self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
@@ -81,6 +82,8 @@ class _Inner(Protocol):
 
 class _AfterAll:
     """All of the convolution, then all of the pooling."""
+
+    borrowed_bytes = 0
 
     def __init__(self, p: ConvPoolProblem, scratch: Scratch):
         from pycnn_kernels.choice import choose  # it knows the lists of algorithms, which have this one
@@ -125,6 +128,7 @@ class _ByBands:
             Chain([convolve, Stage(tasks, own)], own_bytes, parallel)
             for tasks in ([each.task for each in poolings], [each.alone for each in poolings])
         )
+        self.borrowed_bytes = max(self._finding.block_bytes, self._alone.block_bytes)
 
     def run(
         self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
@@ -171,9 +175,11 @@ class _ConvolutionMaxPool:
             R, T = conv.C // conv.G, math.prod(conv.kernel)
             self._w_at = scratch.reserve(T * R * conv.K)
             self._turn_weights = transposition(conv.dtype, (R, conv.K, T), (T, R * T), (conv.K, R * conv.K))
-        self.borrowed = (scratch.size,)
+        more, nested = (self._inner.borrowed_bytes, self._inner.workspace_bytes) if self._inner else (0, 0)
+        self._scratch_bytes = scratch.size
+        self.borrowed = (scratch.size, more)
         #: With the memory that is lent for a run.
-        self.workspace_bytes = scratch.size + (self._inner.workspace_bytes if self._inner else 0)
+        self.workspace_bytes = scratch.size + more + nested
 
     def run(
         self, x: int, w: int, b: int, scale: int, residual: int, norm_mean: int, norm_scale: int, norm_bias: int,
@@ -182,7 +188,8 @@ class _ConvolutionMaxPool:
         """Addresses; 0 for arrays that the problem has not."""
         if not self._inner:
             return
-        lent = aligned_empty(self.borrowed, np.uint8)  # the convolution's own algorithm uses the workspace
+        # The convolution's own algorithm uses the workspace.
+        lent = aligned_empty((self._scratch_bytes,), np.uint8)
         base = address(lent)
         if self._filters_first:
             self._turn_weights.run(w, base + self._w_at)
@@ -355,7 +362,7 @@ _BY_TASK = (
 
 
 def _fastest(p: ConvPoolProblem) -> _ByTask:
-    """The convolution of the bands of a problem."""
+    """The convolution of the bands of a problem in channels last."""
     from pycnn_kernels.choice import able
 
     names = {algorithm.name for algorithm in able("conv_forward", p.conv) if not algorithm.suits(p.conv)}
@@ -364,7 +371,6 @@ def _fastest(p: ConvPoolProblem) -> _ByTask:
 
 def _bands_cost(p: ConvPoolProblem, cost: Callable[[ConvProblem], float]) -> float:
     """The time of all bands, by the cost of each; what does not depend on the number of images is done once for all."""
-    p = in_channels_last(p)
     bands = Counter(band.problem.conv for band in divide(p))
     once = cost(p.conv._replace(N=0))
     return once + sum(count * (cost(conv) - once) for conv, count in bands.items())
@@ -372,7 +378,8 @@ def _bands_cost(p: ConvPoolProblem, cost: Callable[[ConvProblem], float]) -> flo
 
 def one_pass_cost(p: ConvPoolProblem) -> float:
     """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
-    return _bands_cost(p, _fastest(p).cost)
+    last = in_channels_last(p)
+    return _bands_cost(last, _fastest(last).cost)
 
 
 def two_passes_cost(p: ConvPoolProblem) -> float:

@@ -49,7 +49,10 @@ class OnePassGradient:
         self._total = sum_parts(p.dtype, splits, math.prod(conv.w_shape))
         self._bias_total = sum_parts(p.dtype, len(bands), conv.K)
         self._some = bool(bands)
-        self.workspace_bytes = scratch.size
+        self.borrowed = (self._chain.block_bytes,) if bands else ()
+        #: With the memory that is lent for a run.
+        self.workspace_bytes = scratch.size + sum(self.borrowed)
+        self._scratch_bytes = scratch.size
 
     def _make_chain(
         self, bands: list[Band], make_sums: type[KernelRowsSums] | type[DirectSums], scratch: Scratch
@@ -95,7 +98,7 @@ class OnePassGradient:
 
     def run(self, x: int, dy: int, index: int, y: int, dw: int, db: int) -> None:
         """Addresses; ``y`` is 0 without a ReLU, ``db`` where it is not wanted."""
-        base = workspace(self.workspace_bytes)
+        base = workspace(self._scratch_bytes)
         result = self._dw.place(base, dw)
         parts = bias_parts = 0
         if self._some:
