@@ -375,7 +375,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
         Algorithm(
             "one_pass",
             conv_pool.OnePass,
-            "bands that one core convolves and pools: where a direct convolution is about as fast as others",
+            "bands that one core convolves and pools: unless each would read many weights anew",
             conv_pool.one_pass_supports,
             cost=conv_pool.one_pass_cost,
             margin=1.0,
