@@ -337,12 +337,11 @@ def networks_table(networks: list[str], operation: str, options: Options) -> Non
     columns = Table(options, "network", *engines, "fastest peer x pycnn: by medians, by least times")
     for network in networks:
         found = measured(network, operation, options.seconds * 10)
-        ours = found.pop("pycnn")
-        peers = list(found.values()) or [Times(math.nan, math.nan)]
-        ratios = (min(times) / mine for times, mine in zip(zip(*peers), ours))
+        peers = [times for name, times in found.items() if name != "pycnn"] or [Times(math.nan, math.nan)]
+        ratios = (min(times) / ours for times, ours in zip(zip(*peers), found["pycnn"]))
         columns.row(
             network,
-            *(f"{(found | {'pycnn': ours})[name].median * 1e3:.2f}" for name in engines),
+            *(f"{found[name].median * 1e3:.2f}" for name in engines),
             ", ".join(f"{ratio:.2f}" for ratio in ratios),
         )
 

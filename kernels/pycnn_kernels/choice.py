@@ -89,6 +89,13 @@ def choose(
     return able(operation, problem, backend=backend, workspace_limit=limit)[0]
 
 
+def expected_cost(operation: str, problem: Any) -> float:
+    """The expected time of the algorithm that "auto" takes; see ``cpu/cost.py`` for the unit."""
+    cost = choose(operation, problem).cost
+    assert cost is not None, f"{operation} has algorithms without a model"
+    return cost(problem)
+
+
 def able(operation: str, problem: Any, *, backend: str = "cpu", workspace_limit: int | None = None) -> list[Algorithm]:
     """The algorithms of an operation that can do a problem within a workspace limit, in their order.
 

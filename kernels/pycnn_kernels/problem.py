@@ -374,6 +374,13 @@ class ChannelsProblem(NamedTuple):
         return self.pixels, self.channels, self.inner
 
 
+def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: tuple[int, ...]) -> ChannelsProblem:
+    """The pixels and channels of an array (N, *size, channels), or with the channels first."""
+    if layout == "channels_last":
+        return ChannelsProblem(dtype, N * math.prod(size), channels)
+    return ChannelsProblem(dtype, N, channels, math.prod(size))
+
+
 class RowsProblem(NamedTuple):
     """Work on a matrix of ``rows`` x ``columns``, row by row: softmax, its cross-entropy, layer normalisation."""
 

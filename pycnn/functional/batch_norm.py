@@ -9,10 +9,9 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import Select, cast
 from pycnn.functional.arguments import ArrayLike, apply, floating, layout, number, one_of, rounded, widened
-from pycnn.functional.bias import channels_problem
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem
 
 Grads = tuple[Tensor | None, ...]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from pycnn.autograd import Function
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import ChannelsProblem, Layout
+from pycnn_kernels.problem import ChannelsProblem
 
 Grads = tuple[Tensor | None, ...]
 
@@ -51,13 +49,6 @@ class BiasGradient(Function):
 
     def backward(self, ddb: Tensor) -> Grads:  # type: ignore[override]
         return (_over_pixels(ddb, self.problem, self.shape),)
-
-
-def channels_problem(dtype: str, layout: Layout, N: int, channels: int, size: tuple[int, ...]) -> ChannelsProblem:
-    """The pixels and channels of an array (N, *size, channels), or with the channels first."""
-    if layout == "channels_last":
-        return ChannelsProblem(dtype, N * math.prod(size), channels)
-    return ChannelsProblem(dtype, N, channels, math.prod(size))
 
 
 def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int, ...]) -> Tensor:

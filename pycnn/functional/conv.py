@@ -9,12 +9,12 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
-from pycnn.functional.bias import BiasGradient, ReluBiasGradient, channels_problem
+from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.conv_arguments import is_plain, known_problem, problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem, channels_problem
 
 Grads = tuple[Tensor | None, ...]
 

@@ -14,7 +14,6 @@ from pycnn.functional.conv import (
     ConvolutionGradient,
     ConvolutionWeightGradient,
     Grads,
-    channels_problem,
 )
 from pycnn.functional.conv_arguments import (
     ACTIVATIONS,
@@ -25,7 +24,7 @@ from pycnn.functional.conv_arguments import (
 )
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem
+from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, channels_problem
 
 
 class ConvolutionTranspose(BiasAndActivation):

@@ -23,12 +23,12 @@ from pycnn.functional.arguments import (
     widened,
     without_batch,
 )
-from pycnn.functional.bias import BiasGradient, ReluBiasGradient, channels_problem
+from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.conv_arguments import is_plain
 from pycnn.functional.planes import run_on_planes
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, effective_kernel
+from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, channels_problem, effective_kernel
 
 Grads = tuple[Tensor | None, ...]
 

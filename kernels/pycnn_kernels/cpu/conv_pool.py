@@ -384,9 +384,7 @@ def one_pass_cost(p: ConvPoolProblem) -> float:
 
 def two_passes_cost(p: ConvPoolProblem) -> float:
     """The same: the convolution, and its result's way from one core to the other."""
-    from pycnn_kernels.choice import choose
+    from pycnn_kernels.choice import expected_cost
 
     conv = in_channels_last(p).conv
-    cost = choose("conv_forward", conv).cost
-    assert cost is not None  # every algorithm of a forward convolution has a model
-    return cost(conv) + _TRAFFIC * math.prod(conv.y_shape) * item_bytes(p.dtype)
+    return expected_cost("conv_forward", conv) + _TRAFFIC * math.prod(conv.y_shape) * item_bytes(p.dtype)

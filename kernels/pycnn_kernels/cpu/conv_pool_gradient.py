@@ -23,7 +23,7 @@ from pycnn_kernels.cpu.launch import most_threads
 from pycnn_kernels.cpu.pool import MaxPoolGradient
 from pycnn_kernels.cpu.workspace import whole_lines, workspace
 from pycnn_kernels.memory import address, aligned_empty
-from pycnn_kernels.problem import ChannelsProblem, ConvPoolProblem, ConvProblem
+from pycnn_kernels.problem import ChannelsProblem, ConvPoolProblem, ConvProblem, channels_problem
 
 #: The time of a byte of the gradient of the convolution's result, which one core writes and the same or another one
 #: reads; see ``cost.py`` for the unit.
@@ -153,8 +153,7 @@ class TwoPassesGradient:
 
 def _pooled_pixels(p: ConvPoolProblem) -> ChannelsProblem:
     """Of the pooling's result."""
-    pixels, last = math.prod(p.pool.output), p.pool.layout == "channels_last"
-    return ChannelsProblem(p.dtype, p.conv.N * (pixels if last else 1), p.conv.K, 1 if last else pixels)
+    return channels_problem(p.dtype, p.pool.layout, p.pool.N, p.pool.C, p.pool.output)
 
 
 def _kernel_rows(p: ConvProblem) -> bool:
@@ -176,8 +175,7 @@ def one_pass_gradient_cost(p: ConvPoolProblem) -> float:
 
 def two_passes_gradient_cost(p: ConvPoolProblem) -> float:
     """The same: the weight gradient, and what it reads."""
-    from pycnn_kernels.choice import choose
+    from pycnn_kernels.choice import expected_cost
 
-    cost = choose("conv_weight_gradient", p.conv.linear).cost
-    assert cost is not None  # every algorithm of a weight gradient has a model
-    return cost(p.conv.linear) + _TRAFFIC * math.prod(p.conv.y_shape) * item_bytes(p.dtype)
+    between = math.prod(p.conv.y_shape) * item_bytes(p.dtype)
+    return expected_cost("conv_weight_gradient", p.conv.linear) + _TRAFFIC * between
