@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +73,9 @@ class Function:
     outputs = 1
     uses_numpy = True
 
+    #: Makes a tensor of an output: ``Tensor._of``, put here by the module of tensors, which imports this one.
+    tensor_of: ClassVar[Callable[[np.ndarray, Function | None, int], Tensor]]
+
     def __init__(self) -> None:
         # Any: the gradients use inputs that are known to be there without asking again.
         self.inputs: tuple[Any, ...] = ()
@@ -89,24 +91,17 @@ class Function:
     @classmethod
     def apply(cls, *inputs: Tensor | None, **settings: Any) -> Any:
         """Compute, and record when gradients are wanted: a tensor, or a tuple of them."""
-        from pycnn.tensor import Tensor
-
         function = cls()
         # Where nothing is recorded, nobody will ask for a gradient.
-        function.needs = tuple([_mode.recording and t is not None and t.requires_grad for t in inputs])
-        record = any(function.needs)
-        result = function.compute(*(None if t is None else t.data for t in inputs), **settings)
-        outputs = result if cls.outputs > 1 else (result,)
-        if record:
-            function.inputs = inputs
-
-        def as_tensor(array: np.ndarray | None, place: int) -> Tensor | None:
-            if array is None:
-                return None
-            return Tensor._of(array, function if record and is_floating(array.dtype) else None, place)
-
-        tensors = tuple(as_tensor(array, place) for place, array in enumerate(outputs))
-        return tensors if cls.outputs > 1 else tensors[0]
+        recording = _mode.recording
+        function.needs = tuple([recording and t is not None and t._requires_grad for t in inputs])
+        result = function.compute(*[None if t is None else t.data for t in inputs], **settings)
+        node = None
+        if True in function.needs:
+            node, function.inputs = function, inputs
+        if cls.outputs == 1:
+            return _output(result, node, 0)
+        return tuple([_output(array, node, place) for place, array in enumerate(result)])
 
     def compute(self, *arrays: Any, **settings: Any) -> Any:
         """``forward`` with floating-point's own rules: 1 / 0 is infinity, 0 * infinity is NaN, and neither is news."""
@@ -118,6 +113,13 @@ class Function:
     def release(self) -> None:
         """Let go of everything that the gradient needed."""
         self.__dict__ = {"inputs": (), "needs": (), "released": True}
+
+
+def _output(array: Any, node: Function | None, place: int) -> Tensor | None:
+    """An output of an operation as a tensor that remembers the operation, if it was recorded and has a gradient."""
+    if array is None:
+        return None
+    return Function.tensor_of(array, node if node is not None and is_floating(array.dtype) else None, place)
 
 
 def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -137,10 +139,9 @@ def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_grap
                     "pass retain_graph=True to the earlier call"
                 )
             found = _input_gradients(node, grads)
-            owners = Counter(id(_memory_owner(g)) for g in (*grads, *(g for _, g in found)) if g is not None)
             for tensor, gradient in found:
                 if tensor._node is None:
-                    _accumulate(tensor, gradient, is_alone=owners[id(_memory_owner(gradient))] == 1)
+                    _accumulate(tensor, gradient, is_alone=_is_alone(gradient, [*grads, *(g for _, g in found)]))
                 else:
                     known = waiting.get(id(tensor._node))
                     waiting[id(tensor._node)] = _place(tensor, gradient, known)
@@ -166,6 +167,12 @@ def _input_gradients(node: Function, grads: list[Tensor | None]) -> list[tuple[T
                 gradient = gradient.astype(tensor.dtype)
             found.append((tensor, gradient))
     return found
+
+
+def _is_alone(gradient: Tensor, all_of_node: list[Tensor | None]) -> bool:
+    """Whether no other gradient that a node was given, or has computed, is in the memory of this one."""
+    owner = _memory_owner(gradient)
+    return sum(each is not None and _memory_owner(each) is owner for each in all_of_node) == 1
 
 
 def _memory_owner(tensor: Tensor) -> np.ndarray:

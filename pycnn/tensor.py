@@ -314,3 +314,6 @@ def _operand(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, bool | int | float | np.integer) and is_floating(like.dtype):
         return Tensor._of(np.asarray(value, like.dtype))
     return Tensor(value)
+
+
+Function.tensor_of = Tensor._of

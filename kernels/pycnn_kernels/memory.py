@@ -109,12 +109,15 @@ class _Return(weakref.ref):
     shelf: _Shelf
 
 
-class _Loan:
-    """What a pooled array has as its base: it lives as long as any array on the buffer."""
+class _Loan(ctypes.Array):
+    """What a pooled array has as its base: it lives as long as any array on the buffer.
 
-    __slots__ = ("__array_interface__", "__weakref__", "way_back")
+    There is a subclass for each size. Of what Python offers as memory for an array at a given address, ctypes' arrays
+    take the least time to make.
+    """
 
-    __array_interface__: dict[str, Any]
+    _type_, _length_ = ctypes.c_char, 0
+
     way_back: _Return
 
 
@@ -129,10 +132,11 @@ class _Made(weakref.ref):
 class _Shelf:
     """The buffers of one size: those that wait, and all that there are."""
 
-    __slots__ = ("last_use", "made", "size", "waiting")
+    __slots__ = ("last_use", "loan", "made", "size", "waiting")
 
     def __init__(self, size: int) -> None:
         self.size, self.last_use = size, 0
+        self.loan: type[_Loan] = type("_Loan", (_Loan,), {"_type_": ctypes.c_char, "_length_": size})
         self.waiting: deque[np.ndarray] = deque()
         self.made: set[_Made] = set()
 
@@ -174,7 +178,7 @@ class Pool:
         self.clock = itertools.count()
         self.lent = self.peak = self.made = self.reused = 0
 
-    def lend(self, size: int, shape: Shape, typestr: str) -> np.ndarray:
+    def lend(self, size: int, shape: Shape, dtype: np.dtype) -> np.ndarray:
         if self.returned:
             self.collect()
         shelf = self.shelves.get(size) or self.shelves.setdefault(size, _Shelf(size))
@@ -191,16 +195,10 @@ class Pool:
         if self.lent > self.peak:
             self.peak = self.lent
         first = address(buffer)
-        loan = _Loan()
-        loan.__array_interface__ = {
-            "version": 3,
-            "shape": shape,
-            "typestr": typestr,
-            "data": (first + -first % ALIGNMENT, False),
-        }
+        loan = shelf.loan.from_address(first + -first % ALIGNMENT)
         loan.way_back = way_back = _Return(loan, self.returned.append)
         way_back.buffer, way_back.shelf = buffer, shelf
-        return np.asarray(loan)
+        return np.ndarray(shape, dtype, loan)  # type: ignore[arg-type]  # the stub does not know ctypes
 
     def collect(self) -> None:
         """Put what came back on the shelves."""
@@ -286,9 +284,7 @@ def aligned_empty(shape: Shape, dtype: DTypeLike) -> np.ndarray:
     size = math.prod(shape) * kind.itemsize
     if size < POOL_FROM:
         return np.empty(shape, kind)
-    if kind.kind == "V":  # bfloat16, whose typestr says no more than two bytes
-        return pool.lend(_size_class(size), shape, np.dtype(f"u{kind.itemsize}").str).view(kind)
-    return pool.lend(_size_class(size), shape, kind.str)
+    return pool.lend(_size_class(size), shape, kind)
 
 
 def lent_bytes(size: int) -> int:

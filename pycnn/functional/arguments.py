@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pycnn import backend
+from pycnn import backend, elementary
 from pycnn.autograd import Function
-from pycnn.elementary import FLOAT32, cast
+from pycnn.elementary import FLOAT32
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import DTYPE_NAMES, Layout, PaddingTriple, Triple, dtype_name, is_half
+from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, Layout, PaddingTriple, Triple, dtype_name, is_half
 
 ArrayLike = np.ndarray | Tensor
 Pair = tuple[int, int]
@@ -25,6 +27,39 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
             tensors = [each if each is None or isinstance(each, Tensor) else Tensor(each) for each in inputs]
             return function.apply(*tensors, **settings)
     return function().compute(*inputs, **settings)
+
+
+#: Types of arguments that have no parts: of one type, equal ones are the same argument.
+_WHOLE = {int, str, bool, float, type(None), ConvProblem}
+
+_Read = TypeVar("_Read", bound=Callable[..., Any])
+
+
+def remembered(read: _Read) -> _Read:
+    """A function that reads arguments, with its results kept: reading anew takes longer than a small convolution.
+
+    Lists and whatever else could change, or be equal to another argument without being the same, is read each time.
+    """
+    known = lru_cache(maxsize=4096, typed=True)(read)
+
+    @wraps(read)
+    def reader(*arguments: Any, **named: Any) -> Any:
+        for each in (*arguments, *named.values()):
+            if type(each) not in _WHOLE and not _is_plain(each):
+                return read(*arguments, **named)
+        return known(*arguments, **named)
+
+    return cast(_Read, reader)
+
+
+def _is_plain(value: Any) -> bool:
+    """A tuple of integers, strings and such tuples; 1 == 1.0 == True are equal in tuples, too, but not the same."""
+    if type(value) is not tuple:
+        return False
+    for each in value:  # noqa: SIM110 - all() takes twice as long, and every call asks several times
+        if type(each) is not int and type(each) is not str and not _is_plain(each):
+            return False
+    return True
 
 
 def tensor_or_array(name: str, value: Any) -> Any:
@@ -56,7 +91,7 @@ def rounded(value: Any, dtype: np.dtype) -> Any:
     """A result in the dtype of the input that :func:`widened` may have widened."""
     if value.dtype == dtype:
         return value
-    return cast(value, dtype) if isinstance(value, np.ndarray) else value.astype(dtype)
+    return elementary.cast(value, dtype) if isinstance(value, np.ndarray) else value.astype(dtype)
 
 
 def fraction(name: str, value: Any) -> float:

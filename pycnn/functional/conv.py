@@ -10,7 +10,7 @@ from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
-from pycnn.functional.conv_arguments import is_plain, known_problem, problem_of
+from pycnn.functional.conv_arguments import problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan, plan_for
@@ -184,8 +184,7 @@ def read_convolution(
         scale = floating("scale", scale, like=x)
     if residual is not None:
         residual = floating("residual", residual, like=x)
-    plain = is_plain(stride) and is_plain(padding) and is_plain(dilation) and is_plain(groups)
-    problem = (known_problem if plain and type(negative_slope) is float else problem_of)(
+    problem = problem_of(
         DTYPE_NAMES[x.dtype], x.shape, w.shape, None if b is None else b.shape, stride, padding, dilation, groups,
         data_format, weight_format, activation, padding_mode, negative_slope,
         None if scale is None else scale.shape, None if residual is None else residual.shape, rank,

@@ -14,6 +14,7 @@ from pycnn.functional.arguments import (
     layout,
     one_of,
     per_axis,
+    remembered,
     sides_per_axis,
     sides_triple,
     triple,
@@ -32,17 +33,7 @@ _AXES = ("depth", "height", "width")
 Shape = tuple[int, ...]
 
 
-def is_plain(value: Any) -> bool:
-    """An integer, a string or a tuple of such: equal ones are the same argument, where 1 == 1.0 == True is not."""
-    kind = type(value)
-    if kind is not tuple:
-        return kind is int or kind is str
-    for each in value:  # noqa: SIM110 - all() takes twice as long, and every call asks four times
-        if type(each) is not int and not is_plain(each):
-            return False
-    return True
-
-
+@remembered
 def problem_of(
     dtype: str,
     x_shape: Shape,
@@ -93,6 +84,7 @@ def problem_of(
     return problem
 
 
+@remembered
 def transposed_problem_of(
     dtype: str,
     x_shape: Shape,
@@ -146,11 +138,6 @@ def transposed_problem_of(
         dtype, layout(data_format), w_layout, N, K, triple(out), C, triple(kernel), triple(steps),
         sides_triple(kept), triple(distances), groups, rank=rank,
     )  # fmt: skip
-
-
-#: Reading the arguments anew takes longer than a small convolution.
-known_problem = lru_cache(maxsize=4096)(problem_of)
-known_transposed_problem = lru_cache(maxsize=4096)(transposed_problem_of)
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
-from pycnn.functional.arguments import apply, without_batch
+from pycnn.functional.arguments import apply, remembered, without_batch
 from pycnn.functional.batch_norm import RunningNorm, batch_norm
 from pycnn.functional.conv import (
     Convolution,
@@ -71,10 +71,23 @@ class ConvolutionMaxPool(Function):
         return Tensor(dw), None if db is None else Tensor(db)
 
 
+@remembered
+def _pooled(
+    conv: ConvProblem, pool_size: Any, pool_stride: Any, pool_padding: Any, ceil_mode: bool, normalised: bool
+) -> ConvPoolProblem:
+    """The checked problem of pooling the result of a convolution."""
+    pool = windows_problem(
+        "max", conv.dtype, conv.layout, conv.N, conv.K, conv.output[1:], pool_size, pool_stride, pool_padding, 1,
+        ceil_mode, _NAMES,
+    )  # fmt: skip
+    return ConvPoolProblem(conv, pool._replace(normalised=normalised))
+
+
 def _in_turn(
-    conv: ConvProblem, pool: PoolProblem, arrays: tuple[Any, ...], norm: RunningNorm | None, workspace_limit: int | None
+    problem: ConvPoolProblem, arrays: tuple[Any, ...], norm: RunningNorm | None, workspace_limit: int | None
 ) -> Any:
     """Convolution, norm and pooling one after the other."""
+    conv, pool = problem.conv, problem.pool._replace(normalised=False)
     maps = apply(Convolution, *arrays, problem=conv, workspace_limit=workspace_limit)
     if norm is not None:
         maps = _normalised(maps, norm, pool)
@@ -206,19 +219,14 @@ def conv2d_max_pool2d(
         2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation,
         padding_mode, scale, residual, negative_slope,
     )  # fmt: skip
-    pool = windows_problem(
-        "max", conv.dtype, data_format, conv.N, conv.K, conv.output[1:], pool_size, pool_stride, pool_padding, 1,
-        ceil_mode,
-        names=_NAMES,
-    )  # fmt: skip
+    problem = _pooled(conv, pool_size, pool_stride, pool_padding, ceil_mode, norm is not None)
     normalisation: tuple[np.ndarray | None, ...] = ()
     if norm is not None:
         if not isinstance(norm, RunningNorm):
             raise TypeError(f"norm must be None or a RunningNorm; received {norm!r}")
         normalisation = norm.arrays(conv.K, arrays[0], "norm.")
-    problem = ConvPoolProblem(conv, pool._replace(normalised=norm is not None))
     if _records(*arrays, *(norm or ())[2:4]) and not problem.bias_is_pooled:
-        y = _in_turn(conv, pool, arrays, norm, workspace_limit)
+        y = _in_turn(problem, arrays, norm, workspace_limit)
     else:
         y = apply(ConvolutionMaxPool, *arrays, problem=problem, norm=normalisation, workspace_limit=workspace_limit)
     return without_batch(y, single)

@@ -17,8 +17,6 @@ from pycnn.functional.conv import (
 )
 from pycnn.functional.conv_arguments import (
     ACTIVATIONS,
-    is_plain,
-    known_transposed_problem,
     read_slope,
     transposed_problem_of,
 )
@@ -113,9 +111,8 @@ def _transpose(
     one_of("activation", activation, ACTIVATIONS)
     slope = read_slope(negative_slope, activation)
     geometry = (stride, padding, output_padding, groups, dilation)
-    read = known_transposed_problem if all(map(is_plain, geometry)) else transposed_problem_of
     shapes = (x.shape, w.shape, None if b is None else b.shape)
-    problem = read(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, rank)
+    problem = transposed_problem_of(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, rank)
     single = x.ndim == rank + 1
     if single:
         x = x.reshape(1, *x.shape)

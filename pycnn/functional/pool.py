@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from pycnn.functional.arguments import (
     integer,
     layout,
     per_axis,
+    remembered,
     rounded,
     sides_per_axis,
     sides_triple,
@@ -24,7 +24,6 @@ from pycnn.functional.arguments import (
     without_batch,
 )
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
-from pycnn.functional.conv_arguments import is_plain
 from pycnn.functional.planes import run_on_planes
 from pycnn.tensor import Tensor
 from pycnn_kernels.plan import plan_for
@@ -603,6 +602,7 @@ def _check_channels(kind: str, C: int, x: Any) -> None:
         raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
 
 
+@remembered
 def windows_problem(
     kind: Any,
     dtype: str,
@@ -622,27 +622,6 @@ def windows_problem(
     Raises:
         TypeError, ValueError: as :func:`max_pool2d` says.
     """
-    arguments = kernel_size, stride, padding, dilation
-    plain = type(ceil_mode) is bool and all(value is None or is_plain(value) for value in arguments)
-    return (_known_windows if plain else _read_windows)(
-        kind, dtype, data_format, N, C, size, *arguments, ceil_mode, names
-    )
-
-
-def _read_windows(
-    kind: Any,
-    dtype: str,
-    data_format: str,
-    N: int,
-    C: int,
-    size: tuple[int, ...],
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    names: tuple[str, str, str],
-) -> PoolProblem:
     rank = len(size)
     kernel = per_axis(names[0], kernel_size, rank)
     no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
@@ -667,7 +646,3 @@ def _read_windows(
                 f"the input over {pixels} + {before} + {after}"
             )
     return problem
-
-
-#: Reading the arguments anew takes longer than pooling a small image.
-_known_windows = lru_cache(maxsize=4096)(_read_windows)

@@ -145,7 +145,7 @@ class BatchNormalization(Layer):
         Raises:
             ValueError: when the layer cannot take such inputs.
         """
-        self.build_for((None, *input_shape[1:]))
+        self.accept_shape(input_shape)
         return F.RunningNorm(self.moving_mean, self.moving_variance, self.gamma, self.beta, self.epsilon)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

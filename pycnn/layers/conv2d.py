@@ -128,7 +128,7 @@ class Conv2D(Layer):
             ValueError: as calling the two.
         """
         inputs = self.accept(inputs)
-        shape = cast(tuple[int, ...], self.compute_output_shape(inputs.shape))  # all known, as those of the inputs
+        shape = inputs.shape[0], *cast(tuple[int, ...], self._accepted_output[1:])  # all known, as those of the inputs
         return F.conv2d_max_pool2d(
             inputs,
             self.kernel,

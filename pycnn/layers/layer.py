@@ -77,6 +77,7 @@ class Layer:
         self._trainable_weights: dict[str, Tensor] = {}
         self._non_trainable_weights: dict[str, Tensor] = {}
         self._accepted_shape: Shape | None = None
+        self._accepted_output: Shape = ()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
@@ -124,10 +125,19 @@ class Layer:
         x = inputs if isinstance(inputs, Tensor) else Tensor(backend.get().asarray(inputs, "inputs"))
         if x.dtype != self.dtype:
             x = x.astype(self.dtype)
-        if x.shape != self._accepted_shape:
-            self.build_for((None, *x.shape[1:]))
-            self._accepted_shape = x.shape
+        self.accept_shape(x.shape)
         return x
+
+    def accept_shape(self, shape: Shape) -> Shape:
+        """The output shape for inputs of ``shape``, its batch None; builds the layer as :meth:`accept` does.
+
+        Raises:
+            ValueError: when the layer cannot take inputs of this shape.
+        """
+        if shape != self._accepted_shape:
+            self._accepted_output = self.build_for((None, *shape[1:]))
+            self._accepted_shape = shape
+        return self._accepted_output
 
     def build_for(self, input_shape: Shape) -> Shape:
         """Build the layer unless it is built; return the output shape.

@@ -80,13 +80,13 @@ class MaxPooling2D(_Pooling2D):
            [13., 15.]], dtype=float32)
     """
 
-    def windows_of(self, input_shape: Sequence[int]) -> dict[str, Any]:
+    def windows_of(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
         """The arguments of a function that pools what it computes, of this shape; see :func:`F.conv2d_max_pool2d`.
 
         Raises:
             ValueError: as for :meth:`compute_output_shape`.
         """
-        self.compute_output_shape(tuple(input_shape))
+        self.accept_shape(input_shape)
         padding = self.padding_of(input_shape)
         return {"pool_size": self.pool_size, "pool_stride": self.strides, "pool_padding": padding}
 

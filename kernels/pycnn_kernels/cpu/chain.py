@@ -85,12 +85,14 @@ class Chain:
         stages: what each part passes.
         own_bytes: the memory of a worker, from one stage to the next.
         parallel: False for work that is smaller than the cost of waking a thread.
+        apart: for each of the given fields of all stages, in their order, what each part adds to it: an array with
+            a number for each part, or 0. Those of a worker's own memory have no meaning.
 
     Attributes:
         block_bytes: what a run borrows for the blocks of all parts.
     """
 
-    def __init__(self, stages: Sequence[Stage], own_bytes: int, parallel: bool):
+    def __init__(self, stages: Sequence[Stage], own_bytes: int, parallel: bool, apart: Sequence[Any]):
         self._stages, self._compiled = stages, False
         blocks = [np.stack([task.template for task in stage.tasks]) for stage in stages]
         starts = np.cumsum([0] + [block.shape[1] for block in blocks])
@@ -102,7 +104,10 @@ class Chain:
         ]
         self._template = np.hstack(blocks)
         self.block_bytes = self._template.nbytes
-        self._slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
+        slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
+        for slot, each in zip(slots, apart, strict=True):
+            self._template[:, slot] = each
+        self._slots = np.array(slots)
         self._entries = np.zeros((len(self._template), len(stages)), np.int64)
         pieces = np.array([[task.items for task in stage.tasks] for stage in stages]).T.copy()
         parts, part_size = self._template.shape
@@ -112,16 +117,13 @@ class Chain:
             part_size=part_size, own_size=own_bytes,
         )  # fmt: skip
 
-    def run(self, own: int, *values: Any) -> None:
-        """Run with the memory of the workers, and the values of the given fields of all stages in their order.
-
-        Each is a number for all parts, or an array with one for each; those of a worker's own memory have no meaning.
-        """
+    def run(self, own: int, *values: int) -> None:
+        """Run with the memory of the workers, and the values of the given fields of all stages in their order."""
         if not self._compiled:  # another thread may be about it, too, and write the same
             self._entries[...] = np.array([[task.entry() for task in stage.tasks] for stage in self._stages]).T
             self._compiled = True
+        given = np.zeros(self._template.shape[1], np.int64)
+        given[self._slots] = values
         blocks = aligned_empty(self._template.shape, self._template.dtype)
-        blocks[...] = self._template
-        for slot, value in zip(self._slots, values, strict=True):
-            blocks[:, slot] = value
+        np.add(self._template, given, out=blocks)
         self._task.run(address(blocks), own)

@@ -119,29 +119,33 @@ class _ByBands:
         lines_at = between + whole_lines(max(scratches))
         own_bytes = lines_at + whole_lines(max(each.worker_bytes for each in poolings))
         self._own_at = scratch.reserve_bytes(most_threads() * own_bytes)
-        self._offsets = np.array([band.offsets() for band in bands], np.int64).T
+        x_at, between_at, y_at, index_at = np.array([band.offsets() for band in bands], np.int64).T
+        convolved = self._convolution.arguments(0, 0, x_at, 0, (0, 0, between_at if p.conv.residual else 0), 0)
         own = {"dst": Own(0)} | ({"scratch": Own(between, scratches)} if max(scratches) else {})
         convolve = Stage([each.task for each in convolutions], own)
         own = {"src": Own(0), "lines": Own(lines_at, [each.worker_bytes for each in poolings])}
         parallel = p.conv.multiply_adds > SMALL_WORK
         self._finding, self._alone = (
-            Chain([convolve, Stage(tasks, own)], own_bytes, parallel)
-            for tasks in ([each.task for each in poolings], [each.alone for each in poolings])
-        )
+            Chain(
+                [convolve, Stage(tasks, own)], own_bytes, parallel,
+                (*convolved, *self._pooling.arguments(0, 0, y_at, *found, 0, 0, 0, 0, 0)),
+            )
+            for tasks, found in (
+                ([each.task for each in poolings], (index_at,)),
+                ([each.alone for each in poolings], ()),
+            )
+        )  # fmt: skip
         self.borrowed_bytes = max(self._finding.block_bytes, self._alone.block_bytes)
 
     def run(
         self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
         y: int, index: int,
     ) -> None:  # fmt: skip
-        b, scale, residual = epilogue
-        x_at, between_at, y_at, index_at = self._offsets
-        residuals = residual + between_at if residual else 0
         own, shared = base + self._own_at, base + self._shared_at
         self._convolution.begin(own, shared, w)
-        first = self._convolution.arguments(0, shared, x + x_at, w, (b, scale, residuals), 0)
-        found = (index + index_at,) if index else ()
-        then = self._pooling.arguments(0, 0, y + y_at, *found, pooled_bias, *norm, relu)
+        first = self._convolution.arguments(0, shared, x, w, epilogue, 0)
+        found = (index,) if index else ()
+        then = self._pooling.arguments(0, 0, y, *found, pooled_bias, *norm, relu)
         (self._finding if index else self._alone).run(own, *first, *then)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -67,13 +68,9 @@ class OnePassGradient:
         biases, poolings, sums = zip(*(made[band.problem] for band in bands))
         firsts = list(accumulate((task.splits for task in sums), initial=0))
         self._parts_at, self._bias_parts_at = scratch.reserve(firsts[-1] * size), scratch.reserve(len(bands) * conv.K)
-        self._offsets = np.array(
-            [
-                (*band.offsets(), first * size * itemsize, number * conv.K * itemsize)
-                for number, (band, first) in enumerate(zip(bands, firsts))
-            ],
-            np.int64,
-        ).T
+        x_at, _, y_at, index_at = np.array([band.offsets() for band in bands], np.int64).T
+        parts_at = np.array(firsts[:-1]) * size * itemsize
+        bias_parts_at = np.arange(len(bands)) * conv.K * itemsize
         masked, between = (
             max(whole_lines(math.prod(shape) * itemsize) for shape in shapes)
             for shapes in ([q.pool.y_shape for q in made], [q.conv.y_shape for q in made])
@@ -93,7 +90,8 @@ class OnePassGradient:
         self._own_at = scratch.reserve_bytes(most_threads() * at[-1])
         self._pooling, self._has_scratch = poolings[0], max(scratches[2]) > 0
         work = sum(band.problem.conv.multiply_adds for band in bands)
-        self._chain = Chain(stages, at[-1], work > SMALL_WORK)
+        apart = self._given(x_at, y_at, index_at, y_at, parts_at, bias_parts_at, False, False)
+        self._chain = Chain(stages, at[-1], work > SMALL_WORK, apart)
         return firsts[-1]
 
     def run(self, x: int, dy: int, index: int, y: int, dw: int, db: int) -> None:
@@ -105,19 +103,20 @@ class OnePassGradient:
             parts, bias_parts = base + self._parts_at, base + self._bias_parts_at
             x, dy = self._padded.run(base, self._x.run(base, x)), self._dy.run(base, dy)
             y = self._y.run(base, y) if self._relu else 0
-            self._run_chain(base, x, dy, index, y, parts, bias_parts if db else 0)
+            given = self._given(x, dy, index, y, parts, bias_parts, self._relu, db != 0)
+            self._chain.run(base + self._own_at, *given)
         self._total.run(parts, result)
         if db:
             self._bias_total.run(bias_parts, db)
         self._dw.finish(base, dw)
 
-    def _run_chain(self, base: int, x: int, dy: int, index: int, y: int, parts: int, bias_parts: int) -> None:
-        x_at, _, y_at, index_at, parts_at, bias_parts_at = self._offsets
-        biases = bias_parts + bias_parts_at if bias_parts else 0
-        bias = (dy + y_at, y + y_at, 0, biases, 0, self._relu, bias_parts != 0)
-        pooling = self._pooling.arguments(0, dy + y_at, 0, index + index_at)
-        sums = (x + x_at, 0, parts + parts_at, *((0,) if self._has_scratch else ()))
-        self._chain.run(base + self._own_at, *bias, *pooling, *sums)
+    def _given(
+        self, x: Any, dy: Any, index: Any, y: Any, parts: Any, bias_parts: Any, relu: bool, want_bias: bool
+    ) -> tuple[Any, ...]:
+        """The given fields of all stages: their values, or what each band adds to them."""
+        bias = (dy, y, 0, bias_parts, 0, relu, want_bias)
+        sums = (x, 0, parts, *((0,) if self._has_scratch else ()))
+        return *bias, *self._pooling.arguments(0, dy, 0, index), *sums
 
 
 class TwoPassesGradient:
