@@ -8,6 +8,7 @@ tasks, its *stages*, in one piece of work of :func:`chain_kernel`.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from numba.extending import intrinsic
 from pycnn_kernels.cpu.launch import Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.cpu.workers import call_kernel
-from pycnn_kernels.memory import address, aligned_empty
+from pycnn_kernels.cpu.workspace import whole_lines
 
 
 class Own(NamedTuple):
@@ -57,19 +58,22 @@ def _address_of(typing_context, pointer):
 
 
 @kernel(
-    "float32", blocks="table", entries="table", pieces="table", starts="table", owned="table",
-    stages="int", owned_count="int", part_size="int", own="int", own_size="int",
+    "float32", blocks="table", templates="table", given="table", entries="table", pieces="table", starts="table",
+    owned="table", stages="int", owned_count="int", part_size="int", own="int", own_size="int",
 )  # fmt: skip
 def chain_kernel(a, item, worker):
     """Run the stages of one part, all pieces of each, in turn.
 
-    The blocks of a part are ``part_size`` elements of ``blocks``, that of a stage from ``starts`` on. What a stage
-    leaves for the next lies in the worker's own memory, ``own_size`` bytes, and so does the scratch of the tasks:
-    ``owned`` says for each part which of its elements are addresses in it, how many bytes from its first, and how many
-    bytes for each worker the task itself will add.
+    The worker's own memory is ``own_size`` bytes. In it are the blocks of a part's stages: ``part_size`` elements, the
+    sum of the part's own ``templates`` and of what is ``given`` for all parts, and those of a stage from ``starts`` on.
+    There, too, is what a stage leaves for the next, and the scratch of the tasks: ``owned`` says for each part which
+    elements of the blocks are addresses of such memory, how many bytes from its first, and how many bytes for each
+    worker the task itself will add.
     """
-    blocks, own = shift(a.blocks, item * a.part_size), a.own + worker * a.own_size
-    owned = shift(a.owned, item * a.owned_count * OWNED_FIELDS)
+    blocks, own = shift(a.blocks, worker * a.own_size // 8), a.own + worker * a.own_size
+    template, owned = shift(a.templates, item * a.part_size), shift(a.owned, item * a.owned_count * OWNED_FIELDS)
+    for i in range(a.part_size):
+        blocks[i] = template[i] + a.given[i]
     for i in range(0, a.owned_count * OWNED_FIELDS, OWNED_FIELDS):
         blocks[owned[i]] = own + owned[i + 1] - worker * owned[i + 2]
     for stage in range(a.stages):
@@ -83,16 +87,16 @@ class Chain:
 
     Args:
         stages: what each part passes.
-        own_bytes: the memory of a worker, from one stage to the next.
+        stages_bytes: the memory of a worker that the stages need.
         parallel: False for work that is smaller than the cost of waking a thread.
         apart: for each of the given fields of all stages, in their order, what each part adds to it: an array with
             a number for each part, or 0. Those of a worker's own memory have no meaning.
 
     Attributes:
-        block_bytes: what a run borrows for the blocks of all parts.
+        own_bytes: the memory that each worker needs, of the stages and for their blocks.
     """
 
-    def __init__(self, stages: Sequence[Stage], own_bytes: int, parallel: bool, apart: Sequence[Any]):
+    def __init__(self, stages: Sequence[Stage], stages_bytes: int, parallel: bool, apart: Sequence[Any]):
         self._stages, self._compiled = stages, False
         blocks = [np.stack([task.template for task in stage.tasks]) for stage in stages]
         starts = np.cumsum([0] + [block.shape[1] for block in blocks])
@@ -102,19 +106,20 @@ class Chain:
             for start, stage in zip(starts, stages)
             for field, own in stage.own.items()
         ]
-        self._template = np.hstack(blocks)
-        self.block_bytes = self._template.nbytes
+        templates = np.hstack(blocks)
+        parts, part_size = templates.shape
         slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
         for slot, each in zip(slots, apart, strict=True):
-            self._template[:, slot] = each
-        self._slots = np.array(slots)
-        self._entries = np.zeros((len(self._template), len(stages)), np.int64)
+            templates[:, slot] = each
+        self._slots, self._nothing_given = slots, array("q", [0] * part_size)
+        self._blocks_at = whole_lines(stages_bytes)
+        self.own_bytes = self._blocks_at + whole_lines(templates[0].nbytes)
+        self._entries = np.zeros((parts, len(stages)), np.int64)
         pieces = np.array([[task.items for task in stage.tasks] for stage in stages]).T.copy()
-        parts, part_size = self._template.shape
         self._task = Task(
-            chain_kernel, "float32", parts, "blocks own", parallel=parallel, entries=self._entries, pieces=pieces,
-            starts=starts, owned=np.array(owned), owned_count=len(owned) // parts, stages=len(stages),
-            part_size=part_size, own_size=own_bytes,
+            chain_kernel, "float32", parts, "blocks given own", parallel=parallel, templates=templates,
+            entries=self._entries, pieces=pieces, starts=starts, owned=np.array(owned),
+            owned_count=len(owned) // parts, stages=len(stages), part_size=part_size, own_size=self.own_bytes,
         )  # fmt: skip
 
     def run(self, own: int, *values: int) -> None:
@@ -122,8 +127,7 @@ class Chain:
         if not self._compiled:  # another thread may be about it, too, and write the same
             self._entries[...] = np.array([[task.entry() for task in stage.tasks] for stage in self._stages]).T
             self._compiled = True
-        given = np.zeros(self._template.shape[1], np.int64)
-        given[self._slots] = values
-        blocks = aligned_empty(self._template.shape, self._template.dtype)
-        np.add(self._template, given, out=blocks)
-        self._task.run(address(blocks), own)
+        given = self._nothing_given[:]
+        for slot, value in zip(self._slots, values, strict=True):
+            given[slot] = value
+        self._task.run(own + self._blocks_at, given.buffer_info()[0], own)

@@ -70,9 +70,8 @@ class _Inner(Protocol):
     ``normalised``.
     """
 
-    #: Of the algorithms that it runs, beside the scratch; and what a run borrows.
+    #: Of the algorithms that it runs, beside the scratch.
     workspace_bytes: int
-    borrowed_bytes: int
 
     def run(
         self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
@@ -82,8 +81,6 @@ class _Inner(Protocol):
 
 class _AfterAll:
     """All of the convolution, then all of the pooling."""
-
-    borrowed_bytes = 0
 
     def __init__(self, p: ConvPoolProblem, scratch: Scratch):
         from pycnn_kernels.choice import choose  # it knows the lists of algorithms, which have this one
@@ -117,8 +114,7 @@ class _ByBands:
         between = aligned_bytes(max(math.prod(band.problem.conv.y_shape) for band in bands), scratch.dtype)
         scratches = [each.worker_bytes for each in convolutions]
         lines_at = between + whole_lines(max(scratches))
-        own_bytes = lines_at + whole_lines(max(each.worker_bytes for each in poolings))
-        self._own_at = scratch.reserve_bytes(most_threads() * own_bytes)
+        stages_bytes = lines_at + max(each.worker_bytes for each in poolings)
         x_at, between_at, y_at, index_at = np.array([band.offsets() for band in bands], np.int64).T
         convolved = self._convolution.arguments(0, 0, x_at, 0, (0, 0, between_at if p.conv.residual else 0), 0)
         own = {"dst": Own(0)} | ({"scratch": Own(between, scratches)} if max(scratches) else {})
@@ -127,7 +123,7 @@ class _ByBands:
         parallel = p.conv.multiply_adds > SMALL_WORK
         self._finding, self._alone = (
             Chain(
-                [convolve, Stage(tasks, own)], own_bytes, parallel,
+                [convolve, Stage(tasks, own)], stages_bytes, parallel,
                 (*convolved, *self._pooling.arguments(0, 0, y_at, *found, 0, 0, 0, 0, 0)),
             )
             for tasks, found in (
@@ -135,7 +131,8 @@ class _ByBands:
                 ([each.alone for each in poolings], ()),
             )
         )  # fmt: skip
-        self.borrowed_bytes = max(self._finding.block_bytes, self._alone.block_bytes)
+        own_bytes = max(self._finding.own_bytes, self._alone.own_bytes)
+        self._own_at = scratch.reserve_bytes(most_threads() * own_bytes)
 
     def run(
         self, base: int, x: int, w: int, epilogue: Epilogue, pooled_bias: int, norm: tuple[int, int, int], relu: bool,
@@ -179,11 +176,10 @@ class _ConvolutionMaxPool:
             R, T = conv.C // conv.G, math.prod(conv.kernel)
             self._w_at = scratch.reserve(T * R * conv.K)
             self._turn_weights = transposition(conv.dtype, (R, conv.K, T), (T, R * T), (conv.K, R * conv.K))
-        more, nested = (self._inner.borrowed_bytes, self._inner.workspace_bytes) if self._inner else (0, 0)
         self._scratch_bytes = scratch.size
-        self.borrowed = (scratch.size, more)
+        self.borrowed = (scratch.size,)
         #: With the memory that is lent for a run.
-        self.workspace_bytes = scratch.size + more + nested
+        self.workspace_bytes = scratch.size + (self._inner.workspace_bytes if self._inner else 0)
 
     def run(
         self, x: int, w: int, b: int, scale: int, residual: int, norm_mean: int, norm_scale: int, norm_bias: int,

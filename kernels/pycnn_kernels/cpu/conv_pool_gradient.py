@@ -50,10 +50,7 @@ class OnePassGradient:
         self._total = sum_parts(p.dtype, splits, math.prod(conv.w_shape))
         self._bias_total = sum_parts(p.dtype, len(bands), conv.K)
         self._some = bool(bands)
-        self.borrowed = (self._chain.block_bytes,) if bands else ()
-        #: With the memory that is lent for a run.
-        self.workspace_bytes = scratch.size + sum(self.borrowed)
-        self._scratch_bytes = scratch.size
+        self.workspace_bytes = scratch.size
 
     def _make_chain(
         self, bands: list[Band], make_sums: type[KernelRowsSums] | type[DirectSums], scratch: Scratch
@@ -87,16 +84,16 @@ class OnePassGradient:
             ),
             Stage([each.task for each in sums], {"dy": Own(masked)} | ({"scratch": room} if max(scratches[2]) else {})),
         ]
-        self._own_at = scratch.reserve_bytes(most_threads() * at[-1])
         self._pooling, self._has_scratch = poolings[0], max(scratches[2]) > 0
         work = sum(band.problem.conv.multiply_adds for band in bands)
         apart = self._given(x_at, y_at, index_at, y_at, parts_at, bias_parts_at, False, False)
         self._chain = Chain(stages, at[-1], work > SMALL_WORK, apart)
+        self._own_at = scratch.reserve_bytes(most_threads() * self._chain.own_bytes)
         return firsts[-1]
 
     def run(self, x: int, dy: int, index: int, y: int, dw: int, db: int) -> None:
         """Addresses; ``y`` is 0 without a ReLU, ``db`` where it is not wanted."""
-        base = workspace(self._scratch_bytes)
+        base = workspace(self.workspace_bytes)
         result = self._dw.place(base, dw)
         parts = bias_parts = 0
         if self._some:
