@@ -116,6 +116,24 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
     "new axes": (lambda a: a[..., None, 1:], [normal(3, 4)]),
     "astype": (lambda a: a.astype(np.float64) * 2, [normal(3, 4)]),
     "conv2d": (lambda x, w, b: F.conv2d(x, w, b), [IMAGE, KERNEL, BIAS]),
+    "conv2d_batch_norm": (
+        lambda x, w, b, weight, bias: F.conv2d_batch_norm(
+            x, w, b, norm=F.BatchStatisticsNorm(None, None, weight, bias), activation="relu"
+        ),
+        [IMAGE, KERNEL, BIAS, normal(6), normal(6)],
+    ),
+    "conv2d_batch_norm and max_pool2d": (
+        lambda x, w, weight: F.conv2d_batch_norm(
+            x,
+            w,
+            norm=F.BatchStatisticsNorm(None, None, weight),
+            pool_size=2,
+            data_format="channels_last",
+            weight_format="HWIO",
+            activation="relu",
+        ),
+        [IMAGE.transpose(0, 2, 3, 1), KERNEL.transpose(2, 3, 1, 0), normal(6)],
+    ),
     "conv2d steps": (
         lambda x, w, b: F.conv2d(x, w, b, 2, ((1, 0), (0, 2)), (1, 2)),
         [IMAGE, KERNEL, BIAS],

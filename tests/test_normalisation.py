@@ -101,6 +101,7 @@ def test_refused_arguments_change_nothing() -> None:
         ({"momentum": "0.1"}, TypeError, "momentum must be a number; received '0.1'"),
         ({"eps": None}, TypeError, "eps must be a number; received None"),
         ({"activation": "tanh"}, ValueError, "activation must be one of None, 'relu'; received 'tanh'"),
+        ({"correction": 2}, ValueError, "correction must be one of 0, 1; received 2"),
         ({"data_format": "NCHW"}, ValueError, "data_format must be 'channels_first' or 'channels_last'"),
     ],
 )

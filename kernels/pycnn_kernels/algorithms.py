@@ -28,6 +28,7 @@ from pycnn_kernels.cpu import (
     conv_winograd_gradient,
     elementwise,
     layer_norm,
+    norm_pool_gradient,
     optimizer,
     planes,
     pool,
@@ -370,6 +371,17 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "batch_norm_gradient"): [
         Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts in their order, then dx")
+    ],
+    ("cpu", "batch_norm_statistics"): [
+        Algorithm("two_passes", batch_norm.BatchNormStatistics, "of parts that stay in the cache, then merged")
+    ],
+    ("cpu", "norm_max_pool_gradient"): [
+        Algorithm(
+            "gather",
+            norm_pool_gradient.NormPoolGradient,
+            "sums over the maxima, then dx",
+            norm_pool_gradient.norm_pool_gradient_supports,
+        )
     ],
     ("cpu", "conv_max_pool"): [
         Algorithm(

@@ -7,8 +7,9 @@ have is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels
 """
 
 from pycnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
-from pycnn.functional.batch_norm import RunningNorm, batch_norm
+from pycnn.functional.batch_norm import BatchStatisticsNorm, RunningNorm, batch_norm
 from pycnn.functional.conv import conv1d, conv2d, conv3d
+from pycnn.functional.conv_norm import conv2d_batch_norm
 from pycnn.functional.conv_pool import batch_norm_max_pool2d, conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from pycnn.functional.dropout import dropout
@@ -45,6 +46,7 @@ from pycnn.functional.random_pool import (
 from pycnn.functional.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
+    "BatchStatisticsNorm",
     "RunningNorm",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
@@ -60,6 +62,7 @@ __all__ = [
     "binary_cross_entropy",
     "conv1d",
     "conv2d",
+    "conv2d_batch_norm",
     "conv2d_max_pool2d",
     "conv3d",
     "conv_transpose1d",

@@ -193,7 +193,8 @@ def layout(data_format: str) -> Layout:
 def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
     if value not in known:
         choices = ", ".join(map(repr, known))
-        raise ValueError(f"{name} must be one of {choices}; received {value!r}.{nearest(value, filter(None, known))}")
+        names = [each for each in known if isinstance(each, str)]
+        raise ValueError(f"{name} must be one of {choices}; received {value!r}.{nearest(value, names)}")
     return value
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,9 +42,10 @@ class _Normalisation(Function):
         x, weight, _ = self.inputs
         shape = self.problem.shape
         skip = tuple(name for name, needed in zip(("dx", "dweight", "dbias"), self.needs) if not needed)
-        dx, dweight, dbias = plan_for("batch_norm_gradient", self.problem).run(
+        dx, dweight, dbias, _ = plan_for("batch_norm_gradient", self.problem).run(
             dy.data.reshape(shape), x.data.reshape(shape), None if self.y is None else self.y.reshape(shape),
-            None if weight is None else weight.data, self.mean, self.rstd, skip=skip, scalars=(self.moves,),
+            None if weight is None else weight.data, self.mean, self.rstd,
+            skip=(*skip, "db"), scalars=(self.moves, False),
         )  # fmt: skip
         found = (None if dx is None else dx.reshape(x.shape), dweight, dbias)
         return tuple(None if each is None else Tensor(each) for each in found)
@@ -191,6 +195,41 @@ class RunningNorm(NamedTuple):
         return mean, scale, bias
 
 
+class BatchStatisticsNorm(NamedTuple):
+    """The normalisation of :func:`batch_norm` in training, as an argument of a function that does it, too.
+
+    Attributes:
+        running_mean, running_var, weight, bias, momentum, eps, correction: as :func:`batch_norm` takes them.
+
+    >>> BatchStatisticsNorm(None, None).momentum
+    0.1
+    """
+
+    running_mean: Any
+    running_var: Any
+    weight: Any = None
+    bias: Any = None
+    momentum: float = 0.1
+    eps: float = 1e-5
+    correction: int = 1
+
+    def read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Weight and bias, the running statistics, and the numbers as :class:`BatchNorm` takes them.
+
+        Args:
+            channels: how many the input has.
+            like: has the dtype of the input.
+            prefix: what errors put in front of the names of the attributes.
+
+        Raises:
+            TypeError, ValueError: as :func:`batch_norm`.
+        """
+        weight, bias, running = _read(like, channels, *self[:4], prefix)
+        one_of(f"{prefix}correction", self.correction, (0, 1))
+        momentum, eps = number(f"{prefix}momentum", self.momentum), number(f"{prefix}eps", self.eps)
+        return weight, bias, running, {"correction": self.correction, "momentum": momentum, "eps": eps}
+
+
 def batch_norm(
     input: Any,
     running_mean: Any,
@@ -256,26 +295,38 @@ def batch_norm(
         wide = tuple(widened(each) for each in running)
         y = apply(RunningBatchNorm, widened(x), scale, offset, running=wide, **settings)
         return rounded(y, x.dtype)
-    values = x.size // max(channels, 1)
+    settings |= {"correction": correction, "momentum": number("momentum", momentum)}
+    with moved(running, tuple(x.shape), channels) as moving:
+        y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
+    return rounded(y, x.dtype)
+
+
+@contextlib.contextmanager
+def moved(
+    running: tuple[np.ndarray | None, np.ndarray | None], shape: tuple[int, ...], channels: int, prefix: str = ""
+) -> Iterator[tuple[np.ndarray | None, ...]]:
+    """Running statistics as kernels move them in place, for an input of this shape; copies are written back at the end.
+
+    Raises:
+        ValueError: as :func:`batch_norm` in training.
+    """
+    values = math.prod(shape) // max(channels, 1)
     if values == 1:
         raise ValueError(
-            f"training needs more than one value per channel, whose variance it takes; "
-            f"received the shape {tuple(x.shape)}"
+            f"training needs more than one value per channel, whose variance it takes; received the shape {shape}"
         )
     for name, each in zip(("running_mean", "running_var"), running):
         if each is not None and not each.flags.writeable:
-            raise ValueError(f"{name} is changed in place: it must be writable")
+            raise ValueError(f"{prefix}{name} is changed in place: it must be writable")
     if values == 0:  # an empty batch says nothing about its channels
         running = None, None
     moving = tuple(
         None if each is None else np.require(widened(each), requirements=["C", "A", "W"]) for each in running
     )
-    settings |= {"correction": correction, "momentum": number("momentum", momentum)}
-    y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
-    for given, moved in zip(running, moving):
-        if given is not None and moved is not None and moved is not given:
-            given[...] = cast(moved, given.dtype)
-    return rounded(y, x.dtype)
+    yield moving
+    for given, array in zip(running, moving):
+        if given is not None and array is not None and array is not given:
+            given[...] = cast(array, given.dtype)
 
 
 def _read(

@@ -72,7 +72,7 @@ class ConvolutionMaxPool(Function):
 
 
 @remembered
-def _pooled(
+def pooled_problem(
     conv: ConvProblem, pool_size: Any, pool_stride: Any, pool_padding: Any, ceil_mode: bool, normalised: bool
 ) -> ConvPoolProblem:
     """The checked problem of pooling the result of a convolution."""
@@ -219,7 +219,7 @@ def conv2d_max_pool2d(
         2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation,
         padding_mode, scale, residual, negative_slope,
     )  # fmt: skip
-    problem = _pooled(conv, pool_size, pool_stride, pool_padding, ceil_mode, norm is not None)
+    problem = pooled_problem(conv, pool_size, pool_stride, pool_padding, ceil_mode, norm is not None)
     normalisation: tuple[np.ndarray | None, ...] = ()
     if norm is not None:
         if not isinstance(norm, RunningNorm):

@@ -115,13 +115,16 @@ class BatchNormalization(Layer):
         )
         return outputs if order == sorted(order) else outputs.transpose(*np.argsort(order).tolist())
 
+    def follows_channels(self, data_format: arguments.DataFormat) -> bool:
+        """Whether the layer normalises the channels of images in this format, by :meth:`call` of this very class."""
+        return type(self) is BatchNormalization and self.axis % 4 == arguments.channel_axis(2, data_format) % 4
+
     def can_pool(self, following: Layer | None, training: bool = False) -> TypeGuard[MaxPooling2D]:
         """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
         return (
-            type(self) is BatchNormalization
-            and type(following) is MaxPooling2D
+            type(following) is MaxPooling2D
             and following.dtype == self.dtype
-            and self.axis % 4 == arguments.channel_axis(2, following.data_format) % 4
+            and self.follows_channels(following.data_format)
             and not (training and self.trainable)
         )
 
@@ -147,6 +150,17 @@ class BatchNormalization(Layer):
         """
         self.accept_shape(input_shape)
         return F.RunningNorm(self.moving_mean, self.moving_variance, self.gamma, self.beta, self.epsilon)
+
+    def of_batch(self, input_shape: Shape) -> F.BatchStatisticsNorm:
+        """The normalisation of inputs of this shape while training.
+
+        Raises:
+            ValueError: when the layer cannot take such inputs.
+        """
+        self.accept_shape(input_shape)
+        return F.BatchStatisticsNorm(
+            self.moving_mean, self.moving_variance, self.gamma, self.beta, 1 - self.momentum, self.epsilon, 0
+        )
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``input_shape``.

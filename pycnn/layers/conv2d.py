@@ -113,11 +113,46 @@ class Conv2D(Layer):
             return False
         return (
             type(self) is Conv2D
-            and type(following) is MaxPooling2D
+            and self.has_maps_for(following)
+            and self.activation in (activations.relu, activations.linear)
+        )
+
+    def has_maps_for(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
+        """Whether a layer pools maps of this layer's format and dtype."""
+        return (
+            type(following) is MaxPooling2D
             and following.data_format == self.data_format
+            and following.dtype == self.dtype
+        )
+
+    def can_normalise(self, following: Layer | None, training: bool) -> TypeGuard[BatchNormalization]:
+        """Whether :meth:`normalised` does what this layer and the following one do in turn, while training."""
+        return (
+            training
+            and type(self) is Conv2D
+            and isinstance(following, BatchNormalization)
+            and following.follows_channels(self.data_format)
+            and following.trainable
             and following.dtype == self.dtype
             and self.activation in (activations.relu, activations.linear)
         )
+
+    def normalised(self, inputs: Tensor, norm: BatchNormalization, pooling: MaxPooling2D | None) -> Tensor:
+        """The output of ``norm`` on that of this layer while training, and of ``pooling`` on that, if there is one.
+
+        Raises:
+            ValueError: as calling the layers.
+        """
+        inputs = self.accept(inputs)
+        shape = self._output_of(inputs)
+        windows = {} if pooling is None else pooling.windows_of(shape)
+        return F.conv2d_batch_norm(
+            inputs, self.kernel, self.bias, norm=norm.of_batch(shape), **windows, **self._settings(inputs)
+        )
+
+    def _output_of(self, inputs: Tensor) -> tuple[int, ...]:
+        """The shape of the output for inputs that were accepted: all of it is known, as theirs."""
+        return inputs.shape[0], *cast(tuple[int, ...], self._accepted_output[1:])
 
     def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D, norm: BatchNormalization | None = None) -> Tensor:
         """The output of ``pooling`` on that of this layer, in one pass where that is expected to be faster.
@@ -128,7 +163,7 @@ class Conv2D(Layer):
             ValueError: as calling the two.
         """
         inputs = self.accept(inputs)
-        shape = inputs.shape[0], *cast(tuple[int, ...], self._accepted_output[1:])  # all known, as those of the inputs
+        shape = self._output_of(inputs)
         return F.conv2d_max_pool2d(
             inputs,
             self.kernel,

@@ -138,6 +138,12 @@ class Sequential(Model):
                 inputs = layer.max_pooled(inputs, next_above, above)
                 layers.popleft()
                 layers.popleft()
+            elif isinstance(layer, Conv2D) and layer.can_normalise(above, training):
+                pooling = next_above if layer.has_maps_for(next_above) else None
+                inputs = layer.normalised(inputs, above, pooling)
+                layers.popleft()
+                if pooling is not None:
+                    layers.popleft()
             else:
                 inputs = layer(inputs, training=training)
         return inputs

@@ -39,12 +39,21 @@ def check(shape: Shape, dtype: str, relu: bool) -> None:
     oracle.assert_close(y, np.maximum(plain, 0) if relu else plain)
     oracle.assert_close(mean, means, least=1)
     oracle.assert_close(rstd, 1 / np.sqrt(variances + EPSILON))
-    found = plan_for("batch_norm_gradient", p).run(dy, x, y if relu else None, weight, mean, rstd, scalars=(1,))
+    arrays = dy, x, y if relu else None, weight, mean, rstd
+    *found, db = plan_for("batch_norm_gradient", p).run(*arrays, scalars=(1, 0))
     dz = np.where(y > 0, dy, 0) if relu else dy
     expected = oracle.batch_normalisation_gradient(dz, x, weight, means, variances, EPSILON)
     # Of two values of a channel dx is 0 but for rounding of what is about as large as dy.
     for name, array, other in zip(("dx", "dweight", "dbias"), found, expected):
         oracle.assert_close(array, other, least=10 if name == "dx" else 1)
+    dx = found[0].astype(np.float64)
+    oracle.assert_close(db, dx.sum(axis=(0, 2)), least=float(np.abs(dx).sum(axis=(0, 2)).max(initial=1)))
+    *masked, db = plan_for("batch_norm_gradient", p).run(*arrays, scalars=(1, 1))  # x behind a ReLU
+    np.testing.assert_array_equal(masked[0], np.where(x > 0, found[0], 0))
+    for array, other in zip(masked[1:], found[1:]):
+        np.testing.assert_array_equal(array, other)
+    dx = masked[0].astype(np.float64)
+    oracle.assert_close(db, dx.sum(axis=(0, 2)), least=float(np.abs(dx).sum(axis=(0, 2)).max(initial=1)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -70,7 +79,7 @@ def test_running_statistics(shape: Shape, dtype: str) -> None:
     plain, *_ = oracle.batch_normalisation(x, weight, bias, EPSILON, (mean, variance))
     oracle.assert_close(y, np.maximum(plain, 0))
     rstd = (1 / np.sqrt(variance.astype(np.float64) + EPSILON)).astype(dtype)
-    found = plan_for("batch_norm_gradient", p).run(dy, x, y, weight, mean, rstd, scalars=(0,))
+    found = plan_for("batch_norm_gradient", p).run(dy, x, y, weight, mean, rstd, skip=("db",), scalars=(0, 0))[:3]
     expected = oracle.batch_normalisation_gradient(
         np.where(y > 0, dy, 0), x, weight, mean, variance, EPSILON, moves=False
     )
@@ -136,7 +145,7 @@ def test_a_masked_gradient_is_dropped_even_if_it_is_not_finite() -> None:
     dy = np.ones((8, 2, 1), np.float32)
     y[3], dy[3] = 0, np.nan
     found = plan_for("batch_norm_gradient", ChannelsProblem("float32", 8, 2)).run(
-        dy, x, y, None, np.zeros(2, np.float32), np.ones(2, np.float32), scalars=(1,)
+        dy, x, y, None, np.zeros(2, np.float32), np.ones(2, np.float32), scalars=(1, 0)
     )
     assert all(np.isfinite(array).all() for array in found)
 
@@ -145,12 +154,22 @@ def test_gradients_that_nobody_wants() -> None:
     shape = (33, 20, 1)
     p, x, dy = ChannelsProblem("float32", *shape), numbers(shape, "float32"), numbers(shape, "float32", 1)
     arrays = dy, x, None, None, np.zeros(20, np.float32), np.ones(20, np.float32)
-    whole = plan_for("batch_norm_gradient", p).run(*arrays, scalars=(1,))
-    for number, name in enumerate(("dx", "dweight", "dbias")):
-        some = plan_for("batch_norm_gradient", p).run(*arrays, skip=(name,), scalars=(1,))
-        assert some[number] is None
-        for other in {0, 1, 2} - {number}:
-            np.testing.assert_array_equal(some[other], whole[other])
+    whole = plan_for("batch_norm_gradient", p).run(*arrays, scalars=(1, 0))
+    names = ("dx", "dweight", "dbias", "db")
+    for skip in [("dx", "db"), ("dweight",), ("dbias",), ("db",)]:
+        some = plan_for("batch_norm_gradient", p).run(*arrays, skip=skip, scalars=(1, 0))
+        for name, array, other in zip(names, some, whole):
+            if name in skip:
+                assert array is None
+            else:
+                np.testing.assert_array_equal(array, other)
+
+
+def test_the_sum_of_a_gradient_that_is_skipped_is_refused() -> None:
+    plan = plan_for("batch_norm_gradient", ChannelsProblem("float32", 8, 2))
+    x, each = np.ones((8, 2, 1), np.float32), np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="db is the sum of dx"):
+        plan.run(x, x, None, None, each, each, skip=("dx",), scalars=(1, 0))
 
 
 def results(shape: Shape, dtype: str) -> Iterator[np.ndarray]:
@@ -158,7 +177,7 @@ def results(shape: Shape, dtype: str) -> Iterator[np.ndarray]:
     weight, bias = channels(shape, dtype)
     y, mean, rstd = plan_for("batch_norm", p).run(x, weight, bias, updated=(None, None), scalars=(1, 1, 0, EPSILON))
     yield from (y, mean, rstd)
-    yield from plan_for("batch_norm_gradient", p).run(dy, x, y, weight, mean, rstd, scalars=(1,))
+    yield from plan_for("batch_norm_gradient", p).run(dy, x, y, weight, mean, rstd, scalars=(1, 1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -20,6 +20,7 @@ import math
 
 from numba.extending import overload
 
+from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.epilogue import multiply_add
 from pycnn_kernels.cpu.host import item_bytes, lanes
 from pycnn_kernels.cpu.inlined import INLINED_OPTIONS, inlined
@@ -345,14 +346,15 @@ def _add_gradients(step, a, part, pixel, count, c, shape, edge):
 
 @kernel(
     sums="array", products="array", weight="array", rstd="array", dweight="array", dbias="array", level="array",
-    slope="array", scale="array", moves="int", **_PART_FIELDS,
+    slope="array", scale="array", moves="int", count="int", C="int", parts="int",
 )  # fmt: skip
 def merge_gradients_kernel(a, item, worker):
     """For each channel of a block dweight, dbias, and what :func:`input_gradient_kernel` needs.
 
-    ``moves``: whether mean and deviation are those of x and move with it; running ones do not.
+    ``moves``: whether mean and deviation are those of the ``count`` elements of a channel and move with them; running
+    ones do not.
     """
-    first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
+    first, count = item * CHANNELS, max(a.count, 1)
     channels, sums, products = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
     for p in range(a.parts):
         part, part_products = shift(a.sums, p * a.C + first), shift(a.products, p * a.C + first)
@@ -373,10 +375,14 @@ def merge_gradients_kernel(a, item, worker):
 
 @kernel(
     x="array", dy="array", y="array", mean="array", level="array", slope="array", scale="array", dx="array",
-    **_PART_FIELDS,
+    dx_sums="array", behind_relu="int", **_PART_FIELDS,
 )  # fmt: skip
 def input_gradient_kernel(a, item, worker):
-    """``dx = (dz - level - (x - mean) * slope) * scale`` of a part; for dz see :func:`gradient_sums_kernel`."""
+    """``dx = (dz - level - (x - mean) * slope) * scale`` of a part; for dz see :func:`gradient_sums_kernel`.
+
+    Where x is behind a ReLU, dx is the gradient in front of it: 0 where x is not positive. ``dx_sums``, if it is there,
+    gets the sums of dx of each channel, placed as by :func:`moments_kernel`.
+    """
     _over_elements(a, item, named("differentiate"))
 
 
@@ -390,21 +396,41 @@ def _differentiate_row(work, a, row, at, c):
     else:
         for i in range(a.inner):
             dx[i] = (dy[i] - level - (x[i] - mean) * slope) * scale
+    if a.behind_relu:
+        for i in range(a.inner):
+            dx[i] = scalar(a.x, 0.0) if x[i] <= 0 else dx[i]
+    if is_there(a.dx_sums):
+        total = 0.0
+        for begin in range(0, a.inner, _STRETCH):
+            part = scalar(a.x, 0.0)
+            for i in range(begin, min(begin + _STRETCH, a.inner)):
+                part += dx[i]
+            total += part
+        a.dx_sums[row] = total
 
 
 def _differentiate_part(work, a, part):
+    if is_there(a.dx_sums):
+        for c in range(part * a.C, (part + 1) * a.C):
+            a.dx_sums[c] = 0
     _over_pixels(a, part, named("differentiate"))
 
 
 def _differentiate(step, a, part, pixel, count, c, shape, edge):
     mean = tile_load(tile_zeros(shape), a.mean, c, 0, edge)
     level, slope = tile_load(mean, a.level, c, 0, edge), tile_load(mean, a.slope, c, 0, edge)
-    scale = tile_load(mean, a.scale, c, 0, edge)
+    scale, total = tile_load(mean, a.scale, c, 0, edge), tile_zeros(shape)
     for p in range(pixel, pixel + count, rows_of(shape)):
         at = p * a.C + c
-        moved = tile_multiply(tile_subtract(tile_load(mean, a.x, at, a.C, edge), mean), slope)
-        dz = tile_subtract(tile_subtract(_masked(a, at, shape, edge), level), moved)
-        tile_store(tile_multiply(dz, scale), a.dx, at, a.C, edge)
+        x = tile_load(mean, a.x, at, a.C, edge)
+        dz = tile_subtract(_masked(a, at, shape, edge), level)
+        dx = tile_multiply(tile_subtract(dz, tile_multiply(tile_subtract(x, mean), slope)), scale)
+        if a.behind_relu:
+            dx = tile_where_positive(dx, x)
+        tile_store(dx, a.dx, at, a.C, edge)
+        total = tile_add(total, dx)
+    if is_there(a.dx_sums):
+        _add_to(a.dx_sums, part * a.C + c, total, edge)
 
 
 #: The works of :func:`_over_elements`, by their names: with a row, and with a part.
@@ -513,20 +539,41 @@ def _folded(pixels: int, channels: int, dtype: str) -> int:
     return fold
 
 
-class BatchNorm:
-    """``y``, and the ``mean`` and ``rstd`` of each channel, by the statistics of x; moves the running ones."""
+class BatchNormStatistics:
+    """The ``mean``, ``rstd`` and ``scale`` of each channel by the statistics of x; moves the running ones."""
 
     def __init__(self, p: ChannelsProblem):
         parts = _Parts(p)
         self._part_bytes = aligned_bytes(parts.count * p.channels, p.dtype)
-        self._channel_bytes = aligned_bytes(p.channels, p.dtype)
-        self._repeated = _Repeated(parts, p.dtype, 3)
-        self.workspace_bytes = 3 * self._part_bytes + self._channel_bytes + self._repeated.workspace_bytes
+        self.workspace_bytes = 3 * self._part_bytes
         self._moments = parts.task(moments_kernel, p.dtype, "x means rests squares")
         self._merge = parts.merging(
             merge_moments_kernel, p.dtype,
             "means rests squares weight running_mean running_var mean rstd scale correction momentum epsilon",
         )  # fmt: skip
+
+    def run(
+        self, x: int, weight: int, running_mean: int, running_var: int, mean: int, rstd: int, scale: int,
+        correction: int, momentum: float, epsilon: float,
+    ) -> None:  # fmt: skip
+        """Addresses; 0 for a weight and running statistics that are not there."""
+        means = workspace(self.workspace_bytes)
+        rests, squares = means + self._part_bytes, means + 2 * self._part_bytes
+        self._moments.run(x, means, rests, squares)
+        self._merge.run(
+            means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon
+        )
+
+
+class BatchNorm:
+    """``y``, and the ``mean`` and ``rstd`` of each channel, by the statistics of x; moves the running ones."""
+
+    def __init__(self, p: ChannelsProblem):
+        parts = _Parts(p)
+        self._statistics, self._repeated = BatchNormStatistics(p), _Repeated(parts, p.dtype, 3)
+        self._scale_at = self._statistics.workspace_bytes
+        self._repeated_at = self._scale_at + aligned_bytes(p.channels, p.dtype)
+        self.workspace_bytes = self._repeated_at + self._repeated.workspace_bytes
         self._normalise = parts.task(normalise_kernel, p.dtype, "x mean scale bias y relu")
 
     def run(
@@ -534,13 +581,10 @@ class BatchNorm:
         relu: bool, correction: int, momentum: float, epsilon: float,
     ) -> None:  # fmt: skip
         """Addresses; 0 for a weight, a bias and running statistics that are not there."""
-        means = workspace(self.workspace_bytes)
-        rests, squares, scale = (means + number * self._part_bytes for number in (1, 2, 3))
-        self._moments.run(x, means, rests, squares)
-        self._merge.run(
-            means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon
-        )
-        self._normalise.run(x, *self._repeated.run(scale + self._channel_bytes, mean, scale, bias), y, relu)
+        base = workspace(self.workspace_bytes)
+        scale = base + self._scale_at
+        self._statistics.run(x, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon)
+        self._normalise.run(x, *self._repeated.run(base + self._repeated_at, mean, scale, bias), y, relu)
 
 
 class RunningScale:
@@ -578,8 +622,25 @@ class RunningBatchNorm:
         self._normalise.run(x, *self._repeated.run(scale + self._channel_bytes, running_mean, scale, bias), y, relu)
 
 
+def gradient_numbers(dtype: str, channels: int, parts: int, count: int) -> Task:
+    """Makes ready to merge ``parts`` sums of each channel; ``count``: elements of a channel of what was normalised.
+
+    Returns:
+        A task that takes the addresses of the sums and products, of weight and rstd, of dweight and dbias, of level,
+        slope and scale; and whether mean and deviation move; see :func:`merge_gradients_kernel`.
+    """
+    return Task(
+        merge_gradients_kernel, dtype, -(-channels // CHANNELS),
+        "sums products weight rstd dweight dbias level slope scale moves",
+        parallel=parts * channels > SMALL_WORK, C=channels, parts=parts, count=count,
+    )  # fmt: skip
+
+
 class BatchNormGradient:
-    """``dx``, ``dweight`` and ``dbias`` from ``dy``, x, and the mean and rstd by which x was normalised."""
+    """``dx``, ``dweight`` and ``dbias`` from ``dy``, x, and the mean and rstd by which x was normalised.
+
+    Where x is behind a ReLU, dx is the gradient in front of it; and ``db`` is the sum of dx over the pixels.
+    """
 
     def __init__(self, p: ChannelsProblem):
         parts = _Parts(p)
@@ -588,24 +649,30 @@ class BatchNormGradient:
         # The mean is needed twice: for the sums, and for dx.
         self._mean, self._repeated = _Repeated(parts, p.dtype, 1), _Repeated(parts, p.dtype, 3)
         repeated = self._mean.workspace_bytes + self._repeated.workspace_bytes
-        self.workspace_bytes = 2 * self._part_bytes + 3 * self._channel_bytes + repeated
+        self.workspace_bytes = 3 * self._part_bytes + 3 * self._channel_bytes + repeated
         self._sums = parts.task(gradient_sums_kernel, p.dtype, "x dy y mean sums products")
-        self._merge = parts.merging(
-            merge_gradients_kernel, p.dtype, "sums products weight rstd dweight dbias level slope scale moves"
+        self._numbers = gradient_numbers(p.dtype, p.channels, parts.count, p.pixels * p.inner)
+        self._differentiate = parts.task(
+            input_gradient_kernel, p.dtype, "x dy y mean level slope scale dx dx_sums behind_relu"
         )
-        self._differentiate = parts.task(input_gradient_kernel, p.dtype, "x dy y mean level slope scale dx")
+        self._total = sum_parts(p.dtype, parts.count, p.channels)
 
     def run(
-        self, dy: int, x: int, y: int, weight: int, mean: int, rstd: int, dx: int, dweight: int, dbias: int, moves: bool
-    ) -> None:
+        self, dy: int, x: int, y: int, weight: int, mean: int, rstd: int, dx: int, dweight: int, dbias: int, db: int,
+        moves: bool, behind_relu: bool,
+    ) -> None:  # fmt: skip
         """Addresses; ``y`` is 0 where no ReLU followed, and so are a weight and gradients that are not there."""
+        if db and not dx:
+            raise ValueError("db is the sum of dx: it cannot be had without")
         sums = workspace(self.workspace_bytes)
-        products, level = sums + self._part_bytes, sums + 2 * self._part_bytes
+        products, dx_sums, level = (sums + number * self._part_bytes for number in (1, 2, 3))
         slope, scale = level + self._channel_bytes, level + 2 * self._channel_bytes
         wide = scale + self._channel_bytes
         (mean,) = self._mean.run(wide, mean)
         self._sums.run(x, dy, y, mean, sums, products)
-        self._merge.run(sums, products, weight, rstd, dweight, dbias, level, slope, scale, moves)
+        self._numbers.run(sums, products, weight, rstd, dweight, dbias, level, slope, scale, moves)
         if dx:
             numbers = self._repeated.run(wide + self._mean.workspace_bytes, level, slope, scale)
-            self._differentiate.run(x, dy, y, mean, *numbers, dx)
+            self._differentiate.run(x, dy, y, mean, *numbers, dx, dx_sums if db else 0, behind_relu)
+        if db:
+            self._total.run(dx_sums, db)

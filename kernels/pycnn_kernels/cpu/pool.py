@@ -48,6 +48,8 @@ from pycnn_kernels.cpu.tile import (
     tile_square_root,
     tile_store,
     tile_store_positions,
+    tile_subtract,
+    tile_where_positive,
     tile_zeros,
     vectors_of,
 )
@@ -82,17 +84,30 @@ class PoolKind(NameType):
 register_model(PoolKind)(NameModel)
 
 
+def _keep_nothing(kind, a, column, shape, edge):
+    return 0
+
+
+def _close_nothing(kind, a, row, column, shape, edge, kept):
+    return 0
+
+
 class Kind(NamedTuple):
     """How one kind gathers the tile of ``channels`` channels of one target.
 
     ``begin(kind, a, there, channels)`` is the state before anything is gathered,
     ``take(kind, a, state, source, position, count, channels)`` the state after what lies at ``source``, and
-    ``end(kind, a, there, state, channels)`` writes the result.
+    ``end(kind, a, there, state, channels, kept)`` writes the result.
+
+    What is ``kept`` from one target of a row to the next: ``open(kind, a, column, shape, edge)`` before the first, what
+    ``end`` returns after that; and ``close(kind, a, row, column, shape, edge, kept)`` comes behind the last.
     """
 
     begin: Callable[..., Any]
     take: Callable[..., Any]
     end: Callable[..., Any]
+    open: Callable[..., Any] = _keep_nothing
+    close: Callable[..., Any] = _close_nothing
 
 
 #: What is known of a line of the source that a row of targets gathers from: where it begins, the first position in it
@@ -115,14 +130,14 @@ def _pool_body(a, item, worker):
     there = _list_lines(a, row, lines)
     c = first
     while last - c >= VECTORS * lanes_of(a.src):
-        _gather(a, a.kind, there, row * a.TW * a.C, c, lines, tile_shape(a.src, 1, VECTORS), None)
+        _gather_row(a, there, row, c, lines, tile_shape(a.src, 1, VECTORS), None)
         c += VECTORS * lanes_of(a.src)
     while last - c >= 2 * lanes_of(a.src):
-        _gather(a, a.kind, there, row * a.TW * a.C, c, lines, tile_shape(a.src, 1, 2), None)
+        _gather_row(a, there, row, c, lines, tile_shape(a.src, 1, 2), None)
         c += 2 * lanes_of(a.src)
     while c < last:
         edge = min(last - c, lanes_of(a.src))
-        _gather(a, a.kind, there, row * a.TW * a.C, c, lines, tile_shape(a.src, 1, 1), edge)
+        _gather_row(a, there, row, c, lines, tile_shape(a.src, 1, 1), edge)
         c += lanes_of(a.src)
 
 
@@ -141,6 +156,14 @@ def _list_lines(a, row, lines):
     return count, d, h
 
 
+@inlined
+def _gather_row(a, there, row, column, lines, shape, edge):
+    """One tile of channels of a row of targets."""
+    kept = _open(a.kind, a, column, shape, edge)
+    kept = _gather(a, a.kind, there, row * a.TW * a.C, column, lines, shape, edge, kept)
+    _close(a.kind, a, row, column, shape, edge, kept)
+
+
 @intrinsic
 def _known_lines(typing_context, kind):
     return number_of(kind, kind.lines)
@@ -156,40 +179,39 @@ def _known_step(typing_context, kind):
     return number_of(kind, kind.step)
 
 
-def _gather(a, kind, there, row, column, lines, shape, edge):
-    """One tile of channels of a row of targets."""
+def _gather(a, kind, there, row, column, lines, shape, edge, kept):
+    """All targets of a row, whose first element lies at ``row``; returns what is kept."""
 
 
 @overload(_gather, jit_options=INLINED_OPTIONS)
-def _compiled_gather(a, kind, there, row, column, lines, shape, edge):
+def _compiled_gather(a, kind, there, row, column, lines, shape, edge, kept):
     return _gather_plain_apart if kind.taps else _gather_alike
 
 
-def _gather_alike(a, kind, there, row, column, lines, shape, edge):
-    _gather_some(a, kind, there, row, column, lines, shape, edge, 0, a.TW)
+def _gather_alike(a, kind, there, row, column, lines, shape, edge, kept):
+    return _gather_some(a, kind, there, row, column, lines, shape, edge, kept, 0, a.TW)
 
 
-def _gather_plain_apart(a, kind, there, row, column, lines, shape, edge):
+def _gather_plain_apart(a, kind, there, row, column, lines, shape, edge, kept):
     if _known_step(kind) > 0 or there[0] == _known_lines(kind):
-        _gather_some(a, kind, there, row, column, lines, shape, edge, 0, a.plain)
-        _plain_targets(a, kind, there, row, column, lines, shape, edge)
-        _gather_some(a, kind, there, row, column, lines, shape, edge, a.plain_end, a.TW)
-    else:
-        _gather_some(a, kind, there, row, column, lines, shape, edge, 0, a.TW)
+        kept = _gather_some(a, kind, there, row, column, lines, shape, edge, kept, 0, a.plain)
+        kept = _plain_targets(a, kind, there, row, column, lines, shape, edge, kept)
+        return _gather_some(a, kind, there, row, column, lines, shape, edge, kept, a.plain_end, a.TW)
+    return _gather_some(a, kind, there, row, column, lines, shape, edge, kept, 0, a.TW)
 
 
-def _plain_targets(a, kind, there, row, column, lines, shape, edge):
+def _plain_targets(a, kind, there, row, column, lines, shape, edge, kept):
     """The plain targets of a row."""
 
 
 @overload(_plain_targets, jit_options=INLINED_OPTIONS)
-def _compiled_plain_targets(a, kind, there, row, column, lines, shape, edge):
+def _compiled_plain_targets(a, kind, there, row, column, lines, shape, edge, kept):
     if kind.step == 2 and kind.taps == 2:
         return _gather_pairs
     return _gather_plain_windows if kind.step else _gather_plain
 
 
-def _gather_plain(a, kind, there, row, column, lines, shape, edge):
+def _gather_plain(a, kind, there, row, column, lines, shape, edge, kept):
     """The compiler knows the number of taps, and writes them out."""
     count, d, h = there
     for w in range(a.plain, a.plain_end):
@@ -203,7 +225,8 @@ def _gather_plain(a, kind, there, row, column, lines, shape, edge):
                 if i >= a.old_lines and k >= a.old_taps:
                     _ask_ahead(a, source, shape)
                 state = _take(kind, a, state, source, position, 0, channels)
-        _end(kind, a, (count, d, h, w), state, channels)
+        kept = _end(kind, a, (count, d, h, w), state, channels, kept)
+    return kept
 
 
 @inlined
@@ -214,7 +237,7 @@ def _ask_ahead(a, source, shape):
         prefetch_line(a.src, source + a.ahead + j * lanes_of(a.src))
 
 
-def _gather_plain_windows(a, kind, there, row, column, lines, shape, edge):
+def _gather_plain_windows(a, kind, there, row, column, lines, shape, edge, kept):
     """Window by window the elements before the next one begins: they lie in it and in some of the windows before."""
     count, d, h = there
     target = row + a.plain * a.C + column
@@ -231,19 +254,19 @@ def _gather_plain_windows(a, kind, there, row, column, lines, shape, edge):
                     if k == 0 and before == 0:
                         _ask_ahead(a, source, shape)
                     state = _take(kind, a, state, source, at, counted * a.w_counts[place], channels)
-            _end(kind, a, (count, d, h, 0), state, channels)
+            kept = _end(kind, a, (count, d, h, 0), state, channels, kept)
             target += a.C
+    return kept
 
 
-def _gather_pairs(a, kind, there, row, column, lines, shape, edge):
+def _gather_pairs(a, kind, there, row, column, lines, shape, edge, kept):
     """The same where each window has two elements of a row to itself, and the row's lines to themselves, too.
 
     What comes from the window is read once for both, before either is stored: for all that the compiler knows, over it.
     """
     count, d, h = there
     if count != 1:
-        _gather_some(a, kind, there, row, column, lines, shape, edge, a.plain, a.plain_end)
-        return
+        return _gather_some(a, kind, there, row, column, lines, shape, edge, kept, a.plain, a.plain_end)
     start, position, counted = lines[0] + column, lines[1], lines[2]
     target = row + a.plain * a.C + column
     for o in range(a.window, a.window_end):
@@ -252,20 +275,22 @@ def _gather_pairs(a, kind, there, row, column, lines, shape, edge):
         _ask_ahead(a, source, shape)
         first = _take(kind, a, _begin(kind, a, (count, d, h, 0), left), source, position, number, left)
         second = _take(kind, a, _begin(kind, a, (count, d, h, 0), right), source, position + 1, number, right)
-        _end(kind, a, (count, d, h, 0), first, left)
-        _end(kind, a, (count, d, h, 0), second, right)
+        kept = _end(kind, a, (count, d, h, 0), first, left, kept)
+        kept = _end(kind, a, (count, d, h, 0), second, right, kept)
         target += 2 * a.C
+    return kept
 
 
 @inlined
-def _gather_some(a, kind, there, row, column, lines, shape, edge, begin, end):
+def _gather_some(a, kind, there, row, column, lines, shape, edge, kept, begin, end):
     """The targets of a row from begin to end, which may gather any number of pairs."""
     count, d, h = there
     for w in range(begin, end):
         channels = row + w * a.C + column, column, shape, edge, lines
         state = _begin(kind, a, (count, d, h, w), channels)
         state = _walk(kind, a, (count, d, h, w), state, channels)
-        _end(kind, a, (count, d, h, w), state, channels)
+        kept = _end(kind, a, (count, d, h, w), state, channels, kept)
+    return kept
 
 
 @inlined
@@ -284,6 +309,14 @@ def _walk(kind, a, there, state, channels):
     return state
 
 
+def _open(kind, a, column, shape, edge):
+    """See :class:`Kind`."""
+
+
+def _close(kind, a, row, column, shape, edge, kept):
+    """See :class:`Kind`."""
+
+
 def _begin(kind, a, there, channels):
     """See :class:`Kind`."""
 
@@ -292,8 +325,18 @@ def _take(kind, a, state, source, position, count, channels):
     """See :class:`Kind`."""
 
 
-def _end(kind, a, there, state, channels):
+def _end(kind, a, there, state, channels, kept):
     """See :class:`Kind`."""
+
+
+@overload(_open, jit_options=INLINED_OPTIONS)
+def _compiled_open(kind, a, column, shape, edge):
+    return KINDS[kind.text].open
+
+
+@overload(_close, jit_options=INLINED_OPTIONS)
+def _compiled_close(kind, a, row, column, shape, edge, kept):
+    return KINDS[kind.text].close
 
 
 @overload(_begin, jit_options=INLINED_OPTIONS)
@@ -307,7 +350,7 @@ def _compiled_take(kind, a, state, source, position, count, channels):
 
 
 @overload(_end, jit_options=INLINED_OPTIONS)
-def _compiled_end(kind, a, there, state, channels):
+def _compiled_end(kind, a, there, state, channels, kept):
     return KINDS[kind.text].end
 
 
@@ -336,16 +379,18 @@ def _zeros(kind, a, there, channels):
     return tile_zeros(channels[2])
 
 
-def _store(kind, a, there, state, channels):
+def _store(kind, a, there, state, channels, kept):
     tile_store(state, a.dst, channels[0], 0, channels[3])
+    return kept
 
 
 def _least(kind, a, there, channels):
     return tile_fill(channels[2], -math.inf)
 
 
-def _store_finished(kind, a, there, state, channels):
+def _store_finished(kind, a, there, state, channels, kept):
     tile_store(_finished(a, state, channels), a.dst, channels[0], 0, channels[3])
+    return kept
 
 
 @inlined
@@ -381,22 +426,70 @@ def _store_found(a, found, positions, channels):
     tile_store_positions(positions, a.index, channels[0], channels[3])
 
 
-def _store_greatest(kind, a, there, state, channels):
+def _store_greatest(kind, a, there, state, channels, kept):
     _store_found(a, _finished(a, state[0], channels), state[1], channels)
+    return kept
 
 
 def _take_where_found(kind, a, state, source, position, count, channels):
-    return tile_add_where(state, a.src, source, a.index, position, channels[3])
+    return tile_add_where(state, a.src, source, a.index, source, position, channels[3])
+
+
+def _take_picked(kind, a, state, source, position, count, channels):
+    return tile_add_where(state, a.src, source, a.index, channels[0], position, channels[3])
+
+
+def _no_sums_of_two(kind, a, column, shape, edge):
+    return tile_zeros(shape), tile_zeros(shape)
+
+
+def _add_to_sums(kind, a, there, state, channels, kept):
+    """The sums of dy, and of its products with the deviations from the mean of what was found."""
+    target, c, _, edge, _ = channels
+    sums, products = kept
+    dy = tile_load(state, a.dy, target, 0, edge)
+    deviation = tile_subtract(state, tile_load(state, a.norm_mean, c, 0, edge))
+    return tile_add(sums, dy), tile_add_product(products, dy, deviation)
+
+
+def _store_both_sums(kind, a, row, column, shape, edge, kept):
+    tile_store(kept[0], a.sums, row * a.C + column, 0, edge)
+    tile_store(kept[1], a.products, row * a.C + column, 0, edge)
+    return 0
+
+
+def _no_sums(kind, a, column, shape, edge):
+    return tile_zeros(shape)
+
+
+def _store_in_front_of_norm(kind, a, there, state, channels, kept):
+    """``dx = (dy - level - (x - mean) * slope) * scale``, and 0 where x is what a ReLU has cut off."""
+    target, c, _, edge, _ = channels
+    x = tile_load(state, a.x, target, 0, edge)
+    deviation = tile_subtract(x, tile_load(state, a.norm_mean, c, 0, edge))
+    moved = tile_multiply(deviation, tile_load(state, a.slope, c, 0, edge))
+    dx = tile_subtract(tile_subtract(state, tile_load(state, a.level, c, 0, edge)), moved)
+    dx = tile_multiply(dx, tile_load(state, a.norm_scale, c, 0, edge))
+    if a.relu:
+        dx = tile_where_positive(dx, x)
+    tile_store(dx, a.dst, target, 0, edge)
+    return tile_add(kept, dx)
+
+
+def _store_sums(kind, a, row, column, shape, edge, kept):
+    tile_store(kept, a.sums, row * a.C + column, 0, edge)
+    return 0
 
 
 def _take_all(kind, a, state, source, position, count, channels):
     return tile_add(state, tile_load(state, a.src, source, 0, channels[3]))
 
 
-def _store_mean(kind, a, there, state, channels):
+def _store_mean(kind, a, there, state, channels, kept):
     _, d, h, w = there
     count = a.d_counts[d] * a.h_counts[h] * a.w_counts[w]
     tile_store(tile_divide(state, tile_fill(channels[2], count)), a.dst, channels[0], 0, channels[3])
+    return kept
 
 
 def _take_part(kind, a, state, source, position, count, channels):
@@ -408,8 +501,9 @@ def _take_square(kind, a, state, source, position, count, channels):
     return tile_add_product(state, found, found)
 
 
-def _store_root(kind, a, there, state, channels):
+def _store_root(kind, a, there, state, channels, kept):
     tile_store(tile_square_root(state), a.dst, channels[0], 0, channels[3])
+    return kept
 
 
 def _take_positive(kind, a, state, source, position, count, channels):
@@ -436,18 +530,24 @@ def _take_up_to_the_goal(kind, a, state, source, position, count, channels):
     return goal, tile_add(passed, candidate), drawn, positions
 
 
-def _store_drawn(kind, a, there, state, channels):
+def _store_drawn(kind, a, there, state, channels, kept):
     _store_found(a, state[2], state[3], channels)
+    return kept
 
 
 #: What each kind gathers. "max" writes the greatest, with a bias and a ReLU where they are given, "max_index" its
 #: position, too; both of elements that may be normalised first. "max_gradient" adds up src where ``index`` has the
-#: position, "average_gradient" divided by the count of the window. "norm" is the root of the sum of squares.
-#: "stochastic" draws a positive element: that in which the running sum passes the part ``uniform`` of all.
+#: position. In front of max pooling and a batch normalisation of ``x``, "norm_max_sums" finds the elements whose
+#: position ``index`` has and adds up, over each row, dy and its products with their deviations; "norm_max_gradient"
+#: makes dx of what "max_gradient" finds, and adds it up. "average_gradient" adds up src divided by the count of the
+#: window. "norm" is the root of the sum of squares. "stochastic" draws a positive element: that in which the running
+#: sum passes the part ``uniform`` of all.
 KINDS = {
     "max": Kind(_least, _take_greater, _store_finished),
     "max_index": Kind(_least_and_first, _take_greater_and_position, _store_greatest),
     "max_gradient": Kind(_zeros, _take_where_found, _store),
+    "norm_max_sums": Kind(_zeros, _take_picked, _add_to_sums, _no_sums_of_two, _store_both_sums),
+    "norm_max_gradient": Kind(_zeros, _take_where_found, _store_in_front_of_norm, _no_sums, _store_sums),
     "average": Kind(_zeros, _take_all, _store_mean),
     "average_gradient": Kind(_zeros, _take_part, _store),
     "norm": Kind(_zeros, _take_square, _store_root),
@@ -460,7 +560,7 @@ _FIELDS = {
     name: kind
     for kind, names in {
         "type": "kind",
-        "array": "src dst uniform bias norm_mean norm_scale norm_bias",
+        "array": "src dst uniform bias norm_mean norm_scale norm_bias x dy level slope sums products",
         "table": "lines d_begins h_begins w_begins d_pairs h_pairs w_pairs d_counts h_counts w_counts",
         "int": "SD SH SW TD TH TW C KH KW width blocks no_position most_lines "
         "plain plain_end plain_step plain_first tap_step window window_end "
@@ -476,7 +576,9 @@ _KERNELS = {
 for name in ("max", "max_index", "average"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 2, 2))
 _KERNELS["uint16"].usually(kind=PoolKind("max", 2, 2, normalised=True))
-for name in ("max_gradient", "average_gradient"):
+_KERNELS["uint16"].usually(kind=PoolKind("max_index", 2, 2, normalised=True))
+_KERNELS["uint16"].usually(kind=PoolKind("norm_max_sums", 2, 2))
+for name in ("max_gradient", "norm_max_gradient", "average_gradient"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 0, 2, 2))
 
 
@@ -615,6 +717,31 @@ class MaxPoolGradient(_Pool):
 
     def run(self, dy: int, index: int, dx: int) -> None:
         self._run(self.task, dy, dx, index)
+
+
+class NormMaxPoolSums(_Pool):
+    """What the gradient of a batch normalisation in front of max pooling sums up, in channels last.
+
+    The task takes its lines, x, 0, ``index``, dy, the mean of each channel, and the two sums of each row (rows, C): of
+    dy and of its products with the deviations of the maxima from the mean.
+    """
+
+    def __init__(self, p: PoolProblem):
+        super().__init__(p, "norm_max_sums", "src dst index dy norm_mean sums products")
+        self.rows = p.N * math.prod(p.output[:2])
+
+
+class NormMaxPoolGradient(_Pool):
+    """``dx`` in front of a batch normalisation and max pooling, in channels last, and the sums of its rows.
+
+    The task takes its lines, dy, dx, ``index``, x, the mean, level, slope and scale of each channel, the sums (rows, C)
+    and whether x is behind a ReLU, in front of which dx is.
+    """
+
+    def __init__(self, p: PoolProblem):
+        given = "src dst index x norm_mean level slope norm_scale sums relu"
+        super().__init__(p, "norm_max_gradient", given, backward=True)
+        self.rows = p.N * math.prod(p.size[:2])
 
 
 class AveragePool(_Pool):

@@ -1028,23 +1028,23 @@ def tile_store_positions(typing_context, positions, array, index, lanes):
 
 
 @intrinsic
-def tile_add_where(typing_context, tile, dy, dy_index, positions, position, lanes):
-    """Add ``dy[dy_index:]`` to a tile of one row where ``positions[dy_index:]`` is ``position``."""
+def tile_add_where(typing_context, tile, array, index, positions, positions_index, position, lanes):
+    """Add ``array[index:]`` to a tile of one row where ``positions[positions_index:]`` is ``position``."""
 
     def generate(context, builder, signature, arguments):
-        accumulators, dy_pointer, start, positions_pointer, number, edge = arguments
+        accumulators, pointer, start, positions_pointer, positions_start, number, edge = arguments
         emit = _Emitter(builder, tile)
         masks = emit.masks(_none_or(edge, lanes))
         bits = positions.dtype.bitwidth
         spread = emit.broadcast(builder.trunc(number, ir.IntType(bits)), ir.VectorType(ir.IntType(bits), tile.lanes))
         zero = ir.Constant(tile.vector, [0.0] * tile.lanes)
-        for j, vector in enumerate(emit.load_vectors(builder.gep(dy_pointer, [start]), masks)):
-            found = emit.load_integers(builder.gep(positions_pointer, [start]), j, masks[j], bits)
+        for j, vector in enumerate(emit.load_vectors(builder.gep(pointer, [start]), masks)):
+            found = emit.load_integers(builder.gep(positions_pointer, [positions_start]), j, masks[j], bits)
             chosen = builder.select(builder.icmp_unsigned("==", found, spread), vector, zero)
             accumulators = emit.set(accumulators, builder.fadd(emit.get(accumulators, 0, j), chosen), 0, j)
         return accumulators
 
-    return tile(tile, dy, dy_index, positions, position, lanes), generate
+    return tile(tile, array, index, positions, positions_index, position, lanes), generate
 
 
 @intrinsic
