@@ -167,7 +167,9 @@ def batch_norm_sides(layer: BatchNorm) -> dict[str, tuple[Side, int]]:
             lambda: run(forward, flat, weight, bias, updated=moved, scalars=(0, 1, 0.1, 1e-5)), 3 * x.nbytes,
         ),
         "inference": (lambda: run(inference, flat, mean, variance, weight, bias, scalars=(0, 1e-5)), 2 * x.nbytes),
-        "backward": (lambda: run(backward, dflat, flat, None, weight, of_x, rstd, skip=("db",), scalars=(1, 0)), 5 * x.nbytes),
+        "backward": (
+            lambda: run(backward, dflat, flat, None, weight, of_x, rstd, skip=("db",), scalars=(1, 0)), 5 * x.nbytes,
+        ),
     }  # fmt: skip
 
 
