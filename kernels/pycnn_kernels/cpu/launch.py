@@ -1,9 +1,9 @@
 """From a Python function to a kernel that runs on every core.
 
 A kernel is a function ``body(a, item, worker)``. ``a`` is its argument block: one int64 array whose fields the
-body reads by name (``a.x``, ``a.N``). ``item`` is the piece of work to do. Pieces are handed out one at a time
-by a shared counter, so a core that another process slows down takes fewer of them; which core computes a piece
-never changes its bits. ``worker`` numbers the threads of one launch, for scratch memory of their own.
+body reads by name (``a.x``, ``a.N``). ``item`` is the piece of work to do. Each thread has a share of the pieces, and
+one that is done helps the others, so a core that another process slows down takes fewer of them; which core computes a
+piece never changes its bits. ``worker`` numbers the threads of one launch, for scratch memory of their own.
 
 Why blocks: a kernel then has one signature per dtype whatever the arrays look like, compiles in half the time
 of a ``parallel=True`` function and loads from the cache in 3 ms. The threads are in ``workers.py``.
@@ -35,10 +35,6 @@ INT64 = ir.IntType(64)
 #: A float, and the integer of the same bits.
 _FLOAT, _BITS = struct.Struct("d"), struct.Struct("q")
 
-#: The slot of a block's first field. The counter of work has slot 0 and cache lines of its own: every claim takes
-#: its line away from the other threads, which must not lose the fields with it.
-FIRST_FIELD = 16
-
 # Reassociation lets sums vectorise and contraction makes fused multiply-adds. nnan and ninf stay out: NaN and
 # infinity must flow through every kernel.
 FAST_MATH = frozenset({"contract", "reassoc", "nsz"})
@@ -66,7 +62,7 @@ class BlockType(types.Type):
 
     def __init__(self, kernel: str, dtype: types.Type, fields: dict[str, str], given: dict[str, types.Type]):
         self.dtype, self.given = dtype, given
-        self.slots = {name: (slot, kind) for slot, (name, kind) in enumerate(fields.items(), start=FIRST_FIELD)}
+        self.slots = {name: (slot, kind) for slot, (name, kind) in enumerate(fields.items())}
         layout = ", ".join(f"{name}:{given.get(name, kind)}" for name, kind in fields.items())
         super().__init__(f"Block({kernel}, {dtype}, {layout})")
 
@@ -118,7 +114,7 @@ class Kernel:
         self._body, self._fields, self._given = body, fields, given or {}
         self._variants: dict[tuple[types.Type, ...], Kernel] = {}
         self._usual: list[Kernel] = []
-        self._slots = {name: slot for slot, name in enumerate(fields, start=FIRST_FIELD)}
+        self._slots = {name: slot for slot, name in enumerate(fields)}
         self._entries: dict[str, int] = {}
         self._compiled: dict[str, CFunc] = {}
 
@@ -151,12 +147,12 @@ class Kernel:
         return self._compile(dtype) if address is None else address
 
     def block(self, **values: float) -> np.ndarray:
-        """An argument block: int64, the work counter first, then the fields in their order.
+        """An argument block: int64, the fields in their order.
 
         Raises:
             TypeError: a name is not a field of this kernel.
         """
-        block = np.zeros(FIRST_FIELD + len(self._fields), np.int64)
+        block = np.zeros(len(self._fields), np.int64)
         for name, value in values.items():
             view = block.view(np.float64) if self.is_float(name) else block
             view[self.slot(name)] = value
@@ -222,7 +218,7 @@ def launch(kernel_entry: int, block: np.ndarray, items: int, *, parallel: bool =
 
     Args:
         kernel_entry: ``Kernel.entry(dtype)``.
-        block: the filled argument block; its counter must be 0, so a block serves one launch.
+        block: the filled argument block.
         items: how many pieces; piece numbers 0 to ``items - 1`` reach the kernel, each once.
         parallel: False for work that is smaller than the cost of waking a thread.
     """

@@ -1,9 +1,12 @@
 """The threads that run kernels: a pool that shares out pieces of work and never waits for a sleeper.
 
-A job is a compiled kernel, its argument block and a number of pieces. The launching thread and the workers take
-pieces from one counter until none is left. At the end the launching thread waits only for workers that hold a
-piece: one that another process keeps off its core has taken none, and is not missed. (A barrier over all
-threads, as in OpenMP, waits for that worker's next time slice, some milliseconds, at every launch.)
+A job is a compiled kernel, its argument block and a number of pieces. Each thread has a share of them, neighbours, and
+takes one after the other from the share's counter; when its own share is done it takes from the others'. So a thread
+computes the same part of a batch in each layer, as far as the cores are equally fast, and finds what it reads in its
+own core's cache: what the other core has written comes from there, and slowly if the two do not share a third-level
+cache. At the end the launching thread waits only for workers that hold a piece: one that another process keeps off its
+core has taken none, and is not missed. (A barrier over all threads, as in OpenMP, waits for that worker's next time
+slice, some milliseconds, at every launch.)
 
 A worker that finds no job looks out for one for a moment, then sleeps on a lock. Everything but the
 sleeping is compiled code that runs without Python's lock.
@@ -29,8 +32,10 @@ from pycnn_kernels.cpu.host import SIMD
 INT64 = ir.IntType(64)
 
 # The pool's shared memory: positions of int64, those that threads poll on cache lines of their own.
-# After ASLEEP, the number of sleepers, comes a flag for each worker, set while it sleeps.
-JOB, ACTIVE, ENTRY, BLOCK, ITEMS, THREADS, BUSY, JOBS, ASLEEP = 0, 8, 16, 17, 18, 19, 20, 21, 24
+# After ASLEEP, the number of sleepers, comes a line for each thread: the counter of its share, and a flag that is set
+# while the worker sleeps.
+JOB, ACTIVE, ENTRY, BLOCK, ITEMS, THREADS, BUSY, JOBS, ASLEEP, LINES = 0, 8, 16, 17, 18, 19, 20, 21, 24, 32
+LINE, SHARE, SLEEPS = 8, 0, 1
 
 #: How long a worker looks out for a job before it sleeps: longer than the pauses between the layers of a network.
 _LOOKOUT_SECONDS = 1e-3
@@ -110,24 +115,35 @@ def call_kernel(typing_context: Any, entry: Any, block: Any, item: Any, worker: 
     return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
-#: Times that the counter is taken in one job, about. Each takes its cache line from the other threads, a quarter of
+#: Times that counters are taken in one job, about. Each takes its cache line from the other threads, a quarter of
 #: a microsecond; where there are more pieces than this, several neighbours are taken at once.
 _CLAIMS = 64
 
 
 @njit
-def _work(entry, block, items, worker):
-    """Take pieces from the counter in the first slot of the block until none is left."""
+def _line(shared, thread):
+    """The address of a thread's line."""
+    return shared + 8 * (LINES + thread * LINE)
+
+
+@njit
+def _work(shared, entry, block, items, threads, worker):
+    """Take pieces of the worker's own share until none is left, and then of the others', beginning with the next."""
     step = max(1, items // _CLAIMS)
-    first = _atomic_add(block, step)
-    while first < items:
-        for item in range(first, min(first + step, items)):
-            call_kernel(entry, block, item, worker)
-        first = _atomic_add(block, step)
+    for other in range(worker, worker + threads):
+        share = other % threads
+        last = items * (share + 1) // threads
+        counter = _line(shared, share) + 8 * SHARE
+        first = _atomic_add(counter, step)
+        while first < last:
+            for item in range(first, min(first + step, last)):
+                call_kernel(entry, block, item, worker)
+            first = _atomic_add(counter, step)
 
 
 def _run_alone(entry, block, items):
-    _work(entry, block, items, 0)
+    for item in range(items):
+        call_kernel(entry, block, item, 0)
 
 
 def _run_together(shared, entry, block, items, threads):
@@ -137,14 +153,17 @@ def _run_together(shared, entry, block, items, threads):
     All of this is compiled code because an interrupt (Ctrl-C) cannot come in between.
     """
     if _atomic_swap(shared + 8 * BUSY, 1) != 0:
-        _work(entry, block, items, 0)
+        for item in range(items):
+            call_kernel(entry, block, item, 0)
         return
+    for share in range(threads):
+        _atomic_swap(_line(shared, share) + 8 * SHARE, items * share // threads)
     _atomic_swap(shared + 8 * ENTRY, entry)
     _atomic_swap(shared + 8 * BLOCK, block)
     _atomic_swap(shared + 8 * ITEMS, items)
     _atomic_swap(shared + 8 * THREADS, threads)
     _atomic_swap(shared + 8 * JOB, _atomic_add(shared + 8 * JOBS, 1) + 1)
-    _work(entry, block, items, 0)
+    _work(shared, entry, block, items, threads, 0)
     _atomic_swap(shared + 8 * JOB, 0)
     # A worker counts itself active and then looks whether the job is open; here the job is closed first and the
     # count read then. One of the two sees the other, so no worker is left inside a job that has ended.
@@ -167,22 +186,23 @@ def _look_out(shared, worker, patience):
             _atomic_add(shared + 8 * ACTIVE, 1)
             if _atomic_load(shared + 8 * JOB) == job:
                 last = job
-                if worker < _atomic_load(shared + 8 * THREADS):
+                threads = _atomic_load(shared + 8 * THREADS)
+                if worker < threads:
                     entry, block = _atomic_load(shared + 8 * ENTRY), _atomic_load(shared + 8 * BLOCK)
-                    _work(entry, block, _atomic_load(shared + 8 * ITEMS), worker)
+                    _work(shared, entry, block, _atomic_load(shared + 8 * ITEMS), threads, worker)
                     idle = 0
             _atomic_add(shared + 8 * ACTIVE, -1)
         idle += 1
         if idle % _LOOKS_PER_YIELD == 0:
             _yield_core()
         _relax()
-    if _atomic_swap(shared + 8 * (ASLEEP + worker), 1) == 0:
+    if _atomic_swap(_line(shared, worker) + 8 * SLEEPS, 1) == 0:
         _atomic_add(shared + 8 * ASLEEP, 1)
 
 
 def _wake(shared, worker):
     """Whether a worker was asleep; it counts as awake from now on."""
-    if _atomic_swap(shared + 8 * (ASLEEP + worker), 0) == 0:
+    if _atomic_swap(_line(shared, worker) + 8 * SLEEPS, 0) == 0:
         return False
     _atomic_add(shared + 8 * ASLEEP, -1)
     return True
@@ -236,7 +256,7 @@ class Workers:
 
     def _measure_patience(self) -> int:
         """How many looks fit into the time of looking out."""
-        quiet = np.zeros(ASLEEP + 2, np.int64)
+        quiet = np.zeros(LINES + 2 * LINE, np.int64)
         looks = 1000
         begin = time.perf_counter()
         self._look_out(quiet.ctypes.data, 1, looks)
@@ -261,7 +281,7 @@ class Workers:
             bell.acquire(timeout=_SLEEP_SECONDS)
 
     def _forget_threads(self) -> None:
-        memory = np.zeros(ASLEEP + self.most + 8, np.int64)
+        memory = np.zeros(LINES + (self.most + 1) * LINE, np.int64)
         first = -(memory.ctypes.data // 8) % 8  # the first cache line
         self._memory = memory[first:]
         self._shared = self._memory.ctypes.data
