@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pycnn
 from pycnn import Tensor, layers, no_grad
 from pycnn import functional as F
 from pycnn.models import Sequential
@@ -90,6 +91,51 @@ def test_without_some_of_the_parameters(missing: tuple[str, ...]) -> None:
         assert (array is None) == (other is None)
         if array is not None:
             assert_close(array, other, 1e-5, least=1)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("trained", ["x", "w", "b", "weight", "bias", "w weight", "b bias", "x b"])
+@pytest.mark.parametrize("pool", POOLS[:2], ids=str)
+def test_gradients_of_some_of_the_inputs(pool: dict[str, Any], trained: str, create_graph: bool) -> None:
+    def found(function: Any) -> list[np.ndarray]:
+        given = {name: Tensor(array, requires_grad=name in trained.split()) for name, array in arrays().items()}
+        y = function(
+            given["x"], given["w"], given["b"], F.BatchStatisticsNorm(None, None, given["weight"], given["bias"])
+        )
+        y.backward(np.random.default_rng(1).standard_normal(y.shape), create_graph=create_graph)
+        assert all((tensor.grad is not None) == (name in trained.split()) for name, tensor in given.items())
+        return [tensor.grad.detach().numpy() for tensor in given.values() if tensor.grad is not None]
+
+    fused = found(lambda x, w, b, n: F.conv2d_batch_norm(x, w, b, padding=1, norm=n, activation="relu", **pool))
+    expected = found(lambda x, w, b, n: in_turn(x, w, b, n, pool, "relu", "channels_first"))
+    for array, other in zip(fused, expected, strict=True):
+        assert_close(array, other, 1e-12, least=1)
+
+
+def test_a_call_that_is_refused_moves_nothing() -> None:
+    x, w, *_ = arrays("float32", N=8, size=40, K=8).values()
+    running = np.zeros(8, np.float32), np.ones(8, np.float32)
+
+    def call() -> Any:
+        return F.conv2d_batch_norm(x, w, norm=F.BatchStatisticsNorm(*running), pool_size=2)
+
+    pycnn.release_memory()
+    limit, refused = 1 << 18, 0
+    try:
+        while True:  # each limit lets the call come a little further
+            pycnn.set_memory_limit(pycnn.memory_stats().lent + pycnn.memory_stats().workspace + limit)
+            try:
+                call()
+                break
+            except pycnn.MemoryLimitError:
+                refused += 1
+                assert (running[0] == 0).all()
+                assert (running[1] == 1).all()
+            limit += 1 << 16
+    finally:
+        pycnn.set_memory_limit(None)
+    assert refused > 5
+    assert (running[0] != 0).all()
 
 
 @pytest.mark.parametrize("dtype", EACH_HALF)

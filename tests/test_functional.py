@@ -960,3 +960,16 @@ def test_more_positions_than_an_index_holds() -> None:
     with pytest.raises(ValueError, match="windows of at most 16,777,216 elements; received 1 x 4097 x 4096"):
         F.max_pool2d(np.zeros((1, 1, 4097, 4096)), (4097, 4096))
     assert F.avg_pool2d(np.ones((1, 1, 4097, 4096)), (4097, 4096)).item() == pytest.approx(1)
+
+
+def test_equal_arguments_that_are_not_the_same_are_read_anew() -> None:
+    x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))
+    F.conv2d(x, w, None, 1, (1, 1), negative_slope=1)
+    for stride in (1.0, (1, 1.0), [1, 1.0]):
+        with pytest.raises(TypeError, match=r"stride must be an integer; received 1\.0"):
+            F.conv2d(x, w, None, stride, (1, 1))
+    with pytest.raises(TypeError, match="negative_slope"):
+        F.conv2d(x, w, None, 1, (1, 1), activation="leaky_relu", negative_slope=True)
+    F.max_pool2d(x, 2, 1)
+    with pytest.raises(TypeError, match=r"kernel_size must be an integer; received 2\.0"):
+        F.max_pool2d(x, 2.0, 1)

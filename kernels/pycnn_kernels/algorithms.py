@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pycnn_kernels.cpu import (
     batch_norm,
+    batch_norm_pool,
     conv_depthwise,
     conv_direct,
     conv_few_channels,
@@ -28,7 +29,6 @@ from pycnn_kernels.cpu import (
     conv_winograd_gradient,
     elementwise,
     layer_norm,
-    norm_pool_gradient,
     optimizer,
     planes,
     pool,
@@ -372,15 +372,20 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "batch_norm_gradient"): [
         Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts in their order, then dx")
     ],
-    ("cpu", "batch_norm_statistics"): [
-        Algorithm("two_passes", batch_norm.BatchNormStatistics, "of parts that stay in the cache, then merged")
-    ],
-    ("cpu", "norm_max_pool_gradient"): [
+    ("cpu", "batch_norm_max_pool"): [
         Algorithm(
             "gather",
-            norm_pool_gradient.NormPoolGradient,
+            batch_norm_pool.BatchNormMaxPool,
+            "statistics first, then each element on its way to the maximum",
+            pool.positions_fit,
+        )
+    ],
+    ("cpu", "batch_norm_max_pool_gradient"): [
+        Algorithm(
+            "gather",
+            batch_norm_pool.BatchNormMaxPoolGradient,
             "sums over the maxima, then dx",
-            norm_pool_gradient.norm_pool_gradient_supports,
+            batch_norm_pool.gradient_supports,
         )
     ],
     ("cpu", "conv_max_pool"): [

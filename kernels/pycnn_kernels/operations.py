@@ -151,10 +151,11 @@ def _running_norm_arrays(p: Any) -> dict[str, Spec]:
     return arrays | {name: arrays[name]._replace(optional=False) for name in ("running_mean", "running_var")}
 
 
-def _norm_pool_gradient_arrays(p: Any) -> dict[str, Spec]:
+def _batch_norm_pool_arrays(p: Any) -> dict[str, Spec]:
     arrays, dtype = _pool_arrays(p), numpy_dtype(p.dtype)
     arrays |= {name: Spec(name, (p.C,), dtype) for name in ("mean", "rstd")}
-    return arrays | {name: Spec(name, (p.C,), dtype, optional=True) for name in ("weight", "dweight", "dbias", "db")}
+    names = ("weight", "bias", "running_mean", "running_var", "dweight", "dbias", "db")
+    return arrays | {name: Spec(name, (p.C,), dtype, optional=True) for name in names}
 
 
 def _response_norm_arrays(p: Any) -> dict[str, Spec]:
@@ -195,9 +196,9 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "batch_norm": (_batch_norm_arrays, "x weight bias", "running_mean running_var", "y mean rstd"),
     "batch_norm_running": (_running_norm_arrays, "x running_mean running_var weight bias", "", "y"),
     "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
-    "batch_norm_statistics": (_batch_norm_arrays, "x weight", "running_mean running_var", "mean rstd scale"),
+    "batch_norm_max_pool": (_batch_norm_pool_arrays, "x weight bias", "running_mean running_var", "y index mean rstd"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias db"),
-    "norm_max_pool_gradient": (_norm_pool_gradient_arrays, "dy index x weight mean rstd", "", "dx dweight dbias db"),
+    "batch_norm_max_pool_gradient": (_batch_norm_pool_arrays, "dy index x weight mean rstd", "", "dx dweight dbias db"),
     "conv_max_pool": (_conv_pool_arrays, "x w b scale residual norm_mean norm_scale norm_bias", "", "y index"),
     "conv_max_pool_weight_gradient": (_conv_pool_gradient_arrays, "x dy index y", "", "dw db"),
     "max_pool": (_pool_arrays, "x bias norm_mean norm_scale norm_bias", "", "y index"),

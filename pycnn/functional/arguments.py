@@ -29,7 +29,7 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
     return function().compute(*inputs, **settings)
 
 
-#: Types of arguments that have no parts: of one type, equal ones are the same argument.
+#: Types of which equal arguments are the same: those without parts, and a problem, which was read from such ones.
 _WHOLE = {int, str, bool, float, type(None), ConvProblem}
 
 _Read = TypeVar("_Read", bound=Callable[..., Any])

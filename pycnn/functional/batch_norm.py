@@ -282,20 +282,20 @@ def batch_norm(
     """
     where = layout(data_format)
     one_of("activation", activation, (None, "relu"))
-    one_of("correction", correction, (0, 1))
     x = floating("input", input)
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C) or more; received the shape {tuple(x.shape)}")
     channels = x.shape[channel_axis(x.ndim, where)]
-    scale, offset, running = _read(x, channels, running_mean, running_var, weight, bias)
-    settings = {"layout": where, "relu": activation == "relu", "eps": number("eps", eps)}
+    norm = BatchStatisticsNorm(running_mean, running_var, weight, bias, momentum, eps, correction)
+    scale, offset, running, numbers = norm.read(channels, x)
+    settings = {"layout": where, "relu": activation == "relu"}
     if not training:
         if running[0] is None:
             raise ValueError("running_mean and running_var must be given unless training is True; received None")
         wide = tuple(widened(each) for each in running)
-        y = apply(RunningBatchNorm, widened(x), scale, offset, running=wide, **settings)
+        y = apply(RunningBatchNorm, widened(x), scale, offset, running=wide, eps=numbers["eps"], **settings)
         return rounded(y, x.dtype)
-    settings |= {"correction": correction, "momentum": number("momentum", momentum)}
+    settings |= numbers
     with moved(running, tuple(x.shape), channels) as moving:
         y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
     return rounded(y, x.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -140,7 +139,7 @@ def transposed_problem_of(
     )  # fmt: skip
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def read_slope(negative_slope: Any, activation: str | None) -> float:
     """What "leaky_relu" multiplies negative results with; the same for every call of another activation.
 

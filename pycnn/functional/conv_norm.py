@@ -52,16 +52,16 @@ class ConvolutionNorm(Function):
         self.settings = {"correction": correction, "momentum": momentum, "eps": eps}
         self.pixels = channels_problem(conv.dtype, conv.layout, conv.N, conv.K, conv.output)
         (maps,) = plan_for("conv_forward", conv, **choice).run(x, w, b)
-        self.maps, rows = maps, maps.reshape(self.pixels.shape)
-        moving: dict[str, Any] = {"updated": running, "scalars": (correction, momentum, eps)}
+        self.maps, numbers = maps, (correction, momentum, eps)
         if pool is None:
-            moving["scalars"] = (False, *moving["scalars"])
-            y, self.mean, self.rstd = plan_for("batch_norm", self.pixels).run(rows, weight, bias, **moving)
+            y, self.mean, self.rstd = plan_for("batch_norm", self.pixels).run(
+                maps.reshape(self.pixels.shape), weight, bias, updated=running, scalars=(False, *numbers)
+            )
             return y.reshape(maps.shape)
-        self.mean, self.rstd, scale = plan_for("batch_norm_statistics", self.pixels).run(rows, weight, **moving)
         skip = () if any(self.needs) else ("index",)
-        normalised = pool._replace(normalised=True)
-        y, self.index = plan_for("max_pool", normalised).run(maps, None, self.mean, scale, bias, skip=skip)
+        y, self.index, self.mean, self.rstd = plan_for("batch_norm_max_pool", pool).run(
+            maps, weight, bias, updated=running, skip=skip, scalars=numbers
+        )
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -80,7 +80,7 @@ class ConvolutionNorm(Function):
                 skip=skip, scalars=(True, relu),
             )  # fmt: skip
         else:
-            dz, dweight, dbias, db = plan_for("norm_max_pool_gradient", self.pool).run(
+            dz, dweight, dbias, db = plan_for("batch_norm_max_pool_gradient", self.pool).run(
                 dy.data, self.index, self.maps, scale, self.mean, self.rstd, skip=skip, scalars=(relu,)
             )
         linear: dict[str, Any] = {"problem": self.conv.linear, **self.choice}
@@ -128,7 +128,8 @@ def conv2d_batch_norm(
 
     With ``pool_size`` the greatest element of each window of that: ``max_pool2d(batch_norm(conv2d(...), ...), ...)``.
     What is normalised is not kept as a whole then: each element is on its way to the maximum. The gradient in front of
-    the normalisation and of a ReLU before it is found in one pass. The values are those of the functions in turn.
+    the normalisation and of a ReLU before it is found in one pass. The values are those of the functions in turn, on a
+    batch; an image without a batch axis is a batch of one.
 
     Args:
         input, weight, bias, stride, padding, dilation, groups: as for :func:`conv2d`.

@@ -114,6 +114,19 @@ def window_padding(
     return tuple(same_padding(*axis) for axis in zip(spatial, window, strides, dilation))
 
 
+@lru_cache(maxsize=4096)
+def _window_outputs(
+    spatial: tuple[int | None, ...],
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    mode: str,
+    dilation: tuple[int, ...],
+) -> tuple[tuple[int | None, ...], bool]:
+    """The output sizes, and whether the window fits along each axis; every step of a training run asks again."""
+    found = tuple(window_output(*axis[:3], mode, axis[3]) for axis in zip(spatial, window, strides, dilation))
+    return found, all(size is None or size > 0 for size in found)
+
+
 def window_output_shape(
     layer: object,
     input_shape: Shape,
@@ -128,12 +141,9 @@ def window_output_shape(
     Raises:
         ValueError: when the window does not fit into the input; the message names the layer.
     """
-    spatial = tuple(input_shape[axis] for axis in axes)
-    found = tuple(
-        window_output(size, extent, stride, mode, step)
-        for size, extent, stride, step in zip(spatial, window, strides, dilation)
-    )
-    if any(size is not None and size < 1 for size in found):
+    spatial = input_shape[axes.start : axes.stop]
+    found, fits = _window_outputs(spatial, window, strides, mode, dilation)
+    if not fits:
         extent = tuple(effective_kernel(*axis) for axis in zip(window, dilation))
         raise ValueError(
             f"{layer}: a window of {extent} does not fit into its input of {spatial} pixels (input shape "

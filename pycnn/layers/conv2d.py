@@ -152,7 +152,7 @@ class Conv2D(Layer):
 
     def _output_of(self, inputs: Tensor) -> tuple[int, ...]:
         """The shape of the output for inputs that were accepted: all of it is known, as theirs."""
-        return inputs.shape[0], *cast(tuple[int, ...], self._accepted_output[1:])
+        return inputs.shape[0], *cast(tuple[int, ...], self.accept_shape(inputs.shape)[1:])
 
     def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D, norm: BatchNormalization | None = None) -> Tensor:
         """The output of ``pooling`` on that of this layer, in one pass where that is expected to be faster.

@@ -76,8 +76,8 @@ class Layer:
         self._declared_shape = None if input_shape is None else (None, *sample_shape(input_shape))
         self._trainable_weights: dict[str, Tensor] = {}
         self._non_trainable_weights: dict[str, Tensor] = {}
-        self._accepted_shape: Shape | None = None
-        self._accepted_output: Shape = ()
+        #: The last input shape, and its output shape: one value, for threads may call at the same time.
+        self._accepted: tuple[Shape | None, Shape] = None, ()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
@@ -134,10 +134,11 @@ class Layer:
         Raises:
             ValueError: when the layer cannot take inputs of this shape.
         """
-        if shape != self._accepted_shape:
-            self._accepted_output = self.build_for((None, *shape[1:]))
-            self._accepted_shape = shape
-        return self._accepted_output
+        accepted, output = self._accepted
+        if shape != accepted:
+            output = self.build_for((None, *shape[1:]))
+            self._accepted = shape, output
+        return output
 
     def build_for(self, input_shape: Shape) -> Shape:
         """Build the layer unless it is built; return the output shape.

@@ -49,8 +49,6 @@ class Sequential(Model):
         self._layers: list[Layer] = []
         #: Output shape of each layer; empty while the input shape is unknown.
         self._output_shapes: list[Shape] = []
-        #: An input shape and its output shape, for every step of a training run asks twice.
-        self._known_shapes: tuple[Shape | None, Shape] = None, ()
         for layer in layers or ():
             self.add(layer)
 
@@ -154,19 +152,14 @@ class Sequential(Model):
         Raises:
             ValueError: when it is not the model's input shape.
         """
-        if input_shape == self._known_shapes[0]:
-            return self._known_shapes[1]
-        shape = input_shape
         if self._input is not None:
             try:
-                shape = self._input.compute_output_shape(shape)
+                input_shape = self._input.compute_output_shape(input_shape)
             except ValueError as error:
                 raise ValueError(f"{self}: {error}") from None
         for layer in self._layers:
-            shape = layer.compute_output_shape(shape)
-        if self.built:
-            self._known_shapes = input_shape, shape
-        return shape
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
 
     def output_shapes(self) -> list[Shape | None]:
         """The output shape of each layer; None while it is unknown."""
@@ -182,5 +175,5 @@ class Sequential(Model):
         """The stack is another: what is known of it is known anew."""
         self.dtype = self._layers[0].dtype if self._layers else self.dtype
         self.built = bool(self._output_shapes)
-        self._accepted_shape, self._known_shapes = None, (None, ())
+        self._accepted = None, ()
         self._forget_compiled_shapes()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pycnn_kernels.cpu.norm_pool_gradient import norm_pool_gradient_supports
+from pycnn_kernels.cpu.batch_norm_pool import gradient_supports
 from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.operations import specs
 from pycnn_kernels.plan import Plan, plan_for
@@ -145,9 +145,11 @@ def pools() -> Iterator[Case]:
         operations = "max_pool max_pool_gradient average_pool average_pool_gradient norm_pool stochastic_pool"
         for operation in operations.split():
             yield Case(plan_for(operation, p), arrays)
-        if norm_pool_gradient_supports(p) is None:
-            each = {name: numbers((p.C,), p.dtype, seed) for seed, name in enumerate(("weight", "mean", "rstd"))}
-            yield Case(plan_for("norm_max_pool_gradient", p), arrays | each, scalars=(1,))
+        names = ("weight", "bias", "mean", "rstd", "running_mean", "running_var")
+        each = {name: np.abs(numbers((p.C,), p.dtype, seed)) for seed, name in enumerate(names)}
+        yield Case(plan_for("batch_norm_max_pool", p), arrays | each, scalars=(1, 0.1, 1e-5))
+        if gradient_supports(p) is None:
+            yield Case(plan_for("batch_norm_max_pool_gradient", p), arrays | each, scalars=(1,))
 
 
 def planes() -> Iterator[Case]:
@@ -272,7 +274,6 @@ def batch_norms() -> Iterator[Case]:
         arrays |= {name: np.abs(numbers(shape[1:2], dtype, seed)) for seed, name in enumerate(channels)}
         yield Case(plan_for("batch_norm", p), arrays, scalars=(1, 1, 0.1, 1e-5))
         yield Case(plan_for("batch_norm_running", p), arrays, scalars=(0, 1e-5))
-        yield Case(plan_for("batch_norm_statistics", p), arrays, scalars=(1, 0.1, 1e-5))
         yield Case(plan_for("batch_norm_gradient", p), arrays, scalars=(1, 1))
         without = {name: arrays[name] for name in ("x", "dy", "mean", "rstd")}
         yield Case(plan_for("batch_norm_gradient", p), without, scalars=(0, 0))

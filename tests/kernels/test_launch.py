@@ -106,6 +106,17 @@ def test_a_launch_ends_when_every_piece_is_done(items: int, parallel: bool) -> N
 
 
 @pytest.mark.skipif(MOST_THREADS == 1, reason="this machine has one core")
+def test_each_thread_begins_with_its_own_share() -> None:
+    """In one of some launches: another process may keep a worker off its core for the whole of one."""
+    pycnn.set_num_threads(2)
+    for _ in range(200):
+        _, workers = run_slowly(64, parallel=True)
+        if (workers[:8] == 0).all() and (workers[32:40] == 1).all():
+            return
+    pytest.fail("the first pieces of a share were never its own thread's")
+
+
+@pytest.mark.skipif(MOST_THREADS == 1, reason="this machine has one core")
 def test_work_is_shared() -> None:
     """In one of some launches: another process may keep a worker off its core for the whole of one."""
     assert any(len(set(run_slowly(items=400, parallel=True)[1][:-1])) > 1 for _ in range(50))

@@ -59,8 +59,9 @@ VECTORS = 4
 #: Channels of a piece of work of the kernels that merge parts.
 CHANNELS = 64
 
-#: Bytes of x in a part, which stays in the first-level cache between two passes; but pixels at least, for the sums of
-#: each part are written and merged: with 8 pixels of 1024 channels they were a third of the traffic.
+#: Bytes of x in a part, so that it stays in the first-level cache between two passes. But parts of many channels have
+#: this many pixels, and stay in the second-level cache: the sums of each part are written and merged, and for 8 pixels
+#: of 1024 channels they were a third of the traffic.
 _PART_BYTES, _LEAST_PIXELS = 1 << 15, 96
 
 #: Pieces of work at least, where there are as many pixels: enough for all threads; and parts in one at most.
@@ -541,7 +542,10 @@ def _folded(pixels: int, channels: int, dtype: str) -> int:
 
 
 class BatchNormStatistics:
-    """The ``mean``, ``rstd`` and ``scale`` of each channel by the statistics of x; moves the running ones."""
+    """The ``mean``, ``rstd`` and ``scale`` of each channel by the statistics of x; moves the running ones.
+
+    ``workspace_bytes``: what each run is given of a workspace.
+    """
 
     def __init__(self, p: ChannelsProblem):
         parts = _Parts(p)
@@ -554,11 +558,10 @@ class BatchNormStatistics:
         )  # fmt: skip
 
     def run(
-        self, x: int, weight: int, running_mean: int, running_var: int, mean: int, rstd: int, scale: int,
+        self, means: int, x: int, weight: int, running_mean: int, running_var: int, mean: int, rstd: int, scale: int,
         correction: int, momentum: float, epsilon: float,
     ) -> None:  # fmt: skip
-        """Addresses; 0 for a weight and running statistics that are not there."""
-        means = workspace(self.workspace_bytes)
+        """Addresses, of the workspace first; 0 for a weight and running statistics that are not there."""
         rests, squares = means + self._part_bytes, means + 2 * self._part_bytes
         self._moments.run(x, means, rests, squares)
         self._merge.run(
@@ -584,7 +587,8 @@ class BatchNorm:
         """Addresses; 0 for a weight, a bias and running statistics that are not there."""
         base = workspace(self.workspace_bytes)
         scale = base + self._scale_at
-        self._statistics.run(x, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon)
+        running = running_mean, running_var
+        self._statistics.run(base, x, weight, *running, mean, rstd, scale, correction, momentum, epsilon)
         self._normalise.run(x, *self._repeated.run(base + self._repeated_at, mean, scale, bias), y, relu)
 
 

@@ -274,7 +274,7 @@ class Task:
         block = self._values[:]
         for slot, value in zip(self.slots, values):
             block[slot] = value
-        for slot, value in zip(self._float_slots, values[len(self.slots) :]):
+        for slot, value in zip(self._float_slots, values[len(self.slots) :], strict=True):
             block[slot] = _BITS.unpack(_FLOAT.pack(value))[0]
         _launch(self.entry(), block.buffer_info()[0], self.items, self._parallel)
 

@@ -3,7 +3,7 @@
 Each element of the result is computed by one piece of work, in a fixed order: the forward gathers the elements of a
 window, the backward the windows of an element (``windows.py`` has the tables of both). So no two threads write the same
 element, and bits repeat. What is gathered, and how, says the kernel's field ``kind``: a type, for which the kernel is
-compiled, and under whose name :data:`KINDS` has three functions.
+compiled, and under whose name :data:`KINDS` has its functions.
 
 The forward of max pooling keeps the position of each maximum in its window, two bytes an element (four where windows
 have more than 65535), and the backward compares instead of searching again.
@@ -122,7 +122,8 @@ def _pool_body(a, item, worker):
     work is one row of dst and a block of ``width`` channels. ``lines``: room for the lines of a row, for each worker.
     The plain targets of a row are ``plain`` to ``plain_end - 1``; backward, those from the first element of the window
     ``window`` to the one before the first of ``window_end``. What the next row gathers lies ``ahead``, of the lines
-    from ``old_lines`` and the taps from ``old_taps`` on.
+    from ``old_lines`` and the taps from ``old_taps`` on. In front of a batch normalisation: src is its x for the sums
+    of ``dy``, and then dy, ``x`` beside it; ``level``, ``slope``, ``sums`` and ``products`` as in ``batch_norm.py``.
     """
     row, first = item // a.blocks, item % a.blocks * a.width
     last = min(first + a.width, a.C)
@@ -537,17 +538,17 @@ def _store_drawn(kind, a, there, state, channels, kept):
 
 #: What each kind gathers. "max" writes the greatest, with a bias and a ReLU where they are given, "max_index" its
 #: position, too; both of elements that may be normalised first. "max_gradient" adds up src where ``index`` has the
-#: position. In front of max pooling and a batch normalisation of ``x``, "norm_max_sums" finds the elements whose
-#: position ``index`` has and adds up, over each row, dy and its products with their deviations; "norm_max_gradient"
-#: makes dx of what "max_gradient" finds, and adds it up. "average_gradient" adds up src divided by the count of the
-#: window. "norm" is the root of the sum of squares. "stochastic" draws a positive element: that in which the running
-#: sum passes the part ``uniform`` of all.
+#: position. In front of max pooling and a batch normalisation of ``x``, "batch_norm_max_sums" finds the elements whose
+#: position ``index`` has and adds up, over each row, dy and its products with their deviations;
+#: "batch_norm_max_gradient" makes dx of what "max_gradient" finds, and adds it up. "average_gradient" adds up src
+#: divided by the count of the window. "norm" is the root of the sum of squares. "stochastic" draws a positive element:
+#: that in which the running sum passes the part ``uniform`` of all.
 KINDS = {
     "max": Kind(_least, _take_greater, _store_finished),
     "max_index": Kind(_least_and_first, _take_greater_and_position, _store_greatest),
     "max_gradient": Kind(_zeros, _take_where_found, _store),
-    "norm_max_sums": Kind(_zeros, _take_picked, _add_to_sums, _no_sums_of_two, _store_both_sums),
-    "norm_max_gradient": Kind(_zeros, _take_where_found, _store_in_front_of_norm, _no_sums, _store_sums),
+    "batch_norm_max_sums": Kind(_zeros, _take_picked, _add_to_sums, _no_sums_of_two, _store_both_sums),
+    "batch_norm_max_gradient": Kind(_zeros, _take_where_found, _store_in_front_of_norm, _no_sums, _store_sums),
     "average": Kind(_zeros, _take_all, _store_mean),
     "average_gradient": Kind(_zeros, _take_part, _store),
     "norm": Kind(_zeros, _take_square, _store_root),
@@ -577,8 +578,8 @@ for name in ("max", "max_index", "average"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 2, 2))
 _KERNELS["uint16"].usually(kind=PoolKind("max", 2, 2, normalised=True))
 _KERNELS["uint16"].usually(kind=PoolKind("max_index", 2, 2, normalised=True))
-_KERNELS["uint16"].usually(kind=PoolKind("norm_max_sums", 2, 2))
-for name in ("max_gradient", "norm_max_gradient", "average_gradient"):
+_KERNELS["uint16"].usually(kind=PoolKind("batch_norm_max_sums", 2, 2))
+for name in ("max_gradient", "batch_norm_max_gradient", "average_gradient"):
     _KERNELS["uint16"].usually(kind=PoolKind(name, 0, 2, 2))
 
 
@@ -719,7 +720,7 @@ class MaxPoolGradient(_Pool):
         self._run(self.task, dy, dx, index)
 
 
-class NormMaxPoolSums(_Pool):
+class BatchNormMaxSums(_Pool):
     """What the gradient of a batch normalisation in front of max pooling sums up, in channels last.
 
     The task takes its lines, x, 0, ``index``, dy, the mean of each channel, and the two sums of each row (rows, C): of
@@ -727,11 +728,11 @@ class NormMaxPoolSums(_Pool):
     """
 
     def __init__(self, p: PoolProblem):
-        super().__init__(p, "norm_max_sums", "src dst index dy norm_mean sums products")
+        super().__init__(p, "batch_norm_max_sums", "src dst index dy norm_mean sums products")
         self.rows = p.N * math.prod(p.output[:2])
 
 
-class NormMaxPoolGradient(_Pool):
+class BatchNormMaxGradient(_Pool):
     """``dx`` in front of a batch normalisation and max pooling, in channels last, and the sums of its rows.
 
     The task takes its lines, dy, dx, ``index``, x, the mean, level, slope and scale of each channel, the sums (rows, C)
@@ -740,7 +741,7 @@ class NormMaxPoolGradient(_Pool):
 
     def __init__(self, p: PoolProblem):
         given = "src dst index x norm_mean level slope norm_scale sums relu"
-        super().__init__(p, "norm_max_gradient", given, backward=True)
+        super().__init__(p, "batch_norm_max_gradient", given, backward=True)
         self.rows = p.N * math.prod(p.size[:2])
 
 

@@ -65,7 +65,7 @@ def expected(p: PoolProblem, arrays: dict[str, np.ndarray], relu: bool) -> list[
 
 def check(p: PoolProblem, relu: bool) -> None:
     arrays = arrays_of(p)
-    found = plan_for("norm_max_pool_gradient", p).run(*arrays.values(), scalars=(relu,))
+    found = plan_for("batch_norm_max_pool_gradient", p).run(*arrays.values(), scalars=(relu,))
     wanted = expected(p, arrays, relu)
     for array, other in zip(found[:3], wanted):
         oracle.assert_close(array, other, least=10)
@@ -94,7 +94,7 @@ def test_any_problem(
 
 def test_gradients_that_nobody_wants() -> None:
     p = pool_problem(C=20)
-    arrays, plan = arrays_of(p), plan_for("norm_max_pool_gradient", p)
+    arrays, plan = arrays_of(p), plan_for("batch_norm_max_pool_gradient", p)
     whole = plan.run(*arrays.values(), scalars=(1,))
     for skip in [("dx", "db"), ("dweight",), ("dbias",), ("db",)]:
         some = plan.run(*arrays.values(), skip=skip, scalars=(1,))
@@ -112,7 +112,7 @@ def test_an_empty_batch() -> None:
     shapes = {name: np.zeros(shape, np.float32) for name, shape in (("dy", p.y_shape), ("x", p.x_shape))}
     each = np.ones(p.C, np.float32)
     index = np.zeros(p.index_shape, p.index_dtype)
-    dx, *others = plan_for("norm_max_pool_gradient", p).run(
+    dx, *others = plan_for("batch_norm_max_pool_gradient", p).run(
         shapes["dy"], index, shapes["x"], each, each, each, scalars=(1,)
     )
     assert dx.shape == p.x_shape
@@ -122,11 +122,11 @@ def test_an_empty_batch() -> None:
 def test_windows_without_elements_are_refused() -> None:
     p = pool_problem(size=(2, 2), kernel=2, stride=1, padding=1, dilation=3)
     with pytest.raises(ValueError, match="a window lies in the padding altogether"):
-        plan_for("norm_max_pool_gradient", p)
+        plan_for("batch_norm_max_pool_gradient", p)
 
 
 def results(p: PoolProblem) -> Iterator[np.ndarray]:
-    yield from plan_for("norm_max_pool_gradient", p).run(*arrays_of(p).values(), scalars=(1,))
+    yield from plan_for("batch_norm_max_pool_gradient", p).run(*arrays_of(p).values(), scalars=(1,))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,7 +1,8 @@
-"""The gradient in front of a batch normalisation whose result is max pooled, and of a ReLU in front of that.
+"""Batch normalisation whose result is max pooled, and the gradient in front of both, and of a ReLU in front of that.
 
 A convolution, its ReLU, a normalisation by the statistics of the batch and a pooling follow each other in many
-networks. Behind the normalisation only the maxima have a gradient: the sums over all pixels that the gradient of the
+networks. What is normalised need not be written: with the statistics each element is normalised on its way to the
+maximum. Behind the normalisation only the maxima have a gradient: the sums over all pixels that the gradient of the
 statistics needs go over a quarter of the elements where windows are 2x2. One pass over x then computes, for each
 element, the gradient that the windows leave it, in front of the normalisation, and in front of the ReLU; and adds it up
 for the bias of the convolution. One operation after the other reads or writes ten arrays of the size of x, this reads x
@@ -14,25 +15,49 @@ import math
 
 import numpy as np
 
-from pycnn_kernels.cpu.batch_norm import gradient_numbers
+from pycnn_kernels.cpu.batch_norm import BatchNormStatistics, gradient_numbers
 from pycnn_kernels.cpu.conv_frame import ChannelsLast, Scratch
 from pycnn_kernels.cpu.elementwise import sum_parts
 from pycnn_kernels.cpu.launch import most_threads
 from pycnn_kernels.cpu.layout import to_channels_first
-from pycnn_kernels.cpu.pool import NormMaxPoolGradient, NormMaxPoolSums, positions_fit
+from pycnn_kernels.cpu.pool import BatchNormMaxGradient, BatchNormMaxSums, MaxPool, positions_fit
 from pycnn_kernels.cpu.windows import forward_windows
-from pycnn_kernels.cpu.workspace import workspace
-from pycnn_kernels.problem import PoolProblem
+from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
+from pycnn_kernels.memory import address, aligned_empty
+from pycnn_kernels.problem import PoolProblem, channels_problem
 
 
-def norm_pool_gradient_supports(p: PoolProblem) -> str | None:
+class BatchNormMaxPool:
+    """``y, index`` and the mean and rstd of each channel from x; moves the running statistics."""
+
+    def __init__(self, p: PoolProblem):
+        self._statistics = BatchNormStatistics(channels_problem(p.dtype, p.layout, p.N, p.C, p.size))
+        self._pooling = MaxPool(p._replace(normalised=True))
+        self._nested = max(self._statistics.workspace_bytes, self._pooling.workspace_bytes)
+        self.borrowed = (aligned_bytes(p.C, p.dtype),)  # the pooling uses the workspace
+        #: With the memory that is lent for a run.
+        self.workspace_bytes = self._nested + self.borrowed[0]
+
+    def run(
+        self, x: int, weight: int, bias: int, running_mean: int, running_var: int, y: int, index: int, mean: int,
+        rstd: int, correction: int, momentum: float, epsilon: float,
+    ) -> None:  # fmt: skip
+        """Addresses; 0 for a weight, a bias, running statistics and an index that are not there."""
+        lent = aligned_empty(self.borrowed, np.uint8)
+        scale, running = address(lent), (running_mean, running_var)
+        base = workspace(self._nested)
+        self._statistics.run(base, x, weight, *running, mean, rstd, scale, correction, momentum, epsilon)
+        self._pooling.run(x, 0, mean, scale, bias, y, index)
+
+
+def gradient_supports(p: PoolProblem) -> str | None:
     """None for a problem that the kernel can do, otherwise the reason why not."""
     if any(np.diff(forward_windows(p, axis).begins).min(initial=1) == 0 for axis in range(3)):
         return "a window lies in the padding altogether: its gradient belongs to no element"
     return positions_fit(p)
 
 
-class NormPoolGradient:
+class BatchNormMaxPoolGradient:
     """``dx, dweight, dbias, db`` from ``dy``, the pooling's ``index``, x, and its mean and rstd.
 
     dx is in front of the normalisation, and where x is behind a ReLU in front of that; db is its sum over the pixels.
@@ -48,7 +73,7 @@ class NormPoolGradient:
         if self._channels_first:
             self._dx_at = scratch.reserve(p.N * p.C * pixels)
             self._write = to_channels_first(p.dtype, p.N, p.C, pixels)
-        self._sums, self._gradient = NormMaxPoolSums(last), NormMaxPoolGradient(last)
+        self._sums, self._gradient = BatchNormMaxSums(last), BatchNormMaxGradient(last)
         self._numbers = gradient_numbers(p.dtype, p.C, self._sums.rows, p.N * pixels)
         self._total = sum_parts(p.dtype, self._gradient.rows, p.C)
         self._sums_at, self._products_at = (scratch.reserve(self._sums.rows * p.C) for _ in range(2))
