@@ -87,8 +87,7 @@ def channel_axis(rank: int, layout: DataFormat) -> int:
     return rank + 1 if layout == "channels_last" else 1
 
 
-@lru_cache(maxsize=4096)
-def window_output(size: int | None, window: int, stride: int, mode: str, dilation: int = 1) -> int | None:
+def window_output(size: int | None, window: int, stride: int, dilation: int, mode: str) -> int | None:
     """The output size along one axis for padding ``"valid"`` or ``"same"``; 0 or less where nothing fits."""
     if size is None:
         return None
@@ -123,7 +122,7 @@ def _window_outputs(
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int | None, ...], bool]:
     """The output sizes, and whether the window fits along each axis; every step of a training run asks again."""
-    found = tuple(window_output(*axis[:3], mode, axis[3]) for axis in zip(spatial, window, strides, dilation))
+    found = tuple(window_output(*axis, mode) for axis in zip(spatial, window, strides, dilation))
     return found, all(size is None or size > 0 for size in found)
 
 

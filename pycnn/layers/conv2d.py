@@ -111,11 +111,12 @@ class Conv2D(Layer):
         """Whether :meth:`max_pooled` does what this layer, the norm and the following one do in turn."""
         if norm is not None and not (norm.can_pool(following, training) and norm.dtype == self.dtype):
             return False
-        return (
-            type(self) is Conv2D
-            and self.has_maps_for(following)
-            and self.activation in (activations.relu, activations.linear)
-        )
+        return self._is_plain and self.has_maps_for(following)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the layer is a convolution and nothing but a bias and perhaps a ReLU behind it."""
+        return type(self) is Conv2D and self.activation in (activations.relu, activations.linear)
 
     def has_maps_for(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
         """Whether a layer pools maps of this layer's format and dtype."""
@@ -129,12 +130,11 @@ class Conv2D(Layer):
         """Whether :meth:`normalised` does what this layer and the following one do in turn, while training."""
         return (
             training
-            and type(self) is Conv2D
+            and self._is_plain
             and isinstance(following, BatchNormalization)
             and following.follows_channels(self.data_format)
             and following.trainable
             and following.dtype == self.dtype
-            and self.activation in (activations.relu, activations.linear)
         )
 
     def normalised(self, inputs: Tensor, norm: BatchNormalization, pooling: MaxPooling2D | None) -> Tensor:
