@@ -1145,7 +1145,7 @@ def prefetch_line(typing_context, array, index):
     def generate(context, builder, signature, arguments):
         pointer, at = arguments
         emit = _Emitter(builder, TileType(array.dtype, 1, 1))
-        emit.prefetch(builder.gep(pointer, [at]), write=0, locality=2)
+        emit.prefetch(builder.gep(pointer, [at]), write=0, locality=3)
         return context.get_dummy_value()
 
     return types.void(array, index), generate
