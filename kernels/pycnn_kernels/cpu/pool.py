@@ -32,6 +32,7 @@ from pycnn_kernels.cpu.tile import (
     lanes_of,
     number_of,
     prefetch_line,
+    shape_of,
     shift,
     tile_add,
     tile_add_product,
@@ -57,8 +58,8 @@ from pycnn_kernels.cpu.windows import Windows, backward_windows, forward_windows
 from pycnn_kernels.cpu.workspace import aligned_bytes, whole_lines, workspace
 from pycnn_kernels.problem import PoolProblem
 
-#: Vectors of the largest tile, and pieces of work for which channels are divided where there are fewer rows.
-VECTORS, PIECES = 2, 16
+#: Vectors for which channels are divided where there are fewer rows than so many pieces of work.
+VECTORS, PIECES = 4, 16
 
 #: Bytes that a piece of several rows reads and writes: enough that beginning a piece costs nothing beside it.
 PIECE_BYTES = 1 << 16
@@ -90,6 +91,8 @@ class PoolKind(NameType):
         self.lines, self.taps, self.step, self.normalised = lines, taps, step, normalised
         self.old_lines, self.old_taps = old
         self.pairs = taps == step == 2
+        # Windows that are written out have enough loads that do not wait for each other.
+        self.vectors = 2 if taps else 4
         super().__init__(name, lines, taps, step, *old, normalised)
 
 
@@ -186,6 +189,17 @@ def _is_pair(typing_context, kind):
 
 
 @intrinsic
+def _vectors(typing_context, kind):
+    return number_of(kind, kind.vectors)
+
+
+@intrinsic
+def _tile(typing_context, like, kind):
+    """The shape of the kind's tiles, of arrays like the pointer ``like``."""
+    return shape_of(like, 1, kind.vectors)(like, kind), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic
 def _old_lines(typing_context, kind):
     return number_of(kind, kind.old_lines)
 
@@ -201,44 +215,54 @@ def _gather_row(a, kind, there, row, first, last, lines):
 
 @overload(_gather_row, jit_options=INLINED_OPTIONS)
 def _compiled_gather_row(a, kind, there, row, first, last, lines):
-    if kind.taps and KINDS[kind.text].open is _keep_nothing:
-        return _gather_by_windows
-    return _gather_by_columns
+    if KINDS[kind.text].open is not _keep_nothing:
+        return _gather_by_columns
+    return _gather_plain_apart if kind.taps else _gather_in_turn
 
 
-def _gather_by_windows(a, kind, there, row, first, last, lines):
-    """Plain windows in turn, of each all channels: they lie one behind the other."""
-    begin, end = (a.plain, a.plain_end) if _is_plain(kind, there) else (a.TW, a.TW)
-    if end - begin < a.TW:
-        _gather_edges(a, kind, there, row, first, last, lines, begin, end)
-    if begin == end:
-        return
-    for o in range(a.window, a.window_end):
-        c = first
-        while last - c >= VECTORS * lanes_of(a.src):
-            _gather_window(a, kind, there, row, o, c, lines, tile_shape(a.src, 1, VECTORS), None, 0)
-            c += VECTORS * lanes_of(a.src)
-        while c < last:
-            edge = min(last - c, lanes_of(a.src))
-            _gather_window(a, kind, there, row, o, c, lines, tile_shape(a.src, 1, 1), edge, 0)
-            c += lanes_of(a.src)
+def _gather_in_turn(a, kind, there, row, first, last, lines):
+    """The targets in turn, of each all channels: in the order of memory."""
+    for w in range(a.TW):
+        _gather_target(a, kind, there, row, w, first, last, lines)
+
+
+def _gather_plain_apart(a, kind, there, row, first, last, lines):
+    begin, end = _plain_targets(a, kind, there)
+    for w in range(begin):
+        _gather_target(a, kind, there, row, w, first, last, lines)
+    if begin < end:
+        for o in range(a.window, a.window_end):
+            c = first
+            while last - c >= _vectors(kind) * lanes_of(a.src):
+                _gather_window(a, kind, there, row, o, c, lines, _tile(a.src, kind), None, 0)
+                c += _vectors(kind) * lanes_of(a.src)
+            while c < last:
+                edge = min(last - c, lanes_of(a.src))
+                _gather_window(a, kind, there, row, o, c, lines, tile_shape(a.src, 1, 1), edge, 0)
+                c += lanes_of(a.src)
+    for w in range(end, a.TW):
+        _gather_target(a, kind, there, row, w, first, last, lines)
 
 
 @inlined
-def _gather_edges(a, kind, there, row, first, last, lines, begin, end):
-    """The targets before ``begin`` and from ``end`` on."""
-    for c in range(first, last, lanes_of(a.src)):
-        edge, shape = min(last - c, lanes_of(a.src)), tile_shape(a.src, 1, 1)
-        _gather_some(a, kind, there, row, c, lines, shape, edge, 0, 0, begin)
-        _gather_some(a, kind, there, row, c, lines, shape, edge, 0, end, a.TW)
+def _gather_target(a, kind, there, row, w, first, last, lines):
+    """All channels of target ``w``, which may gather any number of pairs."""
+    c = first
+    while last - c >= _vectors(kind) * lanes_of(a.src):
+        _gather_any(a, kind, there, row, w, c, lines, _tile(a.src, kind), None, 0)
+        c += _vectors(kind) * lanes_of(a.src)
+    while c < last:
+        edge = min(last - c, lanes_of(a.src))
+        _gather_any(a, kind, there, row, w, c, lines, tile_shape(a.src, 1, 1), edge, 0)
+        c += lanes_of(a.src)
 
 
 def _gather_by_columns(a, kind, there, row, first, last, lines):
     """A tile of channels after the other, of each all targets: what is kept from target to target stays in registers."""
     c = first
-    while last - c >= VECTORS * lanes_of(a.src):
-        _gather_column(a, kind, there, row, c, lines, tile_shape(a.src, 1, VECTORS), None)
-        c += VECTORS * lanes_of(a.src)
+    while last - c >= _vectors(kind) * lanes_of(a.src):
+        _gather_column(a, kind, there, row, c, lines, _tile(a.src, kind), None)
+        c += _vectors(kind) * lanes_of(a.src)
     while c < last:
         edge = min(last - c, lanes_of(a.src))
         _gather_column(a, kind, there, row, c, lines, tile_shape(a.src, 1, 1), edge)
@@ -251,33 +275,37 @@ def _gather_column(a, kind, there, row, column, lines, shape, edge):
 
 @overload(_gather_column, jit_options=INLINED_OPTIONS)
 def _compiled_gather_column(a, kind, there, row, column, lines, shape, edge):
-    return _gather_plain_apart if kind.taps else _gather_alike
+    return _gather_column_plain_apart if kind.taps else _gather_column_in_turn
 
 
-def _gather_alike(a, kind, there, row, column, lines, shape, edge):
+def _gather_column_in_turn(a, kind, there, row, column, lines, shape, edge):
     kept = _open(kind, a, column, shape, edge)
-    kept = _gather_some(a, kind, there, row, column, lines, shape, edge, kept, 0, a.TW)
+    for w in range(a.TW):
+        kept = _gather_any(a, kind, there, row, w, column, lines, shape, edge, kept)
     _close(kind, a, row, column, shape, edge, kept)
 
 
-def _gather_plain_apart(a, kind, there, row, column, lines, shape, edge):
+def _gather_column_plain_apart(a, kind, there, row, column, lines, shape, edge):
     kept = _open(kind, a, column, shape, edge)
-    if _is_plain(kind, there):
-        kept = _gather_some(a, kind, there, row, column, lines, shape, edge, kept, 0, a.plain)
+    begin, end = _plain_targets(a, kind, there)
+    for w in range(begin):
+        kept = _gather_any(a, kind, there, row, w, column, lines, shape, edge, kept)
+    if begin < end:
         for o in range(a.window, a.window_end):
             kept = _gather_window(a, kind, there, row, o, column, lines, shape, edge, kept)
-        kept = _gather_some(a, kind, there, row, column, lines, shape, edge, kept, a.plain_end, a.TW)
-    else:
-        kept = _gather_some(a, kind, there, row, column, lines, shape, edge, kept, 0, a.TW)
+    for w in range(end, a.TW):
+        kept = _gather_any(a, kind, there, row, w, column, lines, shape, edge, kept)
     _close(kind, a, row, column, shape, edge, kept)
 
 
 @inlined
-def _is_plain(kind, there):
-    """Whether a row has plain targets: forward, all lines of a window are there; backward, pairs have one."""
-    if _known_step(kind) == 0:
-        return there[0] == _known_lines(kind)
-    return not _is_pair(kind) or there[0] == 1
+def _plain_targets(a, kind, there):
+    """The first and the last but one of a row's plain targets, or twice the number of targets where there are none.
+
+    Forward, all lines of a window must be there; backward, pairs must have one.
+    """
+    needed = 1 if _is_pair(kind) else _known_lines(kind)
+    return (a.plain, a.plain_end) if needed == 0 or there[0] == needed else (a.TW, a.TW)
 
 
 def _gather_window(a, kind, there, row, o, column, lines, shape, edge, kept):
@@ -357,15 +385,13 @@ def _gather_pair(a, kind, there, row, o, column, lines, shape, edge, kept):
 
 
 @inlined
-def _gather_some(a, kind, there, row, column, lines, shape, edge, kept, begin, end):
-    """The targets of a row from begin to end, which may gather any number of pairs."""
+def _gather_any(a, kind, there, row, w, column, lines, shape, edge, kept):
+    """One tile of channels of target ``w``, which may gather any number of pairs; returns what is kept."""
     count, d, h = there
-    for w in range(begin, end):
-        channels = (row * a.TW + w) * a.C + column, column, shape, edge, lines
-        state = _begin(kind, a, (count, d, h, w), channels)
-        state = _walk(kind, a, (count, d, h, w), state, channels)
-        kept = _end(kind, a, (count, d, h, w), state, channels, kept)
-    return kept
+    channels = (row * a.TW + w) * a.C + column, column, shape, edge, lines
+    state = _begin(kind, a, (count, d, h, w), channels)
+    state = _walk(kind, a, (count, d, h, w), state, channels)
+    return _end(kind, a, (count, d, h, w), state, channels, kept)
 
 
 @inlined

@@ -350,10 +350,15 @@ def _none_or(value, numba_type):
     return None if isinstance(numba_type, types.NoneType) else value
 
 
+def shape_of(like: types.Type, rows: int, vectors: int) -> TileShape:
+    """The type of the shape ``rows`` x ``vectors`` for arrays like the pointer of type ``like``."""
+    return TileShape(TileType(like.dtype, rows, vectors))
+
+
 @intrinsic(prefer_literal=True)
 def tile_shape(typing_context, like, rows, vectors):
     """The shape ``rows`` x ``vectors`` (literal integers) for arrays like the pointer ``like``."""
-    shape = TileShape(TileType(like.dtype, rows.literal_value, vectors.literal_value))
+    shape = shape_of(like, rows.literal_value, vectors.literal_value)
     return shape(like, rows, vectors), lambda context, *_: context.get_dummy_value()
 
 
