@@ -27,10 +27,10 @@ from pycnn_kernels.cpu.inlined import INLINED_OPTIONS, inlined
 from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, kernel
 from pycnn_kernels.cpu.named import named
 from pycnn_kernels.cpu.tile import (
+    AHEAD,
     is_there,
     lanes_of,
     local_sums,
-    prefetch_line,
     rows_of,
     scalar,
     shift,
@@ -38,6 +38,7 @@ from pycnn_kernels.cpu.tile import (
     tile_add_product,
     tile_load,
     tile_multiply,
+    tile_prefetch,
     tile_relu,
     tile_shape,
     tile_store,
@@ -45,7 +46,6 @@ from pycnn_kernels.cpu.tile import (
     tile_sum_rows,
     tile_where_positive,
     tile_zeros,
-    vectors_of,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
 from pycnn_kernels.problem import ChannelsProblem
@@ -203,9 +203,7 @@ def _add_squares(step, a, part, pixel, count, c, shape, edge):
     for p in range(pixel, pixel + count, rows_of(shape)):
         deviation = tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean)
         rest, total = tile_add(rest, deviation), tile_add_product(total, deviation, deviation)
-        for m in range(rows_of(shape)):  # the next part comes from memory meanwhile
-            for j in range(vectors_of(shape)):
-                prefetch_line(a.x, (p + m + a.chunk) * a.C + c + j * lanes_of(a.x))
+        tile_prefetch(shape, a.x, (p + a.chunk) * a.C + c, a.C)  # the next part comes from memory meanwhile
     _add_to(a.rests, part * a.C + c, rest, edge)
     _add_to(a.squares, part * a.C + c, total, edge)
 
@@ -289,6 +287,7 @@ def _normalise(step, a, part, pixel, count, c, shape, edge):
     scale = tile_load(mean, a.scale, c, 0, edge)
     bias = tile_load(mean, a.bias, c, 0, edge) if is_there(a.bias) else tile_zeros(shape)
     for p in range(pixel, pixel + count, rows_of(shape)):
+        tile_prefetch(shape, a.x, p * a.C + c + AHEAD, a.C)
         y = normalised(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean, scale, bias)
         tile_store(tile_relu(y) if a.relu else y, a.y, p * a.C + c, a.C, edge)
 
@@ -339,6 +338,8 @@ def _add_gradients(step, a, part, pixel, count, c, shape, edge):
     total = products = tile_zeros(shape)
     mean = tile_load(total, a.mean, c, 0, edge)
     for p in range(pixel, pixel + count, rows_of(shape)):
+        tile_prefetch(shape, a.x, p * a.C + c + AHEAD, a.C)
+        tile_prefetch(shape, a.dy, p * a.C + c + AHEAD, a.C)
         dz = _masked(a, p * a.C + c, shape, edge)
         total = tile_add(total, dz)
         products = tile_add_product(products, dz, tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean))
@@ -424,6 +425,8 @@ def _differentiate(step, a, part, pixel, count, c, shape, edge):
     scale, total = tile_load(mean, a.scale, c, 0, edge), tile_zeros(shape)
     for p in range(pixel, pixel + count, rows_of(shape)):
         at = p * a.C + c
+        tile_prefetch(shape, a.x, at + AHEAD, a.C)
+        tile_prefetch(shape, a.dy, at + AHEAD, a.C)
         x = tile_load(mean, a.x, at, a.C, edge)
         dz = tile_subtract(_masked(a, at, shape, edge), level)
         dx = tile_multiply(tile_subtract(dz, tile_multiply(tile_subtract(x, mean), slope)), scale)

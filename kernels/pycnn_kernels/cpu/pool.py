@@ -28,10 +28,10 @@ from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
 from pycnn_kernels.cpu.named import NameModel, NameType, named
 from pycnn_kernels.cpu.tile import (
+    AHEAD,
     is_there,
     lanes_of,
     number_of,
-    prefetch_line,
     shape_of,
     shift,
     tile_add,
@@ -44,6 +44,7 @@ from pycnn_kernels.cpu.tile import (
     tile_greater_position,
     tile_load,
     tile_multiply,
+    tile_prefetch,
     tile_relu,
     tile_shape,
     tile_square_root,
@@ -52,7 +53,6 @@ from pycnn_kernels.cpu.tile import (
     tile_subtract,
     tile_where_positive,
     tile_zeros,
-    vectors_of,
 )
 from pycnn_kernels.cpu.windows import Windows, backward_windows, forward_windows, window_counts
 from pycnn_kernels.cpu.workspace import aligned_bytes, whole_lines, workspace
@@ -63,9 +63,6 @@ VECTORS, PIECES = 4, 16
 
 #: Bytes that a piece of several rows reads and writes: enough that beginning a piece costs nothing beside it.
 PIECE_BYTES = 1 << 16
-
-#: How far ahead elements of long lines are asked for.
-FAR_BYTES = 1 << 13
 
 #: Windows whose taps are written out one by one; and taps and steps along w that are, backward. Most networks'.
 KNOWN_WINDOWS = ((1, 2, 2), (1, 3, 3))
@@ -79,8 +76,8 @@ class PoolKind(NameType):
     """What a pooling gathers, known to the compiler: a name in :data:`KINDS`.
 
     Where windows are small, *plain* targets, which gather all that there could be, are computed by code of their own:
-    forward, windows of ``lines`` x ``taps`` elements, of which a row of windows shares ``old_lines`` with the one before
-    and a window ``old_taps``; backward, the elements of windows of ``taps`` at a ``step``.
+    forward, windows of ``lines`` x ``taps`` elements, of which a row of windows shares ``old_lines`` with the one
+    before and a window ``old_taps``; backward, the elements of windows of ``taps`` at a ``step``.
     ``normalised``: whether elements are normalised on the way; see :func:`_element`.
     """
 
@@ -258,7 +255,7 @@ def _gather_target(a, kind, there, row, w, first, last, lines):
 
 
 def _gather_by_columns(a, kind, there, row, first, last, lines):
-    """A tile of channels after the other, of each all targets: what is kept from target to target stays in registers."""
+    """The tiles of channels in turn, of each all targets: what is kept from target to target stays in registers."""
     c = first
     while last - c >= _vectors(kind) * lanes_of(a.src):
         _gather_column(a, kind, there, row, c, lines, _tile(a.src, kind), None)
@@ -300,7 +297,7 @@ def _gather_column_plain_apart(a, kind, there, row, column, lines, shape, edge):
 
 @inlined
 def _plain_targets(a, kind, there):
-    """The first and the last but one of a row's plain targets, or twice the number of targets where there are none.
+    """The first of a row's plain targets and the one behind the last; twice the number of targets if there are none.
 
     Forward, all lines of a window must be there; backward, pairs must have one.
     """
@@ -329,17 +326,10 @@ def _gather_whole(a, kind, there, row, o, column, lines, shape, edge, kept):
         for k in range(_known_taps(kind)):
             source = corner + i * a.line_step + k * a.tap_step
             if i >= _old_lines(kind) and k >= _old_taps(kind):
-                _ask_ahead(a, source, shape)
+                tile_prefetch(shape, a.src, source + a.ahead, 0)
             if i > 0 or k > 0:
                 state = _take(kind, a, state, source, i * _known_taps(kind) + k, 0, channels)
     return _end(kind, a, (count, d, h, o), state, channels, kept)
-
-
-@inlined
-def _ask_ahead(a, source, shape):
-    """Ask for what lies ahead: see :func:`_ahead`."""
-    for j in range(vectors_of(shape)):
-        prefetch_line(a.src, source + a.ahead + j * lanes_of(a.src))
 
 
 @inlined
@@ -362,7 +352,7 @@ def _gather_own_elements(a, kind, there, row, o, column, lines, shape, edge, kep
                 place = o - before
                 source, at = start + place * a.C, position + before * _known_step(kind)
                 if k == 0 and before == 0:
-                    _ask_ahead(a, source, shape)
+                    tile_prefetch(shape, a.src, source + a.ahead, 0)
                 state = _take(kind, a, state, source, at, counted * a.w_counts[place], channels)
         kept = _end(kind, a, (count, d, h, 0), state, channels, kept)
     return kept
@@ -377,7 +367,7 @@ def _gather_pair(a, kind, there, row, o, column, lines, shape, edge, kept):
     target = _first_of(a, kind, row, o, column)
     left, right = (target, column, shape, edge, lines), (target + a.C, column, shape, edge, lines)
     source, number = lines[0] + o * a.C + column, lines[2] * a.w_counts[o]
-    _ask_ahead(a, source, shape)
+    tile_prefetch(shape, a.src, source + a.ahead, 0)
     first = _take(kind, a, _begin(kind, a, (count, d, h, 0), left), source, lines[1], number, left)
     second = _take(kind, a, _begin(kind, a, (count, d, h, 0), right), source, lines[1] + 1, number, right)
     kept = _end(kind, a, (count, d, h, 0), first, left, kept)
@@ -665,9 +655,7 @@ KINDS = {
     "max": Kind(_least, _take_greater, _store_finished, _first_element),
     "max_index": Kind(_least_and_first, _take_greater_and_position, _store_greatest, _first_and_position),
     "max_gradient": Kind(_zeros, _take_where_found, _store),
-    "batch_norm_max_sums": Kind(
-        _zeros, _take_picked, _add_to_sums, open=_no_sums_of_two, close=_store_both_sums
-    ),
+    "batch_norm_max_sums": Kind(_zeros, _take_picked, _add_to_sums, open=_no_sums_of_two, close=_store_both_sums),
     "batch_norm_max_gradient": Kind(
         _zeros, _take_where_found, _store_in_front_of_norm, open=_no_sums, close=_store_sums
     ),
@@ -756,7 +744,8 @@ def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple
         end = min(p.output[2], (p.size[2] + before) // step)
         plain, plain_end = (first * step - before, end * step - before) if first < end else (0, 0)
         return PoolKind(kind, 0, taps, step), {
-            "plain": plain, "plain_end": plain_end, "window": first, "window_end": end, "ahead": _ahead(p.output[2] * p.C, p.dtype),
+            "plain": plain, "plain_end": plain_end, "window": first, "window_end": end,
+            "ahead": _ahead(p.output[2] * p.C),
         }  # fmt: skip
     if p.kernel not in KNOWN_WINDOWS:
         return PoolKind(kind, normalised=normalised), {}
@@ -764,20 +753,20 @@ def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple
     first, end = (int(whole[0]), int(whole[-1]) + 1) if len(whole) else (0, 0)
     old = max(p.kernel[1] - p.stride[1], 0), max(taps - step, 0)
     return PoolKind(kind, math.prod(p.kernel[:2]), taps, old=old, normalised=normalised), {
-        "plain": first, "plain_end": end, "window": first, "window_end": end, "plain_step": step * p.C, "plain_first": -before * p.C,
+        "plain": first, "plain_end": end, "window": first, "window_end": end,
+        "plain_step": step * p.C, "plain_first": -before * p.C,
         "line_step": p.dilation[1] * p.size[2] * p.C, "tap_step": p.dilation[2] * p.C,
-        "ahead": _ahead(p.stride[1] * p.size[2] * p.C, p.dtype),
+        "ahead": _ahead(p.stride[1] * p.size[2] * p.C),
     }  # fmt: skip
 
 
-def _ahead(row: int, dtype: str) -> int:
-    """How far ahead elements are asked for: what the next row gathers, ``row`` elements further on; or, of rows that
+def _ahead(row: int) -> int:
+    """How far ahead elements are asked for: what the next row gathers, ``row`` elements further on; or, where rows
     would fill the first-level cache, what comes in the same line.
 
-    Where the next row lies, the processor does not foresee: a pooling of 2x2 of 16 MB in memory takes 250 microseconds
-    with and 600 without asking. In the caches it makes no difference.
+    A pooling of 2x2 of 16 MB in memory takes 250 microseconds with, and 600 without; in the caches, as long.
     """
-    return row if row * item_bytes(dtype) <= 2 * FAR_BYTES else FAR_BYTES // item_bytes(dtype)
+    return row if row <= 2 * AHEAD else AHEAD
 
 
 def _counts(p: PoolProblem) -> list[np.ndarray]:
