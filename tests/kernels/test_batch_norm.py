@@ -56,6 +56,20 @@ def check(shape: Shape, dtype: str, relu: bool) -> None:
     oracle.assert_close(db, dx.sum(axis=(0, 2)), least=float(np.abs(dx).sum(axis=(0, 2)).max(initial=1)))
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 1), (2, 3, 0), (0, 3, 4)])
+def test_of_nothing_the_mean_is_zero(shape: Shape) -> None:
+    """Of an empty array, too, everything that is returned has been computed."""
+    p, x = ChannelsProblem("float32", *shape), np.zeros(shape, np.float32)
+    for _ in range(3):  # of memory that others have written
+        np.full(1 << 12, np.nan, np.float32)
+        y, mean, rstd = plan_for("batch_norm", p).run(x, updated=(None, None), scalars=(0, 0, 0, 0.25))
+        assert y.shape == shape
+        np.testing.assert_array_equal(mean, 0)
+        np.testing.assert_array_equal(rstd, 2)
+        for found in plan_for("batch_norm_gradient", p).run(x, x, None, None, mean, rstd, scalars=(1, 0))[1:]:
+            np.testing.assert_array_equal(found, 0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)

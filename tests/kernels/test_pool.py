@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pycnn_kernels.cpu import pool
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ChannelsProblem, PoolProblem
 from tests import reference as oracle
@@ -56,6 +57,31 @@ def test_windows_and_strides(kernel: Any, stride: Any, form: dict[str, Any]) -> 
 @pytest.mark.parametrize("N", [0, 1, 3])
 def test_channels_and_batches(C: int, N: int, form: dict[str, Any]) -> None:
     check_pool(pool_problem(N=N, C=C, size=(6, 7), kernel=3, stride=2, padding=1, **form))
+
+
+def test_pieces_of_rows_of_several_images_and_planes(form: dict[str, Any]) -> None:
+    for kernel, stride in (((1, 2, 2), (1, 2, 2)), ((2, 2, 1), (1, 1, 1)), ((1, 3, 3), (2, 1, 1))):
+        check_pool(pool_problem(N=97, C=2, rank=3, size=(3, 4, 5), kernel=kernel, stride=stride, **form))
+
+
+def test_nothing_is_pooled_from_no_channels(form: dict[str, Any]) -> None:
+    check_pool(pool_problem(C=0, size=(4, 6), **form))
+
+
+def test_one_window_holds_a_long_axis(form: dict[str, Any]) -> None:
+    """Whatever a table has for each window, a line of the source has none in it."""
+    size = (3_000_000, 1)
+    x = np.zeros((1, 1, *size) if form["layout"] == "channels_first" else (1, *size, 1), form["dtype"])
+    x.flat[7] = 3
+    p = pool_problem(N=1, C=1, size=size, target=1, **form)
+    drawn = (uniform(p),) if p.kind == "stochastic" else ()
+    y = plan_for(f"{p.kind}_pool", p).run(x, *drawn)[0]
+    assert y.item() == pytest.approx(3 / 3_000_000 if p.kind == "average" else 3)
+
+
+def test_workers_note_in_cache_lines_of_their_own() -> None:
+    for values in ({}, {"kernel": 3, "stride": 1}, {"rank": 3, "size": 5, "kernel": 3}):
+        assert pool.MaxPool(pool_problem(**values)).worker_bytes % 64 == 0
 
 
 @pytest.mark.parametrize("H", range(1, 12, 2))

@@ -27,7 +27,7 @@ from pycnn_kernels.cpu.inlined import INLINED_OPTIONS, inlined
 from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, kernel
 from pycnn_kernels.cpu.named import named
 from pycnn_kernels.cpu.tile import (
-    AHEAD,
+    ELEMENTS_AHEAD,
     is_there,
     lanes_of,
     local_sums,
@@ -287,7 +287,7 @@ def _normalise(step, a, part, pixel, count, c, shape, edge):
     scale = tile_load(mean, a.scale, c, 0, edge)
     bias = tile_load(mean, a.bias, c, 0, edge) if is_there(a.bias) else tile_zeros(shape)
     for p in range(pixel, pixel + count, rows_of(shape)):
-        tile_prefetch(shape, a.x, p * a.C + c + AHEAD, a.C)
+        tile_prefetch(shape, a.x, p * a.C + c + ELEMENTS_AHEAD, a.C)
         y = normalised(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean, scale, bias)
         tile_store(tile_relu(y) if a.relu else y, a.y, p * a.C + c, a.C, edge)
 
@@ -330,16 +330,19 @@ def _gradient_sums_of_part(work, a, part):
 @inlined
 def _masked(a, at, shape, edge):
     """dz; see :func:`gradient_sums_kernel`."""
+    tile_prefetch(shape, a.dy, at + ELEMENTS_AHEAD, a.C)
     dy = tile_load(tile_zeros(shape), a.dy, at, a.C, edge)
-    return tile_where_positive(dy, tile_load(dy, a.y, at, a.C, edge)) if is_there(a.y) else dy
+    if is_there(a.y):
+        tile_prefetch(shape, a.y, at + ELEMENTS_AHEAD, a.C)
+        dy = tile_where_positive(dy, tile_load(dy, a.y, at, a.C, edge))
+    return dy
 
 
 def _add_gradients(step, a, part, pixel, count, c, shape, edge):
     total = products = tile_zeros(shape)
     mean = tile_load(total, a.mean, c, 0, edge)
     for p in range(pixel, pixel + count, rows_of(shape)):
-        tile_prefetch(shape, a.x, p * a.C + c + AHEAD, a.C)
-        tile_prefetch(shape, a.dy, p * a.C + c + AHEAD, a.C)
+        tile_prefetch(shape, a.x, p * a.C + c + ELEMENTS_AHEAD, a.C)
         dz = _masked(a, p * a.C + c, shape, edge)
         total = tile_add(total, dz)
         products = tile_add_product(products, dz, tile_subtract(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean))
@@ -425,8 +428,7 @@ def _differentiate(step, a, part, pixel, count, c, shape, edge):
     scale, total = tile_load(mean, a.scale, c, 0, edge), tile_zeros(shape)
     for p in range(pixel, pixel + count, rows_of(shape)):
         at = p * a.C + c
-        tile_prefetch(shape, a.x, at + AHEAD, a.C)
-        tile_prefetch(shape, a.dy, at + AHEAD, a.C)
+        tile_prefetch(shape, a.x, at + ELEMENTS_AHEAD, a.C)
         x = tile_load(mean, a.x, at, a.C, edge)
         dz = tile_subtract(_masked(a, at, shape, edge), level)
         dx = tile_multiply(tile_subtract(dz, tile_multiply(tile_subtract(x, mean), slope)), scale)
@@ -503,6 +505,8 @@ class _Parts:
 
     def __init__(self, p: ChannelsProblem):
         _, pixels, channels, inner = p
+        if inner == 0:  # nothing, in either layout
+            pixels, inner = 0, 1
         if channels == 1:  # one row, in either layout
             pixels, inner = 1, pixels * inner
         fold = _folded(pixels, channels, p.dtype) if inner == 1 else 1

@@ -46,7 +46,7 @@ def sum_parts(dtype: str, count: int, size: int) -> Task:
 
 @kernel(
     dy="array", y="array", dz="array", parts="array", wide="array",
-    relu="int", want_bias="int", pixels="int", chunk="int", K="int", inner="int", width="int",
+    relu="int", want_bias="int", pixels="int", chunk="int", K="int", inner="int", width="int", wide_size="int",
 )  # fmt: skip
 def bias_activation_gradient_kernel(a, item, worker):
     """The gradients in front of an activation and of the bias before it, in one pass.
@@ -66,7 +66,7 @@ def bias_activation_gradient_kernel(a, item, worker):
             sums[k] = 0
     if a.inner == 1:
         source = dz if a.relu else dy
-        wide = shift(a.wide, worker * a.width)
+        wide = shift(a.wide, worker * a.wide_size)
         for i in range(a.width):
             wide[i] = 0
         for begin in range(first * a.K, last * a.K, a.width):
@@ -114,11 +114,12 @@ class BiasSums:
         chunk = max(-(-p.pixels // pieces), 1)
         self.splits = -(-p.pixels // chunk)
         width = _width(p.channels) if p.inner == 1 else 0
-        self.worker_bytes = width * item_bytes(p.dtype)
+        self.worker_bytes = aligned_bytes(width, p.dtype)  # no cache line is of two workers
         self.task = Task(
             bias_activation_gradient_kernel, p.dtype, self.splits if p.channels else 0,
             "dy y dz parts wide relu want_bias", parallel=p.pixels * p.channels * p.inner > 1 << 14,
             pixels=p.pixels, chunk=chunk, K=p.channels, inner=p.inner, width=width,
+            wide_size=self.worker_bytes // item_bytes(p.dtype),
         )  # fmt: skip
 
 

@@ -90,8 +90,9 @@ def _read_field(context: Any, builder: Any, block: BlockType, value: Any, name: 
         return context.get_dummy_value()
     address = builder.gep(value, [ir.Constant(INT64, slot)])
     bits = builder.load(address)
-    # Nothing writes a block while its kernel runs. Without this word the compiler would read a field again behind each
-    # store, for all it knows into the block.
+    # Nothing writes a block while its kernel runs: a launch and a chain fill it before they call, and are not compiled
+    # together with the kernel. Without this word the compiler would read a field again behind each store, for all it
+    # knows into the block.
     bits.set_metadata("invariant.load", builder.module.add_metadata([]))
     field = FIELD_KINDS[kind](block.dtype)
     if isinstance(field, types.CPointer):

@@ -19,19 +19,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba.core import types
 from numba.extending import intrinsic, overload, register_model
 
 from pycnn_kernels.cpu.batch_norm import normalised
 from pycnn_kernels.cpu.host import item_bytes, lanes
 from pycnn_kernels.cpu.inlined import INLINED_OPTIONS, inlined
-from pycnn_kernels.cpu.launch import SMALL_WORK, Kernel, Task, most_threads
+from pycnn_kernels.cpu.launch import INT64, SMALL_WORK, Kernel, Task, most_threads
 from pycnn_kernels.cpu.layout import to_channels_first, to_channels_last
 from pycnn_kernels.cpu.named import NameModel, NameType, named
 from pycnn_kernels.cpu.tile import (
-    AHEAD,
+    ELEMENTS_AHEAD,
     is_there,
     lanes_of,
-    number_of,
     shape_of,
     shift,
     tile_add,
@@ -58,13 +59,15 @@ from pycnn_kernels.cpu.windows import Windows, backward_windows, forward_windows
 from pycnn_kernels.cpu.workspace import aligned_bytes, whole_lines, workspace
 from pycnn_kernels.problem import PoolProblem
 
-#: Vectors for which channels are divided where there are fewer rows than so many pieces of work.
-VECTORS, PIECES = 4, 16
+#: Pieces of work that there should be at least: few rows are divided by their channels, in blocks of so many vectors,
+#: of which every kind's tiles are whole parts.
+PIECES, VECTORS = 16, 4
 
-#: Bytes that a piece of several rows reads and writes: enough that beginning a piece costs nothing beside it.
+#: Bytes of the larger array in a piece of several rows: enough that beginning a piece costs nothing beside it.
 PIECE_BYTES = 1 << 16
 
-#: Windows whose taps are written out one by one; and taps and steps along w that are, backward. Most networks'.
+#: Windows whose taps are written out one by one, all without depth, so that their lines lie equally far apart; and
+#: taps and steps along w that are, backward. Most networks'.
 KNOWN_WINDOWS = ((1, 2, 2), (1, 3, 3))
 KNOWN_STEPS = ((2, 2), (3, 1), (3, 2), (3, 3))
 
@@ -76,21 +79,23 @@ class PoolKind(NameType):
     """What a pooling gathers, known to the compiler: a name in :data:`KINDS`.
 
     Where windows are small, *plain* targets, which gather all that there could be, are computed by code of their own:
-    forward, windows of ``lines`` x ``taps`` elements, of which a row of windows shares ``old_lines`` with the one
-    before and a window ``old_taps``; backward, the elements of windows of ``taps`` at a ``step``.
+    forward, windows of ``lines`` x ``taps`` elements, which share ``old`` lines, and taps, with those before; backward,
+    the elements of windows of ``taps`` at a ``step``.
     ``normalised``: whether elements are normalised on the way; see :func:`_element`.
+
+    Attributes:
+        vectors: of a tile: windows that are written out have loads enough that do not wait for each other, the others
+            need more of them at a time.
+        needed: lines of the source that a row needs to have plain targets; 0 for any number of them.
     """
 
     def __init__(
-        self, name: str, lines: int = 0, taps: int = 0, step: int = 0, old: tuple[int, int] = (0, 0),
-        normalised: bool = False,
+        self, name: str, lines: int = 0, taps: int = 0, step: int = 0, old: int = 0, normalised: bool = False
     ):  # fmt: skip
-        self.lines, self.taps, self.step, self.normalised = lines, taps, step, normalised
-        self.old_lines, self.old_taps = old
+        self.lines, self.taps, self.step, self.old, self.normalised = lines, taps, step, old, normalised
         self.pairs = taps == step == 2
-        # Windows that are written out have enough loads that do not wait for each other.
-        self.vectors = 2 if taps else 4
-        super().__init__(name, lines, taps, step, *old, normalised)
+        self.vectors, self.needed = 2 if taps else 4, 1 if self.pairs else lines
+        super().__init__(name, lines, taps, step, old, normalised)
 
 
 register_model(PoolKind)(NameModel)
@@ -116,6 +121,9 @@ class Kind(NamedTuple):
     ``end(kind, a, there, state, channels, kept)`` writes the result. Where it is known that there is something to
     gather, ``first(kind, a, there, source, position, channels)`` is the state after the first of it.
 
+    ``counts``: whether ``take`` needs the ``count`` that the window at the source is divided by. It is backward that
+    sources are windows: forward there are no counts for them.
+
     What is ``kept`` from one target of a row to the next: ``open(kind, a, column, shape, edge)`` before the first, what
     ``end`` returns after that; and ``close(kind, a, row, column, shape, edge, kept)`` comes behind the last.
     """
@@ -124,6 +132,7 @@ class Kind(NamedTuple):
     take: Callable[..., Any]
     end: Callable[..., Any]
     first: Callable[..., Any] = _take_first
+    counts: bool = False
     open: Callable[..., Any] = _keep_nothing
     close: Callable[..., Any] = _close_nothing
 
@@ -138,10 +147,10 @@ def _pool_body(a, item, worker):
 
     src (N, SD, SH, SW, C), dst (N, TD, TH, TW, C). ``index``, ``uniform`` and the counts: see :data:`KINDS`. A piece of
     work is a block of ``width`` channels of ``height`` of all the ``rows`` of dst. ``lines``: room for the lines of a
-    row, for each worker. The plain targets of a row are ``plain`` to ``plain_end - 1``, those of the windows ``window``
-    to ``window_end - 1``. Forward, a plain window's elements lie ``line_step`` and ``tap_step`` apart; what the next
-    row gathers lies ``ahead``. In front of a batch normalisation: src is its x for the sums of ``dy``, and then dy,
-    ``x`` beside it; ``level``, ``slope``, ``sums`` and ``products`` as in ``batch_norm.py``.
+    row, ``lines_size`` for each worker. The plain targets of a row are ``plain`` to ``plain_end - 1``, those of the
+    windows ``window`` to ``window_end - 1``. Forward, a plain window's elements lie ``line_step`` and ``tap_step``
+    apart; what the next row gathers lies ``ahead``. In front of a batch normalisation: src is its x for the sums of
+    ``dy``, and then dy, ``x`` beside it; ``level``, ``slope``, ``sums`` and ``products`` as in ``batch_norm.py``.
     """
     piece, first = item // a.blocks, item % a.blocks * a.width
     last = min(first + a.width, a.C)
@@ -166,34 +175,16 @@ def _list_lines(a, n, d, h, lines):
             line = shift(lines, count * _LINE_FIELDS)
             line[0] = ((n * a.SD + a.d_pairs[2 * i]) * a.SH + a.h_pairs[2 * j]) * a.SW * a.C
             line[1] = (a.d_pairs[2 * i + 1] * a.KH + a.h_pairs[2 * j + 1]) * a.KW
-            line[2] = a.d_counts[a.d_pairs[2 * i]] * a.h_counts[a.h_pairs[2 * j]]
+            line[2] = _lines_count(a.kind, a, a.d_pairs[2 * i], a.h_pairs[2 * j])
             count += 1
     return count, d, h
 
 
-@intrinsic
-def _known_lines(typing_context, kind):
-    return number_of(kind, kind.lines)
-
-
-@intrinsic
-def _known_taps(typing_context, kind):
-    return number_of(kind, kind.taps)
-
-
-@intrinsic
-def _known_step(typing_context, kind):
-    return number_of(kind, kind.step)
-
-
-@intrinsic
-def _is_pair(typing_context, kind):
-    return number_of(kind, int(kind.pairs))
-
-
-@intrinsic
-def _vectors(typing_context, kind):
-    return number_of(kind, kind.vectors)
+@intrinsic(prefer_literal=True)
+def _known(typing_context, kind, name):
+    """A number of the kind, by its (literal) name."""
+    number = int(getattr(kind, name.literal_value))
+    return types.int64(kind, name), lambda *_: ir.Constant(INT64, number)
 
 
 @intrinsic
@@ -202,14 +193,24 @@ def _tile(typing_context, like, kind):
     return shape_of(like, 1, kind.vectors)(like, kind), lambda context, *_: context.get_dummy_value()
 
 
-@intrinsic
-def _old_lines(typing_context, kind):
-    return number_of(kind, kind.old_lines)
+def _lines_count(kind, a, d, h):
+    """The factor along d and h of the count of windows."""
 
 
-@intrinsic
-def _old_taps(typing_context, kind):
-    return number_of(kind, kind.old_taps)
+def _count(kind, a, of_line, w):
+    """The count of a window, whose factor along d and h is known."""
+
+
+@overload(_lines_count, jit_options=INLINED_OPTIONS)
+def _compiled_lines_count(kind, a, d, h):
+    counts = KINDS[kind.text].counts
+    return (lambda kind, a, d, h: a.d_counts[d] * a.h_counts[h]) if counts else (lambda kind, a, d, h: 0)
+
+
+@overload(_count, jit_options=INLINED_OPTIONS)
+def _compiled_count(kind, a, of_line, w):
+    counts = KINDS[kind.text].counts
+    return (lambda kind, a, of_line, w: of_line * a.w_counts[w]) if counts else (lambda kind, a, of_line, w: 0)
 
 
 def _gather_row(a, kind, there, row, first, last, lines):
@@ -226,50 +227,65 @@ def _compiled_gather_row(a, kind, there, row, first, last, lines):
 def _gather_in_turn(a, kind, there, row, first, last, lines):
     """The targets in turn, of each all channels: in the order of memory."""
     for w in range(a.TW):
-        _gather_target(a, kind, there, row, w, first, last, lines)
+        _over_channels(named("target"), a, kind, there, row, w, first, last, lines)
 
 
 def _gather_plain_apart(a, kind, there, row, first, last, lines):
     begin, end = _plain_targets(a, kind, there)
     for w in range(begin):
-        _gather_target(a, kind, there, row, w, first, last, lines)
+        _over_channels(named("target"), a, kind, there, row, w, first, last, lines)
     if begin < end:
+        # _over_channels in place: what all windows share stays in registers then, which is a tenth of the time.
         for o in range(a.window, a.window_end):
             c = first
-            while last - c >= _vectors(kind) * lanes_of(a.src):
+            while last - c >= _known(kind, "vectors") * lanes_of(a.src):
                 _gather_window(a, kind, there, row, o, c, lines, _tile(a.src, kind), None, 0)
-                c += _vectors(kind) * lanes_of(a.src)
+                c += _known(kind, "vectors") * lanes_of(a.src)
             while c < last:
                 edge = min(last - c, lanes_of(a.src))
                 _gather_window(a, kind, there, row, o, c, lines, tile_shape(a.src, 1, 1), edge, 0)
                 c += lanes_of(a.src)
     for w in range(end, a.TW):
-        _gather_target(a, kind, there, row, w, first, last, lines)
-
-
-@inlined
-def _gather_target(a, kind, there, row, w, first, last, lines):
-    """All channels of target ``w``, which may gather any number of pairs."""
-    c = first
-    while last - c >= _vectors(kind) * lanes_of(a.src):
-        _gather_any(a, kind, there, row, w, c, lines, _tile(a.src, kind), None, 0)
-        c += _vectors(kind) * lanes_of(a.src)
-    while c < last:
-        edge = min(last - c, lanes_of(a.src))
-        _gather_any(a, kind, there, row, w, c, lines, tile_shape(a.src, 1, 1), edge, 0)
-        c += lanes_of(a.src)
+        _over_channels(named("target"), a, kind, there, row, w, first, last, lines)
 
 
 def _gather_by_columns(a, kind, there, row, first, last, lines):
     """The tiles of channels in turn, of each all targets: what is kept from target to target stays in registers."""
+    _over_channels(named("column"), a, kind, there, row, 0, first, last, lines)
+
+
+@inlined
+def _over_channels(work, a, kind, there, row, w, first, last, lines):
+    """Do a work of :data:`_WORKS` with each tile of channels, of target ``w`` if it is one target's."""
     c = first
-    while last - c >= _vectors(kind) * lanes_of(a.src):
-        _gather_column(a, kind, there, row, c, lines, _tile(a.src, kind), None)
-        c += _vectors(kind) * lanes_of(a.src)
+    while last - c >= _known(kind, "vectors") * lanes_of(a.src):
+        _do(work, a, kind, there, row, w, c, lines, _tile(a.src, kind), None)
+        c += _known(kind, "vectors") * lanes_of(a.src)
     while c < last:
         edge = min(last - c, lanes_of(a.src))
-        _gather_column(a, kind, there, row, c, lines, tile_shape(a.src, 1, 1), edge)
+        _do(work, a, kind, there, row, w, c, lines, tile_shape(a.src, 1, 1), edge)
         c += lanes_of(a.src)
+
+
+def _do(work, a, kind, there, row, w, column, lines, shape, edge):
+    """See :func:`_over_channels`."""
+
+
+@overload(_do, jit_options=INLINED_OPTIONS)
+def _compiled_do(work, a, kind, there, row, w, column, lines, shape, edge):
+    return _WORKS[work.text]
+
+
+def _do_target(work, a, kind, there, row, w, column, lines, shape, edge):
+    _gather_any(a, kind, there, row, w, column, lines, shape, edge, 0)
+
+
+def _do_column(work, a, kind, there, row, w, column, lines, shape, edge):
+    _gather_column(a, kind, there, row, column, lines, shape, edge)
+
+
+#: What is done with a tile of channels, by its name: one target of a row, or all.
+_WORKS = {"target": _do_target, "column": _do_column}
 
 
 def _gather_column(a, kind, there, row, column, lines, shape, edge):
@@ -303,12 +319,12 @@ def _gather_column_plain_apart(a, kind, there, row, column, lines, shape, edge):
 
 @inlined
 def _plain_targets(a, kind, there):
-    """The first of a row's plain targets and the one behind the last; twice the number of targets if there are none.
+    """The first of a row's plain targets and the one behind the last; the same number twice if there are none.
 
     Forward, all lines of a window must be there; backward, pairs must have one.
     """
-    needed = 1 if _is_pair(kind) else _known_lines(kind)
-    return (a.plain, a.plain_end) if needed == 0 or there[0] == needed else (a.TW, a.TW)
+    there_are = _known(kind, "needed") == 0 or there[0] == _known(kind, "needed")
+    return (a.plain, a.plain_end) if there_are else (a.TW, a.TW)
 
 
 def _gather_window(a, kind, there, row, o, column, lines, shape, edge, kept):
@@ -328,38 +344,38 @@ def _gather_whole(a, kind, there, row, o, column, lines, shape, edge, kept):
     corner = lines[0] + a.plain_first + o * a.plain_step + column
     channels = (row * a.TW + o) * a.C + column, column, shape, edge, lines
     state = _first(kind, a, (count, d, h, o), corner, 0, channels)
-    for i in range(_known_lines(kind)):
-        for k in range(_known_taps(kind)):
+    for i in range(_known(kind, "lines")):
+        for k in range(_known(kind, "taps")):
             source = corner + i * a.line_step + k * a.tap_step
-            if i >= _old_lines(kind) and k >= _old_taps(kind):
+            if i >= _known(kind, "old") and k >= _known(kind, "old"):
                 tile_prefetch(shape, a.src, source + a.ahead, 0)
             if i > 0 or k > 0:
-                state = _take(kind, a, state, source, i * _known_taps(kind) + k, 0, channels)
+                state = _take(kind, a, state, source, i * _known(kind, "taps") + k, 0, channels)
     return _end(kind, a, (count, d, h, o), state, channels, kept)
 
 
 @inlined
-def _first_of(a, kind, row, o, column):
+def _first_target(a, kind, row, o, column):
     """Where the targets of a plain window begin."""
-    return (row * a.TW + a.plain + (o - a.window) * _known_step(kind)) * a.C + column
+    return (row * a.TW + a.plain + (o - a.window) * _known(kind, "step")) * a.C + column
 
 
 def _gather_own_elements(a, kind, there, row, o, column, lines, shape, edge, kept):
     """The elements of a window before the next one begins: they lie in it and in some of the windows before."""
     count, d, h = there
-    target = _first_of(a, kind, row, o, column)
-    for k in range(_known_step(kind)):
+    target = _first_target(a, kind, row, o, column)
+    for k in range(_known(kind, "step")):
         channels = target + k * a.C, column, shape, edge, lines
         state = _begin(kind, a, (count, d, h, 0), channels)
         for i in range(count):
             line = shift(lines, i * _LINE_FIELDS)
             start, position, counted = line[0] + column, line[1] + k, line[2]
-            for before in range((_known_taps(kind) - k + _known_step(kind) - 1) // _known_step(kind)):
+            for before in range((_known(kind, "taps") - k + _known(kind, "step") - 1) // _known(kind, "step")):
                 place = o - before
-                source, at = start + place * a.C, position + before * _known_step(kind)
+                source, at = start + place * a.C, position + before * _known(kind, "step")
                 if k == 0 and before == 0:
                     tile_prefetch(shape, a.src, source + a.ahead, 0)
-                state = _take(kind, a, state, source, at, counted * a.w_counts[place], channels)
+                state = _take(kind, a, state, source, at, _count(kind, a, counted, place), channels)
         kept = _end(kind, a, (count, d, h, 0), state, channels, kept)
     return kept
 
@@ -370,9 +386,9 @@ def _gather_pair(a, kind, there, row, o, column, lines, shape, edge, kept):
     What comes from the window is read once for both, before either is stored: for all that the compiler knows, over it.
     """
     count, d, h = there
-    target = _first_of(a, kind, row, o, column)
+    target = _first_target(a, kind, row, o, column)
     left, right = (target, column, shape, edge, lines), (target + a.C, column, shape, edge, lines)
-    source, number = lines[0] + o * a.C + column, lines[2] * a.w_counts[o]
+    source, number = lines[0] + o * a.C + column, _count(kind, a, lines[2], o)
     tile_prefetch(shape, a.src, source + a.ahead, 0)
     first = _take(kind, a, _begin(kind, a, (count, d, h, 0), left), source, lines[1], number, left)
     second = _take(kind, a, _begin(kind, a, (count, d, h, 0), right), source, lines[1] + 1, number, right)
@@ -401,7 +417,7 @@ def _walk(kind, a, there, state, channels):
         start, position, counted = line[0] + column, line[1], line[2]
         for k in range(first, last):
             place = a.w_pairs[2 * k]
-            source, at, number = start + place * a.C, position + a.w_pairs[2 * k + 1], counted * a.w_counts[place]
+            source, at, number = start + place * a.C, position + a.w_pairs[2 * k + 1], _count(kind, a, counted, place)
             state = _take(kind, a, state, source, at, number, channels)
     return state
 
@@ -666,7 +682,7 @@ KINDS = {
         _zeros, _take_where_found, _store_in_front_of_norm, open=_no_sums, close=_store_sums
     ),
     "average": Kind(_zeros, _take_all, _store_mean),
-    "average_gradient": Kind(_zeros, _take_part, _store),
+    "average_gradient": Kind(_zeros, _take_part, _store, counts=True),
     "norm": Kind(_zeros, _take_square, _store_root),
     "positive": Kind(_zeros, _take_positive, _store),
     "stochastic": Kind(_goal, _take_up_to_the_goal, _store_drawn),
@@ -710,7 +726,7 @@ def _task(p: PoolProblem, kind: str, backward: bool, given: str, windows: list[W
     vectors = -(-p.C // (VECTORS * lanes(p.dtype)))
     blocks = max(min(vectors, PIECES // max(rows, 1)), 1)
     width = -(-vectors // blocks) * VECTORS * lanes(p.dtype)
-    blocks = max(-(-p.C // width), 1)
+    blocks = max(-(-p.C // max(width, 1)), 1)
     row_bytes = p.C * math.prod(p.size) * p.N * item_bytes(p.dtype) // max(rows, 1)
     height = max(min(PIECE_BYTES // max(row_bytes, 1), rows // PIECES), 1)
     tables = {f"{axis}_begins": w.begins for axis, w in zip("dhw", windows)}
@@ -757,7 +773,8 @@ def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple
         return PoolKind(kind, normalised=normalised), {}
     whole = np.flatnonzero(np.diff(windows.begins) == taps)
     first, end = (int(whole[0]), int(whole[-1]) + 1) if len(whole) else (0, 0)
-    old = max(p.kernel[1] - p.stride[1], 0), max(taps - step, 0)
+    # Other steps along h ask again for what has been asked for, which does no harm.
+    old = max(taps - step, 0) if p.stride[1] == step else 0
     return PoolKind(kind, math.prod(p.kernel[:2]), taps, old=old, normalised=normalised), {
         "plain": first, "plain_end": end, "window": first, "window_end": end,
         "plain_step": step * p.C, "plain_first": -before * p.C,
@@ -767,12 +784,13 @@ def _plain(p: PoolProblem, kind: str, backward: bool, windows: Windows) -> tuple
 
 
 def _ahead(row: int) -> int:
-    """How far ahead elements are asked for: what the next row gathers, ``row`` elements further on; or, where rows
-    would fill the first-level cache, what comes in the same line.
+    """How many elements ahead are asked for: what the next row gathers, ``row`` elements further on; or, where such
+    rows would fill the first-level cache, what the same row gathers soon.
 
-    A pooling of 2x2 of 16 MB in memory takes 250 microseconds with, and 600 without; in the caches, as long.
+    A pooling of 2x2 of 16 MB in memory takes 250 microseconds on one core if it asks so, and 600 if it does not; in the
+    caches, as long.
     """
-    return row if row <= 2 * AHEAD else AHEAD
+    return row if row <= 2 * ELEMENTS_AHEAD else ELEMENTS_AHEAD
 
 
 def _counts(p: PoolProblem) -> list[np.ndarray]:

@@ -42,7 +42,7 @@ INT32, INT64 = ir.IntType(32), ir.IntType(64)
 _CHAINS = 8
 
 #: How many elements ahead a kernel that waits for memory alone asks with :func:`tile_prefetch`: two pages of float32.
-AHEAD = 2048
+ELEMENTS_AHEAD = 2048
 
 
 class TileType(types.Type):
@@ -471,7 +471,7 @@ def tile_prefetch(typing_context, shape, array, index, row_stride):
     """Ask for a tile that :func:`tile_load` would read, in the first-level cache; it need not exist.
 
     What comes next in memory the processor itself asks for only a little ahead, and not at all where lines of an array
-    end: kernels that wait for memory alone take up to twice as long as with this word.
+    end: kernels that wait for memory alone take up to two and a half times as long without this word.
     """
 
     def generate(context, builder, signature, arguments):
