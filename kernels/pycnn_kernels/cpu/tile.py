@@ -302,6 +302,12 @@ class _Emitter:
         options = [ir.Constant(INT32, value) for value in (write, locality, 1)]  # 1: data
         self.builder.call(prefetch, [self.builder.bitcast(address, byte), *options])
 
+    def prefetch_rows(self, rows: list[Any], write: int) -> None:
+        """Ask for all vectors of a tile's rows in the first-level cache."""
+        for row in rows:
+            for j in range(self.tile.vectors):
+                self.prefetch(self.builder.gep(row, [ir.Constant(INT64, j * self.tile.lanes)]), write, locality=3)
+
     def masked(self, name: str, result: ir.Type, arguments: list[ir.Type]):
         tile = self.tile
         full_name = f"llvm.masked.{name}.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
@@ -477,10 +483,7 @@ def tile_prefetch(typing_context, shape, array, index, row_stride):
     def generate(context, builder, signature, arguments):
         _, pointer, start, stride = arguments
         emit = _Emitter(builder, shape.tile)
-        for m in range(shape.tile.rows):
-            row = emit.strided_row(pointer, start, stride, m)
-            for j in range(shape.tile.vectors):
-                emit.prefetch(builder.gep(row, [ir.Constant(INT64, j * shape.tile.lanes)]), write=0, locality=3)
+        emit.prefetch_rows([emit.strided_row(pointer, start, stride, m) for m in range(shape.tile.rows)], write=0)
         return context.get_dummy_value()
 
     return types.void(shape, array, index, row_stride), generate
@@ -975,11 +978,7 @@ def tile_prefetch_rows(typing_context, shape, array, index, rows):
     def generate(context, builder, signature, arguments):
         _, pointer, start, table = arguments
         emit = _Emitter(builder, shape.tile)
-        for m in range(shape.tile.rows):
-            row = emit.row_pointer(pointer, start, table, m)
-            for j in range(shape.tile.vectors):
-                line = builder.gep(row, [ir.Constant(INT64, j * shape.tile.lanes)])
-                emit.prefetch(line, write=1, locality=3)
+        emit.prefetch_rows([emit.row_pointer(pointer, start, table, m) for m in range(shape.tile.rows)], write=1)
         return context.get_dummy_value()
 
     return types.void(shape, array, index, rows), generate
