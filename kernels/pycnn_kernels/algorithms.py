@@ -8,7 +8,9 @@ there is).
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from pycnn_kernels.cpu import (
@@ -37,6 +39,7 @@ from pycnn_kernels.cpu import (
     storage,
     winograd_tiling,
 )
+from pycnn_kernels.cuda.device import HOW_TO_INSTALL, CudaError
 
 
 class Prepared(Protocol):
@@ -464,9 +467,22 @@ def algorithms_for(backend: str, operation: str) -> list[Algorithm]:
 
     Raises:
         ValueError: the backend has no such operation.
+        CudaError: the backend is "cuda", and what it needs is not installed.
     """
+    if backend == "cuda":
+        _register_cuda()
     found = ALGORITHMS.get((backend, operation))
     if found is None:
         known = ", ".join(sorted(name for place, name in ALGORITHMS if place == backend)) or "no operations"
         raise ValueError(f"backend {backend!r} has {known}; received {operation!r}")
     return found
+
+
+@cache
+def _register_cuda() -> None:
+    """Add the algorithms of the GPU: late, because their modules need packages that the CPU does not."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise CudaError(f"backend 'cuda' needs the package numba-cuda, which is not installed; {HOW_TO_INSTALL}")
+    from pycnn_kernels.cuda.algorithms import CUDA_ALGORITHMS
+
+    ALGORITHMS.update({("cuda", operation): found for operation, found in CUDA_ALGORITHMS.items()})

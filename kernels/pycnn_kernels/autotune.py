@@ -37,9 +37,9 @@ _log = logging.getLogger("pycnn.autotune")
 
 
 class Key(NamedTuple):
-    """What timings depend on beside the machine and the versions."""
+    """What timings depend on beside the processor and the versions; ``machine`` is the backend, with the GPU if any."""
 
-    backend: str
+    machine: str
     operation: str
     problem: Any
     workspace_limit: int | None
@@ -125,7 +125,7 @@ def measure(sides: dict[str, Side]) -> Timings:
 
 def _text(key: Key) -> str:
     limit = "none" if key.workspace_limit is None else key.workspace_limit
-    return f"{key.backend} {key.operation} {key.problem!r} workspace_limit={limit} threads={key.threads}"
+    return f"{key.machine} {key.operation} {key.problem!r} workspace_limit={limit} threads={key.threads}"
 
 
 # -- the file ------------------------------------------------------------------------------------------------------

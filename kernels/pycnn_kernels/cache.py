@@ -132,16 +132,16 @@ def kernel_cache(function: Any, isa: str) -> FunctionCache | NullCache:
 
 
 @contextlib.contextmanager
-def one_process_at_a_time(kernel: str, isa: str) -> Iterator[None]:
+def one_process_at_a_time(kernel: str, folder: Path) -> Iterator[None]:
     """Processes that need a kernel at the same time: one compiles it while the others wait, and find it in the cache.
 
-    Each kernel is a byte of a file that is locked. It is unlocked when its process ends, however that ends, and a
-    forked child does not have the lock. Where it cannot be had, nobody waits.
+    Each kernel is a byte of a file in their folder that is locked. It is unlocked when its process ends, however that
+    ends, and a forked child does not have the lock. Where it cannot be had, nobody waits.
     """
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
             with contextlib.suppress(OSError):
-                file = stack.enter_context(open(kernel_cache_dir(isa) / "lock", "ab"))
+                file = stack.enter_context(open(folder / "lock", "ab"))
                 _wait_for(file.fileno(), zlib.crc32(kernel.encode()))
         yield
 

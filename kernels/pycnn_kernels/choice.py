@@ -20,7 +20,7 @@ import numpy as np
 from pycnn_kernels.algorithms import Algorithm, algorithms_for
 from pycnn_kernels.autotune import Timings
 from pycnn_kernels.operations import array_bytes, prepare, specs
-from pycnn_kernels.problem import computed
+from pycnn_kernels.problem import STORAGE_DTYPES, computed
 
 
 class Verdict(NamedTuple):
@@ -63,7 +63,7 @@ def choose(
     Args:
         operation: for example "conv_forward".
         problem: for example a :class:`~pycnn_kernels.problem.ConvProblem`.
-        backend: "cpu".
+        backend: "cpu" or "cuda".
         algorithm: "auto" for the rule above, or a name.
         workspace_limit: bytes of workspace at most; None for no limit.
 
@@ -78,6 +78,8 @@ def choose(
     """
     limit = _checked(workspace_limit)
     candidates = algorithms_for(backend, operation)
+    if backend == "cuda" and problem.dtype in STORAGE_DTYPES:
+        raise ValueError(f"backend 'cuda' computes in float32 and float64; received {problem.dtype}")
     if algorithm != "auto":
         return _by_name(candidates, operation, problem, algorithm, limit)
     for place, candidate in enumerate(candidates):

@@ -6,6 +6,9 @@ against the problem and hands their addresses to the algorithm: raw pointers are
 
 from __future__ import annotations
 
+import importlib
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from pycnn_kernels.autotune import Side, Timings
 from pycnn_kernels.choice import Verdict
 from pycnn_kernels.cpu.launch import get_num_threads
 from pycnn_kernels.cpu.workspace import admit
-from pycnn_kernels.memory import address, aligned_empty, lent_bytes, pool
+from pycnn_kernels.memory import lent_bytes, pool
 from pycnn_kernels.operations import Spec, array_bytes, prepare, specs
 
 
@@ -36,6 +39,7 @@ class Plan:
 
     def __init__(self, backend: str, operation: str, problem: Any, algorithm: Algorithm):
         self.backend, self.operation, self.problem, self.algorithm = backend, operation, problem, algorithm
+        self._arrays = _arrays_of(backend)
         self.inputs, self.updated, self.outputs = specs(operation, problem)
         self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
@@ -55,7 +59,7 @@ class Plan:
         """Compute the operation.
 
         Args:
-            inputs: arrays of the plan's shapes and dtypes; others than contiguous and aligned ones are copied.
+            inputs: arrays of the plan's backend, shapes and dtypes; others than contiguous and aligned ones are copied.
                 None for an optional one; the last ones may be left out.
             updated: arrays that change in place, contiguous, aligned and writable.
             skip: names of optional outputs that are not wanted.
@@ -70,13 +74,14 @@ class Plan:
             MemoryLimitError: the outputs and the workspace would exceed the memory limit.
         """
         inputs += (None,) * (len(self.inputs) - len(inputs))
-        ready = [_ready(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
+        arrays = self._arrays
+        ready = [_ready(arrays, spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
         for spec, array in zip(self.updated, updated, strict=True):
-            ready.append(_ready(spec, array, in_place=True))
-        if pool.limit is not None:
+            ready.append(_ready(arrays, spec, array, in_place=True))
+        if pool.limit is not None and self.backend == "cpu":
             self._admit(skip)
-        outputs = [None if spec.name in skip else aligned_empty(spec.shape, spec.dtype) for spec in self.outputs]
-        addresses = [0 if array is None else address(array) for array in (*ready, *outputs)]
+        outputs = [None if spec.name in skip else arrays.empty(spec.shape, spec.dtype) for spec in self.outputs]
+        addresses = [0 if array is None else arrays.address(array) for array in (*ready, *outputs)]
         self._prepared.run(*addresses, *scalars)
         return tuple(outputs)
 
@@ -86,32 +91,33 @@ class Plan:
         admit(self.operation, results + self._borrowed_bytes, self._scratch_bytes)
 
 
-def _ready(spec: Spec, array: np.ndarray | None, in_place: bool = False) -> np.ndarray | None:
+@cache
+def _arrays_of(backend: str) -> ModuleType:
+    """What knows the arrays of a backend."""
+    return importlib.import_module(f"pycnn_kernels.{backend}.arrays")
+
+
+def _ready(arrays: ModuleType, spec: Spec, array: Any, in_place: bool = False) -> Any:
     """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
     if array is None:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
         return None
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{spec.name} must be a NumPy array; received {type(array).__name__}")
+    if not arrays.is_array(array):
+        raise TypeError(f"{spec.name} must be a {arrays.KIND}; received {type(array).__name__}")
     if array.dtype != spec.dtype:
         raise TypeError(f"{spec.name} must have the dtype {spec.dtype}; received {array.dtype}")
     if array.shape != spec.shape:
         raise ValueError(f"{spec.name} must have the shape {spec.shape}; received {array.shape}")
-    if array.flags.carray:  # contiguous, aligned and writable
-        return array
-    if in_place:
+    usable = arrays.is_usable(array)
+    if in_place and not (usable and arrays.is_writable(array)):
         raise ValueError(f"{spec.name} is changed in place: it must be contiguous, aligned and writable")
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array
-    copy = aligned_empty(spec.shape, spec.dtype)
-    copy[...] = array
-    return copy
+    return array if usable else arrays.copied(array)
 
 
 #: Plans are small, but a program that meets a new shape at every call must not keep them all.
 _MOST_PLANS = 4096
-_plans: dict[tuple[str, str, Any, str, int | None], Plan] = {}
+_plans: dict[tuple[Any, ...], Plan] = {}
 
 
 def plan_for(
@@ -127,7 +133,7 @@ def plan_for(
     Args:
         operation: for example "conv_forward".
         problem: for example a :class:`~pycnn_kernels.problem.ConvProblem`.
-        backend: "cpu".
+        backend: "cpu" or "cuda".
         algorithm: "auto" for the rule of :mod:`~pycnn_kernels.choice`, "autotune" for the fastest of those that can
             do the problem, measured once (see :mod:`~pycnn_kernels.autotune`), or a name.
         workspace_limit: bytes of workspace at most; None for no limit.
@@ -143,7 +149,7 @@ def plan_for(
     """
     if algorithm == "autotune":
         algorithm = _tuned(backend, operation, problem, workspace_limit)
-    key = (backend, operation, problem, algorithm, workspace_limit)
+    key = (backend, _arrays_of(backend).device(), operation, problem, algorithm, workspace_limit)
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= _MOST_PLANS:
@@ -182,7 +188,9 @@ def explain(
 
 def _tuned(backend: str, operation: str, problem: Any, workspace_limit: int | None) -> str:
     """The name of the fastest algorithm; the only one that can do a problem has nothing to be measured against."""
-    known = autotune.recall(autotune.Key(backend, operation, problem, workspace_limit, get_num_threads()))
+    known = autotune.recall(
+        autotune.Key(_arrays_of(backend).machine(), operation, problem, workspace_limit, get_num_threads())
+    )
     if known is not None:
         return known.fastest
     able = choice.able(operation, problem, backend=backend, workspace_limit=workspace_limit)
@@ -191,7 +199,7 @@ def _tuned(backend: str, operation: str, problem: Any, workspace_limit: int | No
 
 def _timings(backend: str, operation: str, problem: Any, workspace_limit: int | None) -> Timings:
     """The times of all algorithms that can do a problem within the limit, measured now if nobody has yet."""
-    key = autotune.Key(backend, operation, problem, workspace_limit, get_num_threads())
+    key = autotune.Key(_arrays_of(backend).machine(), operation, problem, workspace_limit, get_num_threads())
     able = {a.name: a for a in choice.able(operation, problem, backend=backend, workspace_limit=workspace_limit)}
     return autotune.timings(key, list(able), lambda name: _side(Plan(backend, operation, problem, able[name])))
 
@@ -204,6 +212,14 @@ def _side(plan: Plan) -> Side:
     """
     if plan.updated or any(spec.dtype.kind in "iu" for spec in plan.inputs):
         raise ValueError(f"{plan.operation} cannot be timed on random numbers: name one of its algorithms")
-    random = np.random.default_rng(0)
-    inputs = [None if spec.optional else random.standard_normal(spec.shape).astype(spec.dtype) for spec in plan.inputs]
-    return lambda: plan.run(*inputs)
+    random, arrays = np.random.default_rng(0), _arrays_of(plan.backend)
+    inputs = [
+        None if spec.optional else arrays.from_host(random.standard_normal(spec.shape).astype(spec.dtype))
+        for spec in plan.inputs
+    ]
+
+    def run() -> None:
+        plan.run(*inputs)
+        arrays.synchronize()
+
+    return run

@@ -169,10 +169,23 @@ def expected_conv(
     }
 
 
-def by_every_algorithm(operation: str, p: Any) -> list[tuple[str, Plan]]:
+def by_every_algorithm(operation: str, p: Any, backend: str = "cpu") -> list[tuple[str, Plan]]:
     """The plans of all algorithms that support a problem, with their names."""
-    names = [a.name for a in algorithms_for("cpu", operation) if a.supports(p) is None]
-    return [(name, plan_for(operation, p, algorithm=name)) for name in names]
+    names = [a.name for a in algorithms_for(backend, operation) if a.supports(p) is None]
+    return [(name, plan_for(operation, p, backend=backend, algorithm=name)) for name in names]
+
+
+def run_on_host(plan: Plan, *inputs: Any, updated: tuple[Any, ...] = (), **others: Any) -> tuple[Any, ...]:
+    """Run a plan of any backend on NumPy arrays, of which ``updated`` change; the results are NumPy arrays."""
+    if plan.backend == "cpu":
+        return plan.run(*inputs, updated=updated, **others)
+    there = [None if array is None else plan._arrays.from_host(array) for array in (*inputs, *updated)]
+    changed = tuple(there[len(inputs) :])
+    results = plan.run(*there[: len(inputs)], updated=changed, **others)
+    for array, new in zip(updated, changed):
+        if array is not None:
+            array[...] = new.get()
+    return tuple(None if result is None else result.get() for result in results)
 
 
 def run_conv(
@@ -183,8 +196,9 @@ def run_conv(
     dy: np.ndarray,
     scale: np.ndarray | None = None,
     residual: np.ndarray | None = None,
+    backend: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """y, dx and dw of every algorithm of the engine: "y direct", "dx direct" and so on."""
+    """y, dx and dw of every algorithm of a backend: "y direct", "dx direct" and so on."""
     linear = p._replace(bias=False, activation=None, scale=False, residual=False)
     runs = [
         ("y", "conv_forward", p, (x, w, b if p.bias else None, scale, residual)),
@@ -192,9 +206,9 @@ def run_conv(
         ("dw", "conv_weight_gradient", linear, (x, dy)),
     ]
     return {
-        f"{result} {name}": plan.run(*arrays)[0]
+        f"{result} {name}": run_on_host(plan, *arrays)[0]
         for result, operation, problem, arrays in runs
-        for name, plan in by_every_algorithm(operation, problem)
+        for name, plan in by_every_algorithm(operation, problem, backend)
     }
 
 
@@ -202,10 +216,10 @@ def run_conv(
 BOUNDS = {("winograd", "float32"): 3e-5, ("winograd_4x4", "float32"): 3e-5, ("winograd_2x2", "float32"): 1e-5}
 
 
-def check_conv(p: ConvProblem) -> None:
+def check_conv(p: ConvProblem, backend: str = "cpu") -> None:
     """All three operations of a problem, by every algorithm, against the oracle."""
     arrays = conv_arrays(p)
-    found, expected = run_conv(p, **arrays), expected_conv(p, **arrays)
+    found, expected = run_conv(p, **arrays, backend=backend), expected_conv(p, **arrays)
     for name, array in found.items():
         assert array.dtype == p.dtype
         result, algorithm = name.split()
@@ -223,17 +237,21 @@ def largest_product(result: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, *
     return float(np.prod([np.abs(factor).max(initial=0) for factor in factors]))
 
 
-def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray, backend: str = "cpu") -> dict[str, np.ndarray]:
     """y; dx, where there is a kernel for it; and where an element was found, which is kept in channels last."""
+
+    def run(operation: str, *arrays: np.ndarray) -> tuple[Any, ...]:
+        return run_on_host(plan_for(operation, p, backend=backend), *arrays)
+
     if p.kind == "norm":
-        return {"y": plan_for("norm_pool", p).run(x)[0]}
+        return {"y": run("norm_pool", x)[0]}
     if p.kind in ("max", "stochastic"):
         drawn = (uniform(p),) if p.kind == "stochastic" else ()
-        y, index = plan_for(f"{p.kind}_pool", p).run(x, *drawn)
-        (dx,) = plan_for("max_pool_gradient", p).run(dy, index)
+        y, index = run(f"{p.kind}_pool", x, *drawn)
+        (dx,) = run("max_pool_gradient", dy, index)
         return {"y": y, "dx": dx, "index": oracle.in_layout(index, p.layout)}
-    (y,) = plan_for("average_pool", p).run(x)
-    (dx,) = plan_for("average_pool_gradient", p).run(dy)
+    (y,) = run("average_pool", x)
+    (dx,) = run("average_pool_gradient", dy)
     return {"y": y, "dx": dx}
 
 
@@ -273,10 +291,10 @@ def expected_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np
     return {name: oracle.in_layout(array, p.layout) for name, array in found.items()}
 
 
-def check_pool(p: PoolProblem) -> None:
+def check_pool(p: PoolProblem, backend: str = "cpu") -> None:
     """All that a pooling problem has kernels for against the oracle."""
     arrays = {"x": numbers(p.x_shape, p.dtype, 1), "dy": numbers(p.y_shape, p.dtype, 2)}
-    found, expected = run_pool(p, **arrays), expected_pool(p, **arrays)
+    found, expected = run_pool(p, **arrays, backend=backend), expected_pool(p, **arrays)
     for name in found.keys() - {"index"}:
         oracle.assert_close(found[name], expected[name])
     if "index" in found:

@@ -12,8 +12,6 @@ of a ``parallel=True`` function and loads from the cache in 3 ms. The threads ar
 from __future__ import annotations
 
 import os
-import struct
-from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -25,15 +23,13 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
 
-from pycnn_kernels.cache import kernel_cache, one_process_at_a_time
+from pycnn_kernels.blocks import Block, Fields
+from pycnn_kernels.cache import kernel_cache, kernel_cache_dir, one_process_at_a_time
 from pycnn_kernels.cpu.host import SIMD
 from pycnn_kernels.cpu.workers import Workers
 from pycnn_kernels.memory import address
 
 INT64 = ir.IntType(64)
-
-#: A float, and the integer of the same bits.
-_FLOAT, _BITS = struct.Struct("d"), struct.Struct("q")
 
 # Reassociation lets sums vectorise and contraction makes fused multiply-adds. nnan and ninf stay out: NaN and
 # infinity must flow through every kernel.
@@ -115,10 +111,10 @@ class Kernel:
         self.name = f"{body.__module__}.{body.__qualname__}"
         self.dtypes = dtypes
         self.__doc__ = body.__doc__
-        self._body, self._fields, self._given = body, fields, given or {}
+        self.fields = Fields(self.name, fields)
+        self._body, self._given = body, given or {}
         self._variants: dict[tuple[types.Type, ...], Kernel] = {}
         self._usual: list[Kernel] = []
-        self._slots = {name: slot for slot, name in enumerate(fields)}
         self._entries: dict[str, int] = {}
         self._compiled: dict[str, CFunc] = {}
 
@@ -129,7 +125,7 @@ class Kernel:
         """
         key = tuple(given.values())
         if key not in self._variants:
-            self._variants[key] = Kernel(self._body, self._fields, self.dtypes, given)
+            self._variants[key] = Kernel(self._body, self.fields.kinds, self.dtypes, given)
         return self._variants[key]
 
     def usually(self, **given: types.Type) -> None:
@@ -139,7 +135,7 @@ class Kernel:
     @property
     def usual(self) -> list[Kernel]:
         """What most networks need of it: itself, or those of :meth:`usually` where it needs types first."""
-        return self._usual if "type" in self._fields.values() else [self]
+        return self._usual if "type" in self.fields.kinds.values() else [self]
 
     def entry(self, dtype: str) -> int:
         """The address of the kernel compiled for "float32" or "float64".
@@ -156,21 +152,7 @@ class Kernel:
         Raises:
             TypeError: a name is not a field of this kernel.
         """
-        block = np.zeros(len(self._fields), np.int64)
-        for name, value in values.items():
-            view = block.view(np.float64) if self.is_float(name) else block
-            view[self.slot(name)] = value
-        return block
-
-    def is_float(self, field: str) -> bool:
-        return self._fields.get(field) == "float"
-
-    def slot(self, field: str) -> int:
-        """The position of a field in the block."""
-        slot = self._slots.get(field)
-        if slot is None:
-            raise TypeError(f"{self.name} has the fields {', '.join(self._fields)}; received {field}")
-        return slot
+        return np.array(self.fields.filled(**values), np.int64)
 
     @global_compiler_lock
     def _compile(self, dtype: str) -> int:
@@ -178,13 +160,13 @@ class Kernel:
             return self._entries[dtype]
         if dtype not in self.dtypes:
             raise ValueError(f"{self.name} can be compiled for {', '.join(self.dtypes)}; received {dtype!r}")
-        block = BlockType(self.name, getattr(types, dtype), self._fields, self._given)
+        block = BlockType(self.name, getattr(types, dtype), self.fields.kinds, self._given)
         numbers = self._body.__code__.co_argcount - 1  # item and worker, unless other kernels call it
         signature = types.void(block, *[types.int64] * numbers)
         options = {"error_model": "numpy", "fastmath": set(FAST_MATH), "boundscheck": False}
         compiled = CFunc(self._body, (signature.args, signature.return_type), locals={}, options=options)
         compiled._cache = kernel_cache(self._body, SIMD.name)
-        with one_process_at_a_time(str(block), SIMD.name):
+        with one_process_at_a_time(str(block), kernel_cache_dir(SIMD.name)):
             compiled.compile()
         self._compiled[dtype] = compiled  # owns the machine code
         self._entries[dtype] = compiled.address
@@ -258,12 +240,8 @@ class Task:
         self._kernel, self._dtype, self.items, self._parallel = kernel, dtype, items, parallel
         self._kept = [value for value in fields.values() if isinstance(value, np.ndarray)]
         numbers = {name: address(v) if isinstance(v, np.ndarray) else v for name, v in fields.items()}
-        self.template = kernel.block(**numbers)
-        names = given.split()
-        self.slots = [kernel.slot(name) for name in names if not kernel.is_float(name)]
-        self._float_slots = [kernel.slot(name) for name in names if kernel.is_float(name)]
-        # An array of Python's own is copied, filled in and asked for its address in a third of the time of NumPy's.
-        self._values = array("q", self.template.tobytes())
+        self._block = Block(kernel.fields, given, **numbers)
+        self.template, self.slots = np.array(self._block.values, np.int64), self._block.slots
 
     def entry(self) -> int:
         """The address of the compiled kernel."""
@@ -271,15 +249,11 @@ class Task:
 
     def slot(self, field: str) -> int:
         """The position of a field in the block."""
-        return self._kernel.slot(field)
+        return self._kernel.fields.slot(field)
 
     def run(self, *values: Any) -> None:
         """Run with the given fields' values, integers first and then floats."""
-        block = self._values[:]
-        for slot, value in zip(self.slots, values):
-            block[slot] = value
-        for slot, value in zip(self._float_slots, values[len(self.slots) :], strict=True):
-            block[slot] = _BITS.unpack(_FLOAT.pack(value))[0]
+        block = self._block.filled(values)
         _launch(self.entry(), block.buffer_info()[0], self.items, self._parallel)
 
 

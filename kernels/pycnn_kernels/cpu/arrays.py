@@ -1,0 +1,58 @@
+"""The arrays of plans on the CPU, NumPy's; ``cuda/arrays.py`` has the same for the GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn_kernels.memory import address, aligned_empty
+
+__all__ = [
+    "KIND", "address", "copied", "device", "empty", "from_host", "is_array", "is_usable", "is_writable", "machine",
+    "synchronize",
+]  # fmt: skip
+
+#: What messages call such an array.
+KIND = "NumPy array"
+
+empty = aligned_empty
+
+
+def device() -> None:
+    """There is one CPU; plans of it have no device in their key."""
+
+
+def machine() -> str:
+    """What timings of plans belong to; the processor is in the name of their file."""
+    return "cpu"
+
+
+def synchronize() -> None:
+    """A plan that has run has ended."""
+
+
+def from_host(values: np.ndarray) -> np.ndarray:
+    """An array with these values."""
+    return values
+
+
+def is_array(candidate: Any) -> bool:
+    return isinstance(candidate, np.ndarray)
+
+
+def is_usable(array: np.ndarray) -> bool:
+    """Whether kernels can read its elements where they are: contiguous and aligned."""
+    # carray: and writable; most are, and this is one question.
+    return array.flags.carray or (array.flags.c_contiguous and array.flags.aligned)
+
+
+def is_writable(array: np.ndarray) -> bool:
+    return array.flags.writeable
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A contiguous, aligned copy."""
+    copy = aligned_empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy

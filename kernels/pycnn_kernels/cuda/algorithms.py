@@ -1,0 +1,12 @@
+"""The registry's lists for the GPU: for each operation ONE ordered list of algorithms, as in ``algorithms.py``."""
+
+from __future__ import annotations
+
+from pycnn_kernels.algorithms import Algorithm
+from pycnn_kernels.cuda import softmax
+
+CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
+    "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
+    "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
+    "cross_entropy": [Algorithm("rows", softmax.CrossEntropy, "loss and softmax, a block for each row")],
+}

@@ -1,0 +1,164 @@
+"""The GPU: its arrays, its compiled kernels, and launching them on CuPy's current stream."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pycnn_kernels.memory import Shape
+
+
+class CudaError(RuntimeError):
+    """CUDA cannot be used here; the message says what is missing and how to get it."""
+
+
+#: The end of messages about what is missing.
+HOW_TO_INSTALL = "pip install 'pycnn[cuda]' installs what it needs; backend='cpu' needs none of it"
+
+
+def _cupy() -> Any:
+    """CuPy with at least one GPU.
+
+    Raises:
+        CudaError: it is not installed, or has no driver or no GPU.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise CudaError(
+            f"backend 'cuda' needs the package cupy, which is not installed ({error}); {HOW_TO_INSTALL}"
+        ) from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise CudaError(
+            f"backend 'cuda' needs an NVIDIA GPU and its driver, release 580 or newer for CUDA 13; CUDA says: {error}. "
+            "backend='cpu' needs neither"
+        ) from None
+    if not count:
+        raise CudaError("backend 'cuda' needs an NVIDIA GPU; CUDA sees none. backend='cpu' needs none")
+    return cupy
+
+
+class Device:
+    """One GPU, through CuPy.
+
+    Attributes:
+        number: CuPy's number of the GPU.
+        name: for example "NVIDIA H200".
+        architecture: what kernels are compiled for, for example "sm_90a".
+        processors: its multiprocessors.
+        xp: the array module, CuPy.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.xp = _cupy()
+        self.number = number
+        properties = self.xp.cuda.runtime.getDeviceProperties(number)
+        self.name = properties["name"].decode()
+        self.architecture = architecture_of(properties["major"], properties["minor"])
+        self.processors = properties["multiProcessorCount"]
+        self._loaded: dict[Any, Callable[..., None]] = {}
+        self._loading = threading.Lock()
+
+    def is_array(self, candidate: Any) -> bool:
+        """Whether it is an array on a GPU."""
+        return isinstance(candidate, self.xp.ndarray)
+
+    def empty(self, shape: Shape, dtype: np.dtype) -> Any:
+        """An uninitialised array from CuPy's memory pool, which hands out multiples of 512 bytes."""
+        return self.xp.empty(shape, dtype)
+
+    def address(self, device_array: Any) -> int:
+        """Where its elements begin."""
+        return device_array.data.ptr
+
+    def table(self, values: np.ndarray) -> Any:
+        """A copy of an array on the GPU, there before anything else is computed, on whatever stream."""
+        table = self.xp.asarray(values)
+        self.xp.cuda.get_current_stream().synchronize()
+        return table
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has been computed."""
+        self.xp.cuda.runtime.deviceSynchronize()
+
+    def load(self, variant: Any) -> Callable[..., None]:
+        """What launches a variant: a function of the blocks along two axes, and of the filled argument block."""
+        launch = self._loaded.get(variant.key)
+        if launch is None:
+            with self._loading:
+                launch = self._loaded.get(variant.key) or self._load(variant)
+                self._loaded[variant.key] = launch
+        return launch
+
+    def _load(self, variant: Any) -> Callable[..., None]:
+        from cupy_backends.cuda.api import driver
+
+        from pycnn_kernels.cuda.compile import cubin
+
+        found = cubin(variant, self.architecture)
+        with self.xp.cuda.Device(self.number):
+            module = self.xp.cuda.function.Module()
+            module.load(found.code)
+        function = module.get_function(found.entry)
+        handle, threads = function.ptr, variant.threads
+        launch_kernel, current_stream = driver.launchKernel, self.xp.cuda.get_current_stream
+
+        def launch(blocks: tuple[int, int], block: array[int]) -> None:
+            # The driver copies the parameters before it returns.
+            parameters = _Parameters(*block.buffer_info())
+            stream = current_stream().ptr
+            launch_kernel(handle, *blocks, 1, threads, 1, 1, 0, stream, 0, parameters.address)
+
+        launch.keeps = function, module  # type: ignore[attr-defined]  # whose machine code it is
+        return launch
+
+
+class _Parameters:
+    """One buffer as the parameters of a launch, as ``cuLaunchKernel`` takes it in ``extra``.
+
+    Source: NVIDIA, "CUDA Driver API", cuLaunchKernel.
+    """
+
+    #: CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE and CU_LAUNCH_PARAM_END
+    _POINTER, _SIZE, _END = 1, 2, 0
+
+    def __init__(self, address: int, count: int) -> None:
+        self._size = ctypes.c_size_t(8 * count)
+        words = (self._POINTER, address, self._SIZE, ctypes.addressof(self._size), self._END)
+        self._words = array("Q", words)
+        self.address = self._words.buffer_info()[0]
+
+
+def architecture_of(major: int, minor: int) -> str:
+    """What kernels are compiled for: of Hopper and newer also what only that generation has.
+
+    >>> architecture_of(9, 0), architecture_of(8, 6)
+    ('sm_90a', 'sm_86')
+    """
+    return f"sm_{major}{minor}{'a' if major >= 9 else ''}"
+
+
+@functools.cache
+def _device(number: int) -> Device:
+    return Device(number)
+
+
+def _current() -> Device:
+    return _device(_cupy().cuda.runtime.getDevice())
+
+
+def current_device() -> Device:
+    """The GPU that CuPy computes on in this thread.
+
+    Raises:
+        CudaError: CuPy, the driver or a GPU is missing.
+    """
+    return _current()

@@ -1,0 +1,80 @@
+"""Sums and maxima over the threads of a block, in a fixed order.
+
+Warps add up by exchanging registers (shuffles), then their results meet in shared memory: two barriers, whatever the
+number of threads. Source: Harris, "Optimizing Parallel Reduction in CUDA" (2007), with shuffles in place of its last
+steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import cuda
+
+from pycnn_kernels.cuda.compile import device_function
+
+WARP = 32
+_ALL_LANES = 0xFFFFFFFF
+
+
+@device_function
+def plus(one, other):
+    return one + other
+
+
+@device_function
+def greatest(one, other):
+    """The greater of the two; NaN counts as greatest."""
+    return other if other > one or other != other else one
+
+
+def warp_reduction(combine: Any) -> Any:
+    """A device function that combines the values of a warp's 32 threads, each of which gets the result."""
+
+    @device_function
+    def reduced(value):
+        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 16))
+        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 8))
+        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 4))
+        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 2))
+        return combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 1))
+
+    return reduced
+
+
+def block_reduction(dtype: Any, threads: int, combine: Any, nothing: float) -> Any:
+    """A device function that combines the values of a block's ``threads``, each of which gets the result.
+
+    All threads of the block must call it. ``threads`` is a multiple of 32, at most 1024; ``combine`` is commutative, so
+    that all threads get the same bits; ``nothing`` changes no value that it is combined with.
+    """
+    within = warp_reduction(combine)
+    if threads == WARP:
+        return within
+    warps, empty = threads // WARP, dtype(nothing)
+
+    @device_function
+    def reduced(value):
+        parts = cuda.shared.array(WARP, dtype)
+        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+        value = within(value)
+        if lane == 0:
+            parts[warp] = value
+        cuda.syncthreads()
+        total = within(parts[lane] if lane < warps else empty)
+        cuda.syncthreads()  # the next call writes the parts again
+        return total
+
+    return reduced
+
+
+def threads_for(columns: int, most: int = 256) -> int:
+    """Threads of a block that works on so many elements: a power of two from 32 to ``most``.
+
+    >>> threads_for(10), threads_for(100), threads_for(5000)
+    (32, 128, 256)
+    """
+    threads = WARP
+    while threads < min(columns, most):
+        threads *= 2
+    return threads

@@ -1,0 +1,33 @@
+"""The GPU's tests: on a simulated one, or with PYCNN_TEST_GPU=1 on the one that there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pycnn_kernels import plan as plan_module
+from pycnn_kernels.cuda import device as device_module
+
+ON_A_GPU = bool(os.environ.get("PYCNN_TEST_GPU"))
+
+_NEEDED = {"numba_cuda": "numba-cuda", "cupy": "cupy", "greenlet": "greenlet"}
+_MISSING = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
+#: Test files cannot be imported without these packages; ``test_cuda_missing.py`` says so where they are not there.
+collect_ignore_glob = ["test_*_cuda.py"] if _MISSING else []
+
+
+@pytest.fixture(params=[1] if ON_A_GPU else [1, -1], ids=["gpu"] if ON_A_GPU else ["upwards", "downwards"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The device that plans run on: simulated ones run the threads of a block in this order."""
+    if not ON_A_GPU:
+        from tests.cuda.simulation import SimulatedDevice
+
+        simulated = SimulatedDevice(request.param)
+        monkeypatch.setattr(device_module, "_current", lambda: simulated)
+    plan_module._plans.clear()
+    yield device_module.current_device()
+    plan_module._plans.clear()
