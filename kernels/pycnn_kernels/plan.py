@@ -93,7 +93,13 @@ class Plan:
 
 @cache
 def _arrays_of(backend: str) -> ModuleType:
-    """What knows the arrays of a backend."""
+    """What knows the arrays of a backend.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    if backend not in ("cpu", "cuda"):
+        raise ValueError(f"backend must be 'cpu' or 'cuda'; received {backend!r}")
     return importlib.import_module(f"pycnn_kernels.{backend}.arrays")
 
 
@@ -139,9 +145,10 @@ def plan_for(
         workspace_limit: bytes of workspace at most; None for no limit.
 
     Raises:
-        ValueError: there is no such operation or algorithm, it does not support the problem, or it needs more
+        ValueError: there is no such backend, operation or algorithm, it does not support the problem, or it needs more
             workspace than the limit.
         TypeError: the limit is no integer.
+        CudaError: the backend is "cuda", and a package, the driver or a GPU is missing.
 
     >>> from pycnn_kernels.problem import RowsProblem
     >>> plan_for("softmax", RowsProblem("float32", 2, 10)).algorithm.name

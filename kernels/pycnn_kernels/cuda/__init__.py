@@ -1,1 +1,1 @@
-"""The kernels for NVIDIA GPUs. All files but ``device.py`` need Numba's CUDA target to be imported; none needs a GPU."""
+"""The kernels for NVIDIA GPUs. All files but ``device.py`` need Numba's CUDA target; none needs a GPU to be there."""
