@@ -649,6 +649,12 @@ class SimulatedDevice:
     def table(self, values: np.ndarray) -> DeviceArray:
         return to_device(values)
 
+    def sent(self, values: np.ndarray) -> DeviceArray:
+        return to_device(values)
+
+    def stream(self) -> int:
+        return 0
+
     def synchronize(self) -> None:
         pass
 

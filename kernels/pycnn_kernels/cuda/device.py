@@ -85,6 +85,20 @@ class Device:
         self.xp.cuda.get_current_stream().synchronize()
         return table
 
+    def stream(self) -> int:
+        """The current stream."""
+        return self.xp.cuda.get_current_stream().ptr
+
+    def sent(self, values: np.ndarray) -> Any:
+        """A copy of a small array, there before what is launched on the current stream from now on.
+
+        The host does not wait: the driver has taken its copy when the call returns, as it does with memory that is not
+        pinned ("CUDA Runtime API", API synchronization behavior).
+        """
+        made = self.xp.empty(values.shape, values.dtype)
+        made.data.copy_from_host_async(values.ctypes.data, values.nbytes)
+        return made
+
     def synchronize(self) -> None:
         """Wait until all that was launched has been computed."""
         self.xp.cuda.runtime.deviceSynchronize()
@@ -109,13 +123,12 @@ class Device:
             module.load(found.code)
         function = module.get_function(found.entry)
         handle, threads = function.ptr, variant.threads
-        launch_kernel, current_stream = driver.launchKernel, self.xp.cuda.get_current_stream
+        launch_kernel, current_stream = driver.launchKernel, self.stream
 
         def launch(blocks: tuple[int, int], block: array[int]) -> None:
             # The driver copies the parameters before it returns.
             parameters = _Parameters(*block.buffer_info())
-            stream = current_stream().ptr
-            launch_kernel(handle, *blocks, 1, threads, 1, 1, 0, stream, 0, parameters.address)
+            launch_kernel(handle, *blocks, 1, threads, 1, 1, 0, current_stream(), 0, parameters.address)
 
         launch.keeps = function, module  # type: ignore[attr-defined]  # whose machine code it is
         return launch
