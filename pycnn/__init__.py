@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         utils,
     )
     from pycnn.autograd import no_grad
+    from pycnn.backend import BackendError, set_backend, use_backend
     from pycnn.explanation import explain
     from pycnn.tensor import Tensor
     from pycnn_kernels.autotune import forget_timings
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackendError",
     "MemoryLimitError",
     "MemoryStats",
     "Tensor",
@@ -66,8 +68,10 @@ __all__ = [
     "random",
     "release_memory",
     "reset_memory_stats",
+    "set_backend",
     "set_memory_limit",
     "set_num_threads",
+    "use_backend",
     "utils",
 ]
 
@@ -75,6 +79,9 @@ __all__ = [
 _HOMES = {
     "Tensor": "pycnn.tensor",
     "no_grad": "pycnn.autograd",
+    "BackendError": "pycnn.backend",
+    "set_backend": "pycnn.backend",
+    "use_backend": "pycnn.backend",
     "explain": "pycnn.explanation",
     "forget_timings": "pycnn_kernels.autotune",
     "get_num_threads": "pycnn_kernels.cpu.launch",

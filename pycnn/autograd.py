@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn_kernels.problem import is_floating
 
 if TYPE_CHECKING:
@@ -104,7 +105,14 @@ class Function:
         return tuple([_output(array, node, place) for place, array in enumerate(result)])
 
     def compute(self, *arrays: Any, **settings: Any) -> Any:
-        """``forward`` with floating-point's own rules: 1 / 0 is infinity, 0 * infinity is NaN, and neither is news."""
+        """``forward`` with floating-point's own rules: 1 / 0 is infinity, 0 * infinity is NaN, and neither is news.
+
+        On a GPU these are the only rules; there the first array's GPU is the one that computes.
+        """
+        first = arrays[0]
+        if not isinstance(first, np.ndarray):
+            with backends.of(first).at_hand(first):
+                return self.forward(*arrays, **settings)
         if not self.uses_numpy:
             return self.forward(*arrays, **settings)
         with np.errstate(all="ignore"):
@@ -178,7 +186,7 @@ def _is_alone(gradient: Tensor, all_of_node: list[Tensor | None]) -> bool:
 def _memory_owner(tensor: Tensor) -> np.ndarray:
     """The array whose memory a tensor's array is, or is a view of."""
     array = tensor.data
-    while isinstance(array.base, np.ndarray):
+    while isinstance(array.base, type(array)):
         array = array.base
     return array
 
@@ -193,8 +201,8 @@ def _accumulate(leaf: Tensor, grad: Tensor, is_alone: bool) -> None:
     if leaf.grad is not None:
         leaf.grad = leaf.grad + grad
         return
-    flags = grad.data.flags
-    leaf.grad = grad if is_alone and flags.writeable and flags.c_contiguous else grad.astype(grad.dtype)
+    owned = is_alone and backends.of(grad.data).is_writable(grad.data) and grad.data.flags.c_contiguous
+    leaf.grad = grad if owned else grad.astype(grad.dtype)
 
 
 def _topological_order(root: Function) -> list[Function]:
@@ -232,7 +240,7 @@ def check_gradient(grad: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.nda
     Raises:
         ValueError: it has another shape.
     """
-    array = np.asarray(grad, dtype)
+    array = backends.asarray(grad, "the gradient").astype(dtype, copy=False)
     if array.shape != shape:
         raise ValueError(f"the gradient must have the shape of the output, {shape}; received {array.shape}")
     return array

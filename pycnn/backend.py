@@ -1,30 +1,44 @@
-"""Where arrays live and which array module computes on them: "cpu" is NumPy.
+"""Where arrays live and which array module computes on them: "cpu" is NumPy, "cuda" is CuPy.
 
-Nothing here is numerical. Code above this seam asks a backend for its array module ``xp`` and for arrays; code
-below it (``pycnn_kernels``) is chosen by the backend's name.
+Nothing here is numerical. An array says by its type which backend it is of, and that backend computes with it:
+``plan_on(x, "softmax", problem).run(x)`` runs where x is. The *default* backend decides about data that is nowhere
+yet: lists, and NumPy arrays, which go to the GPU where the default is "cuda".
 """
 
 from __future__ import annotations
 
-import importlib.util
-from types import ModuleType
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from pycnn_kernels.cuda import arrays as cuda_arrays
+from pycnn_kernels.cuda.device import CudaError, current_device
+from pycnn_kernels.memory import Shape, aligned_empty
+from pycnn_kernels.plan import Plan, plan_for
+
+
+class BackendError(RuntimeError):
+    """A backend was asked for that cannot be used here."""
 
 
 class Backend:
     """A place for arrays.
 
     Attributes:
-        name: "cpu".
-        xp: the array module, NumPy's interface.
+        name: "cpu" or "cuda".
     """
 
-    def __init__(self, name: str, xp: ModuleType):
-        self.name, self.xp = name, xp
+    name = "cpu"
 
-    def asarray(self, data: Any, name: str = "data") -> np.ndarray:
+    @property
+    def xp(self) -> Any:
+        """The array module, NumPy's interface."""
+        return np
+
+    def asarray(self, data: Any, name: str = "data") -> Any:
         """``data`` as an array of this backend in native byte order, without a copy where it is one already.
 
         Raises:
@@ -36,19 +50,107 @@ class Backend:
             raise ValueError(f"{name} must be an array or rows of equal lengths; received others ({error})") from None
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
+    def empty(self, shape: Shape, dtype: np.dtype) -> Any:
+        """An uninitialised array."""
+        return aligned_empty(shape, dtype)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """The array as NumPy's: itself, or a copy of one on a GPU."""
+        return array
+
+    def is_writable(self, array: Any) -> bool:
+        """Whether its elements may be changed."""
+        return array.flags.writeable
+
+    def is_ready(self, array: Any) -> bool:
+        """Whether kernels can change its elements where they are."""
+        return array.flags.carray
+
+    def at_hand(self, array: Any) -> contextlib.AbstractContextManager[Any]:
+        """Inside this block the array's device is the current one."""
+        return contextlib.nullcontext()
+
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
 
 
-_CPU = Backend("cpu", np)
+class _Cuda(Backend):
+    name = "cuda"
+
+    @property
+    def xp(self) -> Any:
+        return current_device().xp
+
+    def asarray(self, data: Any, name: str = "data") -> Any:
+        """Likewise; arrays of other packages on the GPU are taken where they are, others go there."""
+        if not is_on_gpu(data):
+            data = super().asarray(data, name)
+        return self.xp.asarray(data)
+
+    def empty(self, shape: Shape, dtype: np.dtype) -> Any:
+        return current_device().empty(shape, dtype)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return array.get()
+
+    def is_writable(self, array: Any) -> bool:
+        return True  # CuPy knows no others
+
+    def is_ready(self, array: Any) -> bool:
+        return cuda_arrays.is_usable(array)
+
+    def at_hand(self, array: Any) -> contextlib.AbstractContextManager[Any]:
+        return array.device
 
 
-class BackendError(RuntimeError):
-    """A backend was asked for that cannot be used here."""
+_CPU, _CUDA = Backend(), _Cuda()
+
+
+class _Default(threading.local):
+    """What a thread has set; another thread does not see it."""
+
+    backend = _CPU
+
+
+_default = _Default()
+
+
+def is_on_gpu(data: Any) -> bool:
+    """Whether data is an array in a GPU's memory, of whatever package: CuPy, PyTorch, Numba, ..."""
+    return not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__")
+
+
+def of(array: Any) -> Backend:
+    """The backend of an array: "cuda" for one on a GPU, "cpu" for all others.
+
+    >>> of(np.zeros(3))
+    Backend('cpu')
+    """
+    return _CUDA if is_on_gpu(array) else _CPU
+
+
+def plan_on(array: Any, operation: str, problem: Any, **choice: Any) -> Plan:
+    """The plan of an operation where an array is; ``choice`` as :func:`pycnn_kernels.plan.plan_for` takes it."""
+    return plan_for(operation, problem, backend=of(array).name, **choice)
+
+
+def asarray(data: Any, name: str = "data", backend: str | Backend | None = None) -> Any:
+    """Data as an array of a backend; None is the GPU for what is there already, otherwise the default.
+
+    Raises:
+        BackendError, ValueError: as :func:`get`, and as :meth:`Backend.asarray`.
+
+    >>> asarray([1.0, 2.0])
+    array([1., 2.])
+    """
+    there = _CUDA if backend is None and is_on_gpu(data) else get(backend)
+    if there is _CPU and is_on_gpu(data):
+        return _CUDA.to_host(_CUDA.asarray(data))
+    return there.asarray(data, name)
 
 
 def get(name: str | Backend | None = None) -> Backend:
-    """The backend of a name; None is the default, "cpu".
+    """The backend of a name; None is the default, "cpu" unless :func:`set_backend` has said otherwise.
 
     Raises:
         BackendError: the backend is known but cannot be used; says what is missing.
@@ -57,16 +159,45 @@ def get(name: str | Backend | None = None) -> Backend:
     >>> get("cpu").xp.__name__
     'numpy'
     """
+    if name is None:
+        return _default.backend
     if isinstance(name, Backend):
         return name
-    if name is None or name == "cpu":
+    if name == "cpu":
         return _CPU
     if name == "cuda":
-        raise BackendError(_what_cuda_lacks())
+        try:
+            current_device()
+        except CudaError as error:
+            raise BackendError(str(error)) from None
+        return _CUDA
     raise ValueError(f"backend must be 'cpu' or 'cuda'; received {name!r}")
 
 
-def _what_cuda_lacks() -> str:
-    missing = [name for name in ("cupy", "numba_cuda") if importlib.util.find_spec(name) is None]
-    packages = f" Of its packages, {' and '.join(missing)} are not installed either." if missing else ""
-    return f"backend 'cuda' cannot be used: this version of pycnn has no CUDA kernels yet.{packages} Use backend='cpu'."
+def set_backend(name: str | Backend) -> None:
+    """Let data that is nowhere yet go to a backend from now on, in this thread.
+
+    Arrays and tensors stay where they are; operations on a GPU's arrays are computed there whatever the default.
+
+    Raises:
+        BackendError, ValueError: as :func:`get`.
+
+    >>> set_backend("cpu")
+    """
+    _default.backend = get(name)
+
+
+@contextlib.contextmanager
+def use_backend(name: str | Backend) -> Iterator[None]:
+    """Inside this block another default backend is set; see :func:`set_backend`.
+
+    >>> with use_backend("cpu"):
+    ...     print(get())
+    Backend('cpu')
+    """
+    before = _default.backend
+    set_backend(name)
+    try:
+        yield
+    finally:
+        _default.backend = before

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn.autograd import Function, unbroadcast
+from pycnn.backend import plan_on
 from pycnn_kernels.memory import POOL_FROM, aligned_empty
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import (
     DTYPE_NAMES,
     CastProblem,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Grads = tuple["Tensor | None", ...]
 
 FLOAT32 = np.dtype(np.float32)
+_NUMPYS = (np.ndarray, np.generic)
 
 
 def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -35,9 +37,11 @@ def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
     Between float32 and the halves by the engine: NumPy takes thirty times as long for float16.
     """
+    if not isinstance(x, _NUMPYS):
+        return x.astype(dtype)
     for operation, half, other in (("widen", x.dtype, dtype), ("narrow", dtype, x.dtype)):
         if is_half(half) and other == FLOAT32:
-            (found,) = plan_for(operation, CastProblem(DTYPE_NAMES[half], x.size)).run(x.reshape(-1))
+            (found,) = plan_on(x, operation, CastProblem(DTYPE_NAMES[half], x.size)).run(x.reshape(-1))
             return found.reshape(x.shape)
     found = aligned_empty(x.shape, dtype)
     np.copyto(found, x, casting="unsafe")
@@ -48,12 +52,14 @@ def elementwise(ufunc: np.ufunc, *operands: Any, dtype: Any = None) -> Any:
     """``ufunc(*operands)``, a large result in memory that is used again: NumPy would take it anew, page by page.
 
     For operands of one dtype, which is the result's unless ``dtype`` says another. What has not the shape and order of
-    its largest operand is left to NumPy.
+    its largest operand is left to NumPy, and what is on a GPU to CuPy, which has such memory of its own.
 
     >>> elementwise(np.add, np.ones(3), np.ones(1)), elementwise(np.less, np.ones(1), np.zeros(1), dtype=bool)
     (array([2., 2., 2.]), array([False]))
     """
     largest = max(operands, key=_size)
+    if not isinstance(largest, _NUMPYS):
+        return ufunc(*operands)
     if largest.nbytes < POOL_FROM or not largest.flags.c_contiguous or not is_floating(largest.dtype):
         return ufunc(*operands)
     for operand in operands:
@@ -81,6 +87,8 @@ def where(mask: np.ndarray, x: Any, y: Any) -> np.ndarray:
     array([1., 2.], dtype=float32)
     """
     bits = f"u{x.dtype.itemsize}"
+    if not isinstance(mask, _NUMPYS):
+        return np.where(mask, x, y)
     if mask.size * x.dtype.itemsize < POOL_FROM or any(z.shape not in ((), mask.shape) for z in (x, y)):
         return np.where(mask, x, y)
     found = aligned_empty(mask.shape, x.dtype)
@@ -170,7 +178,7 @@ class MatMul(Function):
                 raise ValueError(f"matrices multiply as (M, N) @ (N, K); received {a.shape} @ {b.shape}")
             if 0 not in (*a.shape, *b.shape):
                 problem = matrix_problem(a.shape[0], a.shape[1], b.shape[1], a.dtype)
-                (product,) = plan_for("conv_forward", problem).run(a, b, None)
+                (product,) = plan_on(a, "conv_forward", problem).run(a, b, None)
                 return product
         return in_float32(np.matmul, a, b)
 
@@ -257,7 +265,7 @@ class Select(Function):
 
 class Clip(Function):
     def forward(self, x: np.ndarray, *, low: float | None, high: float | None) -> np.ndarray:
-        self.inside = np.ones(x.shape, bool)
+        self.inside = backends.of(x).xp.ones(x.shape, bool)
         if low is not None:
             self.inside &= ~(x < low)
         if high is not None:
@@ -320,6 +328,17 @@ class Cast(Function):
         return (dy.astype(self.dtype),)
 
 
+class Move(Function):
+    """The same numbers on another backend."""
+
+    def forward(self, x: np.ndarray, *, backend: backends.Backend) -> np.ndarray:
+        self.backend = backends.of(x)
+        return backend.asarray(self.backend.to_host(x))
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (Move.apply(dy, backend=self.backend),)
+
+
 class Index(Function):
     def forward(self, x: np.ndarray, *, index: Any) -> np.ndarray:
         self.index, self.shape = index, x.shape
@@ -337,7 +356,7 @@ class PutAt(Function):
         return in_float32(self._add, x)
 
     def _add(self, x: np.ndarray) -> np.ndarray:
-        result = aligned_empty(self.shape, x.dtype)
+        result = backends.of(x).empty(self.shape, x.dtype)
         result.fill(0)
         np.add.at(result, self.index, x)
         return result

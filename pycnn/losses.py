@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pycnn import backend
 from pycnn import functional as F
 from pycnn.elementary import cast, elementwise
 from pycnn.functional.activation import logits_of
@@ -58,7 +59,7 @@ def sparse_categorical_crossentropy(
     labels = _sparse_labels(_array(y_true), predictions.shape).astype(np.int64)
     # Classes are the last axis here and the second one in F.cross_entropy: rows of classes serve both.
     rows = _logits(predictions, from_logits).reshape(labels.size, predictions.shape[-1])
-    return F.cross_entropy(rows, Tensor(labels.reshape(-1)), reduction="none").reshape(*labels.shape)
+    return F.cross_entropy(rows, _beside(labels.reshape(-1), rows), reduction="none").reshape(*labels.shape)
 
 
 def categorical_crossentropy(
@@ -94,7 +95,7 @@ def categorical_crossentropy(
     if label_smoothing:
         targets *= 1 - label_smoothing
         targets += label_smoothing / classes
-    return F.cross_entropy(rows, Tensor(targets), reduction="none").reshape(*labels.shape[:-1])
+    return F.cross_entropy(rows, _beside(targets, rows), reduction="none").reshape(*labels.shape[:-1])
 
 
 def binary_crossentropy(
@@ -126,7 +127,7 @@ def binary_crossentropy(
     if label_smoothing:
         labels *= 1 - label_smoothing
         labels += 0.5 * label_smoothing
-    truth = Tensor(labels)
+    truth = _beside(labels, predictions)
     logits = predictions if from_logits else logits_of(predictions, "sigmoid")
     if logits is not None:
         return (_softplus(logits) - logits * truth).mean(axis=-1)
@@ -152,7 +153,7 @@ def mean_squared_error(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -
     [2.5]
     """
     predictions = _tensor(y_pred)
-    difference = predictions - Tensor(_like(y_true, predictions))
+    difference = predictions - _beside(_like(y_true, predictions), predictions)
     return (difference * difference).mean(axis=-1)
 
 
@@ -381,7 +382,7 @@ def _reduce(values: Tensor, reduction: str) -> Tensor:
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:
     """Predictions as a tensor; those in float16 and bfloat16 in float32, for 1 - EPSILON is 1 in them."""
-    tensor = values if isinstance(values, Tensor) else Tensor(np.asarray(values, dtype=np.float32))
+    tensor = values if isinstance(values, Tensor) else Tensor(backend.asarray(values)).astype(np.float32)
     if not is_half(tensor.dtype):
         return tensor
     wide = tensor.astype(np.float32)
@@ -393,6 +394,11 @@ def _tensor(values: ArrayLike | Tensor) -> Tensor:
 
 def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
     return values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _beside(values: NDArray[Any], predictions: Tensor) -> Tensor:
+    """Values where the predictions are."""
+    return Tensor(predictions.backend.asarray(values))
 
 
 def _like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pycnn.backend import plan_on
+from pycnn.elementary import cast
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
-from pycnn_kernels.memory import aligned_empty
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, STORAGE_DTYPES, UpdatesProblem, dtype_name, is_half
 
 
@@ -70,9 +70,9 @@ class Optimizer:
 
     def _step(self, rule: _Rule, group: list[tuple[Tensor, np.ndarray]]) -> None:
         """Change parameters of one dtype, each given with its gradient, in one launch."""
-        arrays = [p.data if p.data.flags.carray else p.data.copy() for p, _ in group]
+        arrays = [p.data if p.backend.is_ready(p.data) else cast(p.data, p.dtype) for p, _ in group]
         problem = UpdatesProblem(DTYPE_NAMES[arrays[0].dtype], tuple([array.shape for array in arrays]))
-        plan = plan_for(rule.operation, problem)
+        plan = plan_on(arrays[0], rule.operation, problem)
         states = [self._state_of(p, rule.slots) for p, _ in group] if rule.slots else []
         slots = [state[slot] for slot in range(rule.slots) for state in states]
         plan.run(*[gradient for _, gradient in group], updated=(*arrays, *slots), scalars=rule.scalars)
@@ -86,7 +86,7 @@ class Optimizer:
         known = self._state.get(id(parameter))
         if known is None:
             dtype = np.dtype(np.float32) if is_half(parameter.dtype) else parameter.dtype
-            state = [aligned_empty(parameter.shape, dtype) for _ in range(slots)]
+            state = [parameter.backend.empty(parameter.shape, dtype) for _ in range(slots)]
             for array in state:
                 array.fill(0)
             known = self._state[id(parameter)] = (parameter, state)
@@ -181,7 +181,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
 def _groups(parameters: list[Tensor]) -> list[list[tuple[Tensor, np.ndarray]]]:
     """The parameters that have a gradient, checked, each once and with its gradient; those of one launch together."""
-    groups: dict[tuple[str, int], list[tuple[Tensor, np.ndarray]]] = {}
+    groups: dict[tuple[str, str, int], list[tuple[Tensor, np.ndarray]]] = {}
     for place, parameter in {id(parameter): parameter for parameter in parameters}.items():
         data, gradient = parameter.data, parameter.grad
         dtype, name = data.dtype, dtype_name(data.dtype)
@@ -195,10 +195,11 @@ def _groups(parameters: list[Tensor]) -> list[list[tuple[Tensor, np.ndarray]]]:
         if g.shape != data.shape:
             raise ValueError(f"a gradient must have the shape of its parameter, {data.shape}; received {g.shape}")
         # What is widened or copied goes alone, so that memory is lent to one parameter at a time.
-        together = data.flags.carray and name not in STORAGE_DTYPES
-        if not together and not data.flags.writeable:
+        on = parameter.backend
+        together = on.is_ready(data) and name not in STORAGE_DTYPES
+        if not together and not on.is_writable(data):
             raise ValueError("a parameter is changed in place: it must be writable")
-        groups.setdefault((name, 0 if together else place), []).append((parameter, g))
+        groups.setdefault((on.name, name, 0 if together else place), []).append((parameter, g))
     return list(groups.values())
 
 

@@ -19,6 +19,7 @@ from pycnn.elementary import (
     Index,
     Log,
     MatMul,
+    Move,
     Multiply,
     Power,
     Reshape,
@@ -38,10 +39,11 @@ class Tensor:
         data: an array, a number, or nested lists of numbers. An array keeps its dtype and is not copied; other
             floating-point data becomes float32.
         requires_grad: whether ``backward()`` of a result leaves a gradient in ``grad``.
-        backend: "cpu" or None for the default.
+        backend: "cpu" or "cuda"; None leaves an array on a GPU where it is; other data goes to the default backend.
 
     Attributes:
-        data: the backing array.
+        data: the backing array, NumPy's or CuPy's.
+        backend: where it is.
         grad: the gradient, a Tensor of the same shape, or None. Gradients add up until it is set to None.
         requires_grad: settable on leaves, the tensors that no operation made.
 
@@ -55,22 +57,21 @@ class Tensor:
     array([2., 4., 6.], dtype=float32)
     """
 
-    # NumPy arrays leave ``array + tensor`` to the tensor.
+    # NumPy's and CuPy's arrays leave ``array + tensor`` to the tensor.
     __array_ufunc__ = None
 
-    __slots__ = ("__weakref__", "_logits", "_node", "_place", "_requires_grad", "backend", "data", "grad")
+    __slots__ = ("__weakref__", "_logits", "_node", "_place", "_requires_grad", "data", "grad")
 
     def __init__(self, data: Any, requires_grad: bool = False, backend: str | None = None):
-        self.backend = backends.get(backend)
         if isinstance(data, Tensor):
             data = data.data
-        is_array = isinstance(data, np.ndarray | np.generic)
-        array = self.backend.asarray(data, "data")
+        is_array = isinstance(data, np.ndarray | np.generic) or backends.is_on_gpu(data)
+        array = backends.asarray(data, "data", backend)
         if array.dtype == np.float64 and not is_array:
             array = array.astype(np.float32)
         if array.dtype.kind not in "iub" and not is_floating(array.dtype):
             raise TypeError(f"a tensor holds real numbers; received an array of dtype {array.dtype}")
-        self.data: np.ndarray = array
+        self.data: Any = array
         self.grad: Tensor | None = None
         self._node: Function | None = None
         self._place = 0
@@ -82,8 +83,7 @@ class Tensor:
     def _of(cls, array: np.ndarray, node: Function | None = None, place: int = 0) -> Tensor:
         """The output of an operation, without the constructor's conversions."""
         tensor = cls.__new__(cls)
-        tensor.backend = backends.get()
-        tensor.data = array if isinstance(array, np.ndarray) else np.asarray(array)
+        tensor.data = np.asarray(array) if isinstance(array, np.generic) else array
         tensor.grad = None
         tensor._node, tensor._place = node, place
         tensor._logits = None
@@ -101,6 +101,10 @@ class Tensor:
         if not value and self._node is not None:
             raise ValueError("the result of an operation cannot stop requiring a gradient; use detach()")
         self._requires_grad = bool(value)
+
+    @property
+    def backend(self) -> backends.Backend:
+        return backends.of(self.data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,14 +128,26 @@ class Tensor:
         return self.transpose()
 
     def numpy(self) -> np.ndarray:
-        """The backing array itself, not a copy.
+        """The backing array itself, not a copy; of a tensor on a GPU, a copy on the CPU.
 
         Raises:
             RuntimeError: the tensor requires a gradient, which a change of the array would not know of.
         """
         if self._requires_grad:
             raise RuntimeError("this tensor requires a gradient; use tensor.detach().numpy()")
-        return self.data
+        return self.backend.to_host(self.data)
+
+    def to(self, backend: str) -> Tensor:
+        """The tensor on another backend, "cpu" or "cuda"; the tensor itself where it is there. Gradients flow back.
+
+        Raises:
+            BackendError, ValueError: as :func:`pycnn.backend.get`.
+
+        >>> Tensor([1.0]).to("cpu").backend
+        Backend('cpu')
+        """
+        there = backends.get(backend)
+        return self if there is self.backend else Move.apply(self, backend=there)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -167,7 +183,7 @@ class Tensor:
         if grad is None:
             if self.size != 1:
                 raise RuntimeError(f"backward() of a tensor of shape {self.shape} needs the argument grad")
-            grad = np.ones(self.shape, self.dtype)
+            grad = self.backend.xp.ones(self.shape, self.dtype)
         if not isinstance(grad, Tensor):
             grad = Tensor._of(check_gradient(grad, self.shape, self.dtype))
         elif check_gradient(grad.data, self.shape, self.dtype) is not grad.data:
@@ -290,8 +306,9 @@ class Tensor:
         return bool(self.item())
 
     def __repr__(self) -> str:
-        body = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        body = np.array2string(self.backend.to_host(self.data), separator=", ", prefix="Tensor(")
         notes = f", dtype={self.dtype}" if self.dtype != np.float32 else ""
+        notes += ", backend='cuda'" if self.backend.name == "cuda" else ""
         notes += ", requires_grad=True" if self._requires_grad else ""
         return f"Tensor({body}{notes})"
 
@@ -304,7 +321,8 @@ def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _is_numeric(value: object) -> bool:
-    return isinstance(value, Tensor | np.ndarray | np.generic | bool | int | float | list | tuple)
+    plain = Tensor | np.ndarray | np.generic | bool | int | float | list | tuple
+    return isinstance(value, plain) or backends.is_on_gpu(value)
 
 
 def _operand(value: Any, like: Tensor) -> Tensor:
@@ -312,8 +330,8 @@ def _operand(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, bool | int | float | np.integer) and is_floating(like.dtype):
-        return Tensor._of(np.asarray(value, like.dtype))
-    return Tensor(value)
+        return Tensor._of(like.backend.xp.full((), value, like.dtype))
+    return Tensor._of(like.backend.asarray(value)) if isinstance(value, np.generic) else Tensor(value)
 
 
 Function.tensor_of = Tensor._of

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
 from pycnn import Tensor, backend
+from pycnn_kernels import algorithms
+from pycnn_kernels.cuda.device import CudaError
 
 
 @pytest.mark.parametrize("name", [None, "cpu", backend.get("cpu")])
@@ -29,11 +34,64 @@ def test_unknown_backends(name: str) -> None:
         backend.get(name)
 
 
-def test_cuda_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
-    missing = "no CUDA kernels yet. Of its packages, cupy and numba_cuda are not installed either. Use backend='cpu'."
+class _Runtime:
+    """CUDA's runtime on a machine with so many GPUs, or without a driver."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def __init__(self, gpus: int | None) -> None:
+        self.gpus = gpus
+
+    def getDeviceCount(self) -> int:
+        if self.gpus is None:
+            raise self.CUDARuntimeError("cudaErrorInsufficientDriver")
+        return self.gpus
+
+
+def _with_cupy(monkeypatch: pytest.MonkeyPatch, gpus: int | None) -> None:
+    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=_Runtime(gpus)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+
+def test_cuda_says_that_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    missing = r"needs the package cupy, which is not installed .*pip install 'pycnn\[cuda\]'"
     with pytest.raises(backend.BackendError, match=missing):
         Tensor([1.0], backend="cuda")
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
-    with pytest.raises(backend.BackendError, match=r"no CUDA kernels yet\. Use backend='cpu'\."):
+    with pytest.raises(backend.BackendError, match=missing):
+        backend.set_backend("cuda")
+    assert backend.get().name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [(None, "needs an NVIDIA GPU and its driver.*CUDA says: cudaErrorInsufficientDriver"), (0, "CUDA sees none")],
+)
+def test_cuda_says_that_driver_or_gpu_is_missing(
+    monkeypatch: pytest.MonkeyPatch, gpus: int | None, message: str
+) -> None:
+    _with_cupy(monkeypatch, gpus)
+    with pytest.raises(backend.BackendError, match=message):
         backend.get("cuda")
+
+
+def test_compiler_of_cuda_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithms._register_cuda.cache_clear()
+    monkeypatch.setattr(algorithms.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CudaError, match="needs the package numba-cuda, which is not installed"):
+        algorithms.algorithms_for("cuda", "softmax")
+
+
+def test_a_default_ends_with_its_block() -> None:
+    with backend.use_backend("cpu"):
+        assert backend.get().name == "cpu"
+    with pytest.raises(ValueError, match="backend must be"), backend.use_backend("tpu"):
+        pass
+    assert backend.get().name == "cpu"
+
+
+def test_tensor_moves_nowhere_where_it_is() -> None:
+    x = Tensor([1.0], requires_grad=True)
+    assert x.to("cpu") is x
+    assert x.backend is backend.get("cpu")

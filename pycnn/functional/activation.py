@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn.autograd import Function
+from pycnn.backend import plan_on
 from pycnn.elementary import Select, elementwise, where
 from pycnn.functional.arguments import apply, floating, integer, rounded, tensor_or_array, widened
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, numpy_dtype
 
 Grads = tuple[Tensor | None, ...]
@@ -61,7 +62,9 @@ def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:
     last = axis in (-1, x.ndim - 1)
     moved = x if last else np.moveaxis(x, axis, -1)
     problem = RowsProblem(DTYPE_NAMES[x.dtype], x.size // max(x.shape[axis], 1), x.shape[axis])
-    (y,) = plan_for(operation, problem).run(np.ascontiguousarray(moved).reshape(problem.rows, problem.columns))
+    (y,) = plan_on(moved, operation, problem).run(
+        backends.of(moved).xp.ascontiguousarray(moved).reshape(problem.rows, problem.columns)
+    )
     y = y.reshape(moved.shape)
     return y if last else np.moveaxis(y, -1, axis)
 

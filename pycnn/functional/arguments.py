@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pycnn import backend, elementary
+from pycnn import backend as backends
+from pycnn import elementary
 from pycnn.autograd import Function
 from pycnn.elementary import FLOAT32
 from pycnn.naming import nearest
@@ -63,15 +64,16 @@ def _is_plain(value: Any) -> bool:
 
 
 def tensor_or_array(name: str, value: Any) -> Any:
-    """A tensor as it is; anything else as an array in native byte order."""
-    return value if isinstance(value, Tensor) else backend.get().asarray(value, name)
+    """A tensor as it is; anything else as an array in native byte order, on the GPU if it is there already."""
+    return value if isinstance(value, Tensor) else backends.asarray(value, name)
 
 
 def floating(name: str, value: Any, like: Any = None) -> Any:
     """A tensor, or an array made ready: floating point, native byte order; of ``like``'s dtype if that is given.
 
     Raises:
-        TypeError: it holds something else than float16, bfloat16, float32 or float64, or another dtype than ``like``.
+        TypeError: it holds something else than float16, bfloat16, float32 or float64, or another dtype than ``like``;
+            or it is on another backend.
         ValueError: nested lists with rows of different lengths.
     """
     value = tensor_or_array(name, value)
@@ -79,7 +81,15 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
         raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64; received {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
+    if like is not None and not isinstance(data_of(value), type(data_of(like))):
+        there, here = backends.of(data_of(like)).name, backends.of(data_of(value)).name
+        raise TypeError(f"{name} must be on the backend of the input, {there!r}; received an array on {here!r}")
     return value
+
+
+def data_of(value: Any) -> Any:
+    """The array of a tensor; an array itself."""
+    return value.data if isinstance(value, Tensor) else value
 
 
 def widened(value: Any) -> Any:
@@ -91,7 +101,7 @@ def rounded(value: Any, dtype: np.dtype) -> Any:
     """A result in the dtype of the input that :func:`widened` may have widened."""
     if value.dtype == dtype:
         return value
-    return elementary.cast(value, dtype) if isinstance(value, np.ndarray) else value.astype(dtype)
+    return value.astype(dtype) if isinstance(value, Tensor) else elementary.cast(value, dtype)
 
 
 def fraction(name: str, value: Any) -> float:

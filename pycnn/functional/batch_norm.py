@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.backend import plan_on
 from pycnn.elementary import Select, cast
 from pycnn.functional.arguments import ArrayLike, apply, floating, layout, number, one_of, rounded, widened
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem
 
 Grads = tuple[Tensor | None, ...]
@@ -42,7 +43,7 @@ class _Normalisation(Function):
         x, weight, _ = self.inputs
         shape = self.problem.shape
         skip = tuple(name for name, needed in zip(("dx", "dweight", "dbias"), self.needs) if not needed)
-        dx, dweight, dbias, _ = plan_for("batch_norm_gradient", self.problem).run(
+        dx, dweight, dbias, _ = plan_on(x.data, "batch_norm_gradient", self.problem).run(
             dy.data.reshape(shape), x.data.reshape(shape), None if self.y is None else self.y.reshape(shape),
             None if weight is None else weight.data, self.mean, self.rstd,
             skip=(*skip, "db"), scalars=(self.moves, False),
@@ -75,7 +76,7 @@ class BatchNorm(_Normalisation):
     ) -> np.ndarray:
         self.layout, self.eps = layout, eps
         self.problem = _channels_problem(x, layout)
-        y, self.mean, self.rstd = plan_for("batch_norm", self.problem).run(
+        y, self.mean, self.rstd = plan_on(x, "batch_norm", self.problem).run(
             x.reshape(self.problem.shape), weight, bias, updated=running, scalars=(relu, correction, momentum, eps)
         )
         y = y.reshape(x.shape)
@@ -120,7 +121,7 @@ class RunningBatchNorm(_Normalisation):
         if any(self.needs):
             self.rstd = (1 / np.sqrt(variance.astype(np.float64) + eps)).astype(x.dtype)
         self.problem = _channels_problem(x, layout)
-        (y,) = plan_for("batch_norm_running", self.problem).run(
+        (y,) = plan_on(x, "batch_norm_running", self.problem).run(
             x.reshape(self.problem.shape), self.mean, variance, weight, bias, scalars=(relu, eps)
         )
         y = y.reshape(x.shape)
@@ -191,7 +192,7 @@ class RunningNorm(NamedTuple):
         )
         problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
         eps = number(f"{prefix}eps", self.eps)
-        (scale,) = plan_for("batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
+        (scale,) = plan_on(variance, "batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
         return mean, scale, bias
 
 
@@ -316,17 +317,21 @@ def moved(
             f"training needs more than one value per channel, whose variance it takes; received the shape {shape}"
         )
     for name, each in zip(("running_mean", "running_var"), running):
-        if each is not None and not each.flags.writeable:
+        if each is not None and not backends.of(each).is_writable(each):
             raise ValueError(f"{prefix}{name} is changed in place: it must be writable")
     if values == 0:  # an empty batch says nothing about its channels
         running = None, None
-    moving = tuple(
-        None if each is None else np.require(widened(each), requirements=["C", "A", "W"]) for each in running
-    )
+    moving = tuple(None if each is None else _movable(each) for each in running)
     yield moving
     for given, array in zip(running, moving):
         if given is not None and array is not None and array is not given:
             given[...] = cast(array, given.dtype)
+
+
+def _movable(running: np.ndarray) -> np.ndarray:
+    """The array itself, or a copy that kernels can change."""
+    wide = widened(running)
+    return wide if backends.of(wide).is_ready(wide) else cast(wide, wide.dtype)
 
 
 def _read(

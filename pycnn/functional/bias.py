@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pycnn.autograd import Function
+from pycnn.backend import plan_on
+from pycnn.elementary import Broadcast
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ChannelsProblem
 
 Grads = tuple[Tensor | None, ...]
@@ -23,7 +24,7 @@ class ReluBiasGradient(Function):
     ) -> tuple[np.ndarray | None, ...]:
         self.problem, self.y, self.shape = problem, y, dy.shape
         skip = () if want_bias else ("db",)
-        plan = plan_for("bias_activation_gradient", problem)
+        plan = plan_on(dy, "bias_activation_gradient", problem)
         dz, db = plan.run(dy.reshape(problem.shape), y.reshape(problem.shape), skip=skip)
         return dz.reshape(dy.shape), db
 
@@ -44,7 +45,7 @@ class BiasGradient(Function):
 
     def forward(self, dy: np.ndarray, *, problem: ChannelsProblem) -> np.ndarray:
         self.problem, self.shape = problem, dy.shape
-        _, db = plan_for("bias_activation_gradient", problem).run(dy.reshape(problem.shape), None, skip=("dz",))
+        _, db = plan_on(dy, "bias_activation_gradient", problem).run(dy.reshape(problem.shape), None, skip=("dz",))
         return db
 
     def backward(self, ddb: Tensor) -> Grads:  # type: ignore[override]
@@ -53,5 +54,4 @@ class BiasGradient(Function):
 
 def _over_pixels(per_channel: Tensor, problem: ChannelsProblem, shape: tuple[int, ...]) -> Tensor:
     """One value a channel, repeated for each pixel of an array of ``shape``."""
-    zeros = Tensor(np.zeros(problem.shape, problem.dtype))
-    return (zeros + per_channel.reshape(1, problem.channels, 1)).reshape(shape)
+    return Broadcast.apply(per_channel.reshape(1, problem.channels, 1), shape=problem.shape).reshape(shape)

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.backend import plan_on
 from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.conv_arguments import problem_of
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
-from pycnn_kernels.plan import Plan, plan_for
+from pycnn_kernels.plan import Plan
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, ConvProblem, channels_problem
 
 Grads = tuple[Tensor | None, ...]
@@ -74,7 +76,7 @@ class Convolution(BiasAndActivation):
         **choice: Any,
     ) -> np.ndarray:
         self.settings = {"problem": problem, **choice}
-        (y,) = plan_for("conv_forward", problem, **choice).run(x, w, b, *epilogue)
+        (y,) = plan_on(x, "conv_forward", problem, **choice).run(x, w, b, *epilogue)
         self.y = None if problem.activation is None else y
         return y
 
@@ -107,7 +109,7 @@ class ConvolutionInputGradient(Function):
 
     def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
         self.settings = {"problem": problem, **choice}
-        (dx,) = gradient_plan("conv_input_gradient", problem, **choice).run(dy, w)
+        (dx,) = gradient_plan(dy, "conv_input_gradient", problem, **choice).run(dy, w)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
@@ -124,7 +126,7 @@ class ConvolutionWeightGradient(Function):
 
     def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
         self.settings = {"problem": problem, **choice}
-        (dw,) = gradient_plan("conv_weight_gradient", problem, **choice).run(x, dy)
+        (dw,) = gradient_plan(x, "conv_weight_gradient", problem, **choice).run(x, dy)
         return dw
 
     def backward(self, ddw: Tensor) -> Grads:  # type: ignore[override]
@@ -141,18 +143,19 @@ class ConvolutionGradient(Convolution):
         self, x: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any
     ) -> np.ndarray:
         self.settings = {"problem": problem, **choice}
-        (y,) = gradient_plan("conv_forward", problem, **choice).run(x, w, None)
+        (y,) = gradient_plan(x, "conv_forward", problem, **choice).run(x, w, None)
         return y
 
 
 def gradient_plan(
-    operation: str, problem: ConvProblem, algorithm: str = "auto", workspace_limit: int | None = None
+    x: np.ndarray, operation: str, problem: ConvProblem, algorithm: str = "auto", workspace_limit: int | None = None
 ) -> Plan:
     """The plan by the algorithm that the operation was told to use whose gradient this is, where it has it too."""
     if algorithm not in ("auto", "autotune"):
-        names = [a.name for a in able(operation, problem, workspace_limit=workspace_limit)]
+        backend = backends.of(x).name
+        names = [a.name for a in able(operation, problem, backend=backend, workspace_limit=workspace_limit)]
         algorithm = algorithm if algorithm in names else "auto"
-    return plan_for(operation, problem, algorithm=algorithm, workspace_limit=workspace_limit)
+    return plan_on(x, operation, problem, algorithm=algorithm, workspace_limit=workspace_limit)
 
 
 def read_convolution(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, without_batch
 from pycnn.functional.batch_norm import BatchNorm, BatchStatisticsNorm, batch_norm, moved
 from pycnn.functional.conv import (
@@ -18,7 +19,6 @@ from pycnn.functional.conv import (
 from pycnn.functional.conv_pool import pooled_problem
 from pycnn.functional.pool import FoundGradient, MaxPool
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem, PoolProblem, channels_problem
 
 Grads = tuple[Tensor | None, ...]
@@ -51,15 +51,15 @@ class ConvolutionNorm(Function):
         self.conv, self.pool, self.choice = conv, pool, choice
         self.settings = {"correction": correction, "momentum": momentum, "eps": eps}
         self.pixels = channels_problem(conv.dtype, conv.layout, conv.N, conv.K, conv.output)
-        (maps,) = plan_for("conv_forward", conv, **choice).run(x, w, b)
+        (maps,) = plan_on(x, "conv_forward", conv, **choice).run(x, w, b)
         self.maps, numbers = maps, (correction, momentum, eps)
         if pool is None:
-            y, self.mean, self.rstd = plan_for("batch_norm", self.pixels).run(
+            y, self.mean, self.rstd = plan_on(maps, "batch_norm", self.pixels).run(
                 maps.reshape(self.pixels.shape), weight, bias, updated=running, scalars=(False, *numbers)
             )
             return y.reshape(maps.shape)
         skip = () if any(self.needs) else ("index",)
-        y, self.index, self.mean, self.rstd = plan_for("batch_norm_max_pool", pool).run(
+        y, self.index, self.mean, self.rstd = plan_on(maps, "batch_norm_max_pool", pool).run(
             maps, weight, bias, updated=running, skip=skip, scalars=numbers
         )
         return y
@@ -75,12 +75,12 @@ class ConvolutionNorm(Function):
         relu = self.conv.activation == "relu"
         if self.pool is None:
             shape = self.pixels.shape
-            dz, dweight, dbias, db = plan_for("batch_norm_gradient", self.pixels).run(
+            dz, dweight, dbias, db = plan_on(dy.data, "batch_norm_gradient", self.pixels).run(
                 dy.data.reshape(shape), self.maps.reshape(shape), None, scale, self.mean, self.rstd,
                 skip=skip, scalars=(True, relu),
             )  # fmt: skip
         else:
-            dz, dweight, dbias, db = plan_for("batch_norm_max_pool_gradient", self.pool).run(
+            dz, dweight, dbias, db = plan_on(dy.data, "batch_norm_max_pool_gradient", self.pool).run(
                 dy.data, self.index, self.maps, scale, self.mean, self.rstd, skip=skip, scalars=(relu,)
             )
         linear: dict[str, Any] = {"problem": self.conv.linear, **self.choice}

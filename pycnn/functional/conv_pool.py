@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, remembered, without_batch
 from pycnn.functional.batch_norm import RunningNorm, batch_norm
 from pycnn.functional.conv import (
@@ -17,7 +18,6 @@ from pycnn.functional.conv import (
 )
 from pycnn.functional.pool import MaxPool, gradients_of_found, windows_of_call, windows_problem
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem
 
 Grads = tuple[Tensor | None, ...]
@@ -48,7 +48,7 @@ class ConvolutionMaxPool(Function):
         self.problem, self.choice = problem, choice
         missing = (None,) * (5 - len(arrays))
         skip = () if any(self.needs) else ("index",)
-        y, self.index = plan_for("conv_max_pool", problem, **choice).run(*arrays, *missing, *norm, skip=skip)
+        y, self.index = plan_on(arrays[0], "conv_max_pool", problem, **choice).run(*arrays, *missing, *norm, skip=skip)
         self.y = y if problem.conv.activation == "relu" else None
         return y
 
@@ -66,7 +66,7 @@ class ConvolutionMaxPool(Function):
 
     def _of_parameters(self, x: Tensor, dy: Tensor, needs_b: bool) -> Grads:
         """dw and db where nobody needs dx, nor the gradients of gradients."""
-        plan = plan_for("conv_max_pool_weight_gradient", self.problem, **self.choice)
+        plan = plan_on(x.data, "conv_max_pool_weight_gradient", self.problem, **self.choice)
         dw, db = plan.run(x.numpy(), dy.numpy(), self.index, self.y, skip=() if needs_b else ("db",))
         return Tensor(dw), None if db is None else Tensor(db)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pycnn.backend import plan_on
 from pycnn.elementary import PutAt
 from pycnn.functional.activation import sigmoid_of
 from pycnn.functional.arguments import apply, floating, one_of, without_batch
@@ -21,7 +22,6 @@ from pycnn.functional.conv_arguments import (
     transposed_problem_of,
 )
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, channels_problem
 
 
@@ -41,7 +41,7 @@ class ConvolutionTranspose(BiasAndActivation):
     ) -> np.ndarray:
         self.settings = {"problem": problem, "activation": activation, "slope": slope, **choice}
         self.choice = choice
-        (y,) = plan_for("conv_input_gradient", problem, **choice).run(x, w)
+        (y,) = plan_on(x, "conv_input_gradient", problem, **choice).run(x, w)
         if b is not None:
             _add_bias(y, b, problem)
         _activate(y, activation, slope)

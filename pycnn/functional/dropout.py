@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn import random
 from pycnn.autograd import Function
 from pycnn.elementary import elementwise, where
@@ -17,7 +18,7 @@ from pycnn_kernels.memory import aligned_empty
 
 class Dropout(Function):
     def forward(self, x: np.ndarray, *, p: float) -> np.ndarray:
-        self.scale = kept_scale(random.generator(), x.shape, x.dtype, p)
+        self.scale = backends.of(x).asarray(kept_scale(random.generator(), x.shape, x.dtype, p))
         return elementwise(np.multiply, x, self.scale)
 
     def backward(self, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -25,7 +26,10 @@ class Dropout(Function):
 
 
 def kept_scale(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype, p: float) -> np.ndarray:
-    """What to multiply with: 0 with probability ``p``, otherwise ``1 / (1 - p)``."""
+    """What to multiply with: 0 with probability ``p``, otherwise ``1 / (1 - p)``.
+
+    Drawn on the CPU for every backend, so that the same seed drops the same elements everywhere.
+    """
     drawn = generator.random(out=aligned_empty(shape, np.float32), dtype=np.float32)
     kept = elementwise(np.greater_equal, drawn, np.float32(p), dtype=bool)
     scale = np.asarray(1 / (1 - p) if p < 1 else 0.0).astype(dtype)

@@ -6,12 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.backend import plan_on
 from pycnn.functional.activation import log_softmax, softmax
-from pycnn.functional.arguments import apply, floating, fraction, integer, one_of, rounded, tensor_or_array, widened
+from pycnn.functional.arguments import (
+    apply,
+    data_of,
+    floating,
+    fraction,
+    integer,
+    one_of,
+    rounded,
+    tensor_or_array,
+    widened,
+)
 from pycnn.tensor import Tensor
-from pycnn_kernels.memory import aligned_empty
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, is_floating, is_half
 
 Grads = tuple[Tensor | None, ...]
@@ -23,16 +33,17 @@ class CrossEntropy(Function):
     def forward(self, x: np.ndarray, *, labels: np.ndarray, ignore: int, smoothing: float) -> np.ndarray:
         self.labels, self.ignore, self.smoothing = labels, ignore, smoothing
         problem = RowsProblem(DTYPE_NAMES[x.dtype], *x.shape)
-        losses, self.softmax = plan_for("cross_entropy", problem).run(x, labels, scalars=(ignore, smoothing))
+        losses, self.softmax = plan_on(x, "cross_entropy", problem).run(x, labels, scalars=(ignore, smoothing))
         return losses
 
     def backward(self, dlosses: Tensor) -> Grads:  # type: ignore[override]
         (x,) = self.inputs
         rows, columns = x.shape
         counted = self.labels != self.ignore
-        target = aligned_empty(x.shape, x.dtype)
+        on = backends.of(x.data)
+        target = on.empty(x.shape, x.dtype)
         target.fill(self.smoothing / columns)
-        target[np.arange(rows)[counted], self.labels[counted]] += 1 - self.smoothing
+        target[on.xp.arange(rows)[counted], self.labels[counted]] += 1 - self.smoothing
         counts = counted.astype(x.dtype)
         if is_grad_enabled():
             # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.
@@ -133,7 +144,8 @@ def _widened(x: Any, **others: Any) -> list[Any]:
 def _mean(losses: Any, count: Any) -> Any:
     """The sum over a count, NaN for nothing at all as in PyTorch, in the dtype of the losses."""
     with np.errstate(all="ignore"):
-        return losses.sum() / losses.dtype.type(count)
+        dtype = losses.dtype
+        return losses.sum() / (dtype.type(count) if isinstance(count, int | np.generic) else count.astype(dtype))
 
 
 def _labelled(rows: Any, labels: np.ndarray, weight: Any, ignore: int, smoothing: float) -> tuple[Any, Any]:
@@ -187,7 +199,7 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
     wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
     if wrong.size:
         raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
-    return labels
+    return backends.of(data_of(x)).asarray(labels)
 
 
 def binary_cross_entropy(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
+from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, floating, integer, layout, number, rounded, widened
 from pycnn.functional.pool import avg_pool2d
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, RowsProblem, is_half
 
 Grads = tuple[Tensor | None, ...]
@@ -24,7 +24,7 @@ class LayerNorm(Function):
 
     def forward(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, *, eps: float) -> np.ndarray:
         self.eps = eps
-        plan = plan_for("layer_norm", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
+        plan = plan_on(x, "layer_norm", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         y, self.statistics = plan.run(x, weight, bias, scalars=(eps,))
         return y
 
@@ -32,7 +32,7 @@ class LayerNorm(Function):
         x, weight, _ = self.inputs
         if is_grad_enabled():
             return self._composed(dy, x, weight)
-        plan = plan_for("layer_norm_gradient", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
+        plan = plan_on(x.data, "layer_norm_gradient", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         skip = tuple(name for name, needed in zip(("dx", "dweight", "dbias"), self.needs) if not needed)
         found = plan.run(dy.data, x.data, None if weight is None else weight.data, self.statistics, skip=skip)
         return tuple(None if gradient is None else Tensor(gradient) for gradient in found)
@@ -54,14 +54,14 @@ class ResponseNorm(Function):
 
     def forward(self, x: np.ndarray, *, size: int, alpha: float, beta: float, k: float) -> np.ndarray:
         self.size, self.scalars = size, (size, alpha, beta, k)
-        (y,) = plan_for("response_norm", ChannelsProblem(DTYPE_NAMES[x.dtype], *x.shape)).run(x, scalars=self.scalars)
+        (y,) = plan_on(x, "response_norm", ChannelsProblem(DTYPE_NAMES[x.dtype], *x.shape)).run(x, scalars=self.scalars)
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         (x,) = self.inputs
         if is_grad_enabled():
             return (self._composed(dy, x),)
-        plan = plan_for("response_norm_gradient", ChannelsProblem(DTYPE_NAMES[x.dtype], *x.shape))
+        plan = plan_on(x.data, "response_norm_gradient", ChannelsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         (dx,) = plan.run(dy.data, x.data, scalars=self.scalars)
         return (Tensor(dx),)
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from pycnn.autograd import Function
+from pycnn.backend import plan_on
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, Layout, PlanesProblem
 
 Grads = tuple[Tensor | None, ...]
@@ -21,7 +21,7 @@ def run_on_planes(
     N, C = shape[0], shape[-1] if layout == "channels_last" else shape[1]
     read, positions, written = (math.prod(sizes) // max(N * C, 1) for sizes in (x.shape, index.shape, shape))
     problem = PlanesProblem(DTYPE_NAMES[x.dtype], layout, N, C, read, written)
-    (y,) = plan_for(operation, problem).run(x.reshape(problem.shape(read)), index.reshape(problem.shape(positions)))
+    (y,) = plan_on(x, operation, problem).run(x.reshape(problem.shape(read)), index.reshape(problem.shape(positions)))
     return y.reshape(shape)
 
 

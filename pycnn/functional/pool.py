@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn.autograd import Function
+from pycnn.backend import plan_on
 from pycnn.functional.arguments import (
     apply,
     array_sizes,
@@ -26,7 +28,6 @@ from pycnn.functional.arguments import (
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.planes import run_on_planes
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, channels_problem, effective_kernel
 
 Grads = tuple[Tensor | None, ...]
@@ -57,7 +58,7 @@ class MaxPool(Function):
     ) -> tuple[np.ndarray | None, ...]:
         self.problem = problem
         skip = () if indices or any(self.needs) else ("index",)
-        y, self.index = plan_for("max_pool", problem).run(x, bias, *norm, skip=skip, scalars=(relu,))
+        y, self.index = plan_on(x, "max_pool", problem).run(x, bias, *norm, skip=skip, scalars=(relu,))
         self.y = y if relu else None
         return y, plane_positions(problem, self.index) if indices and self.index is not None else None
 
@@ -87,7 +88,7 @@ class FoundGradient(Function):
 
     def forward(self, dy: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
-        (dx,) = plan_for("max_pool_gradient", problem).run(dy, index)
+        (dx,) = plan_on(dy, "max_pool_gradient", problem).run(dy, index)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
@@ -120,15 +121,15 @@ def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
         if place >= 0:
             shape = [1] * index.ndim
             shape[1 + place] = -1
-            flat += p.starts(axis).reshape(shape)
+            flat += backends.of(k).asarray(p.starts(axis)).reshape(shape)
     flat[index == p.no_position] = -1
-    return flat if p.layout == "channels_last" else np.ascontiguousarray(np.moveaxis(flat, -1, 1))
+    return flat if p.layout == "channels_last" else backends.of(k).xp.ascontiguousarray(np.moveaxis(flat, -1, 1))
 
 
 class AveragePool(Function):
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
-        (y,) = plan_for("average_pool", problem).run(x)
+        (y,) = plan_on(x, "average_pool", problem).run(x)
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -138,7 +139,7 @@ class AveragePool(Function):
 class AveragePoolGradient(Function):
     def forward(self, dy: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
-        (dx,) = plan_for("average_pool_gradient", problem).run(dy)
+        (dx,) = plan_on(dy, "average_pool_gradient", problem).run(dy)
         return dx
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
@@ -150,7 +151,7 @@ class NormPool(Function):
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
-        (y,) = plan_for("norm_pool", problem).run(x)
+        (y,) = plan_on(x, "norm_pool", problem).run(x)
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from pycnn import backend as backends
 from pycnn import random
 from pycnn.autograd import Function
+from pycnn.backend import plan_on
 from pycnn.elementary import Select
 from pycnn.functional.activation import relu
 from pycnn.functional.arguments import (
     apply,
+    data_of,
     floating,
     fraction,
     layout,
@@ -25,7 +28,6 @@ from pycnn.functional.arguments import (
 from pycnn.functional.planes import Put
 from pycnn.functional.pool import AveragePool, FoundGradient, MaxPool, batch_of, windows_of_call
 from pycnn.tensor import Tensor
-from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import DTYPE_NAMES, FractionalPoolProblem, PoolProblem
 
 Grads = tuple[Tensor | None, ...]
@@ -36,8 +38,8 @@ class StochasticPool(Function):
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
-        uniform = _uniform(problem.index_shape, problem.dtype)
-        y, self.index = plan_for("stochastic_pool", problem).run(x, uniform)
+        uniform = backends.of(x).asarray(_uniform(problem.index_shape, problem.dtype))
+        y, self.index = plan_on(x, "stochastic_pool", problem).run(x, uniform)
         return y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -53,7 +55,7 @@ class FractionalMaxPool(Function):
         self, x: np.ndarray, *, problem: FractionalPoolProblem, starts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         self.layout, self.shape = problem.layout, x.shape
-        y, self.index = plan_for("fractional_max_pool", problem).run(x, starts)
+        y, self.index = plan_on(x, "fractional_max_pool", problem).run(x, starts)
         return y, self.index
 
     def backward(self, dy: Tensor | None, _: Tensor | None) -> Grads:  # type: ignore[override]
@@ -310,7 +312,8 @@ def _mixed_pool(
     x, single, problem = windows_of_call(rank, "max", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
     mean = problem._replace(kind="average", count_padding=False)
     if part is None and training and drawn_per == "window":
-        greatest = random.generator().random(problem.y_shape, np.float32) < 0.5
+        drawn = random.generator().random(problem.y_shape, np.float32)
+        greatest = backends.of(data_of(x)).asarray(drawn) < 0.5
         y, _ = apply(MaxPool, x, problem=problem, indices=False)
         y = apply(Select, y, mask=greatest) + apply(Select, apply(AveragePool, x, problem=mean), mask=~greatest)
         return without_batch(y, single)
@@ -353,10 +356,10 @@ def _fractional_max_pool(
         if o + k - 1 > n:
             raise ValueError(f"{o} windows of {k} do not fit {n} elements: output_size + kernel_size - 1 is more")
     if samples is None:
-        drawn = _uniform((N, C, rank), DTYPE_NAMES[x.dtype])
+        drawn = backends.of(data_of(x)).asarray(_uniform((N, C, rank), DTYPE_NAMES[x.dtype]))
     else:
-        given = floating("_random_samples", samples)
-        drawn = (given.data if isinstance(given, Tensor) else given).astype(_drawn_dtype(DTYPE_NAMES[x.dtype]))
+        given = data_of(floating("_random_samples", samples))
+        drawn = given.astype(_drawn_dtype(DTYPE_NAMES[x.dtype]))
     if drawn.shape != (N, C, rank):
         raise ValueError(f"_random_samples must have the shape {(N, C, rank)}; received {drawn.shape}")
     if drawn.size and not (drawn.min() >= 0 and drawn.max() < 1):
@@ -364,7 +367,8 @@ def _fractional_max_pool(
     if rank == 2:  # PyTorch's order is w, h for images, and d, h, w for volumes
         drawn = drawn[..., ::-1]
     starts = [_starts(drawn[..., axis], n, o, k) for axis, (n, o, k) in enumerate(zip(size, out, kernel))]
-    starts = [np.zeros((N, C, 1), np.int64)] * (3 - rank) + starts
+    xp = backends.of(drawn).xp
+    starts = [xp.zeros((N, C, 1), np.int64)] * (3 - rank) + starts
     problem = FractionalPoolProblem(
         DTYPE_NAMES[x.dtype], layout(data_format), N, C, triple(size), triple(kernel), triple(out), rank
     )
@@ -376,12 +380,13 @@ def _fractional_max_pool(
 
 def _starts(samples: np.ndarray, size: int, out: int, kernel: int) -> np.ndarray:
     """Where the windows of each plane begin along an axis (N, C, out), for samples (N, C); as PyTorch computes it."""
-    starts = np.full((*samples.shape, out), size - kernel, np.int64)
+    xp = backends.of(samples).xp
+    starts = xp.full((*samples.shape, out), size - kernel, np.int64)
     if out > 1:
         dtype = samples.dtype.type
         alpha = dtype(size - kernel) / dtype(out - 1)
         u = samples[..., np.newaxis]
-        starts[..., :-1] = ((np.arange(out - 1, dtype=dtype) + u) * alpha).astype(np.int64)
+        starts[..., :-1] = ((xp.arange(out - 1, dtype=dtype) + u) * alpha).astype(np.int64)
         starts[..., :-1] -= (u * alpha).astype(np.int64)
     return starts
 

@@ -122,7 +122,7 @@ class Layer:
         Raises:
             TypeError, ValueError: as calling the layer.
         """
-        x = inputs if isinstance(inputs, Tensor) else Tensor(backend.get().asarray(inputs, "inputs"))
+        x = inputs if isinstance(inputs, Tensor) else Tensor(backend.asarray(inputs, "inputs"))
         if x.dtype != self.dtype:
             x = x.astype(self.dtype)
         self.accept_shape(x.shape)
@@ -226,12 +226,12 @@ class Layer:
             ValueError: when the number of arrays or one of their shapes differs; nothing is changed then.
         """
         targets = self.weights
-        arrays = [np.asarray(weight) for weight in weights]
+        arrays = [backend.asarray(weight, "a weight", "cpu") for weight in weights]
         expected, received = [w.shape for w in targets], [a.shape for a in arrays]
         if expected != received:
             raise ValueError(f"{self}: expected weights of shapes {expected}, received {received}")
         for target, array in zip(targets, arrays):
-            target.data[...] = array
+            target.data[...] = target.backend.asarray(array)
 
     def count_params(self) -> int:
         """How many numbers the weights hold.

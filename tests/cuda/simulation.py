@@ -11,6 +11,7 @@ It says nothing about speed, about what the compiler makes of a kernel, or about
 from __future__ import annotations
 
 import bisect
+import contextlib
 import contextvars
 import math
 import types as python_types
@@ -94,8 +95,17 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         return _Data(self._allocation.first + offset)
 
     @property
-    def device(self) -> int:
-        return 0
+    def device(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    @property
+    def base(self) -> DeviceArray | None:
+        whole = self._host.size * self._host.itemsize == self._allocation.bytes.size
+        return None if whole else _on_device(self._allocation.bytes)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"data": (self.data.ptr, False), "shape": self.shape, "typestr": self.dtype.str, "version": 3}
 
     @property
     def T(self) -> DeviceArray:
@@ -205,7 +215,7 @@ def _refuse_host_arrays(value: Any) -> None:
     if isinstance(value, tuple | list):
         for one in value:
             _refuse_host_arrays(one)
-    elif isinstance(value, np.ndarray) and value.ndim:
+    elif isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
 
 
@@ -216,7 +226,8 @@ def _through(function: Callable[..., Any]) -> Callable[..., Any]:
         _refuse_host_arrays(args)
         out = kwargs.get("out")
         kwargs = {name: _off_device(value) for name, value in kwargs.items()}
-        result = function(*(_off_device(value) for value in args), **kwargs)
+        with np.errstate(all="ignore"):
+            result = function(*(_off_device(value) for value in args), **kwargs)
         if out is not None:
             return out[0] if isinstance(out, tuple) and len(out) == 1 else out
         return _on_device(result)
