@@ -113,7 +113,7 @@ def _add_train(commands: Any) -> None:
         defaults = ", ".join(f"{getattr(task, name)} for {key}" for key, task in tasks.items())
         option = f"--{name.replace('_', '-')}"
         train.add_argument(option, type=_positive, metavar="N", help=f"{what} (default: {defaults})")
-    train.add_argument("--backend", default="cpu", help="where to compute (default: cpu)")
+    train.add_argument("--backend", default="cpu", help="where to compute: cpu or cuda (default: cpu)")
     train.add_argument(
         "--seed",
         type=_seed,
@@ -178,6 +178,7 @@ def _add_explain(commands: Any) -> None:
         "--channels-first", action="store_true", help="--input is N,C,H,W, and the arrays lie in that order"
     )
     explain.add_argument("--dtype", default="float32", help="float32, float64, float16 or bfloat16 (default: float32)")
+    explain.add_argument("--backend", default="cpu", help="where it is computed: cpu or cuda (default: cpu)")
     explain.add_argument(
         "--algorithm", default="auto", metavar="NAME", help="auto, autotune or the name of one (default: auto)"
     )
@@ -262,14 +263,20 @@ def _tasks() -> dict[str, Task]:
 
 def _train(arguments: argparse.Namespace) -> int:
     from pycnn import backend, utils
-    from pycnn.models.results import check_writable, save_results
+    from pycnn.models.results import check_writable
 
-    backend.get(arguments.backend)
-    if arguments.out is not None:
-        check_writable(arguments.out)
-    if arguments.threads is not None:
-        pycnn.set_num_threads(arguments.threads)
-    utils.set_random_seed(arguments.seed)
+    with backend.use_backend(arguments.backend):
+        if arguments.out is not None:
+            check_writable(arguments.out)
+        if arguments.threads is not None:
+            pycnn.set_num_threads(arguments.threads)
+        utils.set_random_seed(arguments.seed)
+        return _trained(arguments)
+
+
+def _trained(arguments: argparse.Namespace) -> int:
+    from pycnn.models.results import save_results
+
     task = _tasks()[arguments.task]
     (x_train, y_train), (x_test, y_test) = task.load(arguments.data)
     model = task.network()
@@ -349,6 +356,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         workspace_limit=arguments.workspace_limit,
         gflops=arguments.gflops,
         only=None if arguments.only is None else arguments.only.replace("-", " "),
+        backend=arguments.backend,
     )
     if arguments.json:
         print(json.dumps(found.to_dict(), indent=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pycnn import backend as backends
 from pycnn.console import table_lines
 from pycnn.functional.arguments import one_of
 from pycnn.functional.conv_arguments import WEIGHT_FORMATS, problem_of
@@ -12,6 +13,7 @@ from pycnn_kernels.choice import Verdict
 from pycnn_kernels.cpu.cost import gflops as assumed_gflops
 from pycnn_kernels.cpu.cost import milliseconds
 from pycnn_kernels.cpu.launch import get_num_threads
+from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem, computed
 
 #: The operations that can be explained, and the spatial axes that each one has.
@@ -44,13 +46,16 @@ class Explanation:
         workspace_limit: int | None = None,
         gflops: float | None = None,
         only: str | None = None,
+        backend: str = "cpu",
     ):
-        self.problem, self.workspace_limit = problem, workspace_limit
+        self.problem, self.workspace_limit, self.backend = problem, workspace_limit, backend
         self.gflops = assumed_gflops(computed(problem).dtype) if gflops is None else gflops
         #: How many threads were measured, None where nothing was.
         self.threads = get_num_threads() if algorithm == "autotune" else None
         bare = problem.linear
-        choice: dict[str, Any] = {"algorithm": algorithm, "workspace_limit": workspace_limit}
+        choice: dict[str, Any] = {
+            "backend": backends.get(backend).name, "algorithm": algorithm, "workspace_limit": workspace_limit
+        }  # fmt: skip
         self.verdicts: dict[str, list[Verdict]] = {
             name: plan.explain(operation, problem if name == "forward" else bare, **choice)
             for name, operation in OPERATIONS.items()
@@ -77,7 +82,9 @@ class Explanation:
         p = self.problem
         widened = " (widened to float32)" if p.dtype in STORAGE_DTYPES else ""
         conditions = [f"expected: on one core at {self.gflops:g} GFLOP/s"]
-        if self.threads is not None:
+        if self.backend == "cuda":
+            conditions = [f"on {current_device().name}"]
+        elif self.threads is not None:
             conditions.append(f"measured: on {self.threads} thread{'s' * (self.threads > 1)}")
         if self.workspace_limit is not None:
             conditions.append(f"workspace: at most {self.workspace_limit:,} bytes")
@@ -107,6 +114,7 @@ class Explanation:
         """Everything in numbers and strings, ready for ``json.dumps``."""
         return {
             "problem": self.problem._asdict(),
+            "backend": self.backend,
             "multiply_adds": self.problem.multiply_adds,
             "workspace_limit": self.workspace_limit,
             "gflops": self.gflops,
@@ -168,6 +176,7 @@ def explain(
     workspace_limit: int | None = None,
     gflops: float | None = None,
     only: str | None = None,
+    backend: str = "cpu",
 ) -> Explanation:
     """Say which algorithm a call of an operation and its gradients get, and what keeps the others from it.
 
@@ -188,11 +197,13 @@ def explain(
             problem, on arrays of their own: a second at most for each of forward, input gradient and weight gradient.
         gflops: the rate of one core to expect times for, in billions of multiplications and additions a second.
         only: "forward", "input gradient" or "weight gradient" to leave the others out; None for all three.
+        backend: "cpu" or "cuda"; there are no expected times for a GPU.
 
     Raises:
         ValueError: no such operation, dtype or algorithm; a limit that no algorithm keeps to; and whatever the
             operation itself would say to the arguments.
         TypeError: shapes that are not tuples of integers, a limit or a rate that is no number.
+        BackendError: "cuda", and a package, the driver or a GPU is missing.
 
     >>> explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1).chosen()
     'winograd'
@@ -217,7 +228,9 @@ def explain(
         dtype, x_shape, w_shape, (K,) if bias else None, stride, padding, dilation, groups, data_format, order,
         activation, padding_mode, rank=rank,
     )  # fmt: skip
-    return Explanation(problem._replace(scale=scale, residual=residual), algorithm, workspace_limit, gflops, only)
+    return Explanation(
+        problem._replace(scale=scale, residual=residual), algorithm, workspace_limit, gflops, only, backend
+    )
 
 
 def _shape(name: str, value: Any) -> tuple[int, ...]:
