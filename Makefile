@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test lint bench readme clean
+.PHONY: train test test-gpu lint bench bench-gpu readme clean
 
 train: $(VENV)/installed
 	$(BIN)/pycnn train digits
@@ -13,6 +13,12 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
+
+# With an NVIDIA GPU: its own tests, and the CPU's grids of problems on it.
+test-gpu: $(VENV)/installed-cuda
+	PYCNN_TEST_GPU=1 $(BIN)/python -m pytest --numprocesses 4 tests/cuda
+	PYCNN_TEST_BACKEND=cuda $(BIN)/python -m pytest --numprocesses 4 tests/kernels/test_conv.py \
+		tests/kernels/test_pool.py tests/kernels/test_named_shapes.py -k "not thread"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format .
@@ -24,6 +30,9 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.report
 	$(BIN)/python -m pytest bench
 
+bench-gpu: $(VENV)/installed-cuda
+	$(BIN)/python -m bench.gpu
+
 readme: $(VENV)/installed
 	$(BIN)/python -m tests.readme
 
@@ -33,4 +42,8 @@ clean:
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,test]"
+	touch $@
+
+$(VENV)/installed-cuda: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda]"
 	touch $@

@@ -3,7 +3,7 @@
 Convolutions stand beside cuDNN through PyTorch, in float32 with TF32 off on both sides, cuDNN's algorithm chosen by its
 own measurement, PyTorch in the better of its two memory formats. Matrix products stand beside cuBLAS, what is bound by
 memory beside a copy of as many bytes. Times are CUDA events around one call: sides take turns, medians count; the first
-three calls of each do not. Arrays hold normally distributed numbers: an H200 draws less power, and runs faster, on zeros.
+three calls of each do not. Arrays hold normally distributed numbers: on zeros a GPU draws less power and runs faster.
 """
 
 from __future__ import annotations

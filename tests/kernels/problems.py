@@ -24,6 +24,9 @@ from tests import reference as oracle
 #: Fewer where a test runs others in a process of its own, whose kernels are compiled for another instruction set.
 DTYPES = tuple(os.environ.get("PYCNN_TEST_DTYPES", "float32 float64").split())
 LAYOUTS = ("channels_last", "channels_first")
+
+#: The backend whose algorithms the checks below run where a test names none: "cuda" on a machine that has a GPU.
+BACKEND = os.environ.get("PYCNN_TEST_BACKEND", "cpu")
 WEIGHT_LAYOUTS = ("HWIO", "OIHW")
 
 #: The dtypes that arrays are stored in and nothing is computed in, as far as they can be had here.
@@ -169,7 +172,7 @@ def expected_conv(
     }
 
 
-def by_every_algorithm(operation: str, p: Any, backend: str = "cpu") -> list[tuple[str, Plan]]:
+def by_every_algorithm(operation: str, p: Any, backend: str = BACKEND) -> list[tuple[str, Plan]]:
     """The plans of all algorithms that support a problem, with their names."""
     names = [a.name for a in algorithms_for(backend, operation) if a.supports(p) is None]
     return [(name, plan_for(operation, p, backend=backend, algorithm=name)) for name in names]
@@ -196,7 +199,7 @@ def run_conv(
     dy: np.ndarray,
     scale: np.ndarray | None = None,
     residual: np.ndarray | None = None,
-    backend: str = "cpu",
+    backend: str = BACKEND,
 ) -> dict[str, np.ndarray]:
     """y, dx and dw of every algorithm of a backend: "y direct", "dx direct" and so on."""
     linear = p._replace(bias=False, activation=None, scale=False, residual=False)
@@ -216,7 +219,7 @@ def run_conv(
 BOUNDS = {("winograd", "float32"): 3e-5, ("winograd_4x4", "float32"): 3e-5, ("winograd_2x2", "float32"): 1e-5}
 
 
-def check_conv(p: ConvProblem, backend: str = "cpu") -> None:
+def check_conv(p: ConvProblem, backend: str = BACKEND) -> None:
     """All three operations of a problem, by every algorithm, against the oracle."""
     arrays = conv_arrays(p)
     found, expected = run_conv(p, **arrays, backend=backend), expected_conv(p, **arrays)
@@ -237,7 +240,7 @@ def largest_product(result: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, *
     return float(np.prod([np.abs(factor).max(initial=0) for factor in factors]))
 
 
-def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray, backend: str = "cpu") -> dict[str, np.ndarray]:
+def run_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray, backend: str = BACKEND) -> dict[str, np.ndarray]:
     """y; dx, where there is a kernel for it; and where an element was found, which is kept in channels last."""
 
     def run(operation: str, *arrays: np.ndarray) -> tuple[Any, ...]:
@@ -291,7 +294,7 @@ def expected_pool(p: PoolProblem, x: np.ndarray, dy: np.ndarray) -> dict[str, np
     return {name: oracle.in_layout(array, p.layout) for name, array in found.items()}
 
 
-def check_pool(p: PoolProblem, backend: str = "cpu") -> None:
+def check_pool(p: PoolProblem, backend: str = BACKEND) -> None:
     """All that a pooling problem has kernels for against the oracle."""
     arrays = {"x": numbers(p.x_shape, p.dtype, 1), "dy": numbers(p.y_shape, p.dtype, 2)}
     found, expected = run_pool(p, **arrays, backend=backend), expected_pool(p, **arrays)
