@@ -3,15 +3,65 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import optimizer, softmax
+from pycnn_kernels.cuda import conv_direct, conv_implicit_gemm, conv_pool, optimizer, planes, pool, softmax
 
+_CELLS = "a thread for each cell of elements that lie in the same windows"
+_DIRECT = "a tile of results in each thread's registers, no workspace for pixels: takes everything"
+_IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, sums in registers: for many channels"
 _ONE_PASS = "all parameters and their state in one launch"
+_PLANES = "a warp for each plane, 32 pixels at a time in their order"
+_WINDOWS = "a thread for each window"
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
-    "adam": [Algorithm("one_pass", optimizer.AdamStep, _ONE_PASS, optimizer.updates_supported)],
-    "sgd": [Algorithm("one_pass", optimizer.SgdStep, _ONE_PASS, optimizer.updates_supported)],
-    "sgd_momentum": [Algorithm("one_pass", optimizer.MomentumStep, _ONE_PASS, optimizer.updates_supported)],
+    "conv_forward": [
+        Algorithm(
+            "implicit_gemm",
+            conv_implicit_gemm.ImplicitGemmForward,
+            _IMPLICIT_GEMM,
+            conv_implicit_gemm.implicit_gemm_supports,
+        ),
+        Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports),
+    ],
+    "conv_input_gradient": [
+        Algorithm(
+            "implicit_gemm",
+            conv_implicit_gemm.ImplicitGemmInputGradient,
+            _IMPLICIT_GEMM,
+            conv_implicit_gemm.implicit_gemm_supports_input_gradient,
+        ),
+        Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
+    ],
+    "conv_weight_gradient": [
+        Algorithm(
+            "implicit_gemm",
+            conv_implicit_gemm.ImplicitGemmWeightGradient,
+            _IMPLICIT_GEMM,
+            conv_implicit_gemm.implicit_gemm_supports,
+        ),
+        Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT, conv_direct.direct_supports),
+    ],
+    "conv_max_pool": [Algorithm("two_passes", conv_pool.TwoPasses, "all of the convolution, then all of the pooling")],
+    "conv_max_pool_weight_gradient": [
+        Algorithm(
+            "two_passes",
+            conv_pool.TwoPassesGradient,
+            "all of the gradient in front of the pooling, then the convolution's own weight gradient",
+        )
+    ],
+    "max_pool": [Algorithm("gather", pool.MaxPool, _WINDOWS, pool.max_supports)],
+    "max_pool_gradient": [Algorithm("gather", pool.MaxPoolGradient, _CELLS, pool.max_supports)],
+    "average_pool": [Algorithm("gather", pool.AveragePool, _WINDOWS, pool.supports)],
+    "average_pool_gradient": [Algorithm("gather", pool.AveragePoolGradient, _CELLS, pool.supports)],
+    "norm_pool": [Algorithm("gather", pool.NormPool, _WINDOWS, pool.supports)],
+    "stochastic_pool": [Algorithm("gather", pool.StochasticPool, _WINDOWS, pool.max_supports)],
+    "fractional_max_pool": [Algorithm("planes", planes.FractionalMaxPool, _WINDOWS, planes.fractional_supports)],
+    "put": [Algorithm("planes", planes.Put, _PLANES, planes.supports)],
+    "put_sums": [Algorithm("planes", planes.PutSums, _PLANES, planes.supports)],
+    "pick": [Algorithm("planes", planes.Pick, "a thread for each result", planes.supports)],
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
     "cross_entropy": [Algorithm("rows", softmax.CrossEntropy, "loss and softmax, a block for each row")],
+    "adam": [Algorithm("one_pass", optimizer.AdamStep, _ONE_PASS, optimizer.updates_supported)],
+    "sgd": [Algorithm("one_pass", optimizer.SgdStep, _ONE_PASS, optimizer.updates_supported)],
+    "sgd_momentum": [Algorithm("one_pass", optimizer.MomentumStep, _ONE_PASS, optimizer.updates_supported)],
 }
