@@ -479,6 +479,12 @@ def _remainder(number: Any, divisor: Any) -> int:
     return _unsigned(number) % _unsigned(divisor)
 
 
+def _divided(number: Any, by: Any) -> int:
+    if not 0 <= int(number) < 1 << 31:
+        raise SimulatedAccessError(f"{number} is divided as an integer of 31 bits")
+    return int(number) * (int(by) & 0xFFFFFFFF) >> 31 + (int(by) >> 32)
+
+
 def _unsigned(number: Any) -> int:
     if not 0 <= int(number) < 1 << 32:
         raise SimulatedAccessError(f"{number} is divided as an integer of 32 bits without a sign")
@@ -531,6 +537,7 @@ class _Math:
 PTX: dict[str, Callable[..., Any]] = {
     "quotient": _quotient,
     "remainder": _remainder,
+    "divided": _divided,
     "shift": lambda pointer, offset: pointer.moved(offset),
     "is_there": lambda pointer: pointer.address != 0,
     "elements_at": _elements_at,
