@@ -466,9 +466,22 @@ class _Cuda:
     def shfl_sync(mask: int, value: Any, source: int) -> Any:
         return _wait("exchange", value)[source]
 
+    @staticmethod
+    def match_any_sync(mask: int, value: Any) -> int:
+        values = _wait("exchange", value)
+        return sum(1 << lane for lane, other in enumerate(values) if other == values[_Cuda.now.number % WARP])
+
+    @staticmethod
+    def syncwarp() -> None:
+        _wait("exchange")
+
+    @staticmethod
+    def popc(bits: Any) -> int:
+        return int(bits).bit_count()
+
 
 #: What a function waits with: one that does not, nor calls one that does, needs no thread of its own.
-_WAITS = {"syncthreads", "shfl_down_sync", "shfl_xor_sync", "shfl_sync"}
+_WAITS = {"syncthreads", "shfl_down_sync", "shfl_xor_sync", "shfl_sync", "match_any_sync", "syncwarp"}
 
 
 def _quotient(number: Any, divisor: Any) -> int:

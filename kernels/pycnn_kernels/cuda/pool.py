@@ -27,9 +27,9 @@ from pycnn_kernels.cpu.pool import positions_fit
 from pycnn_kernels.cpu.windows import backward_windows, window_counts
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Kernel, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Kernel, Task, blocks_for, kernel
 from pycnn_kernels.cuda.ptx import divided, division, is_there, load2, load4, shift, store2, store4
-from pycnn_kernels.problem import PoolProblem
+from pycnn_kernels.problem import FractionalPoolProblem, PoolProblem, Triple
 
 #: Elements of windows, or of cells, that are written out one by one, at most.
 MOST_WRITTEN_OUT = 9
@@ -42,7 +42,7 @@ int32 = types.int32
 # --- What a thread has to do ----------------------------------------------------------------------------------------
 
 #: The targets of a kernel, (N, TD, TH, TW, C), are threads' in groups of neighbouring channels, ``groups`` of a pixel.
-_TARGET_FIELDS = {
+TARGET_FIELDS = {
     name: kind
     for kind, names in {
         "int": "targets groups TD TH TW channels",
@@ -68,15 +68,16 @@ class View(NamedTuple):
         return self.C == 1
 
 
-def view_of(p: PoolProblem) -> View:
+def view_of(p: PoolProblem | FractionalPoolProblem, most: int = WIDTH) -> View:
+    """The view of a problem whose threads may have ``most`` channels."""
     if p.layout == "channels_first" or p.C == 1:
         return View(p.N * p.C, 1, 1)
-    return View(p.N, p.C, 1 if p.C % WIDTH else WIDTH)
+    return View(p.N, p.C, 1 if p.C % most else most)
 
 
-def _targets(p: PoolProblem, size: tuple[int, int, int]) -> dict[str, int]:
-    """The values of :data:`_TARGET_FIELDS` for targets of so many pixels along each axis."""
-    N, C, width = view_of(p)
+def targets_of(p: PoolProblem | FractionalPoolProblem, view: View, size: Triple) -> dict[str, int]:
+    """The values of :data:`TARGET_FIELDS` for targets of so many pixels along each axis."""
+    N, C, width = view
     numbers = {"groups": C // width, "TD": size[0], "TH": size[1], "TW": size[2], "channels": p.C}
     divisions = {f"by_{name}": division(max(number, 1)) for name, number in numbers.items()}
     return {"targets": N * math.prod(size) * (C // width)} | numbers | divisions
@@ -142,7 +143,7 @@ def write_from(width: int) -> Any:
 #: Where windows lie in x (N, D, H, W, C): by the strides and the padding before, or from tables (targets, 3), of which
 #: an entry is the first element along an axis, its position, and how many there are, ``step`` apart: ``step_w`` in
 #: elements of x, the others in lines and planes. C is what lies between two pixels.
-_WINDOW_FIELDS = _TARGET_FIELDS | {
+_WINDOW_FIELDS = TARGET_FIELDS | {
     name: kind
     for kind, names in {
         "source": "x",
@@ -408,7 +409,7 @@ def shares(dtype: Any, counted: bool) -> Any:
     return share
 
 
-_GRADIENT_FIELDS = _TARGET_FIELDS | {
+_GRADIENT_FIELDS = TARGET_FIELDS | {
     name: kind
     for kind, names in {
         "source": "dy",
@@ -542,7 +543,7 @@ gradient_kernels = {kind: kernel(index=kind, **_GRADIENT_FIELDS)(_gradient) for 
 # --- Transposed arrays ----------------------------------------------------------------------------------------------
 
 _TILE, _TILE_ROWS = 32, 8
-#: What a line of a tile takes in shared memory: one column more, so that what is read down a column lies in other banks.
+#: What a line of a tile takes in shared memory: one column more, so that a column lies in all banks.
 _TILE_LINE = _TILE + 1
 _TILE_SIZE = _TILE * _TILE_LINE
 
@@ -607,7 +608,7 @@ def max_supports(p: PoolProblem) -> str | None:
 
 
 def as_regular(p: PoolProblem) -> PoolProblem:
-    """An adaptive problem whose windows neither differ nor overlap as one of windows and strides; others as they are."""
+    """An adaptive problem whose windows do not differ, as one of windows and strides; others as they are."""
     if p.target is None or any(size % out for size, out in zip(p.size, p.target)):
         return p
     d, h, w = (size // out for size, out in zip(p.size, p.target))
@@ -653,7 +654,7 @@ def forward_task(p: PoolProblem, kernel: Kernel, given: str, constants: dict[str
     variant = kernel.variant(
         p.dtype, width=view.width, flat=view.flat, window=window, paired=paired, **constants
     )  # fmt: skip
-    targets, tables = _targets(p, p.output), {} if window else window_tables(p)
+    targets, tables = targets_of(p, view, p.output), {} if window else window_tables(p)
     return Task(
         variant, blocks_for(targets["targets"]), given, **targets, **tables, **fields, D=p.size[0], H=p.size[1],
         W=p.size[2], C=view.C, KH=p.window[1], KW=p.window[2], stride_d=p.stride[0], stride_h=p.stride[1],
@@ -666,13 +667,14 @@ def gradient_task(p: PoolProblem, given: str, maxima: bool) -> Task:
     """dx from dy, and for max pooling from ``index`` as the view has it."""
     p, view = as_regular(p), view_of(p)
     counted, counts = (False, {}) if maxima else _count_fields(p)
-    constants = {
+    constants: dict[str, Any] = {
         "width": view.width, "flat": view.flat, "index": _index_kind(p) if maxima else None, "counted": counted,
     }  # fmt: skip
     size = p.size
     tables: dict[str, Any] = {}
     if _has_cells(p):
-        size = (p.size[0], *(-(-(p.size[i] + p.padding[i][0]) // p.stride[i]) for i in (1, 2)))
+        cells = (-(-(p.size[axis] + p.padding[axis][0]) // p.stride[axis]) for axis in range(3))
+        size = tuple(cells)  # type: ignore[assignment]
         kernel = cells_gradient_kernels[_index_kind(p)]
         constants |= {"kernel": p.kernel[1:], "stride": p.stride[1:], "paired": _are_pairs(p)}
     else:
@@ -680,7 +682,7 @@ def gradient_task(p: PoolProblem, given: str, maxima: bool) -> Task:
         for axis, name in enumerate("dhw"):
             begins, pairs = backward_windows(p, axis)
             tables |= {f"{name}_begins": begins.astype(np.int32), f"{name}_pairs": pairs.astype(np.int32)}
-    targets = _targets(p, size)
+    targets = targets_of(p, view, size)
     return Task(
         kernel.variant(p.dtype, **constants), blocks_for(targets["targets"]), given, **targets, **counts, **tables,
         OD=p.output[0], OH=p.output[1], OW=p.output[2], C=view.C, KH=p.window[1], KW=p.window[2], H=p.size[1],
