@@ -477,9 +477,22 @@ class _Cuda:
     def shfl_sync(mask: int, value: Any, source: int) -> Any:
         return _wait("exchange", value)[source]
 
+    @staticmethod
+    def match_any_sync(mask: int, value: Any) -> int:
+        values = _wait("exchange", value)
+        return sum(1 << lane for lane, other in enumerate(values) if other == values[_Cuda.now.number % WARP])
+
+    @staticmethod
+    def syncwarp() -> None:
+        _wait("exchange")
+
+    @staticmethod
+    def popc(bits: Any) -> int:
+        return int(bits).bit_count()
+
 
 #: What a function waits with: one that does not, nor calls one that does, needs no thread of its own.
-_WAITS = {"syncthreads", "shfl_down_sync", "shfl_xor_sync", "shfl_sync"}
+_WAITS = {"syncthreads", "shfl_down_sync", "shfl_xor_sync", "shfl_sync", "match_any_sync", "syncwarp"}
 
 
 def _quotient(number: Any, divisor: Any) -> int:
@@ -488,6 +501,12 @@ def _quotient(number: Any, divisor: Any) -> int:
 
 def _remainder(number: Any, divisor: Any) -> int:
     return _unsigned(number) % _unsigned(divisor)
+
+
+def _divided(number: Any, by: Any) -> int:
+    if not 0 <= int(number) < 1 << 31:
+        raise SimulatedAccessError(f"{number} is divided as an integer of 31 bits")
+    return int(number) * (int(by) & 0xFFFFFFFF) >> 31 + (int(by) >> 32)
 
 
 def _unsigned(number: Any) -> int:
@@ -542,6 +561,7 @@ class _Math:
 PTX: dict[str, Callable[..., Any]] = {
     "quotient": _quotient,
     "remainder": _remainder,
+    "divided": _divided,
     "shift": lambda pointer, offset: pointer.moved(offset),
     "is_there": lambda pointer: pointer.address != 0,
     "elements_at": _elements_at,
