@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import softmax
+from pycnn_kernels.cuda import conv_direct, softmax
+
+_DIRECT = "a tile of results in each thread's registers, no workspace for pixels: takes everything"
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
+    "conv_forward": [Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports)],
+    "conv_input_gradient": [Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports)],
+    "conv_weight_gradient": [
+        Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT, conv_direct.direct_supports)
+    ],
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
     "cross_entropy": [Algorithm("rows", softmax.CrossEntropy, "loss and softmax, a block for each row")],
