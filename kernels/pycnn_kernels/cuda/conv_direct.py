@@ -18,14 +18,14 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda
+from numba import cuda, int64
 
 from pycnn_kernels.cpu.gather import Axis, continuation_fits, gather_axes, shown_positions
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilogue, epilogue_constants
 from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Task, blocks_for, kernel
 from pycnn_kernels.cuda.parts import Parts, divided, lane_sum
-from pycnn_kernels.cuda.ptx import load4, quotient, remainder
+from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift
 from pycnn_kernels.cuda.reduce import WARP
 from pycnn_kernels.problem import ConvProblem, Triple, numpy_dtype
 
@@ -36,6 +36,10 @@ TILE_FIELDS = 6
 _TILES = ((4, 4), (4, 2), (4, 1), (1, 4), (1, 1))
 #: Threads for each multiprocessor that a gather shall at least have, and products of a tile for each that is needed.
 _ENOUGH, _MOST_WASTE = 512, 1.5
+
+#: Threads of a gather's block, and blocks that a multiprocessor shall hold: the largest tile takes 156 registers of a
+#: thread in float32, and 194 in float64.
+_GATHER_THREADS, _RESIDENT = 128, {"float32": 3, "float64": 2}
 
 #: Channels or filters of a thread in the weight gradient.
 _ACROSS = (4, 2, 1)
@@ -170,7 +174,8 @@ _WEIGHT_STRIDES = {f"w_{name}": "int" for name in WeightStrides._fields}
 @kernel(
     src="source", w="source", dst="array", **EPILOGUE_FIELDS, **_AXIS_FIELDS, d_count="int", h_count="int",
     w_count="int", source_step="int", target_step="int", KH="int", KW="int", group_blocks="int", all_blocks="int",
-    sources="int", targets="int", count="int", **_SOURCE_STRIDES, **_TARGET_STRIDES, **_WEIGHT_STRIDES,
+    filters_first="int", filters_apart="int", sources="int", targets="int", count="int",
+    **_SOURCE_STRIDES, **_TARGET_STRIDES, **_WEIGHT_STRIDES,
 )  # fmt: skip
 def gather_kernel(
     dtype: Any, threads: int, pixels: int, filters: int, channels_first: bool, wide: bool, **finish: Any
@@ -179,11 +184,12 @@ def gather_kernel(
 
     A thread has ``pixels`` pixels along w times ``filters`` channels of a group, as far as they exist; in the place of
     others it computes its last ones again. A group's channels are divided into ``group_blocks``, those of all groups
-    into ``all_blocks``: the block b of a group has its channels ``b, b + group_blocks, ...``. ``wide``: four source channels are loaded at once. No
-    sum is shared, so bits repeat.
+    into ``all_blocks``: the block b of a group has its channels ``b * filters_first``, and others ``filters_apart``.
+    ``wide``: four source channels are loaded at once, and the weights of the four neighbours that a block has; counts
+    divide by 4. No sum is shared, so bits repeat.
     """
     finished = epilogue(dtype, **finish)
-    zero, at_once = dtype(0), 4 if wide else 1
+    zero, results, operands = dtype(0), pixels * filters, pixels * (4 if wide else 1)
 
     def body(a):
         thread = cuda.blockIdx.x * threads + cuda.threadIdx.x
@@ -198,48 +204,57 @@ def gather_kernel(
             if channels_first:
                 block, image = remainder(image, a.all_blocks), quotient(image, a.all_blocks)
             d, h, w = d_tile * TILE_FIELDS, h_tile * TILE_FIELDS, w_tile * TILE_FIELDS
-            group, channel = quotient(block, a.group_blocks), remainder(block, a.group_blocks)
-            last_filter = min(filters - 1, quotient(a.targets - 1 - channel, a.group_blocks))
-            last_pixel, spread = a.w_tiles[w + 5] - 1, a.w_tiles[w + 4]
-            next_source = spread * a.source_step * a.src_w
-            src = image * a.src_n + group * a.sources * a.src_c
-            weights = group * a.w_group + channel * a.w_target
+            group, channel = quotient(block, a.group_blocks), remainder(block, a.group_blocks) * a.filters_first
+            last_filter = min(filters - 1, quotient(a.targets - 1 - channel, a.filters_apart))
+            spread, last_pixel = a.w_tiles[w + 4], a.w_tiles[w + 5] - 1
+            src_first = image * a.src_n + group * a.sources * a.src_c
+            w_first = group * a.w_group + channel * a.w_target
 
-            acc = cuda.local.array(pixels * filters, dtype)
-            values = cuda.local.array(pixels * at_once, dtype)
-            for i in range(pixels * filters):
+            acc, values = cuda.local.array(results, dtype), cuda.local.array(operands, dtype)
+            pixel_at, filter_at = cuda.local.array(pixels, int64), cuda.local.array(filters, int64)
+            for i in range(results):
                 acc[i] = zero
+            for m in range(pixels):
+                pixel_at[m] = min(m, last_pixel) * spread * a.source_step * a.src_w
+            for f in range(filters):
+                filter_at[f] = min(f, last_filter) * a.filters_apart * a.w_target
             for kd in range(a.d_tiles[d + 2], a.d_tiles[d + 2] + a.d_tiles[d + 3]):
-                at_d = src + (a.d_tiles[d + 1] + a.d_taps[2 * kd]) * a.src_d
+                at_d = src_first + (a.d_tiles[d + 1] + a.d_taps[2 * kd]) * a.src_d
                 for kh in range(a.h_tiles[h + 2], a.h_tiles[h + 2] + a.h_tiles[h + 3]):
                     at_h = at_d + (a.h_tiles[h + 1] + a.h_taps[2 * kh]) * a.src_h
                     line = (a.d_taps[2 * kd + 1] * a.KH + a.h_taps[2 * kh + 1]) * a.KW
                     for kw in range(a.w_tiles[w + 2], a.w_tiles[w + 2] + a.w_tiles[w + 3]):
-                        at = at_h + (a.w_tiles[w + 1] + a.w_taps[2 * kw]) * a.src_w
-                        w_at = weights + (line + a.w_taps[2 * kw + 1]) * a.w_tap
-                        for s in range(0, a.sources, at_once):
-                            for m in range(pixels):
-                                place = at + s * a.src_c + min(m, last_pixel) * next_source
-                                if wide:
-                                    four = load4(a.src, place)
-                                    values[4 * m] = four[0]
-                                    values[4 * m + 1] = four[1]
-                                    values[4 * m + 2] = four[2]
-                                    values[4 * m + 3] = four[3]
-                                else:
-                                    values[m] = a.src[place]
-                            for i in range(at_once):
-                                for f in range(filters):
-                                    to = w_at + (s + i) * a.w_source + min(f, last_filter) * a.group_blocks * a.w_target
-                                    weight = a.w[to]
+                        src = shift(a.src, at_h + (a.w_tiles[w + 1] + a.w_taps[2 * kw]) * a.src_w)
+                        weights = shift(a.w, w_first + (line + a.w_taps[2 * kw + 1]) * a.w_tap)
+                        if wide:
+                            for _ in range(0, a.sources, 4):
+                                for m in range(pixels):
+                                    four = load4(src, pixel_at[m])
+                                    values[4 * m], values[4 * m + 1] = four[0], four[1]
+                                    values[4 * m + 2], values[4 * m + 3] = four[2], four[3]
+                                for i in range(4):
+                                    four = load4(weights, i * a.w_source)
                                     for m in range(pixels):
-                                        acc[f * pixels + m] += weight * values[m * at_once + i]
+                                        acc[m] += four[0] * values[4 * m + i]
+                                        acc[pixels + m] += four[1] * values[4 * m + i]
+                                        acc[2 * pixels + m] += four[2] * values[4 * m + i]
+                                        acc[3 * pixels + m] += four[3] * values[4 * m + i]
+                                src, weights = shift(src, 4), shift(weights, 4 * a.w_source)
+                        else:
+                            for _ in range(a.sources):
+                                for m in range(pixels):
+                                    values[m] = src[pixel_at[m]]
+                                for f in range(filters):
+                                    weight = weights[filter_at[f]]
+                                    for m in range(pixels):
+                                        acc[f * pixels + m] += weight * values[m]
+                                src, weights = shift(src, a.src_c), shift(weights, a.w_source)
 
             first = image * a.dst_n + a.d_tiles[d] * a.dst_d + a.h_tiles[h] * a.dst_h + a.w_tiles[w] * a.dst_w
             for f in range(filters):
                 for m in range(pixels):
                     if f <= last_filter and m <= last_pixel:
-                        target = group * a.targets + channel + f * a.group_blocks
+                        target = group * a.targets + channel + f * a.filters_apart
                         place = first + target * a.dst_c + m * spread * a.target_step * a.dst_w
                         a.dst[place] = finished(a, acc[f * pixels + m], target, place)
 
@@ -280,20 +295,20 @@ class _Gather:
         self._packed = PackedWeights(p, forward) if channels_last else None
         self.workspace_bytes = self._packed.workspace_bytes if self._packed else 0
         weights = self._packed.strides if self._packed else role.weights
+        wide = channels_last and division.filters == 4 and role.sources % 4 == role.targets % 4 == 0
         variant = gather_kernel.variant(
-            p.dtype, pixels=division.pixels, filters=division.filters, channels_first=not channels_last,
-            wide=channels_last and role.sources % 4 == 0, **epilogue_constants(p, forward),
+            p.dtype, threads=_GATHER_THREADS, resident=_RESIDENT[p.dtype], pixels=division.pixels,
+            filters=division.filters, channels_first=not channels_last, wide=wide, **epilogue_constants(p, forward),
         )  # fmt: skip
         (d_tiles, h_tiles, w_tiles), w_axis = division.tiles, axes[2]
-        taps = {
-            f"{name}_taps": axis_taps(axis, size, forward) for name, axis, size in zip("dhw", axes, p.kernel)
-        }
+        taps = {f"{name}_taps": axis_taps(axis, size, forward) for name, axis, size in zip("dhw", axes, p.kernel)}
         self._task = Task(
-            variant, blocks_for(division.threads), f"src w dst {EPILOGUE_ARRAYS}", slope=p.slope,
+            variant, blocks_for(division.threads, _GATHER_THREADS), f"src w dst {EPILOGUE_ARRAYS}", slope=p.slope,
             d_tiles=d_tiles, h_tiles=h_tiles, w_tiles=w_tiles, **taps,
             d_count=len(d_tiles), h_count=len(h_tiles), w_count=len(w_tiles),
             source_step=w_axis.source_step, target_step=w_axis.target_step, KH=p.kernel[1], KW=p.kernel[2],
             group_blocks=division.blocks, all_blocks=p.G * division.blocks, count=division.threads,
+            filters_first=4 if wide else 1, filters_apart=1 if wide else division.blocks,
             sources=role.sources, targets=role.targets,
             **array_strides(p, p.G * role.sources, role.source_size, "src"),
             **array_strides(p, p.G * role.targets, role.target_size, "dst"),
@@ -331,24 +346,25 @@ class DirectInputGradient:
 @kernel(
     x="source", dy="source", sums="array", d_shown="table", h_shown="table", w_shown="table", OD="int", OH="int",
     OW="int", SD="int", SH="int", SW="int", DD="int", DH="int", DW="int", KH="int", KW="int", C="int", K="int",
-    c_blocks="int", k_blocks="int", columns="int", count="int", size="int", lines="int", lines_each="int",
-    segment="int", segments="int", w_tap="int", w_group="int", w_c="int", w_k="int",
+    c_blocks="int", k_blocks="int", c_first="int", k_first="int", c_apart="int", k_apart="int",
+    columns="int", count="int", size="int", lines="int", lines_each="int", segment="int",
+    segments="int", w_tap="int", w_group="int", w_c="int", w_k="int",
     **{f"{array}_{axis}": "int" for array in ("x", "dy") for axis in "ndhwc"},
 )  # fmt: skip
 def weight_gradient_kernel(
-    dtype: Any, threads: int, lanes: int, channels: int, filters: int, channels_first: bool
+    dtype: Any, threads: int, lanes: int, channels: int, filters: int, channels_first: bool, wide: bool
 ) -> Any:
     """``sums[part][tap, c, k] = sum over the part's pixels of x[n, o * S + tap * D, c] * dy[n, o, k]``.
 
     A thread has one tap and ``channels`` times ``filters`` of one group, as far as they exist, and every pixel of a
-    line whose number is its lane's. Channels are in ``c_blocks``, filters in ``k_blocks`` of ``columns`` in all: the
-    block b has ``b, b + blocks, ...``. Lines are up to ``segment`` pixels of a row of y; the second axis of the grid
-    are the parts, of ``lines_each`` lines. ``shown`` says which element of x a position of the padded axis shows, -1
-    for a zero. Sums are added up in a fixed order.
+    line whose number is its lane's. Channels are in ``c_blocks``, filters in ``k_blocks`` of ``columns`` in all, like
+    those of :func:`gather_kernel`; ``wide``: blocks are four neighbours, which are loaded at once. Lines are up to
+    ``segment`` pixels of a row of y; the second axis of the grid are the parts, of ``lines_each`` lines. ``shown`` says
+    which element of x a position of the padded axis shows, -1 for a zero. Sums are added up in a fixed order.
     """
     units = threads // lanes
     total = lane_sum(dtype, threads, lanes, adjacent=channels_first)
-    zero = dtype(0)
+    zero, results = dtype(0), channels * filters
 
     def body(a):
         if channels_first:
@@ -358,18 +374,22 @@ def weight_gradient_kernel(
         # All threads go through all barriers: those without a tile of their own compute the last one again.
         unit = min(cuda.blockIdx.x * units + own, a.count - 1)
         column, rest = remainder(unit, a.columns), quotient(unit, a.columns)
-        group, k = quotient(column, a.k_blocks), remainder(column, a.k_blocks)
-        c, tap = remainder(rest, a.c_blocks), quotient(rest, a.c_blocks)
+        group, k = quotient(column, a.k_blocks), remainder(column, a.k_blocks) * a.k_first
+        tap, c = quotient(rest, a.c_blocks), remainder(rest, a.c_blocks) * a.c_first
         tap_w, rest = remainder(tap, a.KW), quotient(tap, a.KW)
         tap_h, tap_d = remainder(rest, a.KH), quotient(rest, a.KH)
-        last_channel = min(channels - 1, quotient(a.C - 1 - c, a.c_blocks))
-        last_filter = min(filters - 1, quotient(a.K - 1 - k, a.k_blocks))
+        last_channel = min(channels - 1, quotient(a.C - 1 - c, a.c_apart))
+        last_filter = min(filters - 1, quotient(a.K - 1 - k, a.k_apart))
         x_first, dy_first = (group * a.C + c) * a.x_c, (group * a.K + k) * a.dy_c
 
-        acc = cuda.local.array(channels * filters, dtype)
-        values = cuda.local.array(channels, dtype)
-        for i in range(channels * filters):
+        acc, values = cuda.local.array(results, dtype), cuda.local.array(channels, dtype)
+        channel_at, filter_at = cuda.local.array(channels, int64), cuda.local.array(filters, int64)
+        for i in range(results):
             acc[i] = zero
+        for i in range(channels):
+            channel_at[i] = min(i, last_channel) * a.c_apart * a.x_c
+        for f in range(filters):
+            filter_at[f] = min(f, last_filter) * a.k_apart * a.dy_c
         first_line = cuda.blockIdx.y * a.lines_each
         for line in range(first_line, min(first_line + a.lines_each, a.lines)):
             piece, row = remainder(line, a.segments), quotient(line, a.segments)
@@ -382,12 +402,22 @@ def weight_gradient_kernel(
                 for w in range(piece * a.segment + lane, min((piece + 1) * a.segment, a.OW), lanes):
                     at_w = a.w_shown[w * a.SW + tap_w * a.DW]
                     if at_w >= 0:
-                        for i in range(channels):
-                            values[i] = a.x[x_line + at_w * a.x_w + min(i, last_channel) * a.c_blocks * a.x_c]
-                        for f in range(filters):
-                            by = a.dy[dy_line + w * a.dy_w + min(f, last_filter) * a.k_blocks * a.dy_c]
+                        x, dy = shift(a.x, x_line + at_w * a.x_w), shift(a.dy, dy_line + w * a.dy_w)
+                        if wide:
+                            values[0], values[1], values[2], values[3] = load4(x, 0)
+                            by = load4(dy, 0)
+                            for i in range(4):
+                                acc[i] += values[i] * by[0]
+                                acc[4 + i] += values[i] * by[1]
+                                acc[8 + i] += values[i] * by[2]
+                                acc[12 + i] += values[i] * by[3]
+                        else:
                             for i in range(channels):
-                                acc[f * channels + i] += values[i] * by
+                                values[i] = x[channel_at[i]]
+                            for f in range(filters):
+                                by_one = dy[filter_at[f]]
+                                for i in range(channels):
+                                    acc[f * channels + i] += values[i] * by_one
 
         part = cuda.blockIdx.y * a.size + group * a.w_group + tap * a.w_tap + c * a.w_c + k * a.w_k
         mine = lane == 0 and cuda.blockIdx.x * units + own < a.count
@@ -395,7 +425,7 @@ def weight_gradient_kernel(
             for i in range(channels):
                 whole = total(acc[f * channels + i])
                 if mine and i <= last_channel and f <= last_filter:
-                    a.sums[part + i * a.c_blocks * a.w_c + f * a.k_blocks * a.w_k] = whole
+                    a.sums[part + i * a.c_apart * a.w_c + f * a.k_apart * a.w_k] = whole
 
     return body
 
@@ -420,6 +450,7 @@ class DirectWeightGradient:
         C, K, (OD, OH, OW) = p.C // p.G, p.K // p.G, p.output
         channels_first = p.layout == "channels_first"
         channels, filters = _across(C), _across(K)
+        wide = not channels_first and C % 4 == K % 4 == 0
         c_blocks, k_blocks = -(-C // channels), -(-K // filters)
         count = math.prod(p.kernel) * c_blocks * p.G * k_blocks
         lanes = lanes_for(min(OW, _LINE), count, channels_first)
@@ -428,15 +459,16 @@ class DirectWeightGradient:
         division = divided(lines, count * lanes)
         weights = roles(p, forward=True).weights
         variant = weight_gradient_kernel.variant(
-            p.dtype, lanes=lanes, channels=channels, filters=filters, channels_first=channels_first
+            p.dtype, lanes=lanes, channels=channels, filters=filters, channels_first=channels_first, wide=wide
         )
         self._add = Task(
             variant, (blocks_for(count * lanes), division.parts), "x dy sums",
             **dict(zip(("d_shown", "h_shown", "w_shown"), (table.astype(np.int32) for table in shown_positions(p)))),
             OD=OD, OH=OH, OW=OW, SD=p.stride[0], SH=p.stride[1], SW=p.stride[2],
             DD=p.dilation[0], DH=p.dilation[1], DW=p.dilation[2], KH=p.kernel[1], KW=p.kernel[2], C=C, K=K,
-            c_blocks=c_blocks, k_blocks=k_blocks, columns=p.G * k_blocks, count=count, size=size,
-            lines=lines, lines_each=division.each, segment=_LINE, segments=segments,
+            c_blocks=c_blocks, k_blocks=k_blocks, c_first=4 if wide else 1, k_first=4 if wide else 1,
+            c_apart=1 if wide else c_blocks, k_apart=1 if wide else k_blocks, columns=p.G * k_blocks,
+            count=count, size=size, lines=lines, lines_each=division.each, segment=_LINE, segments=segments,
             w_tap=weights.tap, w_group=weights.group, w_c=weights.source, w_k=weights.target,
             **array_strides(p, p.C, p.size, "x"), **array_strides(p, p.K, p.output, "dy"),
         )  # fmt: skip
