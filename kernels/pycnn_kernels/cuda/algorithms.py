@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import softmax
+from pycnn_kernels.cuda import channels, softmax
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
+    "bias_activation_gradient": [
+        Algorithm("one_pass", channels.BiasActivationGradient, "masks and sums in one pass", channels.axes_fit)
+    ],
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
     "cross_entropy": [Algorithm("rows", softmax.CrossEntropy, "loss and softmax, a block for each row")],
