@@ -21,7 +21,7 @@ Shape = tuple[int, int, int]
 #: (pixels, channels, inner): inner is 1 in channels last. Rows of one, two and four pixels, and pixels that do not
 #: make such rows; more columns than a block has; planes of whole vectors, and others; one channel; and nothing.
 SHAPES = [
-    (1, 1, 1), (40, 3, 1), (41, 3, 1), (26, 10, 1), (9, 16, 1), (3, 280, 1), (5, 67, 1), (2, 3, 35), (6, 5, 12),
+    (1, 1, 1), (40, 3, 1), (41, 3, 1), (26, 10, 1), (9, 16, 1), (2, 264, 1), (5, 67, 1), (2, 3, 35), (6, 5, 12),
     (3, 1, 36), (9, 2, 2), (1, 7, 300), (0, 3, 1), (0, 4, 6), (3, 5, 0), (3, 0, 1), (3, 0, 2),
 ]  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_parts_are_merged(device: Any, count: int) -> None:
     walk.count = count
     parts = numbers((count, 11), "float32")
     there, total = device.xp.asarray(parts), device.empty((11,), np.dtype("float32"))
-    walk.merging(total_kernel, "float32", "parts total").run(device.address(there), device.address(total))
+    walk.merging(total_kernel, "parts total").run(device.address(there), device.address(total))
     oracle.assert_close(total.get(), parts.astype(np.float64).sum(axis=0))
 
 
@@ -96,15 +96,13 @@ def test_axes_that_32_bits_do_not_count() -> None:
     assert "an axis has more than" in str(channels.axes_fit(ChannelsProblem("float32", 1, 3, MOST_ELEMENTS + 1)))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_compiled(architecture: str) -> None:
-    for planes in (False, True):
-        text = sass(
-            bias_activation_gradient_kernel.variant(
-                "float32", threads=256, resident=4, vector=4, planes=planes, masked=True, written=True, summed=True
-            ),
-            architecture,
-        )
-        assert not spills(text)
-        assert count(text, r"LDG\.E\.128") >= 8  # four places of two arrays, on their way together
-        assert count(text, r"STG\.E\.128") >= 4
+@pytest.mark.parametrize(
+    ("planes", "architecture"), [(True, "sm_90a"), *((False, architecture) for architecture in ARCHITECTURES)]
+)
+def test_compiled(planes: bool, architecture: str) -> None:
+    constants: dict[str, Any] = {"vector": 4, "planes": planes, "masked": True, "written": True, "summed": True}
+    variant = bias_activation_gradient_kernel.variant("float32", threads=256, resident=3, **constants)
+    text = sass(variant, architecture)
+    assert not spills(text)
+    assert count(text, r"LDG\.E\.128") >= 4  # two places of two arrays, on their way together
+    assert count(text, r"STG\.E\.128") >= 2

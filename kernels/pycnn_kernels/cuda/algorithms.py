@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import channels, softmax
+from pycnn_kernels.cuda import batch_norm, channels, softmax
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "bias_activation_gradient": [
         Algorithm("one_pass", channels.BiasActivationGradient, "masks and sums in one pass", channels.axes_fit)
+    ],
+    "batch_norm": [Algorithm("two_passes", batch_norm.BatchNorm, "shifted sums of parts, then y", channels.axes_fit)],
+    "batch_norm_running": [
+        Algorithm("one_pass", batch_norm.RunningBatchNorm, "a multiplication and an addition each", channels.axes_fit)
+    ],
+    "batch_norm_scale": [
+        Algorithm("one_pass", batch_norm.RunningScale, "a root and a division for each channel", channels.axes_fit)
+    ],
+    "batch_norm_gradient": [
+        Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts, then dx", channels.axes_fit)
     ],
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],

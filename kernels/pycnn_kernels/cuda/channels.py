@@ -44,11 +44,14 @@ _MOST_LANES = 64
 #: Channels at most whose pixels are put together to make whole vectors; above, single elements are about as fast.
 _MOST_FOLDED = 1 << 16
 
-#: Blocks of a multiprocessor that write parts, and steps of each thread at least: every part has to be merged.
-_SUMMING_BLOCKS, _LEAST_STEPS = 4, 8
+#: Blocks that a multiprocessor has room for, which limits the registers of their threads: to 80 or 128.
+_RESIDENT = {"float32": 3, "float64": 2}
 
-#: Blocks of a multiprocessor that write no sums: more of them end closer together.
-_WRITING_BLOCKS = 16
+#: Steps of each thread of a part at least: every part has to be merged. There are as many parts as there is room for.
+_LEAST_STEPS = 8
+
+#: How many times as many blocks there are where there is nothing to be merged, so that they end closer together.
+_TURNS = 4
 
 #: Channels of a block that merges parts: 32 bytes of float32, the least that memory is read by.
 _MERGED_CHANNELS = 8
@@ -86,13 +89,14 @@ class Walk:
     """
 
     def __init__(self, p: ChannelsProblem, summed: bool, whole: bool = False) -> None:
-        _, pixels, channels, inner = p
+        self._dtype, pixels, channels, inner = p
         if inner == 0:  # nothing, in either layout
             pixels, inner = 0, 1
         if channels == 1:  # one row, in either layout
             pixels, inner = pixels * inner, 1
         self.threads, self.channels = _THREADS, channels
-        self._most_blocks = (_SUMMING_BLOCKS if summed else _WRITING_BLOCKS) * current_device().processors
+        turns = 1 if summed else _TURNS
+        self._most_blocks = turns * _RESIDENT[p.dtype] * current_device().processors
         if inner == 1:
             self._go_down_rows(pixels, 1 if whole else _fold(pixels, channels))
         else:
@@ -130,23 +134,27 @@ class Walk:
         fitting = max(self._most_blocks // max(across, 1), 1)
         return min(fitting, -(-steps // (at_once * _LEAST_STEPS)), MOST_BLOCKS_ACROSS) if at_once else 0
 
-    def task(
-        self, of: Kernel, dtype: str, given: str, *, resident: int = 0, fields: Any = None, **constants: Any
-    ) -> Task:
+    def task(self, of: Kernel, given: str, *, fields: Any = None, **constants: Any) -> Task:
         """A kernel that goes over the elements, ready; ``fields`` are its own."""
-        variant = of.variant(dtype, threads=self.threads, resident=resident, **self.constants, **constants)
+        resident = _RESIDENT[self._dtype]
+        constants |= self.constants
+        variant = of.variant(self._dtype, threads=self.threads, resident=resident, **constants)
         return Task(variant, self.blocks, given, **self.fields, **(fields or {}))
 
-    def merging(self, of: Kernel, dtype: str, given: str, **fields: int) -> Task:
-        """A kernel that merges the parts of each channel, ready; ``given`` begins with the parts."""
+    def merging(self, of: Kernel, given: str, **fields: int) -> Task:
+        """A kernel that merges the parts of each channel, ready."""
         lanes = threads_for_channels(self.channels)
-        variant = of.variant(dtype, threads=threads_for(lanes * self.count, 1024), lanes=lanes)
+        variant = of.variant(self._dtype, threads=threads_for(lanes * self.count, 1024), lanes=lanes)
         blocks = -(-self.channels // lanes)
         return Task(variant, blocks, given, count=self.count, channels=self.channels, **fields)
 
-    def parts(self, terms: int, dtype: str) -> Any:
+    def parts(self, terms: int) -> Any:
         """Room for the parts of so many sums."""
-        return current_device().empty((terms * self.count * self.channels,), np.dtype(dtype))
+        return current_device().empty((terms * self.count * self.channels,), np.dtype(self._dtype))
+
+    def parts_bytes(self, terms: int) -> int:
+        """How much room that is."""
+        return terms * self.count * self.channels * np.dtype(self._dtype).itemsize
 
 
 def _fold(pixels: int, channels: int) -> int:
@@ -177,11 +185,11 @@ def threads_for_channels(channels: int) -> int:
 
 
 @cache
-def walking(threads: int, vector: int, planes: bool) -> tuple[Any, Any, Any]:
-    """Device functions: ``begin(a)``, ``onward(a, place)``, and ``channel_of(a, i)``.
+def walking(threads: int, vector: int, planes: bool) -> tuple[Any, Any, Any, Any]:
+    """Device functions: ``begin(a)``, ``onward(a, place)``, ``first_channel(a)`` and ``next_channel(a, channel)``.
 
     A place is where a thread is: its number, below ``a.count`` if there is one; the index of the first of ``vector``
-    elements; and the same in its plane. ``channel_of`` is the channel of a thread's i-th element, at all of its places.
+    elements; and the same in its plane. The channels of a thread's elements are the same at all of its places.
     """
     if planes:
 
@@ -202,8 +210,12 @@ def walking(threads: int, vector: int, planes: bool) -> tuple[Any, Any, Any]:
             return number, at, inside
 
         @device_function
-        def channel_of(a, i):
-            return types.uint32(cuda.blockIdx.x)
+        def first_channel(a):
+            return types.int64(cuda.blockIdx.x)
+
+        @device_function
+        def next_channel(a, channel):
+            return channel
 
     else:
 
@@ -221,10 +233,14 @@ def walking(threads: int, vector: int, planes: bool) -> tuple[Any, Any, Any]:
             return place[0] + a.stride, place[1] + a.step, place[2]
 
         @device_function
-        def channel_of(a, i):
-            return remainder(_column(a, vector) + i, a.channels)
+        def first_channel(a):
+            return types.int64(remainder(_column(a, vector), a.channels))
 
-    return begin, onward, channel_of
+        @device_function
+        def next_channel(a, channel):
+            return channel + 1 if channel + 1 < a.channels else types.int64(0)
+
+    return begin, onward, first_channel, next_channel
 
 
 @device_function
@@ -260,13 +276,14 @@ def moving(vector: int) -> tuple[Any, Any]:
     return load, store
 
 
-def sweep(walk: tuple[Any, Any, Any], together: int, visit: Callable[[int], Any]) -> Any:
-    """A device function ``swept(a, numbers, sums)`` that visits all places of a thread, ``together`` at a time.
+def sweep(dtype: Any, walk: tuple[Any, ...], arrays: int, visit: Callable[[int], Any]) -> Any:
+    """A device function ``swept(a, numbers, sums)`` that visits all places of a thread, some at a time.
 
-    ``visit(n)`` is a device function ``visited(a, place, numbers, sums)`` for n places, which returns the next one.
+    As many as load 64 or 96 bytes at once, of all the ``arrays`` that are read. ``visit(n)`` is a device function ``visited(a, place, numbers, sums)`` for n places, which returns the next one.
     ``numbers`` and ``sums`` are what the kernel keeps in registers.
     """
-    begin, _, _ = walk
+    begin = walk[0]
+    together = (4 if arrays == 1 else 2) * 32 // dtype.bitwidth
     several, single = visit(together), visit(1)
     others = together - 1
 
@@ -286,23 +303,33 @@ def block_sums(dtype: Any, threads: int, vector: int, planes: bool, terms: int) 
 
     ``sums[term * vector + i]`` belong to a thread's i-th element. All threads of the block must call it.
     """
-    size = terms * vector
     if planes:
-        total = block_reduction(dtype, threads, plus, 0)
+        return _sums_of_a_channel(dtype, threads, vector, terms)
+    return _sums_of_columns(dtype, threads, vector, terms)
 
-        @device_function
-        def write(a, sums):
-            for term in range(terms):
-                mine = sums[term * vector]
-                for i in range(1, vector):
-                    mine += sums[term * vector + i]
-                whole = total(mine)
-                if cuda.threadIdx.x == 0:
-                    part = types.int64(term) * cuda.gridDim.y + cuda.blockIdx.y
-                    a.parts[part * a.channels + cuda.blockIdx.x] = whole
 
-        return write
+def _sums_of_a_channel(dtype: Any, threads: int, vector: int, terms: int) -> Any:
+    """Channels first: all threads of a block have the same channel."""
+    total = block_reduction(dtype, threads, plus, 0)
+
+    @device_function
+    def write(a, sums):
+        for term in range(terms):
+            mine = sums[term * vector]
+            for i in range(1, vector):
+                mine += sums[term * vector + i]
+            whole = total(mine)
+            if cuda.threadIdx.x == 0:
+                part = types.int64(term) * cuda.gridDim.y + cuda.blockIdx.y
+                a.parts[part * a.channels + cuda.blockIdx.x] = whole
+
+    return write
+
+
+def _sums_of_columns(dtype: Any, threads: int, vector: int, terms: int) -> Any:
+    """Channels last: in each step half of the groups of threads, which have the same columns, give theirs to others."""
     _, store = moving(vector)
+    size = terms * vector
     room = size * threads
 
     @device_function
@@ -384,9 +411,6 @@ def total_kernel(dtype: Any, threads: int, lanes: int) -> Any:
 
 # --- The gradients of an activation and a bias ----------------------------------------------------------------------
 
-#: Places of a thread whose loads are on their way together.
-_TOGETHER = 4
-
 
 @kernel(dy="source", y="source", dz="array", parts="array", **WALK_FIELDS)
 def bias_activation_gradient_kernel(
@@ -402,7 +426,7 @@ def bias_activation_gradient_kernel(
     Blocks and threads as a :class:`Walk` has them; bits repeat.
     """
     walk, zero = walking(threads, vector, planes), dtype(0)
-    _, onward, _ = walk
+    onward = walk[1]
     load, store = moving(vector)
 
     def visit(places: int) -> Any:
@@ -429,7 +453,8 @@ def bias_activation_gradient_kernel(
 
         return visited
 
-    swept, write = sweep(walk, _TOGETHER, visit), block_sums(dtype, threads, vector, planes, 1)
+    swept = sweep(dtype, walk, 2 if masked else 1, visit)
+    write = block_sums(dtype, threads, vector, planes, 1)
 
     def body(a):
         sums = cuda.local.array(vector, dtype)
@@ -446,19 +471,17 @@ class BiasActivationGradient:
     """``dz, db`` from ``dy`` and ``y``; see :func:`bias_activation_gradient_kernel`."""
 
     def __init__(self, p: ChannelsProblem):
-        self._dtype, self._walk = p.dtype, Walk(p, summed=True)
-        self.workspace_bytes = self._walk.count * p.channels * np.dtype(p.dtype).itemsize
-        self._total = self._walk.merging(total_kernel, p.dtype, "parts total")
+        self._walk = Walk(p, summed=True)
+        self.workspace_bytes = self._walk.parts_bytes(1)
+        self._total = self._walk.merging(total_kernel, "parts total")
         self._gradient = cache(self._task)
 
     def _task(self, **constants: bool) -> Task:
-        return self._walk.task(
-            bias_activation_gradient_kernel, self._dtype, "dy y dz parts", resident=_SUMMING_BLOCKS, **constants
-        )
+        return self._walk.task(bias_activation_gradient_kernel, "dy y dz parts", **constants)
 
     def run(self, dy: int, y: int, dz: int, db: int) -> None:
         """Addresses; ``y`` and ``dz`` are 0 without relu, ``db`` is 0 when the bias has no gradient."""
-        parts = self._walk.parts(1, self._dtype)
+        parts = self._walk.parts(1)
         at = current_device().address(parts)
         if dz or db:
             self._gradient(masked=y != 0, written=dz != 0, summed=db != 0).run(dy, y, dz, at)
