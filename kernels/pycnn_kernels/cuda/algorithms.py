@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import batch_norm, channels, softmax
+from pycnn_kernels.cuda import batch_norm, channels, layer_norm, softmax
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "bias_activation_gradient": [
@@ -18,6 +18,10 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     ],
     "batch_norm_gradient": [
         Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts, then dx", channels.axes_fit)
+    ],
+    "layer_norm": [Algorithm("rows", layer_norm.LayerNorm, "threads keep a row in registers", layer_norm.rows_fit)],
+    "layer_norm_gradient": [
+        Algorithm("rows", layer_norm.LayerNormGradient, "dx row by row, then sums of columns", layer_norm.rows_fit)
     ],
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],

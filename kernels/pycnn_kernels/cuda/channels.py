@@ -279,7 +279,8 @@ def moving(vector: int) -> tuple[Any, Any]:
 def sweep(dtype: Any, walk: tuple[Any, ...], arrays: int, visit: Callable[[int], Any]) -> Any:
     """A device function ``swept(a, numbers, sums)`` that visits all places of a thread, some at a time.
 
-    As many as load 64 or 96 bytes at once, of all the ``arrays`` that are read. ``visit(n)`` is a device function ``visited(a, place, numbers, sums)`` for n places, which returns the next one.
+    As many as load 64 or 96 bytes at once, of all the ``arrays`` that are read. ``visit(n)`` is a device function
+    ``visited(a, place, numbers, sums)`` for n places, which returns the next one.
     ``numbers`` and ``sums`` are what the kernel keeps in registers.
     """
     begin = walk[0]
