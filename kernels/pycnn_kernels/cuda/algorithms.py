@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import batch_norm, channels, layer_norm, softmax
+from pycnn_kernels.cuda import batch_norm, channels, layer_norm, response_norm, softmax
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "bias_activation_gradient": [
@@ -22,6 +22,16 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "layer_norm": [Algorithm("rows", layer_norm.LayerNorm, "threads keep a row in registers", layer_norm.rows_fit)],
     "layer_norm_gradient": [
         Algorithm("rows", layer_norm.LayerNormGradient, "dx row by row, then sums of columns", layer_norm.rows_fit)
+    ],
+    "response_norm": [
+        Algorithm(
+            "windows", response_norm.ResponseNorm, "windows of channels, from the cache", response_norm.elements_fit
+        )
+    ],
+    "response_norm_gradient": [
+        Algorithm(
+            "windows", response_norm.ResponseNormGradient, "the terms of its sums, then dx", response_norm.elements_fit
+        )
     ],
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
