@@ -340,7 +340,9 @@ def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, p
 # --- Before and behind the products ---------------------------------------------------------------------------------
 
 
-@kernel(w="source", packed="array", taps="table", **_ints("count tap_count rows columns pitch group_w tap_w row_w column_w"))
+@kernel(
+    w="source", packed="array", taps="table", **_ints("count tap_count rows columns pitch group_w tap_w row_w column_w")
+)
 def packing_kernel(dtype: Any, threads: int) -> Any:
     """``packed[g, t, r, l] = w[tap taps[t], row r, column l of group g]``, zeros from ``columns`` up to ``pitch``.
 
@@ -545,7 +547,14 @@ class _GatheredProduct:
     """
 
     def __init__(
-        self, p: ConvProblem, windows: list[Window], source: Image, result: Image, depth: int, columns: int, forward: bool
+        self,
+        p: ConvProblem,
+        windows: list[Window],
+        source: Image,
+        result: Image,
+        depth: int,
+        columns: int,
+        forward: bool,
     ):
         self._item, self._dtype = numpy_dtype(p.dtype).itemsize, numpy_dtype(p.dtype)
         taps = [numbered(window.taps, p.kernel) for window in windows]
