@@ -468,13 +468,22 @@ def _slices(depth: int) -> int:
     return -(-depth // SLICE)
 
 
+def threads_of(dtype: str, tile: Tile) -> dict[str, int]:
+    """Threads of a block, and how many of these blocks a multiprocessor holds at least.
+
+    That leaves a thread 128 registers, or 168 in float64, whose elements take two, so that some of the threads multiply
+    while others wait at their barrier.
+    """
+    together = 512 if dtype == "float32" else 384
+    return {"threads": tile.threads, "resident": together // tile.threads}
+
+
 def _product_task(
     made: Kernel, p: ConvProblem, divided: Division, given: str, constants: dict[str, Any], **fields: Any
 ) -> Task:
     """The launch of a product in all its tiles and parts; ``fields`` has its rows, columns and depth."""
     tile, parts = divided
-    # Half of the registers for 256 threads: while some wait at their barrier, others multiply.
-    variant = made.variant(p.dtype, threads=tile.threads, resident=2 * THREADS // tile.threads, tile=tile, **constants)
+    variant = made.variant(p.dtype, **threads_of(p.dtype, tile), tile=tile, **constants)
     column_tiles, slices = -(-fields["columns"] // tile.columns), _slices(fields["depth"])
     return Task(
         variant, (-(-fields["rows"] // tile.rows) * column_tiles, p.G * parts), given, column_tiles=max(column_tiles, 1),
