@@ -259,7 +259,7 @@ def test_others_compiled() -> None:
     assert not spills(text)
     assert count(text, r"STG\.E\.128") == count(text, r"LDG\.E\.128") == 4
     drawn = pool.stochastic_pool_kernels["index"].variant(
-        "float32", width=4, flat=False, window=None, paired=False, index="index"
+        "float32", width=1, flat=False, window=(2, 2), paired=False, index="index"
     )
     average = pool.sum_pool_kernel.variant(
         "float64", width=1, flat=True, window=(2, 2), paired=True, parts=1, norm=False, counted=True

@@ -234,7 +234,7 @@ def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: b
     def written_out(a, place, part, values, state):
         n, d, h, w, c = place
         d, h, w = int32(d * a.stride_d), int32(h * a.stride_h - a.before_h), int32(w * a.stride_w - a.before_w)
-        if h >= 0 and h <= a.H - lines and w >= 0 and w <= a.W - taps:
+        if h >= 0 and h <= int32(a.H - lines) and w >= 0 and w <= int32(a.W - taps):
             corner = int32((((n * a.D + d) * a.H + h) * a.W + w) * a.C + c)
             for j in range(lines):
                 if paired:
@@ -252,6 +252,20 @@ def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: b
             over_box(a, n, c, along_d, inside(h, lines, a.H), inside(w, taps, a.W), values, state)
 
     return from_tables if window is None else written_out
+
+
+def target_and_part(threads: int, parts: int) -> Any:
+    """A device function that gives a thread its target and its part of that: neighbours have neighbouring targets."""
+    columns = threads // parts
+
+    @device_function
+    def share_of_block():
+        if parts == 1:
+            return int32(cuda.blockIdx.x * threads + cuda.threadIdx.x), int32(0)
+        part = int32(quotient(cuda.threadIdx.x, columns))
+        return int32(cuda.blockIdx.x * columns + cuda.threadIdx.x - part * columns), part
+
+    return share_of_block
 
 
 def sums_of_parts(dtype: Any, threads: int, width: int, parts: int) -> Any:
@@ -327,7 +341,7 @@ def _max_pool(
     place_of_target, channel_of_image = place_of(width, flat), channel_of(flat)
     read, write = read_into(width), write_from(width)
     lowest, zero, nowhere = dtype(-math.inf), dtype(0), _NOWHERE[index or "index"]
-    columns, finds = threads // parts, index is not None or parts > 1
+    share_of_block, finds = target_and_part(threads, parts), index is not None or parts > 1
 
     @device_function
     def take(a, values, position, state):
@@ -346,12 +360,12 @@ def _max_pool(
     choose = maxima_of_parts(dtype, threads, width, parts, nowhere)
 
     def body(a):
-        i = int32(cuda.blockIdx.x * columns + cuda.threadIdx.x % columns)
+        i, part = share_of_block()
         if parts > 1 or i < a.targets:
             values, best = cuda.local.array(width, dtype), cuda.local.array(width, dtype)
             mean, scale = cuda.local.array(width, dtype), cuda.local.array(width, dtype)
             level, found = cuda.local.array(width, dtype), cuda.local.array(width, int32)
-            place, part = place_of_target(a, min(i, a.targets - 1)), cuda.threadIdx.x // columns
+            place = place_of_target(a, min(i, int32(a.targets - 1)))
             for e in range(width):
                 best[e], found[e], level[e] = lowest, nowhere, zero
             if normalised:
@@ -398,7 +412,7 @@ def sum_pool_kernel(
     ``parts``.
     """
     place_of_target, write, zero = place_of(width, flat), write_from(width), dtype(0)
-    columns, add = threads // parts, sums_of_parts(dtype, threads, width, parts)
+    share_of_block, add = target_and_part(threads, parts), sums_of_parts(dtype, threads, width, parts)
 
     @device_function
     def take(a, values, position, state):
@@ -408,10 +422,10 @@ def sum_pool_kernel(
     over = over_window(take, width, window, paired, parts)
 
     def body(a):
-        i = int32(cuda.blockIdx.x * columns + cuda.threadIdx.x % columns)
+        i, part = share_of_block()
         if parts > 1 or i < a.targets:
             values, total = cuda.local.array(width, dtype), cuda.local.array(width, dtype)
-            place, part = place_of_target(a, min(i, a.targets - 1)), cuda.threadIdx.x // columns
+            place = place_of_target(a, min(i, int32(a.targets - 1)))
             for e in range(width):
                 total[e] = zero
             over(a, place, part, values, total)
@@ -698,7 +712,7 @@ def max_supports(p: PoolProblem) -> str | None:
 
 def as_regular(p: PoolProblem) -> PoolProblem:
     """An adaptive problem whose windows do not differ, as one of windows and strides; others as they are."""
-    if p.target is None or any(size % out for size, out in zip(p.size, p.target)):
+    if p.target is None or any(size < out or size % out for size, out in zip(p.size, p.target)):
         return p
     d, h, w = (size // out for size, out in zip(p.size, p.target))
     nothing = (0, 0)
@@ -778,12 +792,14 @@ def forward_task(
     variant = kernel.variant(
         p.dtype, threads=threads, width=view.width, flat=view.flat, window=window, paired=paired, **constants
     )
-    return Task(
-        variant, blocks_for(targets["targets"], columns), given, **targets, **tables, **fields,
-        D=p.size[0], H=p.size[1], W=p.size[2], C=view.C, KH=p.window[1], KW=p.window[2], stride_d=p.stride[0], stride_h=p.stride[1],
-        stride_w=p.stride[2], before_h=p.padding[1][0], before_w=p.padding[2][0], step_d=p.dilation[0],
-        step_h=p.dilation[1], step_w=p.dilation[2] * view.C,
-    )  # fmt: skip
+    numbers = {
+        "C": view.C, "D": p.size[0], "H": p.size[1], "W": p.size[2], "KH": p.window[1], "KW": p.window[2],
+        "stride_d": p.stride[0], "stride_h": p.stride[1], "stride_w": p.stride[2],
+        "before_h": p.padding[1][0], "before_w": p.padding[2][0],
+        "step_d": p.dilation[0], "step_h": p.dilation[1], "step_w": p.dilation[2] * view.C,
+    }  # fmt: skip
+    blocks = blocks_for(targets["targets"], columns)
+    return Task(variant, blocks, given, **targets, **tables, **numbers, **fields)
 
 
 def gradient_task(p: PoolProblem, given: str, maxima: bool) -> Task:
