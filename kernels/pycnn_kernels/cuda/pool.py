@@ -194,9 +194,21 @@ def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: b
                     source, position = int32(source + a.step_w), int32(position + 1)
 
     @device_function
+    def over_part_of_line(a, n, c, along_d, along_h, along_w, part, values, state):
+        """Apart from the rest, because the compiler writes out several steps of so simple a loop."""
+        line = (n * a.D + along_d[0]) * a.H + along_h[0]
+        first = int32((line * a.W + along_w[0]) * a.C + c)
+        position = int32((along_d[1] * a.KH + along_h[1]) * a.KW + along_w[1])
+        for k in range(int32(part), along_w[2], int32(parts)):
+            read(a.x, int32(first + k * a.step_w), values)
+            take(a, values, int32(position + k), state)
+
+    @device_function
     def over_part(a, n, c, along_d, along_h, along_w, part, values, state):
         """Where the next element lies is added, with carries from axis to axis: only the first is divided for."""
-        if along_d[2] > 0 and along_h[2] > 0 and along_w[2] > 0:
+        if along_d[2] == 1 and along_h[2] == 1:
+            over_part_of_line(a, n, c, along_d, along_h, along_w, part, values, state)
+        elif along_d[2] > 0 and along_h[2] > 0 and along_w[2] > 0:
             line, lines_on = int32(quotient(part, along_w[2])), int32(quotient(parts, along_w[2]))
             k, k_on = int32(part - line * along_w[2]), int32(parts - lines_on * along_w[2])
             i, i_on = int32(quotient(line, along_h[2])), int32(quotient(lines_on, along_h[2]))
@@ -711,15 +723,31 @@ def max_supports(p: PoolProblem) -> str | None:
 
 
 def as_regular(p: PoolProblem) -> PoolProblem:
-    """An adaptive problem whose windows do not differ, as one of windows and strides; others as they are."""
-    if p.target is None or any(size < out or size % out for size, out in zip(p.size, p.target)):
+    """The same windows of the same elements in their simplest form.
+
+    Adaptive windows that do not differ are windows with strides; and where windows are as wide as x, its lines are one.
+    """
+    if p.target is not None and not any(size < out or size % out for size, out in zip(p.size, p.target)):
+        d, h, w = (size // out for size, out in zip(p.size, p.target))
+        nothing = (0, 0)
+        p = p._replace(
+            kernel=(d, h, w), stride=(d, h, w), padding=(nothing, nothing, nothing), dilation=(1, 1, 1),
+            ceil_mode=False, target=None,
+        )  # fmt: skip
+    return _with_joined_lines(p) if p.target is None else p
+
+
+def _with_joined_lines(p: PoolProblem) -> PoolProblem:
+    """Planes with one line where windows are as wide as x, without planes where they are then as large as one of x."""
+    unpadded = p.padding == ((0, 0),) * 3 and p.dilation == (1, 1, 1)
+    (D, H, W), (KD, KH, KW), (SD, SH, _) = p.size, p.kernel, p.stride
+    if not unpadded or KW != W or (D, H) == (1, 1):
         return p
-    d, h, w = (size // out for size, out in zip(p.size, p.target))
-    nothing = (0, 0)
-    return p._replace(
-        kernel=(d, h, w), stride=(d, h, w), padding=(nothing, nothing, nothing), dilation=(1, 1, 1), ceil_mode=False,
-        target=None,
-    )  # fmt: skip
+    if H > 1:
+        joined = p._replace(size=(1, D, H * W), kernel=(1, KD, KH * W), stride=(1, SD, SH * W))
+    else:
+        joined = p._replace(size=(1, 1, D * W), kernel=(1, 1, KD * W), stride=(1, 1, SD * W))
+    return _with_joined_lines(joined)
 
 
 def _lies_in_planes(p: PoolProblem) -> bool:
