@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, int32
 
 from pycnn_kernels.cpu.gather import gather_axes, needs_images, needs_zeros, shown_positions
 from pycnn_kernels.cuda.conv_direct import (
@@ -84,6 +84,8 @@ def depthwise_kernel(
             tile = column * 6
             row = a.row_first + block * a.row_step
             first = image * a.src_n + row * a.src_down + channel * a.src_c
+            # Rows of the window that exist; in 32 bits, which halve the cost of the comparisons below.
+            top, bottom = int32(-row), int32(a.source_rows - row)
             acc, values = cuda.local.array(results, dtype), cuda.local.array(operands, dtype)
             by = cuda.local.array(weights, dtype)
             for i in range(results):
@@ -93,19 +95,21 @@ def depthwise_kernel(
                 w = shift(a.w, channel * a.w_c + a.taps[2 * tap + 1] * a.w_across)
                 for t in range(size):
                     if vector == 4:
-                        by[4 * t], by[4 * t + 1], by[4 * t + 2], by[4 * t + 3] = load4(w, t * a.w_down)
+                        by[4 * t], by[4 * t + 1], by[4 * t + 2], by[4 * t + 3] = load4(w, 0)
                     else:
-                        by[t] = w[t * a.w_down]
+                        by[t] = w[0]
+                    w = shift(w, a.w_down)
                 for r in range(window):
                     for v in range(vector):
                         values[r * vector + v] = zero
-                    if 0 <= row + r < a.source_rows:
+                    if top <= r < bottom:
                         if vector == 4:
-                            four = load4(src, r * a.src_down)
+                            four = load4(src, 0)
                             values[4 * r], values[4 * r + 1] = four[0], four[1]
                             values[4 * r + 2], values[4 * r + 3] = four[2], four[3]
                         else:
-                            values[r] = src[r * a.src_down]
+                            values[r] = src[0]
+                    src = shift(src, a.src_down)
                 for step in range(steps):
                     for t in range(size):
                         i = step if forward else step * stride + t % stride
@@ -171,6 +175,7 @@ def depthwise_gradient_kernel(
             block, image = remainder(rest, a.blocks_down), quotient(rest, a.blocks_down)
             target = block * rows
             row = target * stride - a.padding
+            top, bottom, end = int32(-row), int32(a.source_rows - row), int32(a.target_rows - target)
             x_line = image * a.x_n + row * a.x_down + channel * a.x_c
             dy_line = image * a.dy_n + target * a.dy_down + channel * a.dy_c
             for w in range(piece * a.segment + lane, min((piece + 1) * a.segment, a.columns), lanes):
@@ -180,26 +185,28 @@ def depthwise_gradient_kernel(
                     for r in range(window):
                         for v in range(vector):
                             values[r * vector + v] = zero
-                        if 0 <= row + r < a.source_rows:
+                        if top <= r < bottom:
                             if vector == 4:
-                                four = load4(x, r * a.x_down)
+                                four = load4(x, 0)
                                 values[4 * r], values[4 * r + 1] = four[0], four[1]
                                 values[4 * r + 2], values[4 * r + 3] = four[2], four[3]
                             else:
-                                values[r] = x[r * a.x_down]
+                                values[r] = x[0]
+                        x = shift(x, a.x_down)
                     for i in range(rows):
-                        if target + i < a.target_rows:
+                        if i < end:
                             if vector == 4:
-                                by = load4(dy, i * a.dy_down)
+                                by = load4(dy, 0)
                                 for t in range(taps):
                                     acc[4 * t] += values[4 * (i * stride + t)] * by[0]
                                     acc[4 * t + 1] += values[4 * (i * stride + t) + 1] * by[1]
                                     acc[4 * t + 2] += values[4 * (i * stride + t) + 2] * by[2]
                                     acc[4 * t + 3] += values[4 * (i * stride + t) + 3] * by[3]
                             else:
-                                by_one = dy[i * a.dy_down]
+                                by_one = dy[0]
                                 for t in range(taps):
                                     acc[t] += values[i * stride + t] * by_one
+                        dy = shift(dy, a.dy_down)
 
         first = cuda.blockIdx.y * a.size + channel * a.w_c + column * a.w_across
         mine = lane == 0 and cuda.blockIdx.x * units + own < a.count
