@@ -7,6 +7,7 @@ from pycnn_kernels.cuda import (
     batch_norm,
     batch_norm_pool,
     channels,
+    conv_depthwise,
     conv_direct,
     conv_implicit_gemm,
     conv_pool,
@@ -19,6 +20,7 @@ from pycnn_kernels.cuda import (
 )
 
 _CELLS = "a thread for each cell of elements that lie in the same windows"
+_DEPTHWISE = "rows of x in registers for results one below the other: for channels that have kernels of their own"
 _DIRECT = "a tile of results in each thread's registers, no workspace for pixels: takes everything"
 _IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, sums in registers: for many channels"
 _ONE_PASS = "all parameters and their state in one launch"
@@ -27,6 +29,7 @@ _WINDOWS = "a thread for each window"
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "conv_forward": [
+        Algorithm("depthwise", conv_depthwise.DepthwiseForward, _DEPTHWISE, conv_depthwise.depthwise_supports),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmForward,
@@ -36,6 +39,7 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
         Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_input_gradient": [
+        Algorithm("depthwise", conv_depthwise.DepthwiseInputGradient, _DEPTHWISE, conv_depthwise.depthwise_supports),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmInputGradient,
@@ -45,6 +49,7 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_weight_gradient": [
+        Algorithm("depthwise", conv_depthwise.DepthwiseWeightGradient, _DEPTHWISE, conv_depthwise.depthwise_supports),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmWeightGradient,
