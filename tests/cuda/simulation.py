@@ -335,7 +335,7 @@ class _Registers:
 
 
 def _numpy(dtype: Any) -> np.dtype:
-    return np.dtype(str(dtype))
+    return np.dtype(str(getattr(dtype, "kind", dtype)))
 
 
 def _nans(shape: Any, dtype: Any) -> np.ndarray:
@@ -565,6 +565,7 @@ def _integer(kind: types.Integer) -> Callable[[Any], int]:
             raise SimulatedAccessError(f"{number} does not fit {kind}")
         return number
 
+    cast.kind = kind  # type: ignore[attr-defined]  # what an array of such numbers is made of
     return cast
 
 
