@@ -79,9 +79,10 @@ def test_adaptive_windows(device: Any, kind: str, layout: str) -> None:
 #: Global ones, of two planes, and such that no line has as many elements as there are threads.
 LARGE: list[dict[str, Any]] = [
     {"size": (7, 9), "target": 1},
-    {"size": (18, 12), "kernel": (9, 11), "stride": (8, 1), "padding": ((1, 0), (2, 0))},
-    {"rank": 3, "size": (2, 5, 35), "target": (1, 2, 2)},
-    {"rank": 3, "size": (4, 3, 4), "kernel": (3, 3, 4), "stride": 1},
+    {"size": (8, 9), "kernel": (5, 7), "stride": (4, 2), "padding": ((1, 0), (2, 0))},
+    {"rank": 3, "size": (2, 5, 23), "target": (1, 2, 2)},
+    {"rank": 3, "size": (3, 4, 3), "kernel": (3, 4, 3), "stride": 1},
+    {"rank": 3, "size": (4, 4, 3), "kernel": (3, 4, 3), "stride": 1},
 ]
 
 
@@ -89,8 +90,7 @@ LARGE: list[dict[str, Any]] = [
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", ["max", "average"])
 def test_windows_that_threads_share(device: Any, kind: str, layout: str, windows: dict[str, Any]) -> None:
-    for C in (1, 8) if layout == "channels_last" else (2,):
-        check_pool(pool_problem(kind, N=1, C=C, layout=layout, **windows), "cuda")
+    check_pool(pool_problem(kind, N=1, C=8 if layout == "channels_last" else 2, layout=layout, **windows), "cuda")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -132,7 +132,7 @@ def test_nothing_to_pool(device: Any, layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_several_blocks_and_tiles(device: Any, layout: str) -> None:
     """More elements than a block has threads; positions of more channels and pixels than a tile has lines."""
-    check_pool(pool_problem(N=1, C=36, size=(12, 14), layout=layout), "cuda")
+    check_pool(pool_problem(N=1, C=33, size=(12, 11), ceil_mode=True, layout=layout), "cuda")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -258,9 +258,6 @@ def test_others_compiled() -> None:
     text = sass(backward)
     assert not spills(text)
     assert count(text, r"STG\.E\.128") == count(text, r"LDG\.E\.128") == 4
-    drawn = pool.stochastic_pool_kernels["index"].variant(
-        "float32", width=1, flat=False, window=(2, 2), paired=False, index="index"
-    )
     average = pool.sum_pool_kernel.variant(
         "float64", width=1, flat=True, window=(2, 2), paired=True, parts=1, norm=False, counted=True
     )
@@ -270,5 +267,5 @@ def test_others_compiled() -> None:
     shared = pool.max_pool_kernels["index"].variant(
         "float32", width=4, flat=False, window=None, paired=False, parts=8, index="index", normalised=False
     )
-    for variant in (drawn, average, gradient, shared):
+    for variant in (average, gradient, shared):
         assert not spills(sass(variant))
