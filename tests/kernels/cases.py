@@ -26,6 +26,7 @@ from tests.kernels.problems import (
     DTYPES,
     HALVES,
     LAYOUTS,
+    ON_THE_WIDEST,
     WEIGHT_LAYOUTS,
     bands_of,
     by_every_algorithm,
@@ -104,12 +105,18 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 70, "K": 33, "size": (5, 9), "kernel": 1, "stride": 2},
     {"C": 17, "K": 70, "size": (8, 4), "kernel": 1, "scale": True, "residual": True, "activation": "tanh"},
     {"C": 33, "K": 17, "size": (13, 11), "kernel": 5, "stride": 3, "padding": 2, "N": 3},
-    {"C": 17, "K": 34, "size": (7, 25), "kernel": (6, 5), "padding": ((3, 2), (0, 4))},
+    {"C": 17, "K": 34, "size": (7, 25), "kernel": (6, 4), "padding": ((3, 2), (0, 4))},
     {"C": 18, "K": 18, "size": (26, 5), "kernel": (11, 4), "G": 18, "padding": ((5, 0), (1, 2))},
-    {"C": 17, "K": 35, "size": (6, 7), "kernel": (3, 5), "padding": ((1, 0), (2, 2))},
     {"C": 17, "K": 20, "size": (3, 5, 6), "kernel": 3, "padding": 1, "rank": 3},
-    {"C": 130, "K": 20, "size": 9, "kernel": 7, "padding": 3, "rank": 1},
+    {"C": 130, "K": 20, "size": 9, "kernel": 3, "padding": 3, "rank": 1},
 ]
+if ON_THE_WIDEST:
+    # Winograd's schemes of 5 and 7 taps: those of 2 and 3 show for each width of vectors that tiles end where they do.
+    CONVOLUTIONS += [
+        {"C": 17, "K": 34, "size": (7, 9), "kernel": (6, 5), "padding": ((3, 2), (0, 4))},
+        {"C": 17, "K": 35, "size": (6, 7), "kernel": (3, 5), "padding": ((1, 0), (2, 2))},
+        {"C": 130, "K": 20, "size": 9, "kernel": 7, "padding": 3, "rank": 1},
+    ]
 POOLS: list[dict[str, Any]] = [
     {"C": 17, "size": (7, 5), "kernel": 3, "stride": 2, "padding": 1},
     {"C": 1, "size": (9, 6), "kernel": (2, 3), "stride": 2, "ceil_mode": True},

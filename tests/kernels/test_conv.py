@@ -85,6 +85,9 @@ FEW_IN_A_GROUP = [
     (8, 8, 2), (32, 32, 8), (36, 36, 9), (64, 64, 8), (24, 48, 6), (48, 24, 6), (64, 64, 4), (66, 66, 33),
     (12, 24, 12), (20, 80, 20), (34, 68, 34), (9, 72, 9), (80, 20, 20),
 ]  # fmt: skip
+# As many channels of the source as of the target, more and fewer of them: to these run the kernels of steps, too. How
+# a kernel picks the channels of a group does not depend on how its taps lie, which is compiled once more for each pair.
+WITH_STEPS = [(8, 8, 2), (24, 48, 6), (12, 24, 12), (34, 68, 34)]
 
 
 def few_in_a_group() -> list[Any]:
@@ -100,7 +103,9 @@ def few_in_a_group() -> list[Any]:
 def test_groups_of_few_channels(sizes: tuple[int, int, int], dtype_and_layouts: tuple[str, ...]) -> None:
     C, K, G = sizes
     form = dict(zip(("dtype", "layout", "weight_layout"), dtype_and_layouts))
-    steps = [(0, 1, 1, "zeros"), (((0, 1), (3, 0)), 2, 1, "zeros"), (2, (1, 2), (2, 1), "zeros"), (2, 1, 1, "reflect")]
+    steps = [(0, 1, 1, "zeros"), (2, 1, (2, 1), "zeros"), (2, 1, 1, "reflect")]
+    if sizes in WITH_STEPS:
+        steps += [(((0, 1), (3, 0)), 2, 1, "zeros"), (2, (1, 2), (2, 1), "zeros")]
     for padding, stride, dilation, mode in steps:
         p = conv_problem(
             N=2, C=C, K=K, G=G, size=(5, 17), stride=stride, padding=padding, dilation=dilation, padding_mode=mode,
@@ -438,7 +443,7 @@ BIG: list[dict[str, Any]] = [
     {"C": 34, "K": 66, "G": 2, "padding": 1},
     {"C": 70, "K": 130, "kernel": 1},
     {"C": 40, "K": 33, "kernel": 1, "stride": 2},
-    {"C": 500, "K": 430, "kernel": 1, "size": 1, "N": 1},
+    {"C": 290, "K": 150, "kernel": 1, "size": 1, "N": 1},
     {"C": 36, "K": 72, "G": 18, "padding": 1},
 ]
 
