@@ -55,7 +55,9 @@ CHANNELS = [1, 2, 3, 4, 5, 6, 8, 10, 16, 17, 32, 33, 64]
 
 @pytest.mark.parametrize("C", CHANNELS)
 def test_channels(C: int, form: dict[str, str]) -> None:
-    for K in CHANNELS:
+    """Every pair in the layouts of the kernels, a third of the pairs in each other form."""
+    every = form["layout"] == "channels_last" and form["weight_layout"] == "HWIO"
+    for K in CHANNELS if every else CHANNELS[CHANNELS.index(C) % 3 :: 3]:
         check_conv(conv_problem(N=1, C=C, K=K, size=(5, 6), padding=1, bias=True, **form))
 
 
@@ -133,7 +135,7 @@ def test_groups_of_four_channels(problem: dict[str, Any], form: dict[str, str]) 
 
 @pytest.mark.parametrize("H", range(1, 14))
 def test_image_sizes(H: int, form: dict[str, str]) -> None:
-    for W, stride in itertools.product((1, 2, 5, 12, 13), (1, 2, 3)):
+    for W, stride in itertools.product((1, 5, 13) if H % 2 else (2, 12), (1, 2, 3)):
         check_conv(conv_problem(N=1, size=(H, W), K=17, stride=stride, padding=1, **form))
 
 
