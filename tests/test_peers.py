@@ -62,8 +62,8 @@ CONVOLUTIONS = ["conv1d", "conv2d", "conv3d"]
 TRANSPOSED = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 #: Sizes of axes and kernels at most, so that volumes have not many more elements than images.
 MOST = {1: (12, 5), 2: (9, 4), 3: (5, 3)}
-#: Channels. Of those that are powers of two each pair has grouped kernels of its own, which take seconds to compile, and
-#: tests of their own: here is one such pair.
+#: Channels. Each pair of powers of two has grouped kernels of its own, which take seconds to compile, and tests
+#: elsewhere: here is one such pair.
 IN_AND_OUT_OF_A_GROUP = [(1, 1), (1, 3), (2, 3), (2, 7), (3, 1), (3, 8), (4, 4), (4, 6), (5, 2), (5, 5), (5, 7)]
 
 
