@@ -41,12 +41,18 @@ def form(request: pytest.FixtureRequest) -> dict[str, str]:
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "padded": {"C": 3, "K": 2, "size": (4, 5), "kernel": 3, "padding": 1},
     "strided": {"C": 2, "K": 5, "size": (5, 6), "kernel": (3, 2), "stride": (2, 3), "padding": ((0, 1), (2, 0))},
-    "dilated": {"C": 2, "K": 3, "size": (6, 5), "kernel": (2, 3), "dilation": (3, 2), "stride": (1, 2), "padding": 2},
+    "dilated": {"size": 4, "kernel": (2, 3), "dilation": (3, 2), "stride": (1, 2), "padding": ((1, 2), (2, 1))},
     "grouped": {"C": 6, "K": 9, "G": 3, "size": 4, "kernel": 2, "stride": 2, "padding": ((1, 0), (0, 1))},
     "depthwise": {"C": 5, "K": 10, "G": 5, "size": (4, 5), "kernel": 3, "padding": 1},
     "signal": {"C": 4, "K": 3, "size": 11, "kernel": 4, "stride": 2, "padding": ((3, 1),), "rank": 1},
-    "volume": {"C": 2, "K": 3, "size": (3, 2, 4), "kernel": (2, 1, 3), "stride": (2, 1, 1), "padding": 1, "rank": 3},
-    "small": {"C": 1, "K": 1, "size": 2, "kernel": 5, "padding": 3, "N": 1},
+    "volume": {
+        "size": (3, 2, 4),
+        "kernel": (2, 1, 3),
+        "stride": (2, 1, 1),
+        "padding": ((1, 0), (0, 0), (1, 1)),
+        "rank": 3,
+    },
+    "small": {"C": 1, "K": 1, "size": 2, "kernel": 5, "padding": 3},
 }
 
 
@@ -59,15 +65,14 @@ def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_geometries(device: Any, name: str, form: dict[str, str]) -> None:
-    check_conv(conv_problem(**{"N": 1, **GEOMETRIES[name]}, **form), backend="cuda")
+    check_conv(conv_problem(**{"N": 1, "C": 2, "K": 3, **GEOMETRIES[name]}, **form), backend="cuda")
 
 
 @pytest.mark.parametrize("name", ["padded", "strided", "signal"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_large_tiles(device: Any, large_tiles: None, name: str, layout: str) -> None:
-    """Of pixels that leave a part of a tile; weights as the other tests do not have them."""
-    p = conv_problem(N=1, dtype="float64", layout=layout, **GEOMETRIES[name])
-    check_conv(p._replace(weight_layout="HWIO"), backend="cuda")
+    """Of pixels that leave a part of a tile."""
+    check_conv(conv_problem(N=1, dtype="float64", layout=layout, **GEOMETRIES[name]), backend="cuda")
 
 
 @pytest.mark.parametrize(("C", "K", "G"), [(4, 8, 1), (8, 8, 2), (8, 6, 2), (2, 1, 1), (3, 3, 3)])
