@@ -80,14 +80,9 @@ def test_epilogues(device: Any, layout: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_empty(device: Any, layout: str) -> None:
-    for sizes in ({"N": 0}, {"size": (2, 3)}, {"C": 0}):
-        problem: dict[str, Any] = {"C": 4, "size": (4, 3), "kernel": 3, "layout": layout, **sizes}
-        p = conv_problem(N=problem.pop("N", 1), K=problem["C"], G=max(problem["C"], 1), **problem)
-        for algorithm in ("depthwise", "direct"):
-            if p.C:
-                arrays = conv_arrays(p)
-                plan = plan_for("conv_weight_gradient", p, backend="cuda", algorithm=algorithm)
-                assert not run_on_host(plan, arrays["x"], arrays["dy"])[0].any()
+    """Sums of nothing are zeros."""
+    for sizes in ({"N": 0}, {"size": (2, 3)}):
+        check(depthwise(**{"C": 4, "size": (4, 3), "kernel": 3, "layout": layout, **sizes}))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

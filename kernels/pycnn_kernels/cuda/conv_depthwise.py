@@ -22,7 +22,15 @@ from numba import cuda, int32
 
 from pycnn_kernels.cpu.gather import gather_axes, needs_images, needs_zeros, shown_positions
 from pycnn_kernels.cuda.conv_direct import (
-    PackedWeights,
+    FIRST_TAP,
+    SOURCE,
+    START,
+    TAPS,
+    TILE_FIELDS,
+    Forward,
+    Gather,
+    InputGradient,
+    WeightStrides,
     array_strides,
     axis_taps,
     axis_tiles,
@@ -81,7 +89,7 @@ def depthwise_kernel(
                 channel, rest = remainder(thread, a.vectors) * vector, quotient(thread, a.vectors)
                 column, rest = remainder(rest, a.columns), quotient(rest, a.columns)
                 block, image = remainder(rest, a.blocks_down), quotient(rest, a.blocks_down)
-            tile = column * 6
+            tile = column * TILE_FIELDS
             row = a.row_first + block * a.row_step
             first = image * a.src_n + row * a.src_down + channel * a.src_c
             # Rows of the window that exist; in 32 bits, which halve the cost of the comparisons below.
@@ -90,8 +98,8 @@ def depthwise_kernel(
             by = cuda.local.array(weights, dtype)
             for i in range(results):
                 acc[i] = zero
-            for tap in range(a.tiles[tile + 2], a.tiles[tile + 2] + a.tiles[tile + 3]):
-                src = shift(a.src, first + (a.tiles[tile + 1] + a.taps[2 * tap]) * a.src_across)
+            for tap in range(a.tiles[tile + FIRST_TAP], a.tiles[tile + FIRST_TAP] + a.tiles[tile + TAPS]):
+                src = shift(a.src, first + (a.tiles[tile + SOURCE] + a.taps[2 * tap]) * a.src_across)
                 w = shift(a.w, channel * a.w_c + a.taps[2 * tap + 1] * a.w_across)
                 for t in range(size):
                     if vector == 4:
@@ -118,7 +126,7 @@ def depthwise_kernel(
                             acc[i * vector + v] += values[r * vector + v] * by[t * vector + v]
 
             target = block * rows - a.skew
-            corner = image * a.dst_n + a.tiles[tile] * a.dst_across + channel * a.dst_c
+            corner = image * a.dst_n + a.tiles[tile + START] * a.dst_across + channel * a.dst_c
             for i in range(rows):
                 if 0 <= target + i < a.target_rows:
                     place = corner + (target + i) * a.dst_down
@@ -255,15 +263,12 @@ def _shape(p: ConvProblem, target_rows: int) -> dict[str, Any]:
     }
 
 
-class _Gather:
-    """The forward operation, or the input gradient."""
+class DepthwiseGather(Gather):
+    """By :func:`depthwise_kernel`."""
 
-    def __init__(self, p: ConvProblem, forward: bool) -> None:
+    def task(self, p: ConvProblem, forward: bool, weights: WeightStrides) -> Task:
         role, (down, across) = roles(p, forward), _down(p)
         shape = _shape(p, role.target_size[down])
-        self._packed = PackedWeights(p, forward) if p.layout == "channels_last" else None
-        self.workspace_bytes = self._packed.workspace_bytes if self._packed else 0
-        weights = self._packed.strides if self._packed else role.weights
         size, stride, before, rows = p.kernel[down], p.stride[down], p.padding[down][0], shape["rows"]
         skew = 0 if forward else before % stride
         blocks = -(-(role.target_size[down] + skew) // rows)
@@ -273,7 +278,7 @@ class _Gather:
         variant = depthwise_kernel.variant(
             p.dtype, threads=_THREADS, forward=forward, size=size, **shape, **epilogue_constants(p, forward)
         )
-        self._task = Task(
+        return Task(
             variant, blocks_for(count, _THREADS), f"src w dst {EPILOGUE_ARRAYS}", slope=p.slope,
             tiles=tiles, taps=axis_taps(axis, p.kernel[across], forward), columns=len(tiles), blocks_down=blocks,
             vectors=vectors, count=count, source_rows=role.source_size[down], target_rows=role.target_size[down],
@@ -283,29 +288,17 @@ class _Gather:
             **_weight_strides(p, weights.tap, weights.group),
         )  # fmt: skip
 
-    def run(self, src: int, w: int, dst: int, bias: int = 0, scale: int = 0, residual: int = 0) -> None:
-        weights, keep = self._packed.run(w) if self._packed else (w, None)
-        self._task.run(src, weights, dst, bias, scale, residual)
-        del keep  # as in direct convolution
+
+class DepthwiseForward(Forward):
+    """The forward operation."""
+
+    gather = DepthwiseGather
 
 
-class DepthwiseForward:
-    """``y`` from ``x``, ``w`` and what the epilogue takes."""
+class DepthwiseInputGradient(InputGradient):
+    """The input gradient."""
 
-    def __init__(self, p: ConvProblem) -> None:
-        self._gather = _Gather(p, forward=True)
-        self.workspace_bytes = self._gather.workspace_bytes
-
-    def run(self, x: int, w: int, bias: int, scale: int, residual: int, y: int) -> None:
-        self._gather.run(x, w, y, bias, scale, residual)
-
-
-class DepthwiseInputGradient:
-    """``dx`` from ``dy`` and ``w``."""
-
-    def __init__(self, p: ConvProblem) -> None:
-        gather = _Gather(p, forward=False)
-        self.workspace_bytes, self.run = gather.workspace_bytes, gather.run
+    gather = DepthwiseGather
 
 
 class DepthwiseWeightGradient:
