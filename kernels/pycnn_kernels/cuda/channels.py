@@ -276,15 +276,16 @@ def moving(vector: int) -> tuple[Any, Any]:
     return load, store
 
 
-def sweep(dtype: Any, walk: tuple[Any, ...], arrays: int, visit: Callable[[int], Any]) -> Any:
+def sweep(dtype: Any, vector: int, walk: tuple[Any, ...], arrays: int, visit: Callable[[int], Any]) -> Any:
     """A device function ``swept(a, numbers, sums)`` that visits all places of a thread, some at a time.
 
-    As many as load 64 or 96 bytes at once, of all the ``arrays`` that are read. ``visit(n)`` is a device function
-    ``visited(a, place, numbers, sums)`` for n places, which returns the next one.
+    As many as load 64 to 96 bytes at once, of all the ``arrays`` that are read; half as much where vectors are single
+    elements. ``visit(n)`` is a device function ``visited(a, place, numbers, sums)`` for n places, which returns the
+    next one.
     ``numbers`` and ``sums`` are what the kernel keeps in registers.
     """
     begin = walk[0]
-    together = (4 if arrays == 1 else 2) * 32 // dtype.bitwidth
+    together = (4 if arrays == 1 else 2) * 32 // dtype.bitwidth * (2 if vector == 1 else 1)
     several, single = visit(together), visit(1)
     others = together - 1
 
@@ -454,7 +455,7 @@ def bias_activation_gradient_kernel(
 
         return visited
 
-    swept = sweep(dtype, walk, 2 if masked else 1, visit)
+    swept = sweep(dtype, vector, walk, 2 if masked else 1, visit)
     write = block_sums(dtype, threads, vector, planes, 1)
 
     def body(a):

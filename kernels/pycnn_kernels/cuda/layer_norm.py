@@ -193,7 +193,7 @@ def layer_norm_gradient_kernel(dtype: Any, threads: int, team: int, vector: int,
                 g[i] *= scales[i]
 
     def body(a):
-        row, columns, count, there = row_of(a)
+        row, columns, count, _ = row_of(a)
         x, dy, dx = shift(a.x, row * a.columns), shift(a.dy, row * a.columns), shift(a.dx, row * a.columns)
         statistics = a.statistics[3 * row], a.statistics[3 * row + 1], a.statistics[3 * row + 2]
         normal, g = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
@@ -251,7 +251,7 @@ def layer_norm_sums_kernel(dtype: Any, threads: int, vector: int, planes: bool) 
 
         return visited
 
-    swept = sweep(dtype, walk, 2, visit)
+    swept = sweep(dtype, vector, walk, 2, visit)
     write = block_sums(dtype, threads, vector, planes, 2)
 
     def body(a):
