@@ -22,16 +22,16 @@ Shape = tuple[int, int, int]
 #: others, one channel, several parts.
 SHAPES = [
     (2, 1, 1), (1, 2, 2), (7, 10, 1), (8, 12, 1), (36, 3, 1), (24, 6, 1), (90, 16, 1), (2, 3, 35), (6, 5, 12),
-    (1, 1, 50), (3, 0, 1), (3, 0, 2),
+    (1, 1, 50), (300, 5, 1), (10, 3, 70), (3, 0, 1), (3, 0, 2),
 ]  # fmt: skip
 EPSILON = 1e-3
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several of them for arrays that are simulated in a moment."""
-    monkeypatch.setattr(channels, "_THREADS", 64)
-    monkeypatch.setattr(channels, "_LEAST_STEPS", 2)
+    """Several of them for arrays that are simulated in a moment, and more steps than are made together."""
+    monkeypatch.setattr(channels, "_THREADS", 32)
+    monkeypatch.setattr(channels, "_LEAST_STEPS", 12)
 
 
 def run(operation: str, *arrays: Any, **others: Any) -> tuple[Any, ...]:

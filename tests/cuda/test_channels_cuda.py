@@ -73,11 +73,19 @@ def test_nan(device: Any) -> None:
     np.testing.assert_array_equal(db, [5, 0, np.nan, 0])
 
 
-@pytest.mark.parametrize("shape", [(500, 4, 1), (90, 5, 8), (120, 2, 7)])
-def test_many_parts(device: Any, shape: Shape) -> None:
-    """More than the threads of a block merge in one step, and for each thread more places than it visits together."""
-    assert Walk(ChannelsProblem("float32", *shape), summed=True).count > 1
-    dy, _ = arrays(shape, "float32")
+@pytest.mark.parametrize("shape", [(700, 4, 1), (700, 4, 2), (301, 5, 1), (220, 3, 8), (120, 2, 7)])
+def test_many_places(device: Any, monkeypatch: pytest.MonkeyPatch, shape: Shape) -> None:
+    """More for each thread than it visits together, and in several parts."""
+    monkeypatch.setattr(channels, "_THREADS", 32)
+    monkeypatch.setattr(channels, "_LEAST_STEPS", 12)
+    walk = Walk(ChannelsProblem("float32", *shape), summed=True)
+    assert walk.blocks[1] > 1
+    together = 4 if walk.constants["vector"] == 4 else 8
+    assert walk.fields["count"] > together * walk.fields["stride"]
+    dy, y = arrays(shape, "float32")
+    dz, db = run(dy, y)
+    np.testing.assert_array_equal(dz, np.where(y > 0, dy, 0))
+    oracle.assert_close(db, dz.astype(np.float64).sum(axis=(0, 2)))
     oracle.assert_close(run(dy, skip=("dz",))[1], dy.astype(np.float64).sum(axis=(0, 2)))
 
 

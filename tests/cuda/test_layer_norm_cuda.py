@@ -20,14 +20,27 @@ EPS = 1e-5
 
 #: Teams of some lanes, of a warp and of a block; one step, several, and more than are kept; a block with less rows than
 #: teams; no rows.
-SHAPES = [(0, 4), (1, 1), (5, 1), (35, 3), (3, 17), (9, 20), (2, 33), (3, 140), (2, 67), (2, 149), (1, 300), (1, 516)]
+SHAPES = [
+    (0, 4),
+    (1, 1),
+    (5, 1),
+    (230, 3),
+    (3, 17),
+    (100, 20),
+    (2, 33),
+    (3, 140),
+    (2, 67),
+    (2, 149),
+    (1, 300),
+    (1, 516),
+]
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of them for arrays that are simulated in a moment."""
     monkeypatch.setattr(channels, "_THREADS", 64)
-    monkeypatch.setattr(channels, "_LEAST_STEPS", 2)
+    monkeypatch.setattr(channels, "_LEAST_STEPS", 6)
     monkeypatch.setattr(layer_norm, "_THREADS", 64)
     monkeypatch.setattr(layer_norm, "_MOST_TEAM", 64)
     monkeypatch.setattr(layer_norm, "_MOST_STEPS", 2)

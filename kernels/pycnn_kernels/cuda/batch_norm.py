@@ -97,7 +97,7 @@ def moments_kernel(dtype: Any, threads: int, vector: int, planes: bool) -> Any:
 
         return visited
 
-    swept = sweep(dtype, walk, 1, visit)
+    swept = sweep(dtype, vector, walk, 1, visit)
     write = block_sums(dtype, threads, vector, planes, 2)
 
     def body(a):
@@ -226,7 +226,7 @@ def normalise_kernel(dtype: Any, threads: int, vector: int, planes: bool, relu: 
 
         return visited
 
-    swept = sweep(dtype, walk, 1, visit)
+    swept = sweep(dtype, vector, walk, 1, visit)
 
     def body(a):
         numbers = cuda.local.array(size_of_numbers, dtype)
@@ -363,7 +363,7 @@ def gradient_sums_kernel(dtype: Any, threads: int, vector: int, planes: bool, ma
     def visit(places: int) -> Any:
         return _gradient_visit(dtype, vector, onward, masked, add, False, places)
 
-    swept = sweep(dtype, walk, 3 if masked else 2, visit)
+    swept = sweep(dtype, vector, walk, 3 if masked else 2, visit)
     write = block_sums(dtype, threads, vector, planes, 2)
 
     def body(a):
@@ -442,7 +442,7 @@ def input_gradient_kernel(
     def visit(places: int) -> Any:
         return _gradient_visit(dtype, vector, onward, masked, differentiated, True, places)
 
-    swept = sweep(dtype, walk, 3 if masked else 2, visit)
+    swept = sweep(dtype, vector, walk, 3 if masked else 2, visit)
     write = block_sums(dtype, threads, vector, planes, 1)
 
     def body(a):

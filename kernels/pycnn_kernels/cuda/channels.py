@@ -47,11 +47,13 @@ _MOST_FOLDED = 1 << 16
 #: Blocks that a multiprocessor has room for, which limits the registers of their threads: to 80 or 128.
 _RESIDENT = {"float32": 3, "float64": 2}
 
-#: Steps of each thread of a part at least: every part has to be merged. There are as many parts as there is room for.
+#: Steps of each thread of a part at least: every part has to be merged.
 _LEAST_STEPS = 8
 
-#: How many times as many blocks there are where there is nothing to be merged, so that they end closer together.
-_TURNS = 4
+#: How many times as many blocks there are as there is room for, so that they end closer together. Where parts are to be
+#: merged there are as many as there is room for; unless so many blocks lie side by side, more than an eighth of these,
+#: that whole rows of them would leave much of the room empty.
+_TURNS, _EIGHTH = 4, 8
 
 #: Channels of a block that merges parts: 32 bytes of float32, the least that memory is read by.
 _MERGED_CHANNELS = 8
@@ -95,8 +97,7 @@ class Walk:
         if channels == 1:  # one row, in either layout
             pixels, inner = pixels * inner, 1
         self.threads, self.channels = _THREADS, channels
-        turns = 1 if summed else _TURNS
-        self._most_blocks = turns * _RESIDENT[p.dtype] * current_device().processors
+        self._summed, self._room = summed, _RESIDENT[p.dtype] * current_device().processors
         if inner == 1:
             self._go_down_rows(pixels, 1 if whole else _fold(pixels, channels))
         else:
@@ -131,7 +132,8 @@ class Walk:
 
     def _parts(self, across: int, steps: int, at_once: int) -> int:
         """Of as many steps of which a block makes ``at_once`` at a time; ``across`` blocks lie side by side."""
-        fitting = max(self._most_blocks // max(across, 1), 1)
+        turns = 1 if self._summed and across * _EIGHTH <= self._room else _TURNS
+        fitting = max(turns * self._room // max(across, 1), 1)
         return min(fitting, -(-steps // (at_once * _LEAST_STEPS)), MOST_BLOCKS_ACROSS) if at_once else 0
 
     def task(self, of: Kernel, given: str, *, fields: Any = None, **constants: Any) -> Task:
@@ -276,15 +278,16 @@ def moving(vector: int) -> tuple[Any, Any]:
     return load, store
 
 
-def sweep(dtype: Any, walk: tuple[Any, ...], arrays: int, visit: Callable[[int], Any]) -> Any:
+def sweep(dtype: Any, vector: int, walk: tuple[Any, ...], arrays: int, visit: Callable[[int], Any]) -> Any:
     """A device function ``swept(a, numbers, sums)`` that visits all places of a thread, some at a time.
 
-    As many as load 64 or 96 bytes at once, of all the ``arrays`` that are read. ``visit(n)`` is a device function
-    ``visited(a, place, numbers, sums)`` for n places, which returns the next one.
+    As many as load 64 to 96 bytes at once, of all the ``arrays`` that are read; half as much where vectors are single
+    elements. ``visit(n)`` is a device function ``visited(a, place, numbers, sums)`` for n places, which returns the
+    next one.
     ``numbers`` and ``sums`` are what the kernel keeps in registers.
     """
     begin = walk[0]
-    together = (4 if arrays == 1 else 2) * 32 // dtype.bitwidth
+    together = (4 if arrays == 1 else 2) * 32 // dtype.bitwidth * (2 if vector == 1 else 1)
     several, single = visit(together), visit(1)
     others = together - 1
 
@@ -454,7 +457,7 @@ def bias_activation_gradient_kernel(
 
         return visited
 
-    swept = sweep(dtype, walk, 2 if masked else 1, visit)
+    swept = sweep(dtype, vector, walk, 2 if masked else 1, visit)
     write = block_sums(dtype, threads, vector, planes, 1)
 
     def body(a):

@@ -251,7 +251,7 @@ def layer_norm_sums_kernel(dtype: Any, threads: int, vector: int, planes: bool) 
 
         return visited
 
-    swept = sweep(dtype, walk, 2, visit)
+    swept = sweep(dtype, vector, walk, 2, visit)
     write = block_sums(dtype, threads, vector, planes, 2)
 
     def body(a):
