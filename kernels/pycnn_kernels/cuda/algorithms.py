@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import conv_direct, conv_implicit_gemm, conv_pool, optimizer, planes, pool, softmax
+from pycnn_kernels.cuda import conv_direct, conv_im2col, conv_implicit_gemm, conv_pool, optimizer, planes, pool, softmax
 
 _CELLS = "a thread for each cell of elements that lie in the same windows"
 _DIRECT = "a tile of results in each thread's registers, no workspace for pixels: takes everything"
 _IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, sums in registers: for many channels"
+_IM2COL = "windows as rows of a matrix in the workspace, then a product: for many channels with any way of padding"
 _ONE_PASS = "all parameters and their state in one launch"
 _PLANES = "a warp for each plane, 32 pixels at a time in their order"
 _WINDOWS = "a thread for each window"
@@ -20,6 +21,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports,
         ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colForward,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits,
+        ),
         Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_input_gradient": [
@@ -29,6 +37,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports_input_gradient,
         ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colInputGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_input_gradient,
+        ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_weight_gradient": [
@@ -37,6 +52,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             conv_implicit_gemm.ImplicitGemmWeightGradient,
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports,
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colWeightGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits,
         ),
         Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT, conv_direct.direct_supports),
     ],
