@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pycnn_kernels.cuda import conv_im2col, conv_implicit_gemm
 from pycnn_kernels.cuda.conv_im2col import col2im_kernel, im2col_kernel, transposing_kernel
 from pycnn_kernels.cuda.tile import Tile
 from pycnn_kernels.plan import plan_for
+from tests.cuda.conftest import ON_A_GPU
 from tests.cuda.sass import ARCHITECTURES, count, sass, spills
 from tests.kernels.problems import (
     LAYOUTS,
@@ -46,9 +46,10 @@ FORMS = [dict(zip(("layout", "weight_layout"), form)) for form in itertools.prod
 
 
 @pytest.fixture
-def im2col(device: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A device on which this algorithm is the only one, and multiplies in small tiles."""
-    monkeypatch.setattr(conv_implicit_gemm, "TILES", SMALL_TILES)
+def im2col(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A device on which this algorithm is the only one; a simulated one multiplies in small tiles."""
+    if not ON_A_GPU:
+        monkeypatch.setattr(conv_implicit_gemm, "TILES", SMALL_TILES)
     for operation in OPERATIONS:
         only = [a for a in algorithms_for("cuda", operation) if a.name == "im2col"]
         monkeypatch.setitem(ALGORITHMS, ("cuda", operation), only)
