@@ -9,6 +9,7 @@ from pycnn_kernels.cuda import (
     channels,
     conv_depthwise,
     conv_direct,
+    conv_im2col,
     conv_implicit_gemm,
     conv_pool,
     layer_norm,
@@ -23,6 +24,7 @@ _CELLS = "a thread for each cell of elements that lie in the same windows"
 _DEPTHWISE = "rows of x in registers for results one below the other: for channels that have kernels of their own"
 _DIRECT = "a tile of results in each thread's registers, no workspace for pixels: takes everything"
 _IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, sums in registers: for many channels"
+_IM2COL = "windows as rows of a matrix in the workspace, then a product: for many channels with any way of padding"
 _ONE_PASS = "all parameters and their state in one launch"
 _PLANES = "a warp for each plane, 32 pixels at a time in their order"
 _WINDOWS = "a thread for each window"
@@ -36,6 +38,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports,
         ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colForward,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits,
+        ),
         Algorithm("direct", conv_direct.DirectForward, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_input_gradient": [
@@ -46,6 +55,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports_input_gradient,
         ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colInputGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits_input_gradient,
+        ),
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_weight_gradient": [
@@ -55,6 +71,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             conv_implicit_gemm.ImplicitGemmWeightGradient,
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports,
+        ),
+        Algorithm(
+            "im2col",
+            conv_im2col.Im2colWeightGradient,
+            _IM2COL,
+            conv_im2col.im2col_supports,
+            conv_im2col.im2col_suits,
         ),
         Algorithm("direct", conv_direct.DirectWeightGradient, _DIRECT, conv_direct.direct_supports),
     ],

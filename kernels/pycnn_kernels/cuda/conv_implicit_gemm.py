@@ -547,8 +547,11 @@ class _Weights:
             tap_w, channel_w, filter_w = 1, count, channels * count
         rows, columns = (filters, channels) if backward else (channels, filters)
         row_w, column_w = (filter_w, channel_w) if backward else (channel_w, filter_w)
-        if column_w == 1 and filters % STRIP == 0:
-            self.elements, self.pitch, self.tap, self.group = 0, row_w, tap_w, filters
+        group_w = filters * filter_w
+        # A tap that is alone is at no distance from another one.
+        strips = (columns, row_w, group_w, 0 if count == 1 else tap_w)
+        if column_w == 1 and all(each % STRIP == 0 for each in strips):
+            self.elements, self.pitch, self.tap, self.group = 0, row_w, tap_w, group_w
             return
         self.pitch = -(-columns // STRIP) * STRIP
         self.tap = rows * self.pitch
@@ -557,7 +560,7 @@ class _Weights:
         self._task = Task(
             packing_kernel.variant(p.dtype), blocks_for(self.elements), "w packed", taps=taps.astype(np.int32),
             count=self.elements, tap_count=max(taps.size, 1), rows=max(rows, 1), columns=columns, pitch=max(self.pitch,
-            1), group_w=filters * filter_w, tap_w=tap_w, row_w=row_w, column_w=column_w,
+            1), group_w=group_w, tap_w=tap_w, row_w=row_w, column_w=column_w,
         )  # fmt: skip
 
     def run(self, w: int, workspace: int) -> int:
