@@ -53,16 +53,18 @@ def problems(draw: st.DrawFn) -> Any:
 
 
 @ONE_ORDER
+@pytest.mark.usefixtures("_small_tiles")
 @settings(max_examples=300 if ON_A_GPU else 25, suppress_health_check=list(HealthCheck))
 @given(p=problems())
-def test_drawn_problems(device: Any, _small_tiles: None, p: Any) -> None:
+def test_drawn_problems(device: Any, p: Any) -> None:
     check_conv(p, "cuda")
 
 
 @ONE_ORDER
+@pytest.mark.usefixtures("_small_tiles")
 @pytest.mark.parametrize("weight_layout", WEIGHT_LAYOUTS)
 @pytest.mark.parametrize(("C", "K", "G"), [(3, 4, 1), (4, 3, 1), (8, 8, 2), (12, 4, 2), (6, 8, 1)])
-def test_pointwise(device: Any, _small_tiles: None, C: int, K: int, G: int, weight_layout: Any) -> None:
+def test_pointwise(device: Any, C: int, K: int, G: int, weight_layout: Any) -> None:
     """Rows of weights that are whole strips are read as they lie, others are packed first."""
     for stride in (1, 2):
         p = conv_problem(N=1, C=C, K=K, G=G, size=(3, 4), kernel=1, stride=stride, weight_layout=weight_layout)
