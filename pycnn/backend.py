@@ -131,6 +131,8 @@ def of(array: Any) -> Backend:
 
 def plan_on(array: Any, operation: str, problem: Any, **choice: Any) -> Plan:
     """The plan of an operation where an array is; ``choice`` as :func:`pycnn_kernels.plan.plan_for` takes it."""
+    if isinstance(array, np.ndarray):
+        return plan_for(operation, problem, **choice)
     return plan_for(operation, problem, backend=of(array).name, **choice)
 
 
@@ -143,6 +145,8 @@ def asarray(data: Any, name: str = "data", backend: str | Backend | None = None)
     >>> asarray([1.0, 2.0])
     array([1., 2.])
     """
+    if backend is None and type(data) is np.ndarray:  # most are, and a call asks for each of its arrays
+        return _default.backend.asarray(data, name)
     there = _CUDA if backend is None and is_on_gpu(data) else get(backend)
     if there is _CPU and is_on_gpu(data):
         return _CUDA.to_host(_CUDA.asarray(data))

@@ -330,6 +330,8 @@ def _operand(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, bool | int | float | np.integer) and is_floating(like.dtype):
+        if isinstance(like.data, np.ndarray):
+            return Tensor._of(np.asarray(value, like.dtype))
         return Tensor._of(like.backend.xp.full((), value, like.dtype))
     return Tensor._of(like.backend.asarray(value)) if isinstance(value, np.generic) else Tensor(value)
 

@@ -156,7 +156,8 @@ def plan_for(
     """
     if algorithm == "autotune":
         algorithm = _tuned(backend, operation, problem, workspace_limit)
-    key = (backend, _arrays_of(backend).device(), operation, problem, algorithm, workspace_limit)
+    place = None if backend == "cpu" else _arrays_of(backend).device()
+    key = (backend, place, operation, problem, algorithm, workspace_limit)
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= _MOST_PLANS:

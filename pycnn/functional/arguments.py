@@ -81,10 +81,17 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
         raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64; received {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
-    if like is not None and not isinstance(data_of(value), type(data_of(like))):
-        there, here = backends.of(data_of(like)).name, backends.of(data_of(value)).name
-        raise TypeError(f"{name} must be on the backend of the input, {there!r}; received an array on {here!r}")
+    if like is not None and (type(value) is not np.ndarray or type(like) is not np.ndarray):
+        _refuse_two_places(name, value, like)
     return value
+
+
+def _refuse_two_places(name: str, value: Any, like: Any) -> None:
+    there, here = backends.of(data_of(like)), backends.of(data_of(value))
+    if here is not there:
+        raise TypeError(
+            f"{name} must be on the backend of the input, {there.name!r}; received an array on {here.name!r}"
+        )
 
 
 def data_of(value: Any) -> Any:

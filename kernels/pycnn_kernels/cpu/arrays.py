@@ -9,18 +9,13 @@ import numpy as np
 from pycnn_kernels.memory import address, aligned_empty
 
 __all__ = [
-    "KIND", "address", "copied", "device", "empty", "from_host", "is_array", "is_usable", "is_writable", "machine",
-    "synchronize",
+    "KIND", "address", "copied", "empty", "from_host", "is_array", "is_usable", "is_writable", "machine", "synchronize",
 ]  # fmt: skip
 
 #: What messages call such an array.
 KIND = "NumPy array"
 
 empty = aligned_empty
-
-
-def device() -> None:
-    """There is one CPU; plans of it have no device in their key."""
 
 
 def machine() -> str:
