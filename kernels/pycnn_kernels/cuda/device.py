@@ -46,6 +46,11 @@ def _cupy() -> Any:
     return cupy
 
 
+#: One buffer as the parameters of a launch, in ``extra`` of ``cuLaunchKernel``: CU_LAUNCH_PARAM_BUFFER_POINTER,
+#: CU_LAUNCH_PARAM_BUFFER_SIZE and CU_LAUNCH_PARAM_END. Source: NVIDIA, "CUDA Driver API", cuda.h.
+_BUFFER, _BUFFER_SIZE, _END = 1, 2, 0
+
+
 class Device:
     """One GPU, through CuPy.
 
@@ -125,29 +130,16 @@ class Device:
         handle, threads = function.ptr, variant.threads
         launch_kernel, current_stream = driver.launchKernel, self.stream
 
+        size = ctypes.c_size_t(8 * len(variant.kernel.fields))
+        size_at = ctypes.addressof(size)
+
         def launch(blocks: tuple[int, int], block: array[int]) -> None:
             # The driver copies the parameters before it returns.
-            parameters = _Parameters(*block.buffer_info())
-            launch_kernel(handle, *blocks, 1, threads, 1, 1, 0, current_stream(), 0, parameters.address)
+            extra = array("Q", (_BUFFER, block.buffer_info()[0], _BUFFER_SIZE, size_at, _END))
+            launch_kernel(handle, *blocks, 1, threads, 1, 1, 0, current_stream(), 0, extra.buffer_info()[0])
 
-        launch.keeps = function, module  # type: ignore[attr-defined]  # whose machine code it is
+        launch.keeps = function, module, size  # type: ignore[attr-defined]  # what handle and size_at point to
         return launch
-
-
-class _Parameters:
-    """One buffer as the parameters of a launch, as ``cuLaunchKernel`` takes it in ``extra``.
-
-    Source: NVIDIA, "CUDA Driver API", cuLaunchKernel.
-    """
-
-    #: CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE and CU_LAUNCH_PARAM_END
-    _POINTER, _SIZE, _END = 1, 2, 0
-
-    def __init__(self, address: int, count: int) -> None:
-        self._size = ctypes.c_size_t(8 * count)
-        words = (self._POINTER, address, self._SIZE, ctypes.addressof(self._size), self._END)
-        self._words = array("Q", words)
-        self.address = self._words.buffer_info()[0]
 
 
 def architecture_of(major: int, minor: int) -> str:
