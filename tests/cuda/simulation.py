@@ -62,22 +62,30 @@ class Memory:
 
     def __init__(self) -> None:
         self._next = 1 << 20
-        self._alive: dict[int, weakref.ref[Allocation]] = {}
+        self._alive: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
+        self._of_bytes: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
         self._firsts: list[int] = []
 
     def allocate(self, size: int) -> Allocation:
         made = Allocation(self._next, size)
         self._next += -(-(size + _GUARD) // 512) * 512
         self._firsts.append(made.first)
-        self._alive[made.first] = weakref.ref(made)
+        self._alive[made.first] = self._of_bytes[id(made.bytes)] = made
         return made
 
     def at(self, address: int) -> Allocation:
         place = bisect.bisect_right(self._firsts, address) - 1
-        found = self._alive[self._firsts[place]]() if place >= 0 else None
+        found = self._alive.get(self._firsts[place]) if place >= 0 else None
         if found is None or not found.first <= address <= found.end:
             raise SimulatedAccessError(f"nothing that is alive lies at the address {address}")
         return found
+
+    def that_has(self, values: np.ndarray) -> Allocation | None:
+        """The allocation whose bytes an array is a view of."""
+        base: Any = values
+        while isinstance(base, np.ndarray) and base.base is not None:
+            base = base.base
+        return self._of_bytes.get(id(base))
 
 
 class _Data:
@@ -195,13 +203,9 @@ def _on_device(value: Any) -> Any:
     if not isinstance(value, np.ndarray | np.generic):
         return value
     if isinstance(value, np.ndarray) and value.size:
-        base: Any = value
-        while isinstance(base, np.ndarray) and base.base is not None:
-            base = base.base
-        for reference in _memory._alive.values():
-            allocation = reference()
-            if allocation is not None and allocation.bytes is base:
-                return DeviceArray(value, allocation)
+        allocation = _memory.that_has(value)
+        if allocation is not None:
+            return DeviceArray(value, allocation)
     return to_device(value)
 
 
