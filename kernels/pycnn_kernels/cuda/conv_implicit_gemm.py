@@ -38,8 +38,20 @@ from pycnn_kernels.cuda.gather import (
     tables_fit,
 )
 from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, MOST_ELEMENTS, THREADS, Kernel, Task, blocks_for, kernel
-from pycnn_kernels.cuda.ptx import load2, quotient, remainder, shift, store4
-from pycnn_kernels.cuda.tile import LACKING, NEEDED, NOWHERE, SLICE, STRIP, Tile, reader, thread_place, tile_product
+from pycnn_kernels.cuda.ptx import load2, load4, quotient, remainder, shift, store4
+from pycnn_kernels.cuda.tile import (
+    LACKING,
+    NEEDED,
+    NOWHERE,
+    SLICE,
+    STRIP,
+    Tile,
+    reader_of_depths,
+    reader_of_quads,
+    reader_of_rows,
+    thread_place,
+    tile_product,
+)
 from pycnn_kernels.problem import ConvProblem, numpy_dtype
 
 int32 = types.int32
@@ -112,6 +124,41 @@ def _next_row(a, l):
 
 #: The depths of an operand that lies as a matrix of ``depth`` rows.
 _MATRIX_ROWS = _first_row, _matrix_row, _next_row
+
+
+@device_function
+def _first_quad_entry(a, l):
+    return _quad_entry(a, int32(quotient(l, STRIP)))
+
+
+@device_function
+def _quad_entry(a, number):
+    entry = load2(a.depths, 2 * number)
+    return number, entry[0], entry[1]
+
+
+@device_function
+def _look_at_quad_entry(a, cursor):
+    return cursor[1], cursor[2]
+
+
+@device_function
+def _next_quad_entry(a, cursor):
+    return _quad_entry(a, int32(cursor[0] + SLICE // STRIP))
+
+
+#: Depths from a table with an entry for each four. It is read a slice ahead.
+_QUAD_ENTRIES = _first_quad_entry, _look_at_quad_entry, _next_quad_entry
+
+
+@device_function
+def _entries(a, l):
+    (i, p, j, q), (k, r, m, s) = load4(a.depths, 2 * l), load4(a.depths, 2 * l + 4)
+    return i, j, k, m, p, q, r, s
+
+
+#: Depths from a table with an entry for each, four at a time.
+_ENTRIES = _first_row, _entries, _next_row
 
 
 def _writer(dtype: Any, tile: Tile, writing: str, placing: str, finished: Any) -> Any:
@@ -210,8 +257,6 @@ def gathered_product_kernel(
     four. The fields say where the result goes. With parts, y is the workspace and nothing is finished. Bits repeat: each
     sum is one thread's, in the order of the depth.
     """
-    channels_last, quads = reading != "planes", reading == "quads"
-    step = STRIP if quads else 1
 
     @device_function
     def pixel(a, m):
@@ -221,26 +266,10 @@ def gathered_product_kernel(
             return int32(image * a.image_x + entry[0]), entry[1]
         return int32(0), int32(NOWHERE)
 
-    @device_function
-    def look_up(a, number):
-        entry = load2(a.depths, 2 * number)
-        return number, entry[0], entry[1]
-
-    @device_function
-    def start(a, l):
-        return look_up(a, int32(quotient(l, step)))
-
-    @device_function
-    def look(a, cursor):
-        return cursor[1], cursor[2]
-
-    @device_function
-    def move(a, cursor):
-        return look_up(a, int32(cursor[0] + SLICE // step))
-
-    left = reader(dtype, tile.threads, tile.rows, pixel, along_depth=channels_last, quads=quads)
-    right = reader(dtype, tile.threads, tile.columns, _column, along_depth=False, quads=True)
-    product = tile_product(dtype, tile, left, right, (start, look, move), _MATRIX_ROWS)
+    make, depths = (reader_of_quads, _QUAD_ENTRIES) if reading == "quads" else (reader_of_depths, _ENTRIES)
+    left = make(dtype, tile.threads, tile.rows, pixel, along_depth=reading != "planes")
+    right = reader_of_quads(dtype, tile.threads, tile.columns, _column, along_depth=False)
+    product = tile_product(dtype, tile, left, right, depths, _MATRIX_ROWS)
     write = _writer(dtype, tile, writing, placing, epilogue(dtype, bias, scale, residual, activation))
     tile_rows, tile_columns = tile.rows, tile.columns
 
@@ -264,8 +293,7 @@ def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, p
     ``step_images`` images and ``step_pixels`` pixels. In channels last w is a matrix whose rows are ``pitch_w`` apart;
     otherwise its images are ``image_w`` apart, its columns ``column_w``. Bits repeat.
     """
-    channels_last, quads = reading != "planes", reading == "quads"
-    step = STRIP if quads else 1
+    channels_last, step = reading != "planes", STRIP if reading == "quads" else 1
 
     @device_function
     def tap(a, l):
@@ -318,12 +346,13 @@ def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, p
     def move_dy(a, cursor):
         return next_pixel(a, cursor[0], cursor[1])
 
-    left = reader(dtype, tile.threads, tile.rows, tap, along_depth=not channels_last, quads=quads)
+    make = reader_of_quads if reading == "quads" else reader_of_rows
+    left = make(dtype, tile.threads, tile.rows, tap, along_depth=not channels_last)
     if channels_last:
-        right = reader(dtype, tile.threads, tile.columns, _column, along_depth=False, quads=dy_quads)
-        right_depths = _MATRIX_ROWS
+        make = reader_of_quads if dy_quads else reader_of_rows
+        right, right_depths = make(dtype, tile.threads, tile.columns, _column, along_depth=False), _MATRIX_ROWS
     else:
-        right = reader(dtype, tile.threads, tile.columns, filter_plane, along_depth=True, quads=False)
+        right = reader_of_rows(dtype, tile.threads, tile.columns, filter_plane, along_depth=True, keep=False)
         right_depths = first_pixel, look_dy, move_dy
     product = tile_product(dtype, tile, left, right, (start, look, move), right_depths)
     write = _writer(dtype, tile, writing, placing, epilogue(dtype, False, False, False, None))

@@ -64,15 +64,16 @@ class Tile(NamedTuple):
 class Reader(NamedTuple):
     """The device functions with which the threads of a block bring slices of one operand into shared memory.
 
-    The operand is ``width`` elements wide: the rows of the left one, the columns of the right one. A thread has four
-    elements of each slice. Where an element lies is the sum of two offsets, that of its row (or column), which the
-    thread keeps, and that of its depth, which moves; it is zero if their masks have a bit in common.
+    The operand is so many elements wide, the rows of the left one, the columns of the right one. Where an element lies is
+    the sum of two offsets, that of its row (or column) and that of its depth; it is zero if their masks have a bit in
+    common. Each thread has four elements of a slice.
 
     Attributes:
         depth: ``depth()``, where in a slice the thread's elements begin.
         kept: ``kept(a, first, base)``, what the thread keeps, for a tile that begins at the row ``first``; ``base`` is
             added to the offsets.
-        fetch: ``fetch(pointer, kept, (offset, mask), wanted)``, the thread's four elements at a depth, zeros if unwanted.
+        fetch: ``fetch(a, pointer, kept, depth, wanted)``, the thread's four elements, zeros if unwanted; ``depth`` is what
+            is looked up for a depth.
         target: ``target()``, where they belong in a slice.
         store: ``store(shared, to, values)`` writes them there.
         pitch: elements from one depth of a slice to the next.
@@ -86,36 +87,81 @@ class Reader(NamedTuple):
     pitch: int
 
 
-def reader(dtype: Any, threads: int, width: int, place: Any, *, along_depth: bool, quads: bool) -> Reader:
-    """The reader of an operand.
+def reader_of_quads(dtype: Any, threads: int, width: int, place: Any, along_depth: bool) -> Reader:
+    """A reader of elements that lie side by side in fours, along the depth or across it, at multiples of 16 bytes.
 
-    Args:
-        dtype: of its elements.
-        threads: of the block.
-        width: the operand's rows (or columns) of a tile.
-        place: a device function ``place(a, i)``: offset and mask of row (or column) i.
-        along_depth: whether elements lie side by side along the depth; otherwise across it.
-        quads: whether four such elements are always there together, at multiples of 16 bytes: they move at once.
+    ``place(a, i)`` is a device function: offset and mask of row (or column) i. ``depth`` is an offset and a mask.
     """
-    span, pitch, zero = width // STRIP, width + _MARGIN, dtype(0)
-    at_once = STRIP if quads else 1
-    everyone = threads == 2 * width  # otherwise the first threads are enough
+    zero, pitch = dtype(0), width + _MARGIN
+    depth, across, is_busy = _sharing(threads, width, along_depth, *((STRIP, 1) if along_depth else (1, STRIP)))
 
     @device_function
-    def depth():
-        if along_depth:
-            return int32(remainder(cuda.threadIdx.x, SLICE // at_once) * at_once)
-        return int32(remainder(quotient(cuda.threadIdx.x, span), SLICE))
+    def kept(a, first, base):
+        offset, mask = place(a, int32(first + across()))
+        return int32(base + offset), int32(mask if is_busy() else NOWHERE)
 
     @device_function
-    def across():
-        if along_depth:
-            return int32(quotient(cuda.threadIdx.x, SLICE // at_once))
-        return int32(remainder(cuda.threadIdx.x, span) * at_once)
+    def fetch(a, pointer, kept, depth, wanted):
+        values = (zero, zero, zero, zero)
+        if wanted & (kept[1] & depth[1] == 0):
+            values = load4(pointer, int32(kept[0] + depth[0]))
+        return values
 
     @device_function
-    def is_busy():
-        return everyone or cuda.threadIdx.x < 2 * width
+    def target():
+        return int32(depth() * pitch + across())
+
+    @device_function
+    def store(shared, to, values):
+        if is_busy():
+            store4_shared(shared, to, values)
+
+    return Reader(depth, kept, fetch, target, _store_apart(is_busy, pitch) if along_depth else store, pitch)
+
+
+def reader_of_depths(dtype: Any, threads: int, width: int, place: Any, along_depth: bool) -> Reader:
+    """A reader of single elements: four depths of one row (or column).
+
+    Neighbouring threads have neighbouring depths or rows. ``depth`` is four offsets and four masks.
+    """
+    zero, pitch = dtype(0), width + _MARGIN
+    depth, across, is_busy = _sharing(threads, width, along_depth, STRIP, 1)
+
+    @device_function
+    def kept(a, first, base):
+        offset, mask = place(a, int32(first + across()))
+        return int32(base + offset), int32(mask if is_busy() else NOWHERE)
+
+    @device_function
+    def element(pointer, kept, offset, mask, wanted):
+        return pointer[int32(kept[0] + offset)] if wanted & (kept[1] & mask == 0) else zero
+
+    @device_function
+    def fetch(a, pointer, kept, depth, wanted):
+        return (
+            element(pointer, kept, depth[0], depth[4], wanted),
+            element(pointer, kept, depth[1], depth[5], wanted),
+            element(pointer, kept, depth[2], depth[6], wanted),
+            element(pointer, kept, depth[3], depth[7], wanted),
+        )
+
+    @device_function
+    def target():
+        return int32(depth() * pitch + across())
+
+    return Reader(depth, kept, fetch, target, _store_apart(is_busy, pitch), pitch)
+
+
+def reader_of_rows(
+    dtype: Any, threads: int, width: int, place: Any, along_depth: bool, keep: bool = True
+) -> Reader:
+    """A reader of single elements: one depth of four rows (or columns).
+
+    Neighbouring threads have neighbouring depths or rows. ``depth`` is an offset and a mask. Threads keep the places of
+    their rows, or compute them anew for each slice, which takes fewer registers.
+    """
+    zero, pitch, span = dtype(0), width + _MARGIN, width // STRIP
+    depth, across, is_busy = _sharing(threads, width, along_depth, 1, STRIP, span)
 
     @device_function
     def placed(a, i, base):
@@ -123,12 +169,7 @@ def reader(dtype: Any, threads: int, width: int, place: Any, *, along_depth: boo
         return int32(base + offset), int32(mask if is_busy() else NOWHERE)
 
     @device_function
-    def kept_place(a, first, base):
-        return placed(a, int32(first + across()), base)
-
-    @device_function
-    def kept_places(a, first, base):
-        i = int32(first + across())
+    def places(a, i, base):
         return (
             placed(a, i, base),
             placed(a, int32(i + span), base),
@@ -137,44 +178,82 @@ def reader(dtype: Any, threads: int, width: int, place: Any, *, along_depth: boo
         )
 
     @device_function
-    def fetch_quad(pointer, kept, depth, wanted):
-        values = (zero, zero, zero, zero)
-        if wanted & (kept[1] & depth[1] == 0):
-            values = load4(pointer, int32(kept[0] + depth[0]))
-        return values
+    def kept_places(a, first, base):
+        return places(a, int32(first + across()), base)
 
     @device_function
-    def fetch_one(pointer, kept, depth, wanted):
-        return pointer[int32(kept[0] + depth[0])] if wanted & (kept[1] & depth[1] == 0) else zero
+    def kept_row(a, first, base):
+        return int32(first + across()), base
 
     @device_function
-    def fetch_each(pointer, kept, depth, wanted):
+    def element(pointer, place, depth, wanted):
+        return pointer[int32(place[0] + depth[0])] if wanted & (place[1] & depth[1] == 0) else zero
+
+    @device_function
+    def fetch_kept(a, pointer, kept, depth, wanted):
         return (
-            fetch_one(pointer, kept[0], depth, wanted),
-            fetch_one(pointer, kept[1], depth, wanted),
-            fetch_one(pointer, kept[2], depth, wanted),
-            fetch_one(pointer, kept[3], depth, wanted),
+            element(pointer, kept[0], depth, wanted),
+            element(pointer, kept[1], depth, wanted),
+            element(pointer, kept[2], depth, wanted),
+            element(pointer, kept[3], depth, wanted),
         )
 
     @device_function
+    def fetch_computed(a, pointer, kept, depth, wanted):
+        return fetch_kept(a, pointer, places(a, kept[0], kept[1]), depth, wanted)
+
+    @device_function
     def target():
-        return uint32(depth() * pitch + across())
+        return int32(depth() * pitch + across())
+
+    store = _store_apart(is_busy, span)
+    if keep:
+        return Reader(depth, kept_places, fetch_kept, target, store, pitch)
+    return Reader(depth, kept_row, fetch_computed, target, store, pitch)
+
+
+def _sharing(threads: int, width: int, along_depth: bool, depths: int, widths: int, apart: int = 0) -> Any:
+    """How threads share a slice out, of which each has so many depths or widths: device functions.
+
+    ``depth()`` and ``across()`` are where a thread's elements begin; with ``apart``, a thread's widths are that far from
+    each other, and those of neighbouring threads are side by side. ``is_busy()``: whether it has any; where half of
+    the threads are enough, these are the first.
+    """
+    step = 1 if apart else widths
+    deep, wide = SLICE // depths, width // widths
+    everyone = threads == deep * wide
+
+    @device_function
+    def depth():
+        if along_depth:
+            return int32(remainder(cuda.threadIdx.x, deep) * depths)
+        return int32(remainder(quotient(cuda.threadIdx.x, wide), deep) * depths)
+
+    @device_function
+    def across():
+        if along_depth:
+            return int32(quotient(cuda.threadIdx.x, deep) * step)
+        return int32(remainder(cuda.threadIdx.x, wide) * step)
+
+    @device_function
+    def is_busy():
+        return everyone or cuda.threadIdx.x < deep * wide
+
+    return depth, across, is_busy
+
+
+def _store_apart(is_busy: Any, step: int) -> Any:
+    """A device function ``store(shared, to, values)`` of four values that are so far apart."""
 
     @device_function
     def store(shared, to, values):
         if is_busy():
-            if quads and not along_depth:
-                store4_shared(shared, to, values)
-            else:
-                step = pitch if quads else span
-                shared[index(to)] = values[0]
-                shared[index(to + step)] = values[1]
-                shared[index(to + 2 * step)] = values[2]
-                shared[index(to + 3 * step)] = values[3]
+            shared[index(to)] = values[0]
+            shared[index(to + step)] = values[1]
+            shared[index(to + 2 * step)] = values[2]
+            shared[index(to + 3 * step)] = values[3]
 
-    if quads:
-        return Reader(depth, kept_place, fetch_quad, target, store, pitch)
-    return Reader(depth, kept_places, fetch_each, target, store, pitch)
+    return store
 
 
 @device_function
@@ -255,8 +334,8 @@ def tile_product(dtype: Any, tile: Tile, left: Reader, right: Reader, left_depth
         tile: what the block computes.
         left: reads the operand of the rows.
         right: reads the operand of the columns.
-        left_depths: three device functions: ``start(a, l)`` is a cursor at the depth l, ``look(a, cursor)`` the offset
-            and the mask of its depth, ``move(a, cursor)`` the cursor :data:`SLICE` further.
+        left_depths: three device functions: ``start(a, l)`` is a cursor at the depth l, ``look(a, cursor)`` what is
+            there (see the readers), ``move(a, cursor)`` the cursor :data:`SLICE` further.
         right_depths: the same for the other operand.
 
     ``row`` and ``column`` are where the tile begins, ``x_base`` and ``w_base`` where in ``a.x`` and ``a.w`` the operands
@@ -277,7 +356,7 @@ def tile_product(dtype: Any, tile: Tile, left: Reader, right: Reader, left_depth
         slices = cuda.shared.array(both_slices, dtype, alignment=16)
         my_row, my_column = place()
         my_column = uint32(my_column + right_slice)
-        x_target, w_target = left_target(), uint32(right_target() + right_slice)
+        x_target, w_target = left_target(), int32(right_target() + right_slice)
         strip = (
             zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero,
         )  # fmt: skip
@@ -286,16 +365,16 @@ def tile_product(dtype: Any, tile: Tile, left: Reader, right: Reader, left_depth
         x_at = start_left(a, int32(begin * SLICE + left_depth()))
         w_at = start_right(a, int32(begin * SLICE + right_depth()))
         if begin < end:
-            store_left(slices, x_target, fetch_left(a.x, x_kept, look_left(a, x_at), True))
-            store_right(slices, w_target, fetch_right(a.w, w_kept, look_right(a, w_at), True))
+            store_left(slices, x_target, fetch_left(a, a.x, x_kept, look_left(a, x_at), True))
+            store_right(slices, w_target, fetch_right(a, a.w, w_kept, look_right(a, w_at), True))
             x_at, w_at = move_left(a, x_at), move_right(a, w_at)
         cuda.syncthreads()
         there, left = uint32(0), int32(end - begin)
         while left > 0:
             # No branch but the loop's own, so that the loads stay in front of the arithmetic, which hides their latency.
             left = int32(left - 1)
-            x_values = fetch_left(a.x, x_kept, look_left(a, x_at), left > 0)
-            w_values = fetch_right(a.w, w_kept, look_right(a, w_at), left > 0)
+            x_values = fetch_left(a, a.x, x_kept, look_left(a, x_at), left > 0)
+            w_values = fetch_right(a, a.w, w_kept, look_right(a, w_at), left > 0)
             x_at, w_at = move_left(a, x_at), move_right(a, w_at)
             sums = steps(slices, sums, there + my_row, there + my_column)
             there = uint32(size - there)
