@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
-from pycnn_kernels.cuda import conv_direct, conv_implicit_gemm, conv_pool, optimizer, planes, pool, softmax
+from pycnn_kernels.cuda import conv_direct, conv_implicit_gemm, conv_pool, conv_winograd, optimizer, planes, pool, softmax
 
 _CELLS = "a thread for each cell of elements that lie in the same windows"
 _DIRECT = "a tile of results in each thread's registers, no workspace for pixels: takes everything"
 _IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, sums in registers: for many channels"
 _ONE_PASS = "all parameters and their state in one launch"
 _PLANES = "a warp for each plane, 32 pixels at a time in their order"
+_WINOGRAD_2X2 = "F(2x2, 3x3): 4 multiplications for 9, rounds like direct sums: for many channels"
+_WINOGRAD_4X4 = "F(4x4, 3x3): 9 multiplications for 36, at ten times the rounding error, by name"
 _WINDOWS = "a thread for each window"
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "conv_forward": [
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.SmallTilesForward,
+            _WINOGRAD_2X2,
+            conv_winograd.winograd_supports,
+            conv_winograd.small_tiles_suit,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.LargeTilesForward,
+            _WINOGRAD_4X4,
+            conv_winograd.winograd_supports,
+            conv_winograd.by_name,
+        ),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmForward,
@@ -24,6 +40,20 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     ],
     "conv_input_gradient": [
         Algorithm(
+            "winograd_2x2",
+            conv_winograd.SmallTilesInputGradient,
+            _WINOGRAD_2X2,
+            conv_winograd.winograd_supports,
+            conv_winograd.small_tiles_suit,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.LargeTilesInputGradient,
+            _WINOGRAD_4X4,
+            conv_winograd.winograd_supports,
+            conv_winograd.by_name,
+        ),
+        Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmInputGradient,
             _IMPLICIT_GEMM,
@@ -32,6 +62,20 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
         Algorithm("direct", conv_direct.DirectInputGradient, _DIRECT, conv_direct.direct_supports),
     ],
     "conv_weight_gradient": [
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.SmallTilesWeightGradient,
+            _WINOGRAD_2X2,
+            conv_winograd.winograd_supports,
+            conv_winograd.small_tiles_suit,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.LargeTilesWeightGradient,
+            _WINOGRAD_4X4,
+            conv_winograd.winograd_supports,
+            conv_winograd.by_name,
+        ),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmWeightGradient,
