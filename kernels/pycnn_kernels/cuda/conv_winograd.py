@@ -41,7 +41,7 @@ from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilog
 from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Task, blocks_for, kernel
 from pycnn_kernels.cuda.parts import Parts
 from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift, store4
-from pycnn_kernels.cuda.straight_line import got_each, put_each, straight_line
+from pycnn_kernels.cuda.straight_line import both_ways, got_each, in_lanes, put_each, straight_line
 from pycnn_kernels.cuda.tile import (
     LACKING,
     NEEDED,
@@ -72,36 +72,25 @@ def _ints(names: str) -> dict[str, str]:
 # --- The transforms -------------------------------------------------------------------------------------------------
 
 
-def both_ways(along: Callable[[list[Any]], list[Any]], rows: int) -> Callable[[list[Any]], list[Any]]:
-    """A transform along one axis, applied to the columns of a matrix of so many rows, then to the rows of the result.
-
-    >>> both_ways(lambda line: [line[0] + line[1]], 2)([1, 2, 3, 4])
-    [10]
-    """
-
-    def transform(matrix: list[Any]) -> list[Any]:
-        width = len(matrix) // rows
-        columns = [along(matrix[j::width]) for j in range(width)]
-        return [value for row in zip(*columns) for value in along(list(row))]
-
-    return transform
+def _transform(dtype: Any, along: Callable[[list[Any]], list[Any]], size: int, results: int, lanes: int) -> Any:
+    """A device function: the transform ``along`` both axes, of size x size tuples of lanes to results x results."""
+    plane = both_ways(straight_line(dtype, size, along), size, size, results)
+    return in_lanes(plane, size * size, results * results, lanes)
 
 
 def _taps_transform(dtype: Any, taps: int, points: int, lanes: int) -> Any:
     """``G g G^T``, of taps x taps to points x points."""
-    transform = both_ways(lambda line: transform_taps(line, points), taps)
-    return straight_line(dtype, taps * taps, lanes, transform)
+    return _transform(dtype, lambda line: transform_taps(line, points), taps, points, lanes)
 
 
 def _patch_transform(dtype: Any, points: int, lanes: int) -> Any:
     """``B^T d B``."""
-    return straight_line(dtype, points * points, lanes, both_ways(transform_patch, points))
+    return _transform(dtype, transform_patch, points, points, lanes)
 
 
 def _products_transform(dtype: Any, points: int, results: int, lanes: int) -> Any:
     """``A^T m A``, of points x points to results x results."""
-    transform = both_ways(lambda line: transform_products(line, results), points)
-    return straight_line(dtype, points * points, lanes, transform)
+    return _transform(dtype, lambda line: transform_products(line, results), points, results, lanes)
 
 
 # --- Weights --------------------------------------------------------------------------------------------------------
@@ -274,18 +263,27 @@ def results_kernel(
         return (a.m[at],)
 
     @device_function
+    def finish(a, values, channel, place):
+        if four:
+            return (
+                finished(a, values[0], channel, place), finished(a, values[1], channel + 1, place + 1),
+                finished(a, values[2], channel + 2, place + 2), finished(a, values[3], channel + 3, place + 3),
+            )  # fmt: skip
+        return (finished(a, values[0], channel, place),)
+
+    @device_function
     def put(a, at, i, j, values):
         _, row, column, channel, place, _ = at
+        place = int32(place + i * a.row + j * a.pixel)
+        if not residual:  # whose elements lie in the image: bias and scale are read once for all results
+            values = finish(a, values, channel, place)
         if (row + i < a.height) & (column + j < a.width):
-            place = int32(place + i * a.row + j * a.pixel)
+            if residual:
+                values = finish(a, values, channel, place)
             if four:
-                quad = (
-                    finished(a, values[0], channel, place), finished(a, values[1], channel + 1, place + 1),
-                    finished(a, values[2], channel + 2, place + 2), finished(a, values[3], channel + 3, place + 3),
-                )  # fmt: skip
-                store4(a.y, place, quad)
+                store4(a.y, place, values)
             else:
-                a.y[place] = finished(a, values[0], channel, place)
+                a.y[place] = values[0]
 
     products, put_results = got_each(points, points, get), put_each(results, results, put)
     transform = _products_transform(dtype, points, results, lanes)
@@ -305,25 +303,25 @@ def _operand(dtype: Any, tile: Tile, is_left: bool, along_depth: bool) -> tuple[
     """The reader of an operand, and its depths; see ``tile.py``. Its matrix has lines of ``pitch`` elements."""
 
     @device_function
-    def at_line(a, line):
-        return int32(line * (a.pitch_x if is_left else a.pitch_w))
+    def lines(a, count):
+        return int32(count * (a.pitch_x if is_left else a.pitch_w))
 
     @device_function
     def across(a, i):
         there = i < (a.rows if is_left else a.columns)
-        return (at_line(a, i) if along_depth else i), (LACKING if there else NOWHERE)
+        return (lines(a, i) if along_depth else i), (LACKING if there else NOWHERE)
 
     @device_function
     def start(a, l):
-        return l
+        return l if along_depth else lines(a, l)
 
     @device_function
-    def look(a, l):
-        return (l if along_depth else at_line(a, l)), (NEEDED if l < a.depth else LACKING)
+    def look(a, offset):
+        return offset, NEEDED
 
     @device_function
-    def move(a, l):
-        return int32(l + SLICE)
+    def move(a, offset):
+        return int32(offset + (SLICE if along_depth else lines(a, SLICE)))
 
     width = tile.rows if is_left else tile.columns
     return reader_of_quads(dtype, tile.threads, width, across, along_depth), (start, look, move)
@@ -331,15 +329,15 @@ def _operand(dtype: Any, tile: Tile, is_left: bool, along_depth: bool) -> tuple[
 
 @kernel(
     x="source", w="source", y="array",
-    **_ints("rows columns depth column_tiles points slices part_slices pitch_x plane_x pitch_w plane_w pitch_y plane_y"),
+    **_ints("rows columns column_tiles points slices part_slices pitch_x plane_x pitch_w plane_w pitch_y plane_y"),
 )  # fmt: skip
 def batched_product_kernel(dtype: Any, tile: Tile, left_along: bool, right_along: bool) -> Any:
     """``y[part, t] = x[t] w[t]``, a product of matrices for each point t.
 
     The left matrix is (rows, depth), its lines its rows, if it lies ``left_along`` the depth, otherwise (depth, rows); the
-    right one is (columns, depth) or (depth, columns). Lines are ``pitch`` apart, matrices ``plane``, multiples of four;
-    where lines lie along the depth, that is one too. Block (i, j) has the tile i, of point ``j % points`` and of part
-    ``j // points``, which are ``part_slices`` of the ``slices`` of the depth. Bits repeat.
+    right one is (columns, depth) or (depth, columns). Lines are ``pitch`` apart, matrices ``plane``; the depth is
+    ``slices`` whole slices. Block (i, j) has the tile i, of point ``j % points`` and of part ``j // points``, which are
+    ``part_slices`` of the slices. Bits repeat.
     """
     left, left_depths = _operand(dtype, tile, True, left_along)
     right, right_depths = _operand(dtype, tile, False, right_along)
@@ -385,29 +383,38 @@ def batched_product_kernel(dtype: Any, tile: Tile, left_along: bool, right_along
 
 
 class _Matrix(NamedTuple):
-    """The matrices of all points in the workspace: lines, of which ``width`` elements are there, and their pitch."""
+    """The matrices of all points in the workspace, padded in both directions so that any depth is whole slices.
+
+    What they are padded with are zeros, in V and in U.
+    """
 
     lines: int
     width: int
 
     @property
     def pitch(self) -> int:
-        return _in_fours(self.width)
+        """From one line to the next."""
+        return _in_slices(self.width)
 
     @property
     def plane(self) -> int:
         """Elements of one point."""
-        return self.lines * self.pitch
+        return _in_slices(self.lines) * self.pitch
+
+
+def _in_slices(count: int) -> int:
+    """
+    >>> _in_slices(9)
+    16
+    """
+    return -(-count // SLICE) * SLICE
 
 
 class _Product:
-    """``y[t] = left[t] right[t]`` for each point, in parts if it has few results of great depth.
-
-    A matrix whose lines lie along the depth has zeros behind its width.
-    """
+    """``y[t] = left[t] right[t]`` for each point, in parts if it has few results of great depth."""
 
     def __init__(self, points: int, left: _Matrix, left_along: bool, right: _Matrix, right_along: bool):
-        rows, depth = (left.lines, left.pitch) if left_along else (left.width, left.lines)
+        rows, depth = left if left_along else (left.width, left.lines)
         columns = right.lines if right_along else right.width
         self.result = _Matrix(rows, columns)
         size, slices = points * self.result.plane, -(-depth // SLICE)
@@ -419,7 +426,7 @@ class _Product:
         column_tiles = -(-columns // tile.columns)
         self.run = Task(
             variant, (-(-rows // tile.rows) * column_tiles, points * parts), "x w y", rows=rows, columns=columns,
-            depth=depth, column_tiles=max(column_tiles, 1), points=points, slices=slices,
+            column_tiles=max(column_tiles, 1), points=points, slices=slices,
             part_slices=-(-slices // parts), pitch_x=left.pitch, plane_x=left.plane, pitch_w=right.pitch,
             plane_w=right.plane, pitch_y=self.result.pitch, plane_y=self.result.plane,
         ).run  # fmt: skip
@@ -427,14 +434,6 @@ class _Product:
 
 
 # --- The operations -------------------------------------------------------------------------------------------------
-
-
-def _in_fours(count: int) -> int:
-    """
-    >>> _in_fours(5)
-    8
-    """
-    return -(-count // STRIP) * STRIP
 
 
 class _Image(NamedTuple):
@@ -469,7 +468,7 @@ class _Tiles:
     """The tiles of the results of all images, computed in slices.
 
     Attributes:
-        each: how many tiles a slice has, a multiple of four.
+        each: how many tiles a slice has, a multiple of :data:`SLICE`.
         starts: the first tile of each slice; there is a slice where there are no tiles.
     """
 
@@ -479,9 +478,9 @@ class _Tiles:
         self._of_image = down * self._across
         self._count = N * self._of_image
         item = np.dtype(np.float32).itemsize
-        of_tile = (results + TAPS - 1) ** 2 * (_in_fours(source.channels) + _in_fours(target.channels)) * item
+        of_tile = (results + TAPS - 1) ** 2 * (_in_slices(source.channels) + _in_slices(target.channels)) * item
         slices = max(-(-self._count * of_tile // slice_bytes), 1)
-        self.each = _in_fours(max(-(-self._count // slices), 1))
+        self.each = _in_slices(max(-(-self._count // slices), 1))
         self.starts = range(0, max(self._count, 1), self.each)
 
     def matrix(self, image: _Image) -> _Matrix:
@@ -494,7 +493,6 @@ class _Tiles:
         variant = made.variant(
             "float32", threads=THREADS, results=self._results, channels_last=self._channels_last, lanes=lanes, **constants
         )
-        # The tiles of V and M are padded with tiles that are not there, and so are the channels.
         return Task(
             variant, blocks_for(matrix.plane // lanes, THREADS), given, plane=matrix.plane, pitch=max(matrix.pitch, 1),
             tiles=self._count, tiles_w=max(self._across, 1), tiles_image=max(self._of_image, 1), before_h=before[0],
@@ -542,9 +540,7 @@ class _Convolution:
     ):
         points = (results + TAPS - 1) ** 2
         tiles = self._tiles = _Tiles(p.N, target, results, source, SLICE_BYTES)
-        # The depth of V is padded to a multiple of four where it lies along lines, and so are the rows of U.
-        patches = tiles.matrix(source)
-        weights = _Matrix(patches.pitch if source.channels_last else source.channels, target.channels)
+        patches, weights = tiles.matrix(source), _Matrix(source.channels, target.channels)
         self._weights = _weights_task(weights_kernel, p, results, "w u", weights, backward)
         self._patches = tiles.task(patches_kernel, source, "x v first", before, as_taps=False)
         self._weights_are_left = not source.channels_last
@@ -685,7 +681,7 @@ def winograd_supports(p: ConvProblem) -> str | None:
     if p.G != 1:
         return f"one group; received {p.G}"
     points = (4 + TAPS - 1) ** 2
-    most = max(*map(math.prod, (p.x_shape, p.y_shape)), points * _in_fours(p.C) * _in_fours(p.K))
+    most = max(*map(math.prod, (p.x_shape, p.y_shape)), points * _in_slices(p.C) * _in_slices(p.K))
     if most > MOST_ELEMENTS:
         return f"arrays of at most {MOST_ELEMENTS} elements; received one of {most}"
     return needs_zeros(p)

@@ -7,7 +7,7 @@ symbols, and each operation that it does becomes a line of a device function, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -15,76 +15,88 @@ from pycnn_kernels.cuda.compile import device_function
 
 
 class Symbol:
-    """A value of a program that is being written, in each of its lanes; arithmetic with it writes lines."""
+    """A value of a program that is being written; arithmetic with it writes lines."""
 
     def __init__(self, program: _Program, name: str):
         self._program, self.name = program, name
 
     def __add__(self, other: Symbol) -> Symbol:
-        return self._program.add("{} + {}", self, other)
+        return self._program.line(f"{self.name} + {other.name}")
 
     def __sub__(self, other: Symbol) -> Symbol:
-        return self._program.add("{} - {}", self, other)
+        return self._program.line(f"{self.name} - {other.name}")
 
     def __rmul__(self, factor: Fraction | int) -> Symbol:
         if factor in (1, -1):
-            return self if factor == 1 else self._program.add("-{}", self)
-        return self._program.add(f"{self._program.constant(factor)} * {{}}", self)
+            return self if factor == 1 else self._program.line(f"-{self.name}")
+        return self._program.line(f"{self._program.constant(Fraction(factor))} * {self.name}")
 
 
 class _Program:
-    """Lines of source, each for all lanes, and the constants that they name."""
+    """Lines of source, and the constants that they name."""
 
-    def __init__(self, dtype: Any, lanes: int):
-        self._dtype, self._lanes = dtype, range(lanes)
-        self._count = 0
+    def __init__(self, dtype: Any):
+        self._dtype = dtype
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
 
-    def constant(self, factor: Fraction | int) -> str:
-        ratio = Fraction(factor)
-        name = f"c{ratio.numerator}_{ratio.denominator}".replace("-", "minus")
-        self.constants[name] = self._dtype(float(ratio))
-        return name
+    def constant(self, factor: Fraction) -> str:
+        sign = "minus_" if factor < 0 else ""
+        name = f"{sign}{abs(factor.numerator)}_by_{factor.denominator}"
+        self.constants[f"c_{name}"] = self._dtype(float(factor))
+        return f"c_{name}"
 
-    def symbol(self) -> Symbol:
-        self._count += 1
-        return Symbol(self, f"v{self._count}")
-
-    def add(self, operation: str, *operands: Symbol) -> Symbol:
-        result = self.symbol()
-        for lane in self._lanes:
-            right = operation.format(*(f"{operand.name}_{lane}" for operand in operands))
-            self.lines.append(f"{result.name}_{lane} = {right}")
+    def line(self, operation: str) -> Symbol:
+        result = Symbol(self, f"v{len(self.lines)}")
+        self.lines.append(f"{result.name} = {operation}")
         return result
 
-    def lanes_of(self, value: Symbol) -> str:
-        """As a tuple."""
-        return f"({' '.join(f'{value.name}_{lane},' for lane in self._lanes)})"
 
+def straight_line(dtype: Any, count: int, function: Callable[[list[Any]], list[Any]]) -> Any:
+    """``function`` of a list of ``count`` numbers as a device function from tuple to tuple.
 
-def straight_line(dtype: Any, count: int, lanes: int, function: Callable[[list[Any]], list[Any]]) -> Any:
-    """A device function of a tuple of ``count`` tuples of ``lanes`` values: ``function`` of the tuples, lane by lane.
-
-    ``function`` may add and subtract elements of its list, and multiply them by numbers from the left.
+    It may add and subtract the elements of its list, and multiply them by numbers from the left.
     """
-    program = _Program(dtype, lanes)
-    given = [program.symbol() for _ in range(count)]
-    unpacked = [f"{program.lanes_of(value)} = values[{i}]" for i, value in enumerate(given)]
-    results = " ".join(f"{program.lanes_of(value)}," for value in function(given))
-    return _written("values", [*unpacked, *program.lines, f"return ({results})"], program.constants)
+    program = _Program(dtype)
+    results = function([program.line(f"values[{i}]") for i in range(count)])
+    return _written("values", [*program.lines, f"return {_tuple(result.name for result in results)}"], program.constants)
+
+
+def both_ways(along: Any, rows: int, columns: int, results: int) -> Any:
+    """A device function: ``along`` of the columns of a matrix, then of the rows of what that gives.
+
+    Matrices are tuples, row by row; ``along`` makes ``results`` values of as many as a column or a row has.
+    """
+    lines = [
+        f"column{j} = along({_tuple(f'matrix[{i * columns + j}]' for i in range(rows))})" for j in range(columns)
+    ] + [
+        f"row{i} = along({_tuple(f'column{j}[{i}]' for j in range(columns))})" for i in range(results)
+    ]  # fmt: skip
+    elements = _tuple(f"row{i}[{j}]" for i in range(results) for j in range(results))
+    return _written("matrix", [*lines, f"return {elements}"], {"along": along})
+
+
+def in_lanes(function: Any, count: int, results: int, lanes: int) -> Any:
+    """A device function of ``count`` tuples of ``lanes`` values: ``function`` of each lane's, ``results`` tuples of lanes."""
+    lines = [f"lane{k} = function({_tuple(f'values[{i}][{k}]' for i in range(count))})" for k in range(lanes)]
+    tuples = _tuple(_tuple(f"lane{k}[{i}]" for k in range(lanes)) for i in range(results))
+    return _written("values", [*lines, f"return {tuples}"], {"function": function})
 
 
 def got_each(rows: int, columns: int, get: Any) -> Any:
     """A device function ``run(a, at)``: the tuple of all ``get(a, at, i, j)``, row by row."""
-    calls = "".join(f"get(a, at, {i}, {j}), " for i in range(rows) for j in range(columns))
-    return _written("a, at", [f"return ({calls})"], {"get": get})
+    calls = _tuple(f"get(a, at, {i}, {j})" for i in range(rows) for j in range(columns))
+    return _written("a, at", [f"return {calls}"], {"get": get})
 
 
 def put_each(rows: int, columns: int, put: Any) -> Any:
     """A device function ``run(a, at, values)``, which calls ``put(a, at, i, j, values[i * columns + j])`` for all."""
     calls = [f"put(a, at, {i}, {j}, values[{i * columns + j}])" for i in range(rows) for j in range(columns)]
     return _written("a, at, values", calls, {"put": put})
+
+
+def _tuple(elements: Iterable[str]) -> str:
+    return f"({' '.join(f'{element},' for element in elements)})"
 
 
 def _written(arguments: str, lines: list[str], names: dict[str, Any]) -> Any:
