@@ -61,6 +61,8 @@ int32 = types.int32
 TAPS = 3
 #: Bytes of V and M together, beyond which the tiles are computed in slices.
 SLICE_BYTES = 1 << 28
+#: Threads that a multiprocessor holds at least of the products, which leaves each 128 registers.
+RESIDENT_THREADS = 512
 #: Threads of a block of the transforms, which have up to 200 registers each.
 THREADS = 128
 
@@ -420,7 +422,7 @@ class _Product:
         size, slices = points * self.result.plane, -(-depth // SLICE)
         tile, parts = conv_implicit_gemm.division("float32", rows, columns, depth, points, size)
         variant = batched_product_kernel.variant(
-            "float32", threads=tile.threads, resident=2 * 256 // tile.threads, tile=tile, left_along=left_along,
+            "float32", threads=tile.threads, resident=RESIDENT_THREADS // tile.threads, tile=tile, left_along=left_along,
             right_along=right_along,
         )  # fmt: skip
         column_tiles = -(-columns // tile.columns)
@@ -491,7 +493,12 @@ class _Tiles:
         """The transform from or to an image; ``before``: how far a tile begins before its first result."""
         matrix, lanes = self.matrix(image), image.lanes
         variant = made.variant(
-            "float32", threads=THREADS, results=self._results, channels_last=self._channels_last, lanes=lanes, **constants
+            "float32",
+            threads=THREADS,
+            results=self._results,
+            channels_last=self._channels_last,
+            lanes=lanes,
+            **constants,
         )
         return Task(
             variant, blocks_for(matrix.plane // lanes, THREADS), given, plane=matrix.plane, pitch=max(matrix.pitch, 1),

@@ -59,7 +59,9 @@ def straight_line(dtype: Any, count: int, function: Callable[[list[Any]], list[A
     """
     program = _Program(dtype)
     results = function([program.line(f"values[{i}]") for i in range(count)])
-    return _written("values", [*program.lines, f"return {_tuple(result.name for result in results)}"], program.constants)
+    return _written(
+        "values", [*program.lines, f"return {_tuple(result.name for result in results)}"], program.constants
+    )
 
 
 def both_ways(along: Any, rows: int, columns: int, results: int) -> Any:
