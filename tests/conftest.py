@@ -66,6 +66,16 @@ def _number_of_threads() -> Iterator[None]:
     pycnn.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def few_objects() -> Iterator[None]:
+    """A look for garbage leaves out what earlier tests have left behind: among the millions of objects that
+    compilations make for good, each one would take seconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -23,6 +23,8 @@ from pycnn.utils import clear_session, set_random_seed
 from pycnn_kernels.memory import POOL_FROM
 from pycnn_kernels.problem import numpy_dtype
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 #: Arrays of 32 KB come from the pool. NumPy converts between dtypes by 8192 elements, in a buffer that it takes for
 #: that: 32 KB of float32, and something around it.
 MOST = POOL_FROM + 8 * 1024

@@ -64,7 +64,8 @@ class Dropout(Layer):
         if self._generator is None and self.noise_shape is None:
             return F.dropout(inputs, self.rate, training=True)
         generator = self._generator or random.generator()
-        return inputs * Tensor(kept_scale(generator, self._mask_shape(inputs), inputs.dtype, self.rate))
+        scale = kept_scale(generator, self._mask_shape(inputs), inputs.dtype, self.rate)
+        return inputs * Tensor(inputs.backend.asarray(scale))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``input_shape``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import contextvars
+import functools
 import math
 import types as python_types
 import weakref
@@ -24,6 +25,7 @@ import greenlet
 import numpy as np
 from numba import cuda
 from numba.core.extending import _Intrinsic as _CoreIntrinsic
+from numba.cuda import types
 from numba.cuda.dispatcher import CUDADispatcher
 from numba.cuda.extending import intrinsic as _cuda_intrinsic
 
@@ -333,7 +335,7 @@ class _Registers:
 
 
 def _numpy(dtype: Any) -> np.dtype:
-    return np.dtype(str(dtype))
+    return np.dtype(str(getattr(dtype, "kind", dtype)))
 
 
 def _nans(shape: Any, dtype: Any) -> np.ndarray:
@@ -530,23 +532,41 @@ def _store(count: int) -> Callable[[Any, Any, Any], None]:
 
 
 def _load4_shared(array: _Registers, index: Any) -> tuple[Any, ...]:
-    _check_aligned(array, index)
-    return tuple(array[int(index) + i] for i in range(4))
+    first = _aligned(array, index)
+    return tuple(array.values[first : first + 4])
 
 
 def _store4_shared(array: _Registers, index: Any, values: Any) -> None:
-    _check_aligned(array, index)
-    for i, value in enumerate(values):
-        array[int(index) + i] = value
+    first = _aligned(array, index)
+    array.values[first : first + 4] = values
 
 
-def _check_aligned(array: _Registers, index: Any) -> None:
-    if int(index) * array.values.itemsize % 16:
+def _aligned(array: _Registers, index: Any) -> int:
+    """The index of four elements of shared memory that are there, together at a multiple of 16 bytes."""
+    first = int(index)
+    if not 0 <= first <= array.values.size - 4:
+        raise SimulatedAccessError(f"[{index}] and the three behind it are outside of {array.values.size} elements")
+    if first * array.values.itemsize % 16:
         raise SimulatedAccessError(f"[{index}] of shared memory is not aligned to 16 bytes")
+    return first
 
 
 def _elements_at(arguments: Any, address: Any) -> Pointer:
     return Pointer("an array of addresses", int(address), arguments.dtype, False)
+
+
+@functools.cache
+def _integer(kind: types.Integer) -> Callable[[Any], int]:
+    """What makes an integer of this type: one that fits."""
+
+    def cast(value: Any) -> int:
+        number = int(value)
+        if not kind.minval <= number <= kind.maxval:
+            raise SimulatedAccessError(f"{number} does not fit {kind}")
+        return number
+
+    cast.kind = kind  # type: ignore[attr-defined]  # what an array of such numbers is made of
+    return cast
 
 
 class _Math:
@@ -631,6 +651,8 @@ class _Copy:
             return _Cuda()
         if value is math:
             return _Math
+        if isinstance(value, types.Integer):
+            return _integer(value)
         if isinstance(value, CUDADispatcher):
             return self.of(value.py_func)
         if isinstance(value, _INTRINSICS):

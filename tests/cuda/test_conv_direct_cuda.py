@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,13 @@ import pytest
 
 from pycnn_kernels import plan as plan_module
 from pycnn_kernels.cuda import conv_direct, parts
-from pycnn_kernels.cuda.conv_direct import gather_kernel, pack_kernel, weight_gradient_kernel
+from pycnn_kernels.cuda.conv_direct import gather_kernel, weight_gradient_kernel
 from pycnn_kernels.cuda.parts import merge_kernel
 from pycnn_kernels.plan import plan_for
 from tests import reference as oracle
 from tests.cuda.sass import ARCHITECTURES, count, sass, spills
 from tests.kernels.problems import (
     LAYOUTS,
-    WEIGHT_LAYOUTS,
     check_conv,
     conv_arrays,
     conv_problem,
@@ -26,7 +24,11 @@ from tests.kernels.problems import (
     run_on_host,
 )
 
-FORMS = [dict(zip(("layout", "weight_layout"), form)) for form in itertools.product(LAYOUTS, WEIGHT_LAYOUTS)]
+FORMS = [
+    {"layout": "channels_last", "weight_layout": "HWIO"},
+    {"layout": "channels_last", "weight_layout": "OIHW"},
+    {"layout": "channels_first", "weight_layout": "OIHW"},
+]
 
 
 @pytest.fixture(params=FORMS, ids=lambda form: "-".join(form.values()))
@@ -39,12 +41,18 @@ def form(request: pytest.FixtureRequest) -> dict[str, str]:
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "padded": {"C": 3, "K": 2, "size": (4, 5), "kernel": 3, "padding": 1},
     "strided": {"C": 2, "K": 5, "size": (5, 6), "kernel": (3, 2), "stride": (2, 3), "padding": ((0, 1), (2, 0))},
-    "dilated": {"C": 2, "K": 3, "size": (6, 5), "kernel": (2, 3), "dilation": (3, 2), "stride": (1, 2), "padding": 2},
+    "dilated": {"size": 4, "kernel": (2, 3), "dilation": (3, 2), "stride": (1, 2), "padding": ((1, 2), (2, 1))},
     "grouped": {"C": 6, "K": 9, "G": 3, "size": 4, "kernel": 2, "stride": 2, "padding": ((1, 0), (0, 1))},
     "depthwise": {"C": 5, "K": 10, "G": 5, "size": (4, 5), "kernel": 3, "padding": 1},
     "signal": {"C": 4, "K": 3, "size": 11, "kernel": 4, "stride": 2, "padding": ((3, 1),), "rank": 1},
-    "volume": {"C": 2, "K": 3, "size": (3, 2, 4), "kernel": (2, 1, 3), "stride": (2, 1, 1), "padding": 1, "rank": 3},
-    "small": {"C": 1, "K": 1, "size": 2, "kernel": 5, "padding": 3, "N": 1},
+    "volume": {
+        "size": (3, 2, 4),
+        "kernel": (2, 1, 3),
+        "stride": (2, 1, 1),
+        "padding": ((1, 0), (0, 0), (1, 1)),
+        "rank": 3,
+    },
+    "small": {"C": 1, "K": 1, "size": 2, "kernel": 5, "padding": 3},
 }
 
 
@@ -57,13 +65,14 @@ def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_geometries(device: Any, name: str, form: dict[str, str]) -> None:
-    check_conv(conv_problem(**{"N": 1, **GEOMETRIES[name]}, **form), backend="cuda")
+    check_conv(conv_problem(**{"N": 1, "C": 2, "K": 3, **GEOMETRIES[name]}, **form), backend="cuda")
 
 
-@pytest.mark.parametrize("name", ["padded", "strided", "grouped", "signal"])
+@pytest.mark.parametrize("name", ["padded", "strided", "signal"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_large_tiles(device: Any, large_tiles: None, name: str, layout: str) -> None:
-    check_conv(conv_problem(N=2, dtype="float64", layout=layout, **GEOMETRIES[name]), backend="cuda")
+    """Of pixels that leave a part of a tile."""
+    check_conv(conv_problem(N=1, dtype="float64", layout=layout, **GEOMETRIES[name]), backend="cuda")
 
 
 @pytest.mark.parametrize(("C", "K", "G"), [(4, 8, 1), (8, 8, 2), (8, 6, 2), (2, 1, 1), (3, 3, 3)])
@@ -109,19 +118,16 @@ def test_epilogues(device: Any, layout: str, finish: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_empty(device: Any, layout: str) -> None:
-    """Sums of nothing are zeros, that the epilogue finishes; the oracle cannot do without channels."""
+    """Sums of nothing are zeros, that the epilogue finishes."""
     problem = {"N": 1, "C": 2, "K": 3, "size": (2, 3), "kernel": 2, "bias": True, "layout": layout}
-    for sizes in ({"N": 0}, {"size": (0, 3), "padding": 1}, {"size": (2, 3), "kernel": (3, 1)}):
+    for sizes in ({"N": 0}, {"C": 0}, {"K": 0}, {"size": (0, 3), "padding": 1}, {"kernel": (3, 1)}):
         p = conv_problem(**{**problem, **sizes})
-        expected = expected_conv(p, **conv_arrays(p))
-        for result, array in run_conv(p, **conv_arrays(p), backend="cuda").items():
-            np.testing.assert_array_equal(array, expected[result.split()[0]])
-    p = conv_problem(**{**problem, "C": 0})
-    bias = conv_arrays(p)["b"]
-    expected_y = np.broadcast_to(bias if layout == "channels_last" else bias[:, None, None], p.y_shape)
-    np.testing.assert_array_equal(run_conv(p, **conv_arrays(p), backend="cuda")["y direct"], expected_y)
-    p = conv_problem(**{**problem, "K": 0})
-    assert not run_conv(p, **conv_arrays(p), backend="cuda")["dx direct"].any()
+        arrays = conv_arrays(p)
+        found = run_conv(p, **arrays, backend="cuda")
+        bias = arrays["b"] if layout == "channels_last" else arrays["b"][:, None, None]
+        np.testing.assert_array_equal(found["y direct"], np.broadcast_to(bias, p.y_shape))
+        assert not found["dx direct"].any()
+        assert not found["dw direct"].any()
 
 
 def test_infinity_in_the_image_does_not_meet_padding(device: Any) -> None:
@@ -159,21 +165,23 @@ def test_refused() -> None:
 
 
 LINEAR = {"bias": False, "scale": False, "residual": False, "activation": None}
-FINISHED = {"bias": True, "scale": True, "residual": True, "activation": "tanh"}
+FINISHED = {"bias": True, "scale": True, "residual": True, "activation": "relu"}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_compiled(architecture: str) -> None:
+    tile_of_dw = {"channels": 4, "filters": 4}
     tile = {"threads": 128, "resident": 3, "pixels": 4, "filters": 4}
     wide = sass(gather_kernel.variant("float32", **tile, channels_first=False, wide=True, **LINEAR), architecture)
     assert count(wide, r"LDG\.E\.128") >= 8
+    assert count(wide, r"STG\.E\.128") == 4
     assert not spills(wide)
     if architecture == ARCHITECTURES[-1]:
         for variant in (
-            gather_kernel.variant("float64", **{**tile, "resident": 2}, channels_first=True, wide=False, **FINISHED),
-            weight_gradient_kernel.variant("float32", lanes=32, channels=4, filters=4, channels_first=True, wide=False),
-            weight_gradient_kernel.variant("float64", lanes=8, channels=4, filters=4, channels_first=False, wide=True),
-            merge_kernel.variant("float64", rows=32),
-            pack_kernel.variant("float32"),
+            gather_kernel.variant("float32", **tile, channels_first=True, wide=False, **FINISHED),
+            gather_kernel.variant("float64", **{**tile, "resident": 2}, channels_first=False, wide=True, **LINEAR),
+            weight_gradient_kernel.variant("float32", lanes=32, **tile_of_dw, channels_first=True, wide=False),
+            weight_gradient_kernel.variant("float64", lanes=8, **tile_of_dw, channels_first=False, wide=True),
+            merge_kernel.variant("float32", rows=32),
         ):
             assert not spills(sass(variant, architecture))

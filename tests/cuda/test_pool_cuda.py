@@ -76,6 +76,38 @@ def test_adaptive_windows(device: Any, kind: str, layout: str) -> None:
         check_pool(pool_problem(kind, N=1, C=2, size=(4, 6), target=target, layout=layout), "cuda")
 
 
+#: Global ones, of two planes, and such that no line has as many elements as there are threads.
+LARGE: list[dict[str, Any]] = [
+    {"size": (7, 9), "target": 1},
+    {"size": (8, 9), "kernel": (5, 7), "stride": (4, 2), "padding": ((1, 0), (2, 0))},
+    {"rank": 3, "size": (2, 5, 23), "target": (1, 2, 2)},
+    {"rank": 3, "size": (3, 4, 3), "kernel": (3, 4, 3), "stride": 1},
+    {"rank": 3, "size": (4, 4, 3), "kernel": (3, 4, 3), "stride": 1},
+]
+
+
+@pytest.mark.parametrize("windows", LARGE, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_windows_that_threads_share(device: Any, kind: str, layout: str, windows: dict[str, Any]) -> None:
+    check_pool(pool_problem(kind, N=1, C=8 if layout == "channels_last" else 2, layout=layout, **windows), "cuda")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_equals_and_nan_in_windows_that_threads_share(device: Any, layout: str) -> None:
+    p = pool_problem(N=1, C=4, size=(7, 9), target=1, layout=layout)
+    x = np.zeros(p.x_shape, p.dtype)
+    lines = oracle.channels_last(x, layout)
+    lines[0, 3, 4, 0] = lines[0, 3, 5, 0] = 1
+    lines[0, 5, 1, 1] = np.nan
+    lines[..., 2] = -np.inf
+    y, index = run_on_host(plan_for("max_pool", p, backend="cuda"), x)
+    np.testing.assert_array_equal(y.ravel(), [1, np.nan, -np.inf, 0])
+    assert index.ravel().tolist() == [3 * 9 + 4, 5 * 9 + 1, 0, 0]
+    alone, _ = run_on_host(plan_for("max_pool", p, backend="cuda"), x, skip=("index",))
+    np.testing.assert_array_equal(alone, y)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dilated_maxima(device: Any, layout: str) -> None:
     for dilation, stride, padding in ((2, 1, 1), ((1, 3), 2, 0)):
@@ -100,7 +132,7 @@ def test_nothing_to_pool(device: Any, layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_several_blocks_and_tiles(device: Any, layout: str) -> None:
     """More elements than a block has threads; positions of more channels and pixels than a tile has lines."""
-    check_pool(pool_problem(N=1, C=36, size=(12, 14), layout=layout), "cuda")
+    check_pool(pool_problem(N=1, C=33, size=(12, 11), ceil_mode=True, layout=layout), "cuda")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -211,7 +243,7 @@ def test_more_elements_than_are_counted_in_32_bits_are_refused() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_compiled(architecture: str) -> None:
     forward = pool.max_pool_kernels["index"].variant(
-        "float32", width=4, flat=False, window=(2, 2), paired=False, index="index", normalised=False
+        "float32", width=4, flat=False, window=(2, 2), paired=False, parts=1, index="index", normalised=False
     )
     text = sass(forward, architecture)
     assert not spills(text)
@@ -226,14 +258,14 @@ def test_others_compiled() -> None:
     text = sass(backward)
     assert not spills(text)
     assert count(text, r"STG\.E\.128") == count(text, r"LDG\.E\.128") == 4
-    drawn = pool.stochastic_pool_kernels["index"].variant(
-        "float32", width=4, flat=False, window=None, paired=False, index="index"
-    )
     average = pool.sum_pool_kernel.variant(
-        "float64", width=1, flat=True, window=(2, 2), paired=True, norm=False, counted=True
+        "float64", width=1, flat=True, window=(2, 2), paired=True, parts=1, norm=False, counted=True
     )
     gradient = pool.gradient_kernels["long_index"].variant(
         "float64", width=4, flat=False, index="long_index", counted=False
     )
-    for variant in (drawn, average, gradient):
+    shared = pool.max_pool_kernels["index"].variant(
+        "float32", width=4, flat=False, window=None, paired=False, parts=8, index="index", normalised=False
+    )
+    for variant in (average, gradient, shared):
         assert not spills(sass(variant))

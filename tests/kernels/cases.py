@@ -19,6 +19,7 @@ from pycnn_kernels.problem import (
     ChannelsProblem,
     FractionalPoolProblem,
     PlanesProblem,
+    PoolProblem,
     RowsProblem,
     UpdatesProblem,
 )
@@ -26,6 +27,7 @@ from tests.kernels.problems import (
     DTYPES,
     HALVES,
     LAYOUTS,
+    ON_THE_WIDEST,
     WEIGHT_LAYOUTS,
     bands_of,
     by_every_algorithm,
@@ -104,17 +106,25 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"C": 70, "K": 33, "size": (5, 9), "kernel": 1, "stride": 2},
     {"C": 17, "K": 70, "size": (8, 4), "kernel": 1, "scale": True, "residual": True, "activation": "tanh"},
     {"C": 33, "K": 17, "size": (13, 11), "kernel": 5, "stride": 3, "padding": 2, "N": 3},
-    {"C": 17, "K": 34, "size": (7, 25), "kernel": (6, 5), "padding": ((3, 2), (0, 4))},
+    {"C": 17, "K": 34, "size": (7, 25), "kernel": (6, 4), "padding": ((3, 2), (0, 4))},
     {"C": 18, "K": 18, "size": (26, 5), "kernel": (11, 4), "G": 18, "padding": ((5, 0), (1, 2))},
-    {"C": 17, "K": 35, "size": (6, 7), "kernel": (3, 5), "padding": ((1, 0), (2, 2))},
     {"C": 17, "K": 20, "size": (3, 5, 6), "kernel": 3, "padding": 1, "rank": 3},
-    {"C": 130, "K": 20, "size": 9, "kernel": 7, "padding": 3, "rank": 1},
+    {"C": 130, "K": 20, "size": 9, "kernel": 3, "padding": 3, "rank": 1},
 ]
+if ON_THE_WIDEST:
+    # Winograd's schemes of 5 and 7 taps: those of 2 and 3 show for each width of vectors that tiles end where they do.
+    CONVOLUTIONS += [
+        {"C": 17, "K": 34, "size": (7, 9), "kernel": (6, 5), "padding": ((3, 2), (0, 4))},
+        {"C": 17, "K": 35, "size": (6, 7), "kernel": (3, 5), "padding": ((1, 0), (2, 2))},
+        {"C": 130, "K": 20, "size": 9, "kernel": 7, "padding": 3, "rank": 1},
+    ]
 POOLS: list[dict[str, Any]] = [
     {"C": 17, "size": (7, 5), "kernel": 3, "stride": 2, "padding": 1},
     {"C": 1, "size": (9, 6), "kernel": (2, 3), "stride": 2, "ceil_mode": True},
     {"C": 33, "size": 5, "kernel": 2, "stride": 3, "padding": ((0, 1), (1, 0)), "ceil_mode": True},
 ]
+# A kind is a kernel of its own for each window. Beside the widest vectors, others meet each number of channels in one.
+POOLS_OF_EACH_KIND = POOLS if ON_THE_WIDEST else [POOLS[0] | {"C": pool["C"]} for pool in POOLS]
 
 
 def forms(*choices: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -138,18 +148,26 @@ def convolutions() -> Iterator[Case]:
 
 def pools() -> Iterator[Case]:
     for pool, form in itertools.product(POOLS, forms(DTYPES, LAYOUTS)):
+        yield from pooled(pool_problem(**pool, **form), ["max_pool", "max_pool_gradient"])
+    for pool, form in itertools.product(POOLS_OF_EACH_KIND, forms(DTYPES, LAYOUTS)):
         p = pool_problem(**pool, **form)
-        arrays = {"x": numbers(p.x_shape, p.dtype), "dy": numbers(p.y_shape, p.dtype, 1)}
-        arrays["index"] = plan_for("max_pool", p).run(arrays["x"])[1]
-        arrays["uniform"] = uniform(p)
-        operations = "max_pool max_pool_gradient average_pool average_pool_gradient norm_pool stochastic_pool"
-        for operation in operations.split():
-            yield Case(plan_for(operation, p), arrays)
+        yield from pooled(p, ["average_pool", "average_pool_gradient", "norm_pool", "stochastic_pool"])
         names = ("weight", "bias", "mean", "rstd", "running_mean", "running_var")
-        each = {name: np.abs(numbers((p.C,), p.dtype, seed)) for seed, name in enumerate(names)}
-        yield Case(plan_for("batch_norm_max_pool", p), arrays | each, scalars=(1, 0.1, 1e-5))
+        arrays = pool_arrays(p)
+        arrays |= {name: np.abs(numbers((p.C,), p.dtype, seed)) for seed, name in enumerate(names)}
+        yield Case(plan_for("batch_norm_max_pool", p), arrays, scalars=(1, 0.1, 1e-5))
         if gradient_supports(p) is None:
-            yield Case(plan_for("batch_norm_max_pool_gradient", p), arrays | each, scalars=(1,))
+            yield Case(plan_for("batch_norm_max_pool_gradient", p), arrays, scalars=(1,))
+
+
+def pooled(p: PoolProblem, operations: list[str]) -> Iterator[Case]:
+    for operation in operations:
+        yield Case(plan_for(operation, p), pool_arrays(p))
+
+
+def pool_arrays(p: PoolProblem) -> dict[str, np.ndarray]:
+    arrays = {"x": numbers(p.x_shape, p.dtype), "dy": numbers(p.y_shape, p.dtype, 1), "uniform": uniform(p)}
+    return arrays | {"index": plan_for("max_pool", p).run(arrays["x"])[1]}
 
 
 def planes() -> Iterator[Case]:

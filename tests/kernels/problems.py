@@ -16,13 +16,16 @@ import pycnn
 from pycnn.functional.pool import plane_positions
 from pycnn_kernels import plan as plan_module
 from pycnn_kernels.algorithms import algorithms_for
-from pycnn_kernels.cpu import conv_pool
+from pycnn_kernels.cpu import conv_pool, host
 from pycnn_kernels.plan import Plan, plan_for
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, numpy_dtype
 from tests import reference as oracle
 
 #: Fewer where a test runs others in a process of its own, whose kernels are compiled for another instruction set.
 DTYPES = tuple(os.environ.get("PYCNN_TEST_DTYPES", "float32 float64").split())
+#: Whether kernels are compiled for the widest instruction set of this processor. Those of another one are compiled
+#: beside them: there tests leave out kernels that differ from others in what no width of vectors touches.
+ON_THE_WIDEST = host.SIMD.name == host.supported()[0]
 LAYOUTS = ("channels_last", "channels_first")
 
 #: The backend whose algorithms the checks below run where a test names none: "cuda" on a machine that has a GPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def softmax(run_python: RunPython) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def whole_folder(softmax: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the kernels of a softmax, to be copied."""
+    """A folder with the kernels of a softmax, to be copied: nobody writes into it."""
     folder = tmp_path_factory.mktemp("whole")
     assert softmax(folder) == ""
     return folder
@@ -87,12 +88,11 @@ def test_every_edit_of_a_source_gives_another_hash(monkeypatch: pytest.MonkeyPat
     assert hashes[-1] == hashes[-2]
 
 
-def test_a_second_process_compiles_nothing(softmax: Callable[..., str], tmp_path: Path) -> None:
-    assert softmax(tmp_path) == ""
-    before = {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)}
+def test_a_second_process_compiles_nothing(softmax: Callable[..., str], whole_folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in kernel_files(whole_folder)}
     assert before
-    assert softmax(tmp_path) == ""
-    assert {path: path.stat().st_mtime_ns for path in kernel_files(tmp_path)} == before
+    assert softmax(whole_folder) == ""
+    assert {path: path.stat().st_mtime_ns for path in kernel_files(whole_folder)} == before
 
 
 # Kernels that differ in the types alone that they are compiled for: the sums of 2 and of 4 channels of ones.
@@ -131,21 +131,44 @@ def test_processes_at_the_same_time_compile_a_kernel_once(run_python: RunPython,
     assert sorted(process.stdout.strip() for process in done) == ["0", "1", "1"], [process.stderr for process in done]
 
 
-@pytest.mark.parametrize("suffix", ["nbc", "nbi"])
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "empty"])
-def test_damaged_files(
-    damage: str, suffix: str, softmax: Callable[..., str], whole_folder: Path, tmp_path: Path
-) -> None:
+# One process for many folders: what it has compiled or read from one of them it forgets before the next.
+IN_EACH_FOLDER = """
+import os, sys
+import numpy as np, warnings
+warnings.simplefilter("always")
+import pycnn.functional as F
+from pycnn_kernels.cpu.softmax import softmax_kernel
+for folder in sys.argv[1:]:
+    os.environ["PYCNN_CACHE_DIR"] = folder
+    softmax_kernel._entries.clear()
+    print(F.softmax(np.array([[0.0, 0.0]]), dim=1).tolist())
+    print("end of folder", file=sys.stderr)
+"""
+
+
+def test_damaged_files(run_python: RunPython, whole_folder: Path, tmp_path: Path) -> None:
     """A warning and a compilation; the next process finds the folder whole again."""
-    shutil.copytree(whole_folder, tmp_path, dirs_exist_ok=True)
-    for path in kernel_files(tmp_path):
-        if path.suffix == f".{suffix}":
-            content = path.read_bytes()
-            path.write_bytes({"garbage": b"\x93no kernel", "truncated": content[:-40], "empty": b""}[damage])
-    warning = softmax(tmp_path)
-    assert "RuntimeWarning: the cached kernel softmax_kernel in" in warning
-    assert "it is compiled again" in warning
-    assert softmax(tmp_path) == ""
+    folders = []
+    for suffix, damage in itertools.product(("nbc", "nbi"), ("garbage", "truncated", "empty")):
+        folders.append(tmp_path / f"{damage} {suffix}")
+        shutil.copytree(whole_folder, folders[-1])
+        for path in kernel_files(folders[-1]):
+            if path.suffix == f".{suffix}":
+                content = path.read_bytes()
+                path.write_bytes({"garbage": b"\x93no kernel", "truncated": content[:-40], "empty": b""}[damage])
+
+    def warnings_in_each() -> list[str]:
+        done = run_python("-c", IN_EACH_FOLDER, *map(str, folders))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [RIGHT] * len(folders)
+        *found, rest = done.stderr.split("end of folder\n")
+        assert rest == ""
+        return found
+
+    for folder, warning in zip(folders, warnings_in_each(), strict=True):
+        assert f"RuntimeWarning: the cached kernel softmax_kernel in {folder}" in warning
+        assert "it is compiled again" in warning
+    assert warnings_in_each() == [""] * len(folders)
 
 
 # A file where the folder should be stops even an administrator.

@@ -55,7 +55,9 @@ CHANNELS = [1, 2, 3, 4, 5, 6, 8, 10, 16, 17, 32, 33, 64]
 
 @pytest.mark.parametrize("C", CHANNELS)
 def test_channels(C: int, form: dict[str, str]) -> None:
-    for K in CHANNELS:
+    """Every pair in the layouts of the kernels, a third of the pairs in each other form."""
+    every = form["layout"] == "channels_last" and form["weight_layout"] == "HWIO"
+    for K in CHANNELS if every else CHANNELS[CHANNELS.index(C) % 3 :: 3]:
         check_conv(conv_problem(N=1, C=C, K=K, size=(5, 6), padding=1, bias=True, **form))
 
 
@@ -85,6 +87,9 @@ FEW_IN_A_GROUP = [
     (8, 8, 2), (32, 32, 8), (36, 36, 9), (64, 64, 8), (24, 48, 6), (48, 24, 6), (64, 64, 4), (66, 66, 33),
     (12, 24, 12), (20, 80, 20), (34, 68, 34), (9, 72, 9), (80, 20, 20),
 ]  # fmt: skip
+# As many channels of the source as of the target, more and fewer of them: to these run the kernels of steps, too. How
+# a kernel picks the channels of a group does not depend on how its taps lie, which is compiled once more for each pair.
+WITH_STEPS = [(8, 8, 2), (24, 48, 6), (12, 24, 12), (34, 68, 34)]
 
 
 def few_in_a_group() -> list[Any]:
@@ -100,7 +105,9 @@ def few_in_a_group() -> list[Any]:
 def test_groups_of_few_channels(sizes: tuple[int, int, int], dtype_and_layouts: tuple[str, ...]) -> None:
     C, K, G = sizes
     form = dict(zip(("dtype", "layout", "weight_layout"), dtype_and_layouts))
-    steps = [(0, 1, 1, "zeros"), (((0, 1), (3, 0)), 2, 1, "zeros"), (2, (1, 2), (2, 1), "zeros"), (2, 1, 1, "reflect")]
+    steps = [(0, 1, 1, "zeros"), (2, 1, (2, 1), "zeros"), (2, 1, 1, "reflect")]
+    if sizes in WITH_STEPS:
+        steps += [(((0, 1), (3, 0)), 2, 1, "zeros"), (2, (1, 2), (2, 1), "zeros")]
     for padding, stride, dilation, mode in steps:
         p = conv_problem(
             N=2, C=C, K=K, G=G, size=(5, 17), stride=stride, padding=padding, dilation=dilation, padding_mode=mode,
@@ -116,7 +123,7 @@ def test_groups_of_few_channels(sizes: tuple[int, int, int], dtype_and_layouts: 
         {"rank": 1, "size": (9,), "kernel": 4, "stride": 3, "dilation": 2},
         {"rank": 3, "size": (3, 4, 9), "kernel": (2, 3, 3), "padding": 1, "stride": (1, 2, 1)},
         {"size": (1, 1), "kernel": 1},
-        {"size": (9, 8), "kernel": (5, 4), "padding": ((4, 2), (3, 5)), "padding_mode": "replicate"},
+        {"size": (9, 8), "kernel": (6, 4), "padding": ((4, 2), (3, 5)), "padding_mode": "replicate"},
         {"size": (6, 7), "scale": True, "residual": True, "activation": "tanh"},
         {"N": 0},
     ],
@@ -128,7 +135,7 @@ def test_groups_of_four_channels(problem: dict[str, Any], form: dict[str, str]) 
 
 @pytest.mark.parametrize("H", range(1, 14))
 def test_image_sizes(H: int, form: dict[str, str]) -> None:
-    for W, stride in itertools.product((1, 2, 5, 12, 13), (1, 2, 3)):
+    for W, stride in itertools.product((1, 5, 13) if H % 2 else (2, 12), (1, 2, 3)):
         check_conv(conv_problem(N=1, size=(H, W), K=17, stride=stride, padding=1, **form))
 
 
@@ -223,7 +230,7 @@ def test_activations_keep_their_relative_accuracy(activation: str, dtype: str) -
 
 
 MUCH_WORK = [
-    {"N": 2, "C": 3, "size": (61, 50), "K": 6, "kernel": 5, "padding": 2},
+    {"N": 2, "C": 3, "size": (61, 50), "K": 6, "kernel": (4, 6), "padding": 2},
     {"N": 40, "C": 1, "size": 12, "K": 10, "kernel": 3},
     {"N": 1, "C": 9, "size": (20, 700), "K": 7, "kernel": (2, 3), "padding": ((0, 1), (2, 0))},
     {"N": 64, "C": 3, "size": 31, "K": 16, "kernel": 3},
@@ -438,7 +445,7 @@ BIG: list[dict[str, Any]] = [
     {"C": 34, "K": 66, "G": 2, "padding": 1},
     {"C": 70, "K": 130, "kernel": 1},
     {"C": 40, "K": 33, "kernel": 1, "stride": 2},
-    {"C": 500, "K": 430, "kernel": 1, "size": 1, "N": 1},
+    {"C": 290, "K": 150, "kernel": 1, "size": 1, "N": 1},
     {"C": 36, "K": 72, "G": 18, "padding": 1},
 ]
 

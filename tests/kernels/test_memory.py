@@ -31,6 +31,8 @@ from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem, num
 from tests.conftest import RunPython
 from tests.kernels.problems import EACH_HALF
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 #: Large enough to come from the pool.
 SHAPE = (64, 1024)
 

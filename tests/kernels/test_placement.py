@@ -54,7 +54,7 @@ def test_distances_between_arrays_do_not_change_the_bits(what: str) -> None:
     enough apart; they must agree."""
     for case in CASES[what]():
         expected = run_in_arena(case, gap=4096, in_reverse=False)
-        for gap in (0, 8, 24, 64, 200):
+        for gap in (0, 8, 64, 200):
             for in_reverse in (False, True):
                 for found, other in zip(run_in_arena(case, gap, in_reverse), expected, strict=True):
                     assert found.tobytes() == other.tobytes(), f"{case.plan.operation} of {case.plan.problem}, {gap}"

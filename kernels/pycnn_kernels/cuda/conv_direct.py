@@ -25,12 +25,13 @@ from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilogue, epilogue_constants
 from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Task, blocks_for, kernel
 from pycnn_kernels.cuda.parts import Parts, divided, lane_sum
-from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift
+from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift, store4
 from pycnn_kernels.cuda.reduce import WARP
 from pycnn_kernels.problem import ConvProblem, Triple, numpy_dtype
 
 #: Fields of a tile in a table, see :func:`axis_tiles`.
 TILE_FIELDS = 6
+START, SOURCE, FIRST_TAP, TAPS, SPREAD, PIXELS = range(TILE_FIELDS)
 
 #: Pixels times channels of a gather's tile, the best first: products for each load, as long as there is work for all.
 _TILES = ((4, 4), (4, 2), (4, 1), (1, 4), (1, 1))
@@ -108,22 +109,23 @@ def pack_kernel(dtype: Any, threads: int) -> Any:
 
 
 class PackedWeights:
-    """w with neighbouring targets side by side, as threads read it that have neighbouring targets.
+    """w with neighbouring targets side by side for channels last, where neighbouring threads have them.
 
     Attributes:
         strides: of what :meth:`run` gives.
-        workspace_bytes: of the copy; nothing where w itself is like that.
+        workspace_bytes: of the copy; nothing where w itself will do.
     """
 
     def __init__(self, p: ConvProblem, forward: bool) -> None:
         role = roles(p, forward)
         tap, group, source, target = self.strides = role.weights
         side_by_side = (role.targets == 1 or target == 1) and (p.G == 1 or group == role.targets)
+        usable = side_by_side or p.layout == "channels_first"
         columns = p.G * role.targets
-        self._size = 0 if side_by_side else math.prod(p.w_shape)
+        self._size = 0 if usable else math.prod(p.w_shape)
         self._dtype = numpy_dtype(p.dtype)
         self.workspace_bytes = self._size * self._dtype.itemsize
-        if not side_by_side:
+        if not usable:
             self.strides = WeightStrides(role.sources * columns, role.targets, columns, 1)
             self._pack = Task(
                 pack_kernel.variant(p.dtype), blocks_for(self._size), "w packed", size=self._size, columns=columns,
@@ -206,7 +208,8 @@ def gather_kernel(
             d, h, w = d_tile * TILE_FIELDS, h_tile * TILE_FIELDS, w_tile * TILE_FIELDS
             group, channel = quotient(block, a.group_blocks), remainder(block, a.group_blocks) * a.filters_first
             last_filter = min(filters - 1, quotient(a.targets - 1 - channel, a.filters_apart))
-            spread, last_pixel = a.w_tiles[w + 4], a.w_tiles[w + 5] - 1
+            d_tap, h_tap, w_tap = a.d_tiles[d + FIRST_TAP], a.h_tiles[h + FIRST_TAP], a.w_tiles[w + FIRST_TAP]
+            spread, last_pixel = a.w_tiles[w + SPREAD], a.w_tiles[w + PIXELS] - 1
             src_first = image * a.src_n + group * a.sources * a.src_c
             w_first = group * a.w_group + channel * a.w_target
 
@@ -218,13 +221,13 @@ def gather_kernel(
                 pixel_at[m] = min(m, last_pixel) * spread * a.source_step * a.src_w
             for f in range(filters):
                 filter_at[f] = min(f, last_filter) * a.filters_apart * a.w_target
-            for kd in range(a.d_tiles[d + 2], a.d_tiles[d + 2] + a.d_tiles[d + 3]):
-                at_d = src_first + (a.d_tiles[d + 1] + a.d_taps[2 * kd]) * a.src_d
-                for kh in range(a.h_tiles[h + 2], a.h_tiles[h + 2] + a.h_tiles[h + 3]):
-                    at_h = at_d + (a.h_tiles[h + 1] + a.h_taps[2 * kh]) * a.src_h
+            for kd in range(d_tap, d_tap + a.d_tiles[d + TAPS]):
+                at_d = src_first + (a.d_tiles[d + SOURCE] + a.d_taps[2 * kd]) * a.src_d
+                for kh in range(h_tap, h_tap + a.h_tiles[h + TAPS]):
+                    at_h = at_d + (a.h_tiles[h + SOURCE] + a.h_taps[2 * kh]) * a.src_h
                     line = (a.d_taps[2 * kd + 1] * a.KH + a.h_taps[2 * kh + 1]) * a.KW
-                    for kw in range(a.w_tiles[w + 2], a.w_tiles[w + 2] + a.w_tiles[w + 3]):
-                        src = shift(a.src, at_h + (a.w_tiles[w + 1] + a.w_taps[2 * kw]) * a.src_w)
+                    for kw in range(w_tap, w_tap + a.w_tiles[w + TAPS]):
+                        src = shift(a.src, at_h + (a.w_tiles[w + SOURCE] + a.w_taps[2 * kw]) * a.src_w)
                         weights = shift(a.w, w_first + (line + a.w_taps[2 * kw + 1]) * a.w_tap)
                         if wide:
                             for _ in range(0, a.sources, 4):
@@ -250,13 +253,24 @@ def gather_kernel(
                                         acc[f * pixels + m] += weight * values[m]
                                 src, weights = shift(src, a.src_c), shift(weights, a.w_source)
 
-            first = image * a.dst_n + a.d_tiles[d] * a.dst_d + a.h_tiles[h] * a.dst_h + a.w_tiles[w] * a.dst_w
-            for f in range(filters):
-                for m in range(pixels):
-                    if f <= last_filter and m <= last_pixel:
-                        target = group * a.targets + channel + f * a.filters_apart
-                        place = first + target * a.dst_c + m * spread * a.target_step * a.dst_w
-                        a.dst[place] = finished(a, acc[f * pixels + m], target, place)
+            target = group * a.targets + channel
+            first = image * a.dst_n + target * a.dst_c
+            first += a.d_tiles[d + START] * a.dst_d + a.h_tiles[h + START] * a.dst_h + a.w_tiles[w + START] * a.dst_w
+            for m in range(pixels):
+                pixel = first + m * spread * a.target_step * a.dst_w
+                if m <= last_pixel and wide:
+                    four = (
+                        finished(a, acc[m], target, pixel),
+                        finished(a, acc[pixels + m], target + 1, pixel + 1),
+                        finished(a, acc[2 * pixels + m], target + 2, pixel + 2),
+                        finished(a, acc[3 * pixels + m], target + 3, pixel + 3),
+                    )
+                    store4(a.dst, pixel, four)
+                elif m <= last_pixel:
+                    for f in range(filters):
+                        if f <= last_filter:
+                            place = pixel + f * a.filters_apart * a.dst_c
+                            a.dst[place] = finished(a, acc[f * pixels + m], target + f * a.filters_apart, place)
 
     return body
 
@@ -285,24 +299,62 @@ def _division(p: ConvProblem, axes: list[Axis], role: Roles) -> _Division:
     return found
 
 
-class _Gather:
-    """The forward operation, or the input gradient."""
+class Gather:
+    """The forward operation, or the input gradient: a task on weights that may have to be packed."""
 
     def __init__(self, p: ConvProblem, forward: bool) -> None:
+        self._packed = PackedWeights(p, forward)
+        self.workspace_bytes = self._packed.workspace_bytes
+        self._task = self.task(p, forward, self._packed.strides)
+
+    def task(self, p: ConvProblem, forward: bool, weights: WeightStrides) -> Task:
+        """What is given the addresses of src, w, dst and the arrays of the epilogue."""
+        raise NotImplementedError
+
+    def run(self, src: int, w: int, dst: int, bias: int = 0, scale: int = 0, residual: int = 0) -> None:
+        weights, keep = self._packed.run(w)
+        self._task.run(src, weights, dst, bias, scale, residual)
+        del keep  # the stream has its order: memory that is given back now is written again after this launch
+
+
+class Forward:
+    """``y`` from ``x``, ``w`` and what the epilogue takes."""
+
+    gather: type[Gather]
+
+    def __init__(self, p: ConvProblem) -> None:
+        self._gather = self.gather(p, forward=True)
+        self.workspace_bytes = self._gather.workspace_bytes
+
+    def run(self, x: int, w: int, bias: int, scale: int, residual: int, y: int) -> None:
+        self._gather.run(x, w, y, bias, scale, residual)
+
+
+class InputGradient:
+    """``dx`` from ``dy`` and ``w``."""
+
+    gather: type[Gather]
+
+    def __init__(self, p: ConvProblem) -> None:
+        gather = self.gather(p, forward=False)
+        self.workspace_bytes, self.run = gather.workspace_bytes, gather.run
+
+
+class DirectGather(Gather):
+    """By :func:`gather_kernel`."""
+
+    def task(self, p: ConvProblem, forward: bool, weights: WeightStrides) -> Task:
         role, axes = roles(p, forward), gather_axes(p, forward)
         division = _division(p, axes, role)
-        channels_last = p.layout == "channels_last"
-        self._packed = PackedWeights(p, forward) if channels_last else None
-        self.workspace_bytes = self._packed.workspace_bytes if self._packed else 0
-        weights = self._packed.strides if self._packed else role.weights
-        wide = channels_last and division.filters == 4 and role.sources % 4 == role.targets % 4 == 0
+        channels_first = p.layout == "channels_first"
+        wide = not channels_first and division.filters == 4 and role.sources % 4 == role.targets % 4 == 0
         variant = gather_kernel.variant(
             p.dtype, threads=_GATHER_THREADS, resident=_RESIDENT[p.dtype], pixels=division.pixels,
-            filters=division.filters, channels_first=not channels_last, wide=wide, **epilogue_constants(p, forward),
+            filters=division.filters, channels_first=channels_first, wide=wide, **epilogue_constants(p, forward),
         )  # fmt: skip
         (d_tiles, h_tiles, w_tiles), w_axis = division.tiles, axes[2]
         taps = {f"{name}_taps": axis_taps(axis, size, forward) for name, axis, size in zip("dhw", axes, p.kernel)}
-        self._task = Task(
+        return Task(
             variant, blocks_for(division.threads, _GATHER_THREADS), f"src w dst {EPILOGUE_ARRAYS}", slope=p.slope,
             d_tiles=d_tiles, h_tiles=h_tiles, w_tiles=w_tiles, **taps,
             d_count=len(d_tiles), h_count=len(h_tiles), w_count=len(w_tiles),
@@ -315,29 +367,17 @@ class _Gather:
             **{f"w_{name}": step for name, step in weights._asdict().items()},
         )  # fmt: skip
 
-    def run(self, src: int, w: int, dst: int, bias: int = 0, scale: int = 0, residual: int = 0) -> None:
-        weights, keep = self._packed.run(w) if self._packed else (w, None)
-        self._task.run(src, weights, dst, bias, scale, residual)
-        del keep  # the stream has its order: memory that is given back now is written again after this launch
+
+class DirectForward(Forward):
+    """The forward operation."""
+
+    gather = DirectGather
 
 
-class DirectForward:
-    """``y`` from ``x``, ``w`` and what the epilogue takes."""
+class DirectInputGradient(InputGradient):
+    """The input gradient."""
 
-    def __init__(self, p: ConvProblem) -> None:
-        self._gather = _Gather(p, forward=True)
-        self.workspace_bytes = self._gather.workspace_bytes
-
-    def run(self, x: int, w: int, bias: int, scale: int, residual: int, y: int) -> None:
-        self._gather.run(x, w, y, bias, scale, residual)
-
-
-class DirectInputGradient:
-    """``dx`` from ``dy`` and ``w``."""
-
-    def __init__(self, p: ConvProblem) -> None:
-        gather = _Gather(p, forward=False)
-        self.workspace_bytes, self.run = gather.workspace_bytes, gather.run
+    gather = DirectGather
 
 
 # --- Weight gradient ------------------------------------------------------------------------------------------------

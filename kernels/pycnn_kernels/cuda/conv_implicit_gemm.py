@@ -5,10 +5,11 @@ Here a block of threads gathers its slices of that matrix straight from x into s
 slices before (``tile.py``); the tables of ``gather.py`` say where the elements lie. All three operations are this
 product, in float32 or float64 throughout:
 
-    forward          rows: pixels of y         columns: filters    depth: taps and channels
-    input gradient   rows: pixels of dx        columns: channels   depth: taps and filters, for each phase of the strides
-    weight gradient  rows: taps and channels   columns: filters    depth: pixels of y
+    forward:          rows: pixels of y,         columns: filters,   depth: taps and channels
+    input gradient:   rows: pixels of dx,        columns: channels,  depth: taps and filters
+    weight gradient:  rows: taps and channels,   columns: filters,   depth: pixels of y
 
+The input gradient is one product for each phase of the strides: pixels that are a stride apart meet the same taps.
 Weights that do not lie as the product reads them, in rows of a multiple of four elements, are packed first. A product
 with too few tiles for all multiprocessors is cut along its depth into parts, and a second kernel adds them in their
 order, so bits repeat.
@@ -37,7 +38,7 @@ from pycnn_kernels.cuda.gather import (
     pixel_table,
     tables_fit,
 )
-from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, MOST_ELEMENTS, THREADS, Kernel, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, MOST_ELEMENTS, Kernel, Task, blocks_for, kernel
 from pycnn_kernels.cuda.ptx import load2, load4, quotient, remainder, shift, store4
 from pycnn_kernels.cuda.tile import (
     LACKING,
@@ -62,9 +63,9 @@ def _ints(names: str) -> dict[str, str]:
 
 
 #: The fields of both products. Block (i, j) has the tile i, column by column, of group ``j % groups`` and of part
-#: ``j // groups``, which are ``part_slices`` of the ``slices``, and whose result is written to ``y[part * part_size:]``.
-#: Element (i, j) of it has the place ``i // inner * outer_y + i % inner * inner_y + j * column_y``, or that with
-#: ``places[i % inner]``.
+#: ``j // groups``, which are ``part_slices`` of the ``slices``, and whose result is written to
+#: ``y[part * part_size:]``. Element (i, j) of it has the place
+#: ``i // inner * outer_y + i % inner * inner_y + j * column_y``, or that with ``places[i % inner]``.
 PRODUCT_FIELDS = {
     "x": "source",
     "w": "source",
@@ -79,13 +80,11 @@ PRODUCT_FIELDS = {
     "inner outer_y inner_y column_y"
 )
 
-#: How a thread reads the operand that is gathered: where its elements lie side by side, along the depth or along the
-#: width, and whether four of them move at once.
-READINGS = ("quads", "elements", "planes")
-#: What a thread writes at once: four columns of a row, four rows of a column, or one element.
-WRITINGS = ("columns", "rows", "elements")
-#: How the place of a row is found: rows follow each other, they follow each other within ``inner``, or from the table.
-PLACINGS = ("dense", "split", "table")
+# Constants of a product's variants:
+#   reading  "quads": the gathered operand is channels last, and four channels move at once; "elements": one;
+#            "planes": it is channels first.
+#   writing  "columns": a thread writes four columns of a row at once; "rows": four rows of a column; "elements": one.
+#   placing  "dense": rows follow each other in y; "split": they do within ``inner``; "table": ``places`` tells.
 
 
 # --- What the products share ----------------------------------------------------------------------------------------
@@ -108,18 +107,18 @@ def _column(a, j):
 
 
 @device_function
-def _first_row(a, l):
-    return l
+def _first_row(a, depth):
+    return depth
 
 
 @device_function
-def _matrix_row(a, l):
-    return int32(l * a.pitch_w), (NEEDED if l < a.depth else LACKING)
+def _matrix_row(a, depth):
+    return int32(depth * a.pitch_w), (NEEDED if depth < a.depth else LACKING)
 
 
 @device_function
-def _next_row(a, l):
-    return int32(l + SLICE)
+def _next_row(a, depth):
+    return int32(depth + SLICE)
 
 
 #: The depths of an operand that lies as a matrix of ``depth`` rows.
@@ -127,8 +126,8 @@ _MATRIX_ROWS = _first_row, _matrix_row, _next_row
 
 
 @device_function
-def _first_quad_entry(a, l):
-    return _quad_entry(a, int32(quotient(l, STRIP)))
+def _first_quad_entry(a, depth):
+    return _quad_entry(a, int32(quotient(depth, STRIP)))
 
 
 @device_function
@@ -152,8 +151,8 @@ _QUAD_ENTRIES = _first_quad_entry, _look_at_quad_entry, _next_quad_entry
 
 
 @device_function
-def _entries(a, l):
-    (i, p, j, q), (k, r, m, s) = load4(a.depths, 2 * l), load4(a.depths, 2 * l + 4)
+def _entries(a, depth):
+    (i, p, j, q), (k, r, m, s) = load4(a.depths, 2 * depth), load4(a.depths, 2 * depth + 4)
     return i, j, k, m, p, q, r, s
 
 
@@ -250,12 +249,12 @@ def gathered_product_kernel(
     dtype: Any, tile: Tile, reading: str, writing: str, placing: str,
     bias: bool, scale: bool, residual: bool, activation: str | None,
 ) -> Any:  # fmt: skip
-    """``y[m, k] = finished(sum over depths l of x[pixels[m] + depths[l]] * w[l, k])``, for each group.
+    """``y[m, k] = finished(sum over depths d of x[pixels[m] + depths[d]] * w[d, k])``, for each group.
 
     x is an image in either layout; row m is pixel ``m % inner`` of image ``m // inner``, and ``pixels`` and ``depths``
     are tables of ``gather.py``. w is a matrix whose rows of ``columns`` elements are ``pitch_w`` apart, multiples of
-    four. The fields say where the result goes. With parts, y is the workspace and nothing is finished. Bits repeat: each
-    sum is one thread's, in the order of the depth.
+    four. The fields say where the result goes. With parts, y is the workspace and nothing is finished. Bits repeat:
+    each sum is one thread's, in the order of the depth.
     """
 
     @device_function
@@ -286,19 +285,19 @@ def gathered_product_kernel(
 
 @kernel(**PRODUCT_FIELDS, **_ints("images image_pixels step_images step_pixels image_w column_w"))
 def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, placing: str, dy_quads: bool) -> Any:
-    """``y[l, k] = sum over pixels m of x[pixels[m] + depths[l]] * w[m, k]``, for each group: dw, and w is dy.
+    """``y[d, k] = sum over pixels m of x[pixels[m] + depths[d]] * w[m, k]``, for each group: dw, and w is dy.
 
-    As :func:`gathered_product_kernel`, with rows and depth exchanged: row l is tap ``l // inner`` and channel
-    ``l % inner``, and the depth are the pixels of all ``images``. A thread walks along them eight at a time, which are
+    As :func:`gathered_product_kernel`, with rows and depth exchanged: row d is tap ``d // inner`` and channel
+    ``d % inner``, and the depth are the pixels of all ``images``. A thread walks along them eight at a time, which are
     ``step_images`` images and ``step_pixels`` pixels. In channels last w is a matrix whose rows are ``pitch_w`` apart;
     otherwise its images are ``image_w`` apart, its columns ``column_w``. Bits repeat.
     """
     channels_last, step = reading != "planes", STRIP if reading == "quads" else 1
 
     @device_function
-    def tap(a, l):
-        if l < a.rows:
-            entry = load2(a.depths, 2 * int32(quotient(l, step)))
+    def tap(a, row):
+        if row < a.rows:
+            entry = load2(a.depths, 2 * int32(quotient(row, step)))
             return entry[0], entry[1]
         return int32(0), int32(NOWHERE)
 
@@ -369,11 +368,14 @@ def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, p
 # --- Before and behind the products ---------------------------------------------------------------------------------
 
 
-@kernel(w="source", packed="array", taps="table", **_ints("count tap_count rows columns pitch group_w tap_w row_w column_w"))
+@kernel(
+    w="source", packed="array", taps="table", **_ints("count tap_count rows columns pitch group_w tap_w row_w column_w")
+)
 def packing_kernel(dtype: Any, threads: int) -> Any:
     """``packed[g, t, r, l] = w[tap taps[t], row r, column l of group g]``, zeros from ``columns`` up to ``pitch``.
 
-    A thread for each of the ``count`` elements of packed (groups, tap_count, rows, pitch); ``*_w`` are the strides of w.
+    A thread for each of the ``count`` elements of packed (groups, tap_count, rows, pitch); ``*_w`` are the strides of
+    w.
     """
     zero = dtype(0)
 
@@ -446,9 +448,9 @@ class Division(NamedTuple):
 def division(dtype: str, rows: int, columns: int, depth: int, groups: int, results: int) -> Division:
     """The tile and the number of parts with the least expected time.
 
-    The busiest multiprocessor has its share of the blocks, rounded up, and takes the time of their products; with parts,
-    all of the ``results`` are written once for each and read again. Products in small tiles are slower, but leave fewer
-    multiprocessors idle, and so do parts.
+    The busiest multiprocessor has its share of the blocks, rounded up, and takes the time of their products; with
+    parts, all of the ``results`` are written once for each and read again. Products in small tiles are slower, but
+    leave fewer multiprocessors idle, and so do parts.
     """
     device, item, slices = current_device(), numpy_dtype(dtype).itemsize, _slices(depth)
     most = min(_MOST_PARTS, slices, MOST_BLOCKS_ACROSS // max(groups, 1), _MOST_PART_BYTES // max(results * item, 1))
@@ -468,17 +470,26 @@ def _slices(depth: int) -> int:
     return -(-depth // SLICE)
 
 
+def threads_of(dtype: str, tile: Tile) -> dict[str, int]:
+    """Threads of a block, and how many of these blocks a multiprocessor holds at least.
+
+    That leaves a thread 128 registers, or 168 in float64, whose elements take two, so that some of the threads multiply
+    while others wait at their barrier.
+    """
+    together = 512 if dtype == "float32" else 384
+    return {"threads": tile.threads, "resident": together // tile.threads}
+
+
 def _product_task(
     made: Kernel, p: ConvProblem, divided: Division, given: str, constants: dict[str, Any], **fields: Any
 ) -> Task:
     """The launch of a product in all its tiles and parts; ``fields`` has its rows, columns and depth."""
     tile, parts = divided
-    # Half of the registers for 256 threads: while some wait at their barrier, others multiply.
-    variant = made.variant(p.dtype, threads=tile.threads, resident=2 * THREADS // tile.threads, tile=tile, **constants)
+    variant = made.variant(p.dtype, **threads_of(p.dtype, tile), tile=tile, **constants)
     column_tiles, slices = -(-fields["columns"] // tile.columns), _slices(fields["depth"])
     return Task(
-        variant, (-(-fields["rows"] // tile.rows) * column_tiles, p.G * parts), given, column_tiles=max(column_tiles, 1),
-        groups=max(p.G, 1), slices=slices, part_slices=-(-slices // parts), **fields,
+        variant, (-(-fields["rows"] // tile.rows) * column_tiles, p.G * parts), given, column_tiles=max(column_tiles,
+        1), groups=max(p.G, 1), slices=slices, part_slices=-(-slices // parts), **fields,
     )  # fmt: skip
 
 
@@ -536,8 +547,11 @@ class _Weights:
             tap_w, channel_w, filter_w = 1, count, channels * count
         rows, columns = (filters, channels) if backward else (channels, filters)
         row_w, column_w = (filter_w, channel_w) if backward else (channel_w, filter_w)
-        if column_w == 1 and filters % STRIP == 0:
-            self.elements, self.pitch, self.tap, self.group = 0, row_w, tap_w, filters
+        group_w = filters * filter_w
+        # A tap that is alone is at no distance from another one.
+        strips = (columns, row_w, group_w, 0 if count == 1 else tap_w)
+        if column_w == 1 and all(each % STRIP == 0 for each in strips):
+            self.elements, self.pitch, self.tap, self.group = 0, row_w, tap_w, group_w
             return
         self.pitch = -(-columns // STRIP) * STRIP
         self.tap = rows * self.pitch
@@ -545,8 +559,8 @@ class _Weights:
         self.elements = p.G * self.group
         self._task = Task(
             packing_kernel.variant(p.dtype), blocks_for(self.elements), "w packed", taps=taps.astype(np.int32),
-            count=self.elements, tap_count=max(taps.size, 1), rows=max(rows, 1), columns=columns, pitch=max(self.pitch, 1),
-            group_w=filters * filter_w, tap_w=tap_w, row_w=row_w, column_w=column_w,
+            count=self.elements, tap_count=max(taps.size, 1), rows=max(rows, 1), columns=columns, pitch=max(self.pitch,
+            1), group_w=group_w, tap_w=tap_w, row_w=row_w, column_w=column_w,
         )  # fmt: skip
 
     def run(self, w: int, workspace: int) -> int:
@@ -574,7 +588,14 @@ class _GatheredProduct:
     """
 
     def __init__(
-        self, p: ConvProblem, windows: list[Window], source: Image, result: Image, depth: int, columns: int, forward: bool
+        self,
+        p: ConvProblem,
+        windows: list[Window],
+        source: Image,
+        result: Image,
+        depth: int,
+        columns: int,
+        forward: bool,
     ):
         self._item, self._dtype = numpy_dtype(p.dtype).itemsize, numpy_dtype(p.dtype)
         taps = [numbered(window.taps, p.kernel) for window in windows]
@@ -592,12 +613,13 @@ class _GatheredProduct:
         self._products, before = [], 0
         for window, its_taps in zip(windows, taps):
             task = _product_task(
-                gathered_product_kernel, p, divided, f"x w {EPILOGUE_ARRAYS} y", constants, rows=p.N * window.pixels, columns=columns,
-                depth=its_taps.size * depth, pixels=pixel_table(window, source.pixel),
+                gathered_product_kernel, p, divided, f"x w {EPILOGUE_ARRAYS} y", constants, rows=p.N * window.pixels,
+                columns=columns, depth=its_taps.size * depth, pixels=pixel_table(window, source.pixel),
                 depths=depth_table(window, source.pixel, depth, source.channel, step), image_x=source.size,
                 group_x=depth * source.channel, pitch_w=self._weights.pitch, group_w=self._weights.group,
                 inner=max(window.pixels, 1), outer_y=result.size, inner_y=result.pixel, column_y=result.channel,
-                places=0 if whole else numbered(window.places, p.size).astype(np.int32), part_size=results, slope=p.slope,
+                places=0 if whole else numbered(window.places, p.size).astype(np.int32), part_size=results,
+                slope=p.slope,
             )  # fmt: skip
             self._products.append((task, before * self._weights.tap * self._item))
             before += its_taps.size
@@ -670,8 +692,9 @@ class ImplicitGemmWeightGradient:
             weight_gradient_kernel, p, divided, "x w y", constants, rows=rows, columns=filters, depth=depth,
             pixels=pixel_table(window, x.pixel), image_x=x.size, group_x=channels * x.channel,
             depths=depth_table(window, x.pixel, channels, x.channel, STRIP if reading == "quads" else 1),
-            pitch_w=p.K, group_w=filters * y.channel, image_w=y.size, column_w=y.channel, images=p.N, image_pixels=pixels,
-            step_images=SLICE // pixels, step_pixels=SLICE % pixels, inner=max(channels, 1), part_size=results, **places,
+            pitch_w=p.K, group_w=filters * y.channel, image_w=y.size, column_w=y.channel, images=p.N,
+            image_pixels=pixels, step_images=SLICE // pixels, step_pixels=SLICE % pixels, inner=max(channels, 1),
+            part_size=results, **places,
         )  # fmt: skip
         self._elements = divided.parts * results if divided.parts > 1 else 0
         self._merging = _merging_task(p, results, divided.parts, None) if self._elements else None

@@ -1,10 +1,10 @@
 """Where the factors of a convolution's products lie, as tables that a kernel looks them up in.
 
-Each sum of a convolution gathers elements of an image, ``x[pixel + tap, channel]``. Whatever the operation, the place of
-an element is an offset for the pixel plus an offset for the tap and channel, and whether it lies in the image is told by
-two masks: the pixel's has a bit for each tap of each axis that it lacks there, the tap's has its bits of each axis. The
-element is there if they have none in common. So strides, dilations, padding and the number of axes are in the tables,
-and a kernel that gathers has neither divisions nor comparisons of coordinates in its loop.
+Each sum of a convolution gathers elements of an image, ``x[pixel + tap, channel]``. Whatever the operation, the place
+of an element is an offset for the pixel plus an offset for the tap and channel, and whether it lies in the image is
+told by two masks: the pixel's has a bit for each tap of each axis that it lacks there, the tap's has its bits of each
+axis. The element is there if they have none in common. So strides, dilations, padding and the number of axes are in the
+tables, and a kernel that gathers has neither divisions nor comparisons of coordinates in its loop.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pycnn_kernels.cuda.tile import FREE_BITS, LACKING, NEEDED, SLICE, STRIP
+from pycnn_kernels.cuda.tile import FREE_BITS, LACKING, NEEDED, SLICE
 from pycnn_kernels.problem import ConvProblem
 
 
 class Axis(NamedTuple):
-    """Along one axis: pixel i of ``count`` and tap t of ``taps`` meet element ``i * stride + origin + t * step``.
+    """Along one axis: pixel i of ``places`` and tap t of ``taps`` meet element ``i * stride + origin + t * step``.
 
     ``size`` elements are there.
     """
 
-    count: int
+    places: int
     stride: int
     origin: int
     step: int
@@ -33,11 +33,11 @@ class Axis(NamedTuple):
     size: int
 
     def elements(self) -> np.ndarray:
-        """(count, taps)."""
-        return np.arange(self.count)[:, None] * self.stride + self.origin + np.arange(self.taps) * self.step
+        """(places, taps)."""
+        return np.arange(self.places)[:, None] * self.stride + self.origin + np.arange(self.taps) * self.step
 
     def lacks(self) -> np.ndarray:
-        """(count, taps): whether a pixel lacks a tap."""
+        """(places, taps): whether a pixel lacks a tap."""
         found = self.elements()
         return (found < 0) | (found >= self.size)
 
@@ -45,8 +45,8 @@ class Axis(NamedTuple):
 class Window(NamedTuple):
     """What the pixels of an image gather along its three axes, all or some of them from all or some taps.
 
-    ``taps`` and ``places`` number, along each axis, these taps among those of the kernel, and these pixels among those of
-    the result.
+    ``taps`` and ``places`` number, along each axis, these taps among those of the kernel, and these pixels among those
+    of the result.
     """
 
     axes: list[Axis]
@@ -55,7 +55,7 @@ class Window(NamedTuple):
 
     @property
     def pixels(self) -> int:
-        return math.prod(axis.count for axis in self.axes)
+        return math.prod(axis.places for axis in self.axes)
 
     @property
     def tap_count(self) -> int:
@@ -88,9 +88,9 @@ def forward_window(p: ConvProblem) -> Window:
 def gradient_windows(p: ConvProblem) -> list[Window]:
     """What the pixels of dx gather from dy: a window for each phase of the strides.
 
-    Element i of x met tap t in pixel ``(i + P - t D) / S`` of y, if S divides that. Elements that are S apart, those of a
-    phase, have the same taps; from one element to the next the pixel moves by 1, and from one of these taps to the next,
-    which is ``S / gcd(S, D)`` further, by ``-D / gcd(S, D)``.
+    Element i of x met tap t in pixel ``(i + P - t D) / S`` of y, if S divides that. Elements that are S apart, those of
+    a phase, have the same taps; from one element to the next the pixel moves by 1, and from one of these taps to the
+    next, which is ``S / gcd(S, D)`` further, by ``-D / gcd(S, D)``.
     """
     phases = [_axis_phases(*each) for each in zip(p.size, p.stride, p.padding, p.dilation, p.kernel, p.output)]
     return [Window(*map(list, zip(*chosen))) for chosen in itertools.product(*phases)]
@@ -156,11 +156,11 @@ def _steps(window: Window, pixel: int) -> tuple[int, int, int]:
 
 
 def pixel_table(window: Window, pixel: int) -> np.ndarray:
-    """Offset and mask of each pixel of an image; ``pixel``: elements from one of the image that it reads to the next."""
+    """Offset and mask of each pixel; ``pixel``: elements from one pixel of the image that is read to the next."""
     offsets, masks = [], []
     for axis, bits, step in zip(window.axes, _axis_bits(window), _steps(window, pixel)):
-        offsets.append((np.arange(axis.count) * axis.stride + axis.origin) * step)
-        masks.append(axis.lacks() @ bits if axis.taps else np.zeros(axis.count, np.int64))
+        offsets.append((np.arange(axis.places) * axis.stride + axis.origin) * step)
+        masks.append(axis.lacks() @ bits if axis.taps else np.zeros(axis.places, np.int64))
     return _pairs(_outer_sum(*offsets), _outer_or(*masks) | LACKING, 1, LACKING)
 
 
@@ -177,8 +177,3 @@ def depth_table(window: Window, pixel: int, channels: int, channel: int, at_once
     places = (_outer_sum(*offsets)[:, None] + there).ravel()
     needs = np.repeat(_outer_or(*masks) | NEEDED, there.size)
     return _pairs(places, needs, 3 * SLICE // at_once, LACKING)
-
-
-def at_once(channels: int) -> int:
-    """Channels that a thread reads at once where they lie side by side."""
-    return STRIP if channels % STRIP == 0 else 1

@@ -7,7 +7,8 @@ where channels are last and divide by 4, a thread has four of them and moves 16 
 
 Pooling is bound by memory, if little is computed beside the accesses. So windows that most networks have are constants
 of the kernels, whose loops the compiler writes out: all loads of a window are on their way at once. All other windows
-(large, dilated, adaptive ones) are read from tables, one for each axis.
+(large, dilated, adaptive ones) are read from tables, one for each axis. Where windows are so large that there are few
+of them, as in global pooling, the threads of a block share each window.
 
 Channels first is channels last of ``N * C`` images with one channel. Only the positions of maxima, and what a
 stochastic pooling draws with, are kept in channels last in both layouts: in channels first they are transposed, which
@@ -27,8 +28,9 @@ from pycnn_kernels.cpu.pool import positions_fit
 from pycnn_kernels.cpu.windows import backward_windows, window_counts
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Kernel, Task, blocks_for, kernel
-from pycnn_kernels.cuda.ptx import divided, division, is_there, load2, load4, shift, store2, store4
+from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Kernel, Task, blocks_for, kernel
+from pycnn_kernels.cuda.ptx import divided, division, is_there, load2, load4, quotient, shift, store2, store4
+from pycnn_kernels.cuda.reduce import WARP, threads_for
 from pycnn_kernels.problem import FractionalPoolProblem, PoolProblem, Triple
 
 #: Elements of windows, or of cells, that are written out one by one, at most.
@@ -168,12 +170,13 @@ def _windows_along(p: PoolProblem, axis: int) -> np.ndarray:
     return np.stack((first, position, count), axis=1).astype(np.int32)
 
 
-def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: bool) -> Any:
-    """A device function that takes the elements of a window in turn: ``over(a, place, values, state)``.
+def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: bool, parts: int = 1) -> Any:
+    """A device function that takes the elements of a window in turn: ``over(a, place, part, values, state)``.
 
     ``place`` is the window's of :func:`place_of`. Each element, read into the registers ``values``, is given to
     ``take(a, values, position, state)``. With a ``window``, its lines and taps, those that lie in x altogether are
-    written out; ``paired``, two taps of a line are one access. Without, windows are in tables.
+    written out; ``paired``, two taps of a line are one access. Without, windows are in tables, and may be in ``parts``:
+    ``part`` has every so manieth element.
     """
     read = read_into(width)
     lines, taps = window or (0, 0)
@@ -191,13 +194,48 @@ def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: b
                     source, position = int32(source + a.step_w), int32(position + 1)
 
     @device_function
+    def over_part_of_line(a, n, c, along_d, along_h, along_w, part, values, state):
+        """Apart from the rest, because the compiler writes out several steps of so simple a loop."""
+        line = (n * a.D + along_d[0]) * a.H + along_h[0]
+        first = int32((line * a.W + along_w[0]) * a.C + c)
+        position = int32((along_d[1] * a.KH + along_h[1]) * a.KW + along_w[1])
+        for k in range(int32(part), along_w[2], int32(parts)):
+            read(a.x, int32(first + k * a.step_w), values)
+            take(a, values, int32(position + k), state)
+
+    @device_function
+    def over_part(a, n, c, along_d, along_h, along_w, part, values, state):
+        """Where the next element lies is added, with carries from axis to axis: only the first is divided for."""
+        if along_d[2] == 1 and along_h[2] == 1:
+            over_part_of_line(a, n, c, along_d, along_h, along_w, part, values, state)
+        elif along_d[2] > 0 and along_h[2] > 0 and along_w[2] > 0:
+            line, lines_on = int32(quotient(part, along_w[2])), int32(quotient(parts, along_w[2]))
+            k, k_on = int32(part - line * along_w[2]), int32(parts - lines_on * along_w[2])
+            i, i_on = int32(quotient(line, along_h[2])), int32(quotient(lines_on, along_h[2]))
+            j, j_on = int32(line - i * along_h[2]), int32(lines_on - i_on * along_h[2])
+            while i < along_d[2]:
+                line = (n * a.D + along_d[0] + i * a.step_d) * a.H + along_h[0] + j * a.step_h
+                read(a.x, int32((line * a.W + along_w[0]) * a.C + k * a.step_w + c), values)
+                position = int32(((along_d[1] + i) * a.KH + along_h[1] + j) * a.KW + along_w[1] + k)
+                take(a, values, position, state)
+                i, j, k = int32(i + i_on), int32(j + j_on), int32(k + k_on)
+                if k >= along_w[2]:
+                    j, k = int32(j + 1), int32(k - along_w[2])
+                if j >= along_h[2]:
+                    i, j = int32(i + 1), int32(j - along_h[2])
+
+    @device_function
     def entry(table, target):
         return table[3 * target], table[3 * target + 1], table[3 * target + 2]
 
     @device_function
-    def from_tables(a, place, values, state):
+    def from_tables(a, place, part, values, state):
         n, d, h, w, c = place
-        over_box(a, n, c, entry(a.d_windows, d), entry(a.h_windows, h), entry(a.w_windows, w), values, state)
+        along_d, along_h, along_w = entry(a.d_windows, d), entry(a.h_windows, h), entry(a.w_windows, w)
+        if parts > 1:
+            over_part(a, n, c, along_d, along_h, along_w, part, values, state)
+        else:
+            over_box(a, n, c, along_d, along_h, along_w, values, state)
 
     @device_function
     def inside(begin, count, size):
@@ -205,10 +243,10 @@ def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: b
         return int32(begin + first), first, int32(min(count, size - begin) - first)
 
     @device_function
-    def written_out(a, place, values, state):
+    def written_out(a, place, part, values, state):
         n, d, h, w, c = place
         d, h, w = int32(d * a.stride_d), int32(h * a.stride_h - a.before_h), int32(w * a.stride_w - a.before_w)
-        if h >= 0 and h <= a.H - lines and w >= 0 and w <= a.W - taps:
+        if h >= 0 and h <= int32(a.H - lines) and w >= 0 and w <= int32(a.W - taps):
             corner = int32((((n * a.D + d) * a.H + h) * a.W + w) * a.C + c)
             for j in range(lines):
                 if paired:
@@ -228,22 +266,94 @@ def over_window(take: Any, width: int, window: tuple[int, int] | None, paired: b
     return from_tables if window is None else written_out
 
 
+def target_and_part(threads: int, parts: int) -> Any:
+    """A device function that gives a thread its target and its part of that: neighbours have neighbouring targets."""
+    columns = threads // parts
+
+    @device_function
+    def share_of_block():
+        if parts == 1:
+            return int32(cuda.blockIdx.x * threads + cuda.threadIdx.x), int32(0)
+        part = int32(quotient(cuda.threadIdx.x, columns))
+        return int32(cuda.blockIdx.x * columns + cuda.threadIdx.x - part * columns), part
+
+    return share_of_block
+
+
+def sums_of_parts(dtype: Any, threads: int, width: int, parts: int) -> Any:
+    """A device function ``add(values)`` that all threads of a block call; the block is in ``parts`` of neighbours.
+
+    The threads of part 0 get the sums over the parts: one half of the threads is added to the other, again and again.
+    """
+    columns, size = threads // parts, threads * width
+
+    @device_function
+    def add(values):
+        shared = cuda.shared.array(size, dtype)
+        me, half = int32(cuda.threadIdx.x), threads >> 1
+        for e in range(width):
+            shared[e * threads + me] = values[e]
+        while half >= columns:
+            cuda.syncthreads()
+            if me < half:
+                for e in range(width):
+                    values[e] += shared[e * threads + me + half]
+                    shared[e * threads + me] = values[e]
+            half >>= 1
+
+    return add
+
+
+def maxima_of_parts(dtype: Any, threads: int, width: int, parts: int, nowhere: int) -> Any:
+    """A device function ``choose(best, found)``, like :func:`sums_of_parts`: what one thread would have found."""
+    columns, size = threads // parts, threads * width
+
+    @device_function
+    def wins(best, found, other, other_found):
+        if other_found == nowhere or found == nowhere:
+            return other_found != nowhere
+        if other != other:  # the last of several
+            return best == best or other_found > found
+        return other > best or (other == best and other_found < found)
+
+    @device_function
+    def choose(best, found):
+        values = cuda.shared.array(size, dtype)
+        positions = cuda.shared.array(size, int32)
+        me, half = int32(cuda.threadIdx.x), threads >> 1
+        for e in range(width):
+            values[e * threads + me], positions[e * threads + me] = best[e], found[e]
+        while half >= columns:
+            cuda.syncthreads()
+            if me < half:
+                for e in range(width):
+                    mine, other = e * threads + me, e * threads + me + half
+                    if wins(best[e], found[e], values[other], positions[other]):
+                        best[e], found[e] = values[other], positions[other]
+                    values[mine], positions[mine] = best[e], found[e]
+            half >>= 1
+
+    return choose
+
+
 #: What ``index`` holds for a window without elements, by the kind of field that it is.
 _NOWHERE = {"index": (1 << 16) - 1, "long_index": 1 << 24}
 
 
 def _max_pool(
-    dtype: Any, threads: int, width: int, flat: bool, window: Any, paired: bool, index: str | None, normalised: bool
-) -> Any:
+    dtype: Any, threads: int, width: int, flat: bool, window: Any, paired: bool, parts: int, index: str | None,
+    normalised: bool,
+) -> Any:  # fmt: skip
     """``y = activation(m + bias)``, m the greatest element of each window, and its position in ``index``.
 
     x (N, D, H, W, C); y and index (N, OD, OH, OW, C). An element may be ``(x - mean) * scale + bias`` with the numbers
     of its channel (``norm_...``). Of equals the first is the greatest; NaN counts as greater than all. A window without
-    elements has -inf. Each thread has ``width`` channels of one window.
+    elements has -inf. Each thread has ``width`` channels of one window, or of one of its ``parts``.
     """
     place_of_target, channel_of_image = place_of(width, flat), channel_of(flat)
     read, write = read_into(width), write_from(width)
-    lowest, zero, nowhere = dtype(-math.inf), dtype(0), _NOWHERE.get(index or "", 0)
+    lowest, zero, nowhere = dtype(-math.inf), dtype(0), _NOWHERE[index or "index"]
+    share_of_block, finds = target_and_part(threads, parts), index is not None or parts > 1
 
     @device_function
     def take(a, values, position, state):
@@ -253,20 +363,21 @@ def _max_pool(
             if normalised:
                 candidate = (candidate - mean[e]) * scale[e] + level[e]
             wins = candidate > best[e] or candidate != candidate
-            if index is not None:
+            if finds:
                 wins = wins or found[e] == nowhere  # the first: if all are -inf, it is the greatest
                 found[e] = position if wins else found[e]
             best[e] = candidate if wins else best[e]
 
-    over = over_window(take, width, window, paired)
+    over = over_window(take, width, window, paired, parts)
+    choose = maxima_of_parts(dtype, threads, width, parts, nowhere)
 
     def body(a):
-        i = int32(cuda.blockIdx.x * threads + cuda.threadIdx.x)
-        if i < a.targets:
+        i, part = share_of_block()
+        if parts > 1 or i < a.targets:
             values, best = cuda.local.array(width, dtype), cuda.local.array(width, dtype)
             mean, scale = cuda.local.array(width, dtype), cuda.local.array(width, dtype)
             level, found = cuda.local.array(width, dtype), cuda.local.array(width, int32)
-            place = place_of_target(a, i)
+            place = place_of_target(a, min(i, int32(a.targets - 1)))
             for e in range(width):
                 best[e], found[e], level[e] = lowest, nowhere, zero
             if normalised:
@@ -275,17 +386,20 @@ def _max_pool(
                 read(a.norm_scale, channel, scale)
                 if is_there(a.norm_bias):
                     read(a.norm_bias, channel, level)
-            over(a, place, values, (best, found, mean, scale, level))
-            if is_there(a.bias):
-                read(a.bias, channel_of_image(a, place[0], place[4]), values)
-                for e in range(width):
-                    best[e] += values[e]
-            if a.relu:
-                for e in range(width):
-                    best[e] = zero if best[e] < zero else best[e]
-            write(a.y, i * width, best)
-            if index is not None:
-                write(a.index, i * width, found)
+            over(a, place, part, values, (best, found, mean, scale, level))
+            if parts > 1:
+                choose(best, found)
+            if part == 0 and i < a.targets:
+                if is_there(a.bias):
+                    read(a.bias, channel_of_image(a, place[0], place[4]), values)
+                    for e in range(width):
+                        best[e] += values[e]
+                if a.relu:
+                    for e in range(width):
+                        best[e] = zero if best[e] < zero else best[e]
+                write(a.y, i * width, best)
+                if index is not None:
+                    write(a.index, i * width, found)
 
     return body
 
@@ -301,40 +415,41 @@ max_pool_kernels = {kind: kernel(index=kind, **_MAX_FIELDS)(_max_pool) for kind 
     count="float", d_counts="table", h_counts="table", w_counts="table", **_WINDOW_FIELDS,
 )  # fmt: skip
 def sum_pool_kernel(
-    dtype: Any, threads: int, width: int, flat: bool, window: Any, paired: bool, norm: bool, counted: bool
+    dtype: Any, threads: int, width: int, flat: bool, window: Any, paired: bool, parts: int, norm: bool, counted: bool
 ) -> Any:
     """``y = sum / count`` of the elements of each window, or with ``norm`` the root of the sum of their squares.
 
     x (N, D, H, W, C), y (N, OD, OH, OW, C). The count is one number for all windows, or where they are ``counted`` the
-    product of those in the tables of the axes. Each thread has ``width`` channels of one window.
+    product of those in the tables of the axes. Each thread has ``width`` channels of one window, or of one of its
+    ``parts``.
     """
     place_of_target, write, zero = place_of(width, flat), write_from(width), dtype(0)
+    share_of_block, add = target_and_part(threads, parts), sums_of_parts(dtype, threads, width, parts)
 
     @device_function
     def take(a, values, position, state):
         for e in range(width):
             state[e] += values[e] * values[e] if norm else values[e]
 
-    over = over_window(take, width, window, paired)
+    over = over_window(take, width, window, paired, parts)
 
     def body(a):
-        i = int32(cuda.blockIdx.x * threads + cuda.threadIdx.x)
-        if i < a.targets:
+        i, part = share_of_block()
+        if parts > 1 or i < a.targets:
             values, total = cuda.local.array(width, dtype), cuda.local.array(width, dtype)
-            place = place_of_target(a, i)
+            place = place_of_target(a, min(i, int32(a.targets - 1)))
             for e in range(width):
                 total[e] = zero
-            over(a, place, values, total)
-            if norm:
-                for e in range(width):
-                    total[e] = math.sqrt(total[e])
-            else:
+            over(a, place, part, values, total)
+            if parts > 1:
+                add(total)
+            if part == 0 and i < a.targets:
                 count = a.count
                 if counted:
                     count = dtype(a.d_counts[place[1]] * a.h_counts[place[2]] * a.w_counts[place[3]])
                 for e in range(width):
-                    total[e] /= count
-            write(a.y, i * width, total)
+                    total[e] = math.sqrt(total[e]) if norm else total[e] / count
+                write(a.y, i * width, total)
 
     return body
 
@@ -375,13 +490,13 @@ def _stochastic_pool(
             place = place_of_target(a, i)
             for e in range(width):
                 passed[e], found[e] = zero, nowhere
-            over_to_add(a, place, values, passed)
+            over_to_add(a, place, 0, values, passed)
             read(a.uniform, i * width, goal)
             for e in range(width):
                 goal[e] *= passed[e]
                 drawn[e] = zero * passed[e]  # what is not a number must not be lost
                 passed[e] = zero
-            over_to_draw(a, place, values, (goal, passed, drawn, found))
+            over_to_draw(a, place, 0, values, (goal, passed, drawn, found))
             write(a.y, i * width, drawn)
             write(a.index, i * width, found)
 
@@ -608,15 +723,31 @@ def max_supports(p: PoolProblem) -> str | None:
 
 
 def as_regular(p: PoolProblem) -> PoolProblem:
-    """An adaptive problem whose windows do not differ, as one of windows and strides; others as they are."""
-    if p.target is None or any(size % out for size, out in zip(p.size, p.target)):
+    """The same windows of the same elements in their simplest form.
+
+    Adaptive windows that do not differ are windows with strides; and where windows are as wide as x, its lines are one.
+    """
+    if p.target is not None and not any(size < out or size % out for size, out in zip(p.size, p.target)):
+        d, h, w = (size // out for size, out in zip(p.size, p.target))
+        nothing = (0, 0)
+        p = p._replace(
+            kernel=(d, h, w), stride=(d, h, w), padding=(nothing, nothing, nothing), dilation=(1, 1, 1),
+            ceil_mode=False, target=None,
+        )  # fmt: skip
+    return _with_joined_lines(p) if p.target is None else p
+
+
+def _with_joined_lines(p: PoolProblem) -> PoolProblem:
+    """Planes with one line where windows are as wide as x, without planes where they are then as large as one of x."""
+    unpadded = p.padding == ((0, 0),) * 3 and p.dilation == (1, 1, 1)
+    (D, H, W), (KD, KH, KW), (SD, SH, _) = p.size, p.kernel, p.stride
+    if not unpadded or KW != W or (D, H) == (1, 1):
         return p
-    d, h, w = (size // out for size, out in zip(p.size, p.target))
-    nothing = (0, 0)
-    return p._replace(
-        kernel=(d, h, w), stride=(d, h, w), padding=(nothing, nothing, nothing), dilation=(1, 1, 1), ceil_mode=False,
-        target=None,
-    )  # fmt: skip
+    if H > 1:
+        joined = p._replace(size=(1, D, H * W), kernel=(1, KD, KH * W), stride=(1, SD, SH * W))
+    else:
+        joined = p._replace(size=(1, 1, D * W), kernel=(1, 1, KD * W), stride=(1, 1, SD * W))
+    return _with_joined_lines(joined)
 
 
 def _lies_in_planes(p: PoolProblem) -> bool:
@@ -646,21 +777,57 @@ def _count_fields(p: PoolProblem) -> tuple[bool, dict[str, Any]]:
     return True, {f"{axis}_counts": along for axis, along in zip("dhw", counts)}
 
 
-def forward_task(p: PoolProblem, kernel: Kernel, given: str, constants: dict[str, Any], **fields: Any) -> Task:
-    """A kernel over the windows of a problem, with the constants and the fields that are its own."""
+#: Elements of windows that threads share, at least; and of how many targets there are threads enough without.
+LEAST_SHARED, ENOUGH_TARGETS = 32, 1 << 16
+
+
+def _power_of_two(count: int) -> int:
+    """The least that is no less than a count, 32 at most."""
+    return min(1 << max(count - 1, 0).bit_length(), WARP)
+
+
+def _shared_by(p: PoolProblem, targets: int) -> tuple[int, int]:
+    """Threads of a block, and how many windows (with their channels) they have: fewer where threads share them.
+
+    Neighbouring threads should read neighbouring elements. In channels last they do where they have the channels of a
+    window; in channels first where windows overlap, otherwise where all of them share one window.
+    """
+    elements, view = math.prod(p.window), view_of(p)
+    if elements < LEAST_SHARED:
+        return THREADS, THREADS
+    if view.flat and p.size[2] // p.output[2] >= 8:  # windows begin in sectors of their own
+        return threads_for(elements // 4), 1
+    if targets < ENOUGH_TARGETS:
+        return THREADS, WARP if view.flat else _power_of_two(p.C // view.width)
+    return THREADS, THREADS
+
+
+def forward_task(
+    p: PoolProblem, kernel: Kernel, given: str, constants: dict[str, Any], shared: bool = True, **fields: Any
+) -> Task:  # fmt: skip
+    """A kernel over the windows of a problem, with the constants and the fields that are its own.
+
+    ``shared``: whether it can share windows among threads.
+    """
     p, view = as_regular(p), view_of(p)
     window = _written_out(p)
     paired = window is not None and _are_pairs(p)
-    variant = kernel.variant(
-        p.dtype, width=view.width, flat=view.flat, window=window, paired=paired, **constants
-    )  # fmt: skip
     targets, tables = targets_of(p, view, p.output), {} if window else window_tables(p)
-    return Task(
-        variant, blocks_for(targets["targets"]), given, **targets, **tables, **fields, D=p.size[0], H=p.size[1],
-        W=p.size[2], C=view.C, KH=p.window[1], KW=p.window[2], stride_d=p.stride[0], stride_h=p.stride[1],
-        stride_w=p.stride[2], before_h=p.padding[1][0], before_w=p.padding[2][0], step_d=p.dilation[0],
-        step_h=p.dilation[1], step_w=p.dilation[2] * view.C,
-    )  # fmt: skip
+    threads, columns = THREADS, THREADS
+    if shared:
+        threads, columns = _shared_by(p, targets["targets"])
+        constants = constants | {"parts": threads // columns}
+    variant = kernel.variant(
+        p.dtype, threads=threads, width=view.width, flat=view.flat, window=window, paired=paired, **constants
+    )
+    numbers = {
+        "C": view.C, "D": p.size[0], "H": p.size[1], "W": p.size[2], "KH": p.window[1], "KW": p.window[2],
+        "stride_d": p.stride[0], "stride_h": p.stride[1], "stride_w": p.stride[2],
+        "before_h": p.padding[1][0], "before_w": p.padding[2][0],
+        "step_d": p.dilation[0], "step_h": p.dilation[1], "step_w": p.dilation[2] * view.C,
+    }  # fmt: skip
+    blocks = blocks_for(targets["targets"], columns)
+    return Task(variant, blocks, given, **targets, **tables, **numbers, **fields)
 
 
 def gradient_task(p: PoolProblem, given: str, maxima: bool) -> Task:
@@ -815,7 +982,7 @@ class StochasticPool:
 
     def __init__(self, p: PoolProblem):
         kind = _index_kind(p)
-        self._task = forward_task(p, stochastic_pool_kernels[kind], "x uniform y index", {"index": kind})
+        self._task = forward_task(p, stochastic_pool_kernels[kind], "x uniform y index", {"index": kind}, shared=False)
         self._index, self._uniform = _Transposed(p, kind), _Transposed(p, "array")
         self.workspace_bytes = self._index.bytes + self._uniform.bytes
 

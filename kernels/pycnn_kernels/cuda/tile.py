@@ -1,13 +1,14 @@
 """The tile of a matrix product: what a block of threads computes at a time, in registers, from slices in shared memory.
 
-A block has ``rows x columns`` of the sums ``left[i, l] * right[l, j]`` over the depth l. It walks along the depth in
+A block has ``rows x columns`` of the sums ``left[i, d] * right[d, j]`` over the depth d. It walks along the depth in
 slices of eight: each thread fetches four elements of either operand from wherever they lie, the block puts them into
 shared memory with the depth outside, and each thread multiplies. A thread's sums are *strips*: blocks of 4 x 4, one or
 two in each direction, two being half a tile apart, so that the operands of one depth are a few loads of 16 bytes for 16
 to 64 multiply-adds, and neighbouring threads load neighbouring bytes.
 
 Two slices alternate in shared memory. While one is multiplied, the elements of the next are on their way into
-registers, so that memory is waited for once in a slice of 512 multiply-adds a thread, and one barrier a slice is enough.
+registers, so that memory is waited for once in a slice of 512 multiply-adds a thread, and one barrier a slice is
+enough.
 
 Sources: Volkov and Demmel, "Benchmarking GPUs to Tune Dense Linear Algebra" (2008), for sums in registers; Nath, Tomov
 and Dongarra, "An Improved MAGMA GEMM for Fermi" (2010), for the double buffer; Gray, "SGEMM" (maxas, 2014), for the
@@ -32,7 +33,7 @@ STRIP = 4
 #: and of different depths meet different banks.
 _MARGIN = 4
 
-#: Bits of the masks of :func:`reader`: everything that is there lacks the first, and everything needs the second.
+#: Bits of the masks that readers compare: everything that is there lacks the first, and everything needs the second.
 LACKING, NEEDED = 1 << 30, 1 << 29
 #: The mask of what is nowhere: it lacks everything.
 NOWHERE = -1
@@ -64,16 +65,16 @@ class Tile(NamedTuple):
 class Reader(NamedTuple):
     """The device functions with which the threads of a block bring slices of one operand into shared memory.
 
-    The operand is so many elements wide, the rows of the left one, the columns of the right one. Where an element lies is
-    the sum of two offsets, that of its row (or column) and that of its depth; it is zero if their masks have a bit in
-    common. Each thread has four elements of a slice.
+    The operand is so many elements wide, the rows of the left one, the columns of the right one. Where an element lies
+    is the sum of two offsets, that of its row (or column) and that of its depth; it is zero if their masks have a bit
+    in common. Each thread has four elements of a slice.
 
     Attributes:
         depth: ``depth()``, where in a slice the thread's elements begin.
         kept: ``kept(a, first, base)``, what the thread keeps, for a tile that begins at the row ``first``; ``base`` is
             added to the offsets.
-        fetch: ``fetch(a, pointer, kept, depth, wanted)``, the thread's four elements, zeros if unwanted; ``depth`` is what
-            is looked up for a depth.
+        fetch: ``fetch(a, pointer, kept, depth, wanted)``, the thread's four elements, zeros if unwanted; ``depth`` is
+            what a cursor looks up.
         target: ``target()``, where they belong in a slice.
         store: ``store(shared, to, values)`` writes them there.
         pitch: elements from one depth of a slice to the next.
@@ -152,9 +153,7 @@ def reader_of_depths(dtype: Any, threads: int, width: int, place: Any, along_dep
     return Reader(depth, kept, fetch, target, _store_apart(is_busy, pitch), pitch)
 
 
-def reader_of_rows(
-    dtype: Any, threads: int, width: int, place: Any, along_depth: bool, keep: bool = True
-) -> Reader:
+def reader_of_rows(dtype: Any, threads: int, width: int, place: Any, along_depth: bool, keep: bool = True) -> Reader:
     """A reader of single elements: one depth of four rows (or columns).
 
     Neighbouring threads have neighbouring depths or rows. ``depth`` is an offset and a mask. Threads keep the places of
@@ -215,9 +214,9 @@ def reader_of_rows(
 def _sharing(threads: int, width: int, along_depth: bool, depths: int, widths: int, apart: int = 0) -> Any:
     """How threads share a slice out, of which each has so many depths or widths: device functions.
 
-    ``depth()`` and ``across()`` are where a thread's elements begin; with ``apart``, a thread's widths are that far from
-    each other, and those of neighbouring threads are side by side. ``is_busy()``: whether it has any; where half of
-    the threads are enough, these are the first.
+    ``depth()`` and ``across()`` are where a thread's elements begin; with ``apart``, a thread's widths are that far
+    from each other, and those of neighbouring threads are side by side. ``is_busy()``: whether it has any; where half
+    of the threads are enough, these are the first.
     """
     step = 1 if apart else widths
     deep, wide = SLICE // depths, width // widths
@@ -272,21 +271,21 @@ def _multiplied(sums, left, right):
 def _depth_step(tile: Tile, row_pitch: int, column_pitch: int) -> Any:
     """A device function that adds the products of one depth of a slice to a thread's sums.
 
-    ``step(slices, sums, l, r)``: shared memory, and where the thread's rows and columns of that depth are in it.
+    ``step(slices, sums, row, column)``: shared memory, and where the thread's rows and columns of that depth are in it.
     """
     two_rows, two_columns = tile.row_strips == 2, tile.column_strips == 2
     half_rows, half_columns = tile.rows // 2, tile.columns // 2
 
     @device_function
-    def step(slices, sums, l, r):
+    def step(slices, sums, row, column):
         one, beside, below, across = sums
-        top, first = load4_shared(slices, l), load4_shared(slices, r)
+        top, first = load4_shared(slices, row), load4_shared(slices, column)
         one = _multiplied(one, top, first)
         if two_columns:
-            second = load4_shared(slices, r + half_columns)
+            second = load4_shared(slices, column + half_columns)
             beside = _multiplied(beside, top, second)
         if two_rows:
-            bottom = load4_shared(slices, l + half_rows)
+            bottom = load4_shared(slices, row + half_rows)
             below = _multiplied(below, bottom, first)
             if two_columns:
                 across = _multiplied(across, bottom, second)
@@ -297,8 +296,8 @@ def _depth_step(tile: Tile, row_pitch: int, column_pitch: int) -> Any:
         down, along = depths * row_pitch, depths * column_pitch
 
         @device_function
-        def both(slices, sums, l, r):
-            return steps(slices, steps(slices, sums, l, r), l + down, r + along)
+        def both(slices, sums, row, column):
+            return steps(slices, steps(slices, sums, row, column), row + down, column + along)
 
         return both
 
@@ -327,20 +326,20 @@ def thread_place(tile: Tile) -> Any:
 
 
 def tile_product(dtype: Any, tile: Tile, left: Reader, right: Reader, left_depths: Any, right_depths: Any) -> Any:
-    """A device function ``product(a, row, column, x_base, w_base, begin, end)``: a thread's sums over the slices [begin, end).
+    """A device function ``product(a, row, column, x_base, w_base, begin, end)``: a thread's sums over these slices.
 
     Args:
         dtype: of everything.
         tile: what the block computes.
         left: reads the operand of the rows.
         right: reads the operand of the columns.
-        left_depths: three device functions: ``start(a, l)`` is a cursor at the depth l, ``look(a, cursor)`` what is
+        left_depths: three device functions: ``start(a, d)`` is a cursor at the depth d, ``look(a, cursor)`` what is
             there (see the readers), ``move(a, cursor)`` the cursor :data:`SLICE` further.
         right_depths: the same for the other operand.
 
-    ``row`` and ``column`` are where the tile begins, ``x_base`` and ``w_base`` where in ``a.x`` and ``a.w`` the operands
-    are, the left and the right one. The sums are four strips of 16: the first, the one half a tile beside it, the one below, and the one across; strips that the tile does not have
-    are zeros.
+    ``row`` and ``column`` are where the tile begins, ``x_base`` and ``w_base`` where in ``a.x`` and ``a.w`` the
+    operands are, the left and the right one. The sums are four strips of 16: the first, the one half a tile beside it,
+    the one below, and the one across; strips that the tile does not have are zeros.
     """
     zero, size = dtype(0), SLICE * (left.pitch + right.pitch)
     both_slices, right_slice = 2 * size, SLICE * left.pitch
@@ -369,12 +368,13 @@ def tile_product(dtype: Any, tile: Tile, left: Reader, right: Reader, left_depth
             store_right(slices, w_target, fetch_right(a, a.w, w_kept, look_right(a, w_at), True))
             x_at, w_at = move_left(a, x_at), move_right(a, w_at)
         cuda.syncthreads()
-        there, left = uint32(0), int32(end - begin)
-        while left > 0:
-            # No branch but the loop's own, so that the loads stay in front of the arithmetic, which hides their latency.
-            left = int32(left - 1)
-            x_values = fetch_left(a, a.x, x_kept, look_left(a, x_at), left > 0)
-            w_values = fetch_right(a, a.w, w_kept, look_right(a, w_at), left > 0)
+        there, remaining = uint32(0), int32(end - begin)
+        while remaining > 0:
+            # No branch but the loop's own, so that the loads stay in front of the arithmetic, which hides their
+            # latency.
+            remaining = int32(remaining - 1)
+            x_values = fetch_left(a, a.x, x_kept, look_left(a, x_at), remaining > 0)
+            w_values = fetch_right(a, a.w, w_kept, look_right(a, w_at), remaining > 0)
             x_at, w_at = move_left(a, x_at), move_right(a, w_at)
             sums = steps(slices, sums, there + my_row, there + my_column)
             there = uint32(size - there)
