@@ -36,6 +36,7 @@ from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cpu.winograd_transforms import transform_patch, transform_products, transform_taps
 from pycnn_kernels.cuda import conv_implicit_gemm
 from pycnn_kernels.cuda.compile import device_function
+from pycnn_kernels.cuda.conv_implicit_gemm import threads_of
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilogue, epilogue_constants
 from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Task, blocks_for, kernel
@@ -61,8 +62,6 @@ int32 = types.int32
 TAPS = 3
 #: Bytes of V and M together, beyond which the tiles are computed in slices.
 SLICE_BYTES = 1 << 28
-#: Threads that a multiprocessor holds at least of the products, which leaves each 128 registers.
-RESIDENT_THREADS = 512
 #: Threads of a block of the transforms, which have up to 200 registers each.
 THREADS = 128
 
@@ -164,8 +163,8 @@ def weight_gradient_kernel(dtype: Any, threads: int, results: int) -> Any:
 # --- Patches and results --------------------------------------------------------------------------------------------
 
 #: Of both: ``plane`` elements of a point, in lines of ``pitch``, for the tiles from ``first`` on, of which there are
-#: ``tiles`` in all, ``tiles_w`` in a row and ``tiles_image`` in an image; and an image in memory, ``height`` x ``width``
-#: pixels of ``channels``, with the distances of images, rows, pixels and channels.
+#: ``tiles`` in all, ``tiles_w`` in a row and ``tiles_image`` in an image; and an image in memory, ``height`` x
+#: ``width`` pixels of ``channels``, with the distances of images, rows, pixels and channels.
 TILE_FIELDS = _ints(
     "first plane pitch tiles tiles_w tiles_image channels height width before_h before_w image row pixel channel"
 )
@@ -203,8 +202,8 @@ def patches_kernel(dtype: Any, threads: int, results: int, channels_last: bool, 
     """``v[t, tile, c] = (B^T d B)[t]`` of the patch d of channel c; in channels first ``v[t, c, tile]``.
 
     A patch begins ``before`` the tile's first result; what of it is beyond the image is zero, and so are patches of
-    tiles and channels that are not there. ``as_taps``: the ``results x results`` elements of dy that are the tile, in the
-    place of taps, ``G e G^T``. A thread has ``lanes`` channels, 1 or 4.
+    tiles and channels that are not there. ``as_taps``: the ``results x results`` elements of dy that are the tile,
+    in the place of taps, ``G e G^T``. A thread has ``lanes`` channels, 1 or 4.
     """
     points, zero = results + TAPS - 1, dtype(0)
     size = results if as_taps else points
@@ -213,7 +212,7 @@ def patches_kernel(dtype: Any, threads: int, results: int, channels_last: bool, 
     @device_function
     def get(a, at, i, j):
         _, row, column, _, place, there = at
-        inside = there & (0 <= row + i) & (row + i < a.height) & (0 <= column + j) & (column + j < a.width)
+        inside = there & (row + i >= 0) & (row + i < a.height) & (column + j >= 0) & (column + j < a.width)
         place = int32(place + i * a.row + j * a.pixel)
         if four:
             quad = (zero, zero, zero, zero)
@@ -314,8 +313,8 @@ def _operand(dtype: Any, tile: Tile, is_left: bool, along_depth: bool) -> tuple[
         return (lines(a, i) if along_depth else i), (LACKING if there else NOWHERE)
 
     @device_function
-    def start(a, l):
-        return l if along_depth else lines(a, l)
+    def start(a, depth):
+        return depth if along_depth else lines(a, depth)
 
     @device_function
     def look(a, offset):
@@ -336,8 +335,8 @@ def _operand(dtype: Any, tile: Tile, is_left: bool, along_depth: bool) -> tuple[
 def batched_product_kernel(dtype: Any, tile: Tile, left_along: bool, right_along: bool) -> Any:
     """``y[part, t] = x[t] w[t]``, a product of matrices for each point t.
 
-    The left matrix is (rows, depth), its lines its rows, if it lies ``left_along`` the depth, otherwise (depth, rows); the
-    right one is (columns, depth) or (depth, columns). Lines are ``pitch`` apart, matrices ``plane``; the depth is
+    The left matrix is (rows, depth), its lines its rows, if it lies ``left_along`` the depth, otherwise (depth, rows);
+    the right one is (columns, depth) or (depth, columns). Lines are ``pitch`` apart, matrices ``plane``; the depth is
     ``slices`` whole slices. Block (i, j) has the tile i, of point ``j % points`` and of part ``j // points``, which are
     ``part_slices`` of the slices. Bits repeat.
     """
@@ -422,9 +421,8 @@ class _Product:
         size, slices = points * self.result.plane, -(-depth // SLICE)
         tile, parts = conv_implicit_gemm.division("float32", rows, columns, depth, points, size)
         variant = batched_product_kernel.variant(
-            "float32", threads=tile.threads, resident=RESIDENT_THREADS // tile.threads, tile=tile, left_along=left_along,
-            right_along=right_along,
-        )  # fmt: skip
+            "float32", **threads_of("float32", tile), tile=tile, left_along=left_along, right_along=right_along
+        )
         column_tiles = -(-columns // tile.columns)
         self.run = Task(
             variant, (-(-rows // tile.rows) * column_tiles, points * parts), "x w y", rows=rows, columns=columns,
@@ -489,21 +487,16 @@ class _Tiles:
         """V or M of a slice, with the channels of an image."""
         return _Matrix(self.each, image.channels) if self._channels_last else _Matrix(image.channels, self.each)
 
-    def task(self, made: Any, image: _Image, given: str, before: tuple[int, int], **constants: Any) -> Task:
+    def task(
+        self, made: Any, image: _Image, given: str, before: tuple[int, int], constants: dict[str, Any], **fields: float
+    ) -> Task:
         """The transform from or to an image; ``before``: how far a tile begins before its first result."""
         matrix, lanes = self.matrix(image), image.lanes
-        variant = made.variant(
-            "float32",
-            threads=THREADS,
-            results=self._results,
-            channels_last=self._channels_last,
-            lanes=lanes,
-            **constants,
-        )
+        shape = {"results": self._results, "channels_last": self._channels_last, "lanes": lanes}
         return Task(
-            variant, blocks_for(matrix.plane // lanes, THREADS), given, plane=matrix.plane, pitch=max(matrix.pitch, 1),
-            tiles=self._count, tiles_w=max(self._across, 1), tiles_image=max(self._of_image, 1), before_h=before[0],
-            before_w=before[1], **image.fields(),
+            made.variant("float32", threads=THREADS, **shape, **constants), blocks_for(matrix.plane // lanes, THREADS),
+            given, plane=matrix.plane, pitch=max(matrix.pitch, 1), tiles=self._count, tiles_w=max(self._across, 1),
+            tiles_image=max(self._of_image, 1), before_h=before[0], before_w=before[1], **image.fields(), **fields,
         )  # fmt: skip
 
 
@@ -549,21 +542,21 @@ class _Convolution:
         tiles = self._tiles = _Tiles(p.N, target, results, source, SLICE_BYTES)
         patches, weights = tiles.matrix(source), _Matrix(source.channels, target.channels)
         self._weights = _weights_task(weights_kernel, p, results, "w u", weights, backward)
-        self._patches = tiles.task(patches_kernel, source, "x v first", before, as_taps=False)
+        self._patches = tiles.task(patches_kernel, source, "x v first", before, {"as_taps": False})
         self._weights_are_left = not source.channels_last
         if self._weights_are_left:
             self._product = _Product(points, weights, False, patches, False)
         else:
             self._product = _Product(points, patches, True, weights, False)
         self._parts = Parts("float32", self._product.size, self._product.parts)
-        self._results = tiles.task(
-            results_kernel, target, f"m {EPILOGUE_ARRAYS} y first", (0, 0), **epilogue_constants(p, not backward)
-        )
+        constants = epilogue_constants(p, not backward)
+        given = f"m {EPILOGUE_ARRAYS} y first"
+        self._results = tiles.task(results_kernel, target, given, (0, 0), constants, slope=p.slope)
         self._workspace = _Workspace(points * weights.plane, points * patches.plane, self._product.size)
         self.workspace_bytes = self._workspace.bytes + self._parts.workspace_bytes
 
     def run(self, x: int, w: int, bias: int, scale: int, residual: int, y: int) -> None:
-        memory, (u, v, m) = self._workspace.arrays()
+        _memory, (u, v, m) = self._workspace.arrays()
         left, right = (u, v) if self._weights_are_left else (v, u)
         self._weights.run(w, u)
         for first in self._tiles.starts:
@@ -603,8 +596,10 @@ class _WeightGradient:
         # Each slice has products of its own: it is larger than they are.
         slice_bytes = max(SLICE_BYTES, 4 * _Workspace(points * products.plane).bytes)
         tiles = self._tiles = _Tiles(p.N, y, results, x, slice_bytes)
-        self._patches = tiles.task(patches_kernel, x, "x v first", (p.padding[1][0], p.padding[2][0]), as_taps=False)
-        self._dy_tiles = tiles.task(patches_kernel, y, "x v first", (0, 0), as_taps=True)
+        self._patches = tiles.task(
+            patches_kernel, x, "x v first", (p.padding[1][0], p.padding[2][0]), {"as_taps": False}
+        )
+        self._dy_tiles = tiles.task(patches_kernel, y, "x v first", (0, 0), {"as_taps": True})
         along = not x.channels_last
         self._product = _Product(points, tiles.matrix(x), along, tiles.matrix(y), along)
         self._parts = Parts("float32", self._product.size, self._product.parts * len(tiles.starts))
@@ -614,7 +609,7 @@ class _WeightGradient:
         self.workspace_bytes = self._workspace.bytes + self._parts.workspace_bytes
 
     def run(self, x: int, dy: int, dw: int) -> None:
-        memory, (v, e, m) = self._workspace.arrays()
+        _memory, (v, e, m) = self._workspace.arrays()
 
         def add(parts: int) -> None:
             for number, first in enumerate(self._tiles.starts):
@@ -702,9 +697,9 @@ _BYTE, _LAUNCHES = 7, 330_000_000
 def small_tiles_suit(p: ConvProblem) -> str | None:
     """None where tiles of 2 x 2 save more arithmetic than their workspace takes time to be written and read.
 
-    A tile needs 16 multiply-adds for each channel and filter instead of 36, but 16 elements of V and of M for each channel
-    and filter go to memory and come back. So about 50 channels and as many filters are the least, and one image is
-    not enough. That is an estimate: no GPU has been asked.
+    A tile needs 16 multiply-adds for each channel and filter instead of 36, but its 16 elements of V for each channel and
+    of M for each filter go to memory and come back. So 96 channels and as many filters are the least, for many images;
+    one image of 28 x 28 pixels needs 400. That is an estimate: it has not been compared with times on a GPU.
     """
     tiles = p.N * -(-p.output[1] // 2) * -(-p.output[2] // 2)
     saved = (36 - 16) * tiles * p.C * p.K

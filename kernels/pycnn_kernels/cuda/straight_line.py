@@ -1,8 +1,8 @@
 """Code without loops, written by running a Python function: for what must stay in a thread's registers.
 
-Registers have no addresses, so values that a loop would index lie in local memory, unless the compiler unrolls the loop.
-Here the loop is unrolled before the compiler sees it. A function that computes with lists of numbers is run once on
-symbols, and each operation that it does becomes a line of a device function, whose values are tuples.
+Registers have no addresses, so values that a loop would index lie in local memory, unless the compiler unrolls the
+loop. Here the loop is unrolled before the compiler sees it. A function that computes with lists of numbers is run once
+on symbols, and each operation that it does becomes a line of a device function, whose values are tuples.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
+
+import numpy as np
 
 from pycnn_kernels.cuda.compile import device_function
 
@@ -79,7 +81,7 @@ def both_ways(along: Any, rows: int, columns: int, results: int) -> Any:
 
 
 def in_lanes(function: Any, count: int, results: int, lanes: int) -> Any:
-    """A device function of ``count`` tuples of ``lanes`` values: ``function`` of each lane's, ``results`` tuples of lanes."""
+    """A device function: ``function`` of each lane of ``count`` tuples of ``lanes`` values; ``results`` such tuples."""
     lines = [f"lane{k} = function({_tuple(f'values[{i}][{k}]' for i in range(count))})" for k in range(lanes)]
     tuples = _tuple(_tuple(f"lane{k}[{i}]" for k in range(lanes)) for i in range(results))
     return _written("values", [*lines, f"return {tuples}"], {"function": function})
@@ -87,14 +89,19 @@ def in_lanes(function: Any, count: int, results: int, lanes: int) -> Any:
 
 def got_each(rows: int, columns: int, get: Any) -> Any:
     """A device function ``run(a, at)``: the tuple of all ``get(a, at, i, j)``, row by row."""
-    calls = _tuple(f"get(a, at, {i}, {j})" for i in range(rows) for j in range(columns))
-    return _written("a, at", [f"return {calls}"], {"get": get})
+    calls = _tuple(f"get(a, at, i{i}, i{j})" for i in range(rows) for j in range(columns))
+    return _written("a, at", [f"return {calls}"], {"get": get} | _indices(rows, columns))
 
 
 def put_each(rows: int, columns: int, put: Any) -> Any:
     """A device function ``run(a, at, values)``, which calls ``put(a, at, i, j, values[i * columns + j])`` for all."""
-    calls = [f"put(a, at, {i}, {j}, values[{i * columns + j}])" for i in range(rows) for j in range(columns)]
-    return _written("a, at, values", calls, {"put": put})
+    calls = [f"put(a, at, i{i}, i{j}, values[{i * columns + j}])" for i in range(rows) for j in range(columns)]
+    return _written("a, at, values", calls, {"put": put} | _indices(rows, columns))
+
+
+def _indices(rows: int, columns: int) -> dict[str, np.int32]:
+    """Numbers by names: Numba would compile a function anew for each literal that it is called with."""
+    return {f"i{i}": np.int32(i) for i in range(max(rows, columns))}
 
 
 def _tuple(elements: Iterable[str]) -> str:
