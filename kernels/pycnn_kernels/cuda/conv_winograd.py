@@ -593,8 +593,8 @@ class _WeightGradient:
     def __init__(self, p: ConvProblem, results: int):
         (x, y), points = _images(p), (results + TAPS - 1) ** 2
         products = _Matrix(p.C, p.K)
-        # Each slice has products of its own: it is larger than they are.
-        slice_bytes = max(SLICE_BYTES, 4 * _Workspace(points * products.plane).bytes)
+        # Each slice has products of its own, so it is larger than they are; its elements are counted in 32 bits.
+        slice_bytes = min(max(SLICE_BYTES, 4 * _Workspace(points * products.plane).bytes), 1 << 32)
         tiles = self._tiles = _Tiles(p.N, y, results, x, slice_bytes)
         self._patches = tiles.task(
             patches_kernel, x, "x v first", (p.padding[1][0], p.padding[2][0]), {"as_taps": False}
@@ -697,9 +697,9 @@ _BYTE, _LAUNCHES = 7, 330_000_000
 def small_tiles_suit(p: ConvProblem) -> str | None:
     """None where tiles of 2 x 2 save more arithmetic than their workspace takes time to be written and read.
 
-    A tile needs 16 multiply-adds for each channel and filter instead of 36, but its 16 elements of V for each channel and
-    of M for each filter go to memory and come back. So 96 channels and as many filters are the least, for many images;
-    one image of 28 x 28 pixels needs 400. That is an estimate: it has not been compared with times on a GPU.
+    A tile needs 16 multiply-adds for each channel and filter instead of 36, but its 16 elements of V for each channel
+    and of M for each filter go to memory and come back. So 96 channels and as many filters are the least, for many
+    images; one image of 28 x 28 pixels needs 400. That is an estimate: it has not been compared with times on a GPU.
     """
     tiles = p.N * -(-p.output[1] // 2) * -(-p.output[2] // 2)
     saved = (36 - 16) * tiles * p.C * p.K
