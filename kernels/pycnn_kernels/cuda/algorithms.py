@@ -54,6 +54,7 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             conv_implicit_gemm.ImplicitGemmForward,
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports,
+            conv_implicit_gemm.implicit_gemm_suits,
         ),
         Algorithm(
             "im2col",
@@ -85,6 +86,7 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             conv_implicit_gemm.ImplicitGemmInputGradient,
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports_input_gradient,
+            conv_implicit_gemm.implicit_gemm_suits_input_gradient,
         ),
         Algorithm(
             "im2col",
@@ -116,6 +118,7 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
             conv_implicit_gemm.ImplicitGemmWeightGradient,
             _IMPLICIT_GEMM,
             conv_implicit_gemm.implicit_gemm_supports,
+            conv_implicit_gemm.implicit_gemm_suits,
         ),
         Algorithm(
             "im2col",

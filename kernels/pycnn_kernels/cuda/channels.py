@@ -27,7 +27,7 @@ from numba.cuda import types
 
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, MOST_ELEMENTS, Kernel, Task, kernel
+from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, Kernel, Task, counted, kernel
 from pycnn_kernels.cuda.ptx import load4, quotient, remainder, store4
 from pycnn_kernels.cuda.reduce import block_reduction, plus, threads_for
 from pycnn_kernels.problem import ChannelsProblem
@@ -70,9 +70,7 @@ PARTS_FIELDS = {"parts": "source", "count": "int", "channels": "int"}
 
 def axes_fit(p: ChannelsProblem) -> str | None:
     """None where 32 bits count along each axis, otherwise a refusal. The elements together may be more."""
-    if max(p.pixels, p.channels, p.inner) > MOST_ELEMENTS:
-        return f"an axis has more than {MOST_ELEMENTS} elements"
-    return None
+    return counted(max(p.pixels, p.channels, p.inner), "axes")
 
 
 class Walk:

@@ -23,7 +23,7 @@ from numba import cuda, int64
 from pycnn_kernels.cpu.gather import Axis, continuation_fits, gather_axes, shown_positions
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilogue, epilogue_constants
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import THREADS, Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.parts import Parts, divided, lane_sum
 from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift, store4
 from pycnn_kernels.cuda.reduce import WARP
@@ -522,6 +522,4 @@ class DirectWeightGradient:
 def direct_supports(p: ConvProblem) -> str | None:
     """None for a problem that direct convolution can do, otherwise the reason why not."""
     most = max(math.prod(shape) for shape in (p.x_shape, p.w_shape, p.y_shape))
-    if most > MOST_ELEMENTS:
-        return f"arrays of at most {MOST_ELEMENTS} elements; received one of {most}"
-    return continuation_fits(p)
+    return counted(most) or continuation_fits(p)

@@ -39,7 +39,7 @@ from pycnn_kernels.cuda.conv_implicit_gemm import (
     implicit_gemm_supports_input_gradient,
 )
 from pycnn_kernels.cuda.conv_pool import Between
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.parts import Parts
 from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift, store4
 from pycnn_kernels.problem import ConvProblem, Triple, numpy_dtype
@@ -517,9 +517,11 @@ def im2col_supports(p: ConvProblem) -> str | None:
     at_once = p._replace(N=images_at_once(p))
     windows, weights = at_once.N * _window_elements(p), math.prod(p.w_shape)
     largest = max(windows, weights, math.prod(at_once.x_shape), math.prod(at_once.y_shape))
-    if largest > MOST_ELEMENTS:
-        return f"an array, or the windows of an image, have more elements than are counted in 32 bits: {largest}"
-    return continuation_fits(p) or implicit_gemm_supports(windows_product(at_once))
+    return (
+        counted(largest, "arrays and windows of an image")
+        or continuation_fits(p)
+        or implicit_gemm_supports(windows_product(at_once))
+    )
 
 
 def im2col_suits(p: ConvProblem) -> str | None:
@@ -534,7 +536,7 @@ def im2col_suits_input_gradient(p: ConvProblem) -> str | None:
 
 def _suits(p: ConvProblem, refused: str | None) -> str | None:
     if refused is None:
-        return "implicit_gemm has the same product without writing its matrix"
+        return "a problem that implicit_gemm cannot do: that has the same product without writing its matrix"
     if min(p.C, p.K) // p.G < _WORTH_IT:
-        return f"less than {_WORTH_IT} channels or filters in a group: an element that is written has too little use"
+        return f"at least {_WORTH_IT} channels and filters in a group, so that what is written has some use"
     return None

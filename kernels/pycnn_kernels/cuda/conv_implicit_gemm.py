@@ -26,6 +26,7 @@ import numpy as np
 from numba import cuda
 from numba.cuda import types
 
+from pycnn_kernels.cpu.gather import needs_zeros
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilogue, epilogue_constants
@@ -38,7 +39,7 @@ from pycnn_kernels.cuda.gather import (
     pixel_table,
     tables_fit,
 )
-from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, MOST_ELEMENTS, Kernel, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, Kernel, Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.ptx import load2, load4, quotient, remainder, shift, store4
 from pycnn_kernels.cuda.tile import (
     LACKING,
@@ -54,6 +55,9 @@ from pycnn_kernels.cuda.tile import (
     tile_product,
 )
 from pycnn_kernels.problem import ConvProblem, numpy_dtype
+
+#: Columns of the smallest tile are 32: with fewer than this most of its products would be thrown away.
+_LEAST_COLUMNS = 8
 
 int32 = types.int32
 
@@ -713,18 +717,30 @@ class ImplicitGemmWeightGradient:
 
 def implicit_gemm_supports(p: ConvProblem) -> str | None:
     """None, or why the operation cannot gather all of a forward product's elements by its tables."""
-    if p.padding_mode != "zeros":
-        return f"padding_mode {p.padding_mode!r} continues the image where the tables have zeros"
     x, y = _images(p)
     weights = math.prod(p.w_shape)
     largest = max(p.N * x.size, p.N * y.size, STRIP * weights, 2 * x.pixels, 2 * y.pixels, p.N * y.pixels)
-    if largest > MOST_ELEMENTS:
-        return f"an array has more elements than are counted in 32 bits: {largest}"
     if p.G > MOST_BLOCKS_ACROSS:
-        return f"more than {MOST_BLOCKS_ACROSS} groups"
-    return tables_fit([forward_window(p)])
+        return f"at most {MOST_BLOCKS_ACROSS:,} groups; received {p.G:,}"
+    return needs_zeros(p) or counted(largest) or tables_fit([forward_window(p)])
 
 
 def implicit_gemm_supports_input_gradient(p: ConvProblem) -> str | None:
     """The same, for the products of the phases."""
     return implicit_gemm_supports(p) or tables_fit(gradient_windows(p))
+
+
+def implicit_gemm_suits(p: ConvProblem) -> str | None:
+    """None where enough columns of a tile have filters; otherwise what would be worth one."""
+    return _enough("filters", p.K // p.G)
+
+
+def implicit_gemm_suits_input_gradient(p: ConvProblem) -> str | None:
+    """The same where the columns are channels."""
+    return _enough("channels", p.C // p.G)
+
+
+def _enough(what: str, columns: int) -> str | None:
+    if columns < _LEAST_COLUMNS:
+        return f"at least {_LEAST_COLUMNS} {what} in a group; received {columns}"
+    return None

@@ -117,8 +117,9 @@ def bits_needed(window: Window) -> int:
 
 def tables_fit(windows: list[Window]) -> str | None:
     """None, or why the masks of these windows do not suffice."""
-    if max((bits_needed(window) for window in windows), default=0) > FREE_BITS:
-        return f"more than {FREE_BITS} positions of the kernel along its axes reach into the padding"
+    most = max((bits_needed(window) for window in windows), default=0)
+    if most > FREE_BITS:
+        return f"at most {FREE_BITS} positions of the kernel along its axes that lie in the padding; received {most}"
     return None
 
 

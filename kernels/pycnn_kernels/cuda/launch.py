@@ -129,6 +129,15 @@ class Task:
             self._launch(self.blocks, self._block.filled(values))
 
 
+def counted(most: int, what: str = "arrays") -> str | None:
+    """None where 32 bits count so many elements, otherwise what a kernel needs.
+
+    >>> counted(1 << 40, "planes")
+    'planes of at most 2,147,418,112 elements; received 1,099,511,627,776'
+    """
+    return f"{what} of at most {MOST_ELEMENTS:,} elements; received {most:,}" if most > MOST_ELEMENTS else None
+
+
 def blocks_for(threads: int, per_block: int = THREADS) -> int:
     """Blocks that have so many threads together.
 

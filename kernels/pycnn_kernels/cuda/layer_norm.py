@@ -20,7 +20,7 @@ from numba.cuda import types
 from pycnn_kernels.cuda.channels import VECTOR, WALK_FIELDS, Walk, block_sums, moving, sweep, total_kernel, walking
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Kernel, Task, kernel
+from pycnn_kernels.cuda.launch import Kernel, Task, counted, kernel
 from pycnn_kernels.cuda.ptx import shift
 from pycnn_kernels.cuda.reduce import WARP, block_reduction, plus
 from pycnn_kernels.problem import ChannelsProblem, RowsProblem
@@ -39,9 +39,7 @@ _ALL_LANES = 0xFFFFFFFF
 
 def rows_fit(p: RowsProblem) -> str | None:
     """None where 32 bits count rows and columns, otherwise a refusal. The elements together may be more."""
-    if max(p.rows, p.columns) > MOST_ELEMENTS:
-        return f"there are more than {MOST_ELEMENTS} rows or columns"
-    return None
+    return counted(max(p.rows, p.columns), "axes")
 
 
 def team_sum(dtype: Any, threads: int, team: int) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda
 
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Task, kernel
+from pycnn_kernels.cuda.launch import THREADS, Task, counted, kernel
 from pycnn_kernels.cuda.ptx import elements_at
 from pycnn_kernels.problem import UpdatesProblem
 
@@ -118,9 +118,7 @@ class _Step:
 
 
 def updates_supported(p: UpdatesProblem) -> str | None:
-    if any(math.prod(shape) > MOST_ELEMENTS for shape in p.shapes):
-        return f"parameters of at most {MOST_ELEMENTS:,} elements"
-    return None
+    return counted(max(map(math.prod, p.shapes), default=0), "parameters")
 
 
 class AdamStep(_Step):

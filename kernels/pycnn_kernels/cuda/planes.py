@@ -18,7 +18,7 @@ from typing import Any
 from numba import cuda
 
 from pycnn_kernels.cuda.compile import device_function
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.pool import TARGET_FIELDS, int32, place_of, targets_of, view_of
 from pycnn_kernels.cuda.ptx import divided, division, shift
 from pycnn_kernels.cuda.reduce import WARP, greatest, warp_reduction
@@ -147,17 +147,11 @@ def fractional_max_pool_kernel(dtype: Any, threads: int, flat: bool) -> Any:
 
 def supports(p: PlanesProblem) -> str | None:
     """None for planes whose elements are counted in 32 bits, otherwise the reason why not."""
-    return _few(p.N * p.C * max(p.read, p.written))
+    return counted(p.N * p.C * max(p.read, p.written))
 
 
 def fractional_supports(p: FractionalPoolProblem) -> str | None:
-    return _few(p.N * p.C * max(math.prod(p.size), math.prod(p.output), sum(p.output)))
-
-
-def _few(most: int) -> str | None:
-    if most > MOST_ELEMENTS:
-        return f"arrays of at most {MOST_ELEMENTS:,} elements; received {most:,}"
-    return None
+    return counted(p.N * p.C * max(math.prod(p.size), math.prod(p.output), sum(p.output)))
 
 
 def _places(p: PlanesProblem) -> dict[str, int]:

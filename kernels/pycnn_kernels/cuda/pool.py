@@ -28,7 +28,7 @@ from pycnn_kernels.cpu.pool import positions_fit
 from pycnn_kernels.cpu.windows import backward_windows, window_counts
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Kernel, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import THREADS, Kernel, Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.ptx import divided, division, is_there, load2, load4, quotient, shift, store2, store4
 from pycnn_kernels.cuda.reduce import WARP, threads_for
 from pycnn_kernels.problem import FractionalPoolProblem, PoolProblem, Triple
@@ -712,9 +712,7 @@ def transpose_task(dtype: str, element: str, images: int, rows: int, columns: in
 def supports(p: PoolProblem) -> str | None:
     """None for a problem whose elements are counted in 32 bits, otherwise the reason why not."""
     most = p.N * p.C * max(math.prod(p.size), math.prod(p.output))
-    if most > MOST_ELEMENTS:
-        return f"arrays of at most {MOST_ELEMENTS:,} elements; received {most:,}"
-    return None
+    return counted(most)
 
 
 def max_supports(p: PoolProblem) -> str | None:

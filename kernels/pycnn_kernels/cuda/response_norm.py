@@ -22,7 +22,7 @@ from numba.cuda import types
 from pycnn_kernels.cuda.channels import VECTOR, moving
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, THREADS, Kernel, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import THREADS, Kernel, Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.ptx import quotient, remainder
 from pycnn_kernels.problem import ChannelsProblem
 
@@ -41,9 +41,7 @@ _WINDOW_FIELDS = {
 
 def elements_fit(p: ChannelsProblem) -> str | None:
     """None where 32 bits count the elements, otherwise a refusal."""
-    if p.pixels * p.channels * p.inner > MOST_ELEMENTS:
-        return f"there are more than {MOST_ELEMENTS} elements"
-    return None
+    return counted(p.pixels * p.channels * p.inner)
 
 
 def _place_of(threads: int, vector: int, across: bool) -> Any:
