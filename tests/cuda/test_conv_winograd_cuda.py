@@ -173,6 +173,19 @@ def test_channels(products: Any, C: int, K: int, layout: Any, weight_layout: Any
     check(conv_problem(N=1, C=C, K=K, size=(3, 4), padding=1, layout=layout, weight_layout=weight_layout))
 
 
+def test_rounding(products: Any) -> None:
+    """Sums over many channels stay within the bounds of their tiles, which are those of the CPU."""
+    check(conv_problem(N=1, C=256, K=4, size=(4, 4), padding=1), results="y")
+
+
+@pytest.mark.skipif(not ON_A_GPU, reason="takes a GPU: in Python it would take hours")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layers(device: Any, layout: Any) -> None:
+    """Tiles of products as they are chosen, in parts and slices, with edges on all sides."""
+    check(conv_problem(N=3, C=130, K=100, size=(37, 29), padding=1, layout=layout, bias=True, activation="relu"))
+    check(conv_problem(N=40, C=64, K=68, size=(61, 58), padding=((0, 2), (1, 0)), layout=layout))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     "epilogue",
