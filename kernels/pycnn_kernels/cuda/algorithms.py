@@ -12,6 +12,7 @@ from pycnn_kernels.cuda import (
     conv_im2col,
     conv_implicit_gemm,
     conv_pool,
+    conv_winograd,
     layer_norm,
     optimizer,
     planes,
@@ -27,11 +28,27 @@ _IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, su
 _IM2COL = "windows as rows of a matrix in the workspace, then a product: for many channels with any way of padding"
 _ONE_PASS = "all parameters and their state in one launch"
 _PLANES = "a warp for each plane, 32 pixels at a time in their order"
+_WINOGRAD_2X2 = "F(2x2, 3x3): 4 multiplications for 9, rounds like direct sums: for many channels"
+_WINOGRAD_4X4 = "F(4x4, 3x3): 9 multiplications for 36, at ten times the rounding error, by name"
 _WINDOWS = "a thread for each window"
 
 CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "conv_forward": [
         Algorithm("depthwise", conv_depthwise.DepthwiseForward, _DEPTHWISE, conv_depthwise.depthwise_supports),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.SmallTilesForward,
+            _WINOGRAD_2X2,
+            conv_winograd.winograd_supports,
+            conv_winograd.small_tiles_suit,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.LargeTilesForward,
+            _WINOGRAD_4X4,
+            conv_winograd.winograd_supports,
+            conv_winograd.by_name,
+        ),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmForward,
@@ -51,6 +68,20 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "conv_input_gradient": [
         Algorithm("depthwise", conv_depthwise.DepthwiseInputGradient, _DEPTHWISE, conv_depthwise.depthwise_supports),
         Algorithm(
+            "winograd_2x2",
+            conv_winograd.SmallTilesInputGradient,
+            _WINOGRAD_2X2,
+            conv_winograd.winograd_supports,
+            conv_winograd.small_tiles_suit,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.LargeTilesInputGradient,
+            _WINOGRAD_4X4,
+            conv_winograd.winograd_supports,
+            conv_winograd.by_name,
+        ),
+        Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmInputGradient,
             _IMPLICIT_GEMM,
@@ -68,6 +99,20 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     ],
     "conv_weight_gradient": [
         Algorithm("depthwise", conv_depthwise.DepthwiseWeightGradient, _DEPTHWISE, conv_depthwise.depthwise_supports),
+        Algorithm(
+            "winograd_2x2",
+            conv_winograd.SmallTilesWeightGradient,
+            _WINOGRAD_2X2,
+            conv_winograd.winograd_supports,
+            conv_winograd.small_tiles_suit,
+        ),
+        Algorithm(
+            "winograd_4x4",
+            conv_winograd.LargeTilesWeightGradient,
+            _WINOGRAD_4X4,
+            conv_winograd.winograd_supports,
+            conv_winograd.by_name,
+        ),
         Algorithm(
             "implicit_gemm",
             conv_implicit_gemm.ImplicitGemmWeightGradient,
