@@ -58,25 +58,31 @@ def im2col(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.values()))
 def test_layouts(im2col: Any, form: dict[str, str]) -> None:
-    check_conv(conv_problem(N=2, **GEOMETRIES["grouped"], **form), backend="cuda")
+    check_conv(conv_problem(N=2, **GEOMETRIES["grouped"], **form), backend="cuda", only="im2col")
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_geometries(im2col: Any, name: str) -> None:
     form = FORMS[list(GEOMETRIES).index(name) % len(FORMS)]
-    check_conv(conv_problem(N=1, **GEOMETRIES[name], **form), backend="cuda")
+    check_conv(conv_problem(N=1, **GEOMETRIES[name], **form), backend="cuda", only="im2col")
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_ways_of_padding(im2col: Any, mode: str) -> None:
     padding = ((2, 1), (0, 3))
     p = conv_problem(N=1, C=4, K=2, size=(4, 4), kernel=(3, 2), stride=(1, 2), padding=padding, padding_mode=mode)
-    check_conv(p, backend="cuda")
+    check_conv(p, backend="cuda", only="im2col")
 
 
 def test_double_precision(im2col: Any) -> None:
-    check_conv(conv_problem(N=1, **GEOMETRIES["padded"], dtype="float64", layout="channels_first"), backend="cuda")
-    check_conv(conv_problem(N=1, **GEOMETRIES["strided"], dtype="float64", weight_layout="OIHW"), backend="cuda")
+    check_conv(
+        conv_problem(N=1, **GEOMETRIES["padded"], dtype="float64", layout="channels_first"),
+        backend="cuda",
+        only="im2col",
+    )
+    check_conv(
+        conv_problem(N=1, **GEOMETRIES["strided"], dtype="float64", weight_layout="OIHW"), backend="cuda", only="im2col"
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -84,7 +90,7 @@ def test_epilogue(im2col: Any, layout: str) -> None:
     p = conv_problem(
         N=2, C=3, K=4, size=3, kernel=2, bias=True, scale=True, residual=True, activation="relu", layout=layout
     )
-    check_conv(p, backend="cuda")
+    check_conv(p, backend="cuda", only="im2col")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -93,7 +99,7 @@ def test_slices_of_images(im2col: Any, layout: str, monkeypatch: pytest.MonkeyPa
     p = conv_problem(N=5, C=3, K=5, size=3, kernel=2, padding=1, residual=True, bias=True, layout=layout)
     monkeypatch.setattr(conv_im2col, "MOST_BYTES", 2 * 4 * 16 * 4 * 3)
     assert conv_im2col.images_at_once(p) == 2
-    check_conv(p, backend="cuda")
+    check_conv(p, backend="cuda", only="im2col")
 
 
 def test_workspace(im2col: Any, monkeypatch: pytest.MonkeyPatch) -> None:

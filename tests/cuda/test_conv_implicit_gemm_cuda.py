@@ -51,6 +51,7 @@ def test_layouts(device: Any, tiles: Any, layout: Any, weight_layout: Any, dtype
             N=2, C=4, size=(5, 4), K=8, padding=1, dtype=dtype, layout=layout, weight_layout=weight_layout
         ),
         "cuda",
+        "implicit_gemm",
     )  # fmt: skip
 
 
@@ -71,7 +72,11 @@ def test_layouts(device: Any, tiles: Any, layout: Any, weight_layout: Any, dtype
 def test_shapes(device: Any, tiles: Any, shape: dict[str, Any], layout: Any) -> None:
     """Odd sizes, strides with phases that no tap reaches, groups, one to three axes, images of less than a slice."""
     for weight_layout in WEIGHT_LAYOUTS[: 1 + (shape.get("G", 1) > 1)]:
-        check_conv(conv_problem(layout=layout, weight_layout=weight_layout, **{"size": (4, 5)} | shape), "cuda")
+        check_conv(
+            conv_problem(layout=layout, weight_layout=weight_layout, **{"size": (4, 5)} | shape),
+            "cuda",
+            "implicit_gemm",
+        )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -88,7 +93,7 @@ def test_epilogue(device: Any, tiles: Any, epilogue: dict[str, Any], layout: Any
     """Finished where the sums are, or where parts are added up."""
     tiles(SMALL, parts)
     p = conv_problem(N=1, C=2, size=(2, 5), K=4 if parts == 1 else 3, kernel=(1, 2), layout=layout, **epilogue)
-    check_conv(p, "cuda")
+    check_conv(p, "cuda", "implicit_gemm")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -96,7 +101,7 @@ def test_parts(device: Any, tiles: Any, layout: Any) -> None:
     """Parts of different lengths, one of them empty, in phases and groups."""
     tiles(SMALL, 4)
     shape = {"C": 4, "K": 4, "G": 2, "kernel": 3, "stride": 2, "padding": 1, "size": (5, 4)}
-    check_conv(conv_problem(layout=layout, weight_layout="OIHW", **shape), "cuda")
+    check_conv(conv_problem(layout=layout, weight_layout="OIHW", **shape), "cuda", "implicit_gemm")
 
 
 @pytest.mark.skipif(ON_A_GPU, reason="which tiles a GPU gets is its choice")

@@ -175,9 +175,11 @@ def expected_conv(
     }
 
 
-def by_every_algorithm(operation: str, p: Any, backend: str = BACKEND) -> list[tuple[str, Plan]]:
-    """The plans of all algorithms that support a problem, with their names."""
-    names = [a.name for a in algorithms_for(backend, operation) if a.supports(p) is None]
+def by_every_algorithm(
+    operation: str, p: Any, backend: str = BACKEND, only: str | None = None
+) -> list[tuple[str, Plan]]:
+    """The plans of all algorithms that support a problem, with their names; or of the one that is named."""
+    names = [a.name for a in algorithms_for(backend, operation) if only in (None, a.name) and a.supports(p) is None]
     return [(name, plan_for(operation, p, backend=backend, algorithm=name)) for name in names]
 
 
@@ -203,8 +205,9 @@ def run_conv(
     scale: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     backend: str = BACKEND,
+    only: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """y, dx and dw of every algorithm of a backend: "y direct", "dx direct" and so on."""
+    """y, dx and dw of every algorithm of a backend, or of one: "y direct", "dx direct" and so on."""
     linear = p._replace(bias=False, activation=None, scale=False, residual=False)
     runs = [
         ("y", "conv_forward", p, (x, w, b if p.bias else None, scale, residual)),
@@ -214,7 +217,7 @@ def run_conv(
     return {
         f"{result} {name}": run_on_host(plan, *arrays)[0]
         for result, operation, problem, arrays in runs
-        for name, plan in by_every_algorithm(operation, problem, backend)
+        for name, plan in by_every_algorithm(operation, problem, backend, only)
     }
 
 
@@ -222,10 +225,11 @@ def run_conv(
 BOUNDS = {("winograd", "float32"): 3e-5, ("winograd_4x4", "float32"): 3e-5, ("winograd_2x2", "float32"): 1e-5}
 
 
-def check_conv(p: ConvProblem, backend: str = BACKEND) -> None:
-    """All three operations of a problem, by every algorithm, against the oracle."""
+def check_conv(p: ConvProblem, backend: str = BACKEND, only: str | None = None) -> None:
+    """All three operations of a problem, by every algorithm or by one, against the oracle."""
     arrays = conv_arrays(p)
-    found, expected = run_conv(p, **arrays, backend=backend), expected_conv(p, **arrays)
+    found, expected = run_conv(p, **arrays, backend=backend, only=only), expected_conv(p, **arrays)
+    assert found or only is None, f"{only} does none of the operations on {p}"
     for name, array in found.items():
         assert array.dtype == p.dtype
         result, algorithm = name.split()
