@@ -136,7 +136,7 @@ def backward(root: Tensor, grad: Tensor, retain_graph: bool = False, create_grap
         _accumulate(root, grad, is_alone=False)
         return
     waiting: dict[int, list[Tensor | None]] = {id(root._node): _place(root, grad, None)}
-    with _recording(create_graph):
+    with _recording(create_graph), backends.of(root.data).at_hand(root.data):
         for node in _topological_order(root._node):
             grads = waiting.pop(id(node), None)
             if grads is None:
@@ -234,13 +234,13 @@ def unbroadcast(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
     return grad.sum(axis=axes, keepdims=True).reshape(shape)
 
 
-def check_gradient(grad: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def check_gradient(grad: Any, shape: tuple[int, ...], dtype: np.dtype, backend: backends.Backend) -> np.ndarray:
     """A starting gradient as an array of the output's shape and dtype.
 
     Raises:
         ValueError: it has another shape.
     """
-    array = backends.asarray(grad, "the gradient").astype(dtype, copy=False)
+    array = backends.asarray(grad, "the gradient", backend).astype(dtype, copy=False)
     if array.shape != shape:
         raise ValueError(f"the gradient must have the shape of the output, {shape}; received {array.shape}")
     return array

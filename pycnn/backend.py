@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from pycnn_kernels.cuda import arrays as cuda_arrays
 from pycnn_kernels.cuda.device import CudaError, current_device
 from pycnn_kernels.memory import Shape, aligned_empty
 from pycnn_kernels.plan import Plan, plan_for
@@ -97,7 +96,7 @@ class _Cuda(Backend):
         return True  # CuPy knows no others
 
     def is_ready(self, array: Any) -> bool:
-        return cuda_arrays.is_usable(array)
+        return current_device().is_usable(array)
 
     def at_hand(self, array: Any) -> contextlib.AbstractContextManager[Any]:
         return array.device
@@ -117,7 +116,8 @@ _default = _Default()
 
 def is_on_gpu(data: Any) -> bool:
     """Whether data is an array in a GPU's memory, of whatever package: CuPy, PyTorch, Numba, ..."""
-    return not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__")
+    # The type is asked: CuPy makes a dictionary of the interface for each array that is.
+    return not isinstance(data, np.ndarray) and hasattr(type(data), "__cuda_array_interface__")
 
 
 def of(array: Any) -> Backend:
@@ -148,9 +148,16 @@ def asarray(data: Any, name: str = "data", backend: str | Backend | None = None)
     if backend is None and type(data) is np.ndarray:  # most are, and a call asks for each of its arrays
         return _default.backend.asarray(data, name)
     there = _CUDA if backend is None and is_on_gpu(data) else get(backend)
-    if there is _CPU and is_on_gpu(data):
-        return _CUDA.to_host(_CUDA.asarray(data))
-    return there.asarray(data, name)
+    return there.asarray(on_host(data) if there is _CPU and is_on_gpu(data) else data, name)
+
+
+def on_host(data: Any) -> np.ndarray:
+    """Data as NumPy's array: itself where it is one, a copy of one on a GPU.
+
+    >>> on_host([1, 2])
+    array([1, 2])
+    """
+    return _CUDA.to_host(_CUDA.asarray(data)) if is_on_gpu(data) else np.asarray(data)
 
 
 def get(name: str | Backend | None = None) -> Backend:

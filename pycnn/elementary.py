@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,6 +18,7 @@ from pycnn_kernels.problem import (
     DTYPE_NAMES,
     CastProblem,
     ConvProblem,
+    PlanesProblem,
     WeightLayout,
     dtype_name,
     is_floating,
@@ -38,7 +40,7 @@ def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     Between float32 and the halves by the engine: NumPy takes thirty times as long for float16.
     """
     if not isinstance(x, _NUMPYS):
-        return x.astype(dtype)
+        return x.astype(dtype, order="C")
     for operation, half, other in (("widen", x.dtype, dtype), ("narrow", dtype, x.dtype)):
         if is_half(half) and other == FLOAT32:
             (found,) = plan_on(x, operation, CastProblem(DTYPE_NAMES[half], x.size)).run(x.reshape(-1))
@@ -176,11 +178,27 @@ class MatMul(Function):
         if a.ndim == b.ndim == 2 and a.dtype == b.dtype and dtype_name(a.dtype):
             if a.shape[1] != b.shape[0]:
                 raise ValueError(f"matrices multiply as (M, N) @ (N, K); received {a.shape} @ {b.shape}")
-            if 0 not in (*a.shape, *b.shape):
+            if 0 not in (*a.shape, *b.shape) or not isinstance(a, np.ndarray):
                 problem = matrix_problem(a.shape[0], a.shape[1], b.shape[1], a.dtype)
                 (product,) = plan_on(a, "conv_forward", problem).run(a, b, None)
                 return product
+        if not isinstance(a, np.ndarray):
+            return self._on_a_gpu(a, b)
         return in_float32(np.matmul, a, b)
+
+    def _on_a_gpu(self, a: Any, b: Any) -> Any:
+        """Vectors and stacks of matrices, one product of the engine after the other: CuPy's would need cuBLAS."""
+        if a.ndim == b.ndim == 2:
+            raise TypeError(f"matrices on a GPU must hold float32 or float64, both; received {a.dtype} and {b.dtype}")
+        rows, columns = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+        stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+        xp, shape = backends.of(a).xp, (*stack, rows.shape[-2], columns.shape[-1])
+        rows, columns = (xp.broadcast_to(each, stack + each.shape[-2:]) for each in (rows, columns))
+        result = xp.zeros(shape, rows.dtype)
+        for place in np.ndindex(*stack):
+            result[place] = MatMul().forward(rows[place], columns[place])
+        ends = ((0,) if a.ndim > 1 else ()) + ((1,) if b.ndim > 1 else ())
+        return result.reshape(stack + tuple(shape[len(stack) + end] for end in ends))
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         a, b = self.inputs
@@ -348,6 +366,19 @@ class Index(Function):
         return (PutAt.apply(dy, index=self.index, shape=self.shape),)
 
 
+def _meets_each_place_once(index: Any) -> bool:
+    """Whether an index is made of slices, numbers and masks, none of which names an element twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None or part is Ellipsis or isinstance(part, slice | int | np.integer) or _is_mask(part)
+        for part in parts
+    )
+
+
+def _is_mask(part: Any) -> bool:
+    return getattr(part, "dtype", None) == np.bool_
+
+
 class PutAt(Function):
     """Zeros with ``x`` added at an index, repeated places added up: the gradient of :class:`Index`."""
 
@@ -358,8 +389,21 @@ class PutAt(Function):
     def _add(self, x: np.ndarray) -> np.ndarray:
         result = backends.of(x).empty(self.shape, x.dtype)
         result.fill(0)
-        np.add.at(result, self.index, x)
+        if _meets_each_place_once(self.index):
+            result[self.index] = x
+        elif isinstance(x, np.ndarray):
+            np.add.at(result, self.index, x)
+        else:
+            return self._add_in_order(x)
         return result
+
+    def _add_in_order(self, x: Any) -> Any:
+        """On a GPU, whose own scattered additions come in any order."""
+        xp, size = backends.of(x).xp, math.prod(self.shape)
+        places = xp.arange(size).reshape(self.shape)[self.index]
+        problem = PlanesProblem(DTYPE_NAMES[x.dtype], "channels_first", 1, 1, x.size, size)
+        (sums,) = plan_on(x, "put_sums", problem).run(x.reshape(1, 1, -1), places.reshape(1, 1, -1))
+        return sums.reshape(self.shape)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         return (dy[self.index],)

@@ -48,13 +48,14 @@ class Explanation:
         only: str | None = None,
         backend: str = "cpu",
     ):
-        self.problem, self.workspace_limit, self.backend = problem, workspace_limit, backend
+        self.problem, self.workspace_limit = problem, workspace_limit
+        self.backend = backends.get(backend).name
         self.gflops = assumed_gflops(computed(problem).dtype) if gflops is None else gflops
         #: How many threads were measured, None where nothing was.
         self.threads = get_num_threads() if algorithm == "autotune" else None
         bare = problem.linear
         choice: dict[str, Any] = {
-            "backend": backends.get(backend).name, "algorithm": algorithm, "workspace_limit": workspace_limit
+            "backend": self.backend, "algorithm": algorithm, "workspace_limit": workspace_limit
         }  # fmt: skip
         self.verdicts: dict[str, list[Verdict]] = {
             name: plan.explain(operation, problem if name == "forward" else bare, **choice)

@@ -59,7 +59,7 @@ def sparse_categorical_crossentropy(
     labels = _sparse_labels(_array(y_true), predictions.shape).astype(np.int64)
     # Classes are the last axis here and the second one in F.cross_entropy: rows of classes serve both.
     rows = _logits(predictions, from_logits).reshape(labels.size, predictions.shape[-1])
-    return F.cross_entropy(rows, _beside(labels.reshape(-1), rows), reduction="none").reshape(*labels.shape)
+    return F.cross_entropy(rows, labels.reshape(-1), reduction="none").reshape(*labels.shape)
 
 
 def categorical_crossentropy(
@@ -370,7 +370,7 @@ def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
 
 def _softplus(x: Tensor) -> Tensor:
     """``log(1 + exp(x))`` without overflow; the subtracted maximum is a constant, so the gradient is sigmoid(x)."""
-    peak = Tensor(elementwise(np.maximum, x.data, x.dtype.type(0)))
+    peak = Tensor._of(elementwise(np.maximum, x.data, x.dtype.type(0)))
     return peak + ((x - peak).exp() + (-peak).exp()).log()
 
 
@@ -393,12 +393,12 @@ def _tensor(values: ArrayLike | Tensor) -> Tensor:
 
 
 def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
-    return values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return values.detach().numpy() if isinstance(values, Tensor) else backend.on_host(values)
 
 
 def _beside(values: NDArray[Any], predictions: Tensor) -> Tensor:
     """Values where the predictions are."""
-    return Tensor(predictions.backend.asarray(values))
+    return Tensor._of(predictions.backend.asarray(values))
 
 
 def _like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:

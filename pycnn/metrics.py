@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pycnn import backend
 from pycnn.naming import nearest
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
@@ -226,7 +227,7 @@ def resolve(identifier: Any, label_shape: Shape, output_shape: Shape) -> Metric:
 
 
 def _array(values: Values) -> NDArray[Any]:
-    return values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return values.detach().numpy() if isinstance(values, Tensor) else backend.on_host(values)
 
 
 def _same_rank(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -59,7 +59,9 @@ class Optimizer:
         self.iterations += 1
         rule = self._rule()
         for group in groups:
-            self._step(rule, group)
+            first = group[0][0]
+            with first.backend.at_hand(first.data):
+                self._step(rule, group)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

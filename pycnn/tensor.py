@@ -49,7 +49,8 @@ class Tensor:
 
     Raises:
         TypeError: the data is not numeric, or integers were to have a gradient.
-        ValueError: nested lists have rows of different lengths.
+        ValueError: nested lists have rows of different lengths; there is no such backend.
+        BackendError: the backend cannot be used; says what is missing.
 
     >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -62,7 +63,7 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_logits", "_node", "_place", "_requires_grad", "data", "grad")
 
-    def __init__(self, data: Any, requires_grad: bool = False, backend: str | None = None):
+    def __init__(self, data: Any, requires_grad: bool = False, backend: str | backends.Backend | None = None):
         if isinstance(data, Tensor):
             data = data.data
         is_array = isinstance(data, np.ndarray | np.generic) or backends.is_on_gpu(data)
@@ -185,8 +186,8 @@ class Tensor:
                 raise RuntimeError(f"backward() of a tensor of shape {self.shape} needs the argument grad")
             grad = self.backend.xp.ones(self.shape, self.dtype)
         if not isinstance(grad, Tensor):
-            grad = Tensor._of(check_gradient(grad, self.shape, self.dtype))
-        elif check_gradient(grad.data, self.shape, self.dtype) is not grad.data:
+            grad = Tensor._of(check_gradient(grad, self.shape, self.dtype, self.backend))
+        elif check_gradient(grad.data, self.shape, self.dtype, self.backend) is not grad.data:
             grad = grad.astype(self.dtype)  # and not the array alone: the gradient may have a history
         walk_back(self, grad, retain_graph, create_graph)
 
@@ -326,14 +327,25 @@ def _is_numeric(value: object) -> bool:
 
 
 def _operand(value: Any, like: Tensor) -> Tensor:
-    """An operand as a tensor; a plain number takes the dtype of the tensor beside it, if that is floating."""
-    if isinstance(value, Tensor):
-        return value
+    """An operand as a tensor; a plain number takes the dtype of the tensor beside it, if that is floating.
+
+    Raises:
+        TypeError: an array or a tensor on another backend than the tensor beside it.
+    """
     if isinstance(value, bool | int | float | np.integer) and is_floating(like.dtype):
         if isinstance(like.data, np.ndarray):
             return Tensor._of(np.asarray(value, like.dtype))
         return Tensor._of(like.backend.xp.full((), value, like.dtype))
-    return Tensor._of(like.backend.asarray(value)) if isinstance(value, np.generic) else Tensor(value)
+    operand = value
+    if not isinstance(value, Tensor):
+        placed = isinstance(value, np.ndarray) or backends.is_on_gpu(value)
+        operand = Tensor(value, backend=backends.of(value) if placed else like.backend)
+    if type(operand.data) is not type(like.data):
+        raise TypeError(
+            f"both operands must be on one backend; received one on {operand.backend.name!r} and one on "
+            f"{like.backend.name!r}: Tensor.to moves them"
+        )
+    return operand
 
 
 Function.tensor_of = Tensor._of

@@ -77,9 +77,7 @@ def choose(
     'rows'
     """
     limit = _checked(workspace_limit)
-    candidates = algorithms_for(backend, operation)
-    if backend == "cuda" and problem.dtype in STORAGE_DTYPES:
-        raise ValueError(f"backend 'cuda' computes in float32 and float64; received {problem.dtype}")
+    candidates = _candidates(backend, operation, problem)
     if algorithm != "auto":
         return _by_name(candidates, operation, problem, algorithm, limit)
     for place, candidate in enumerate(candidates):
@@ -106,7 +104,7 @@ def able(operation: str, problem: Any, *, backend: str = "cpu", workspace_limit:
         TypeError: the limit is no integer.
     """
     limit = _checked(workspace_limit)
-    candidates = algorithms_for(backend, operation)
+    candidates = _candidates(backend, operation, problem)
     found = [candidate for candidate in candidates if _obstacle(candidate, operation, problem, limit) is None]
     if found:
         return found
@@ -142,7 +140,7 @@ def explain(
     [('rows', True)]
     """
     chosen = choose(operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit)
-    candidates = algorithms_for(backend, operation)
+    candidates = _candidates(backend, operation, problem)
     _, _, outputs = specs(operation, problem)
     results = sum(map(array_bytes, outputs))
     verdicts = []
@@ -173,6 +171,13 @@ def explain(
             )
         )
     return verdicts
+
+
+def _candidates(backend: str, operation: str, problem: Any) -> list[Algorithm]:
+    """The list of an operation, for a problem whose dtype the backend has."""
+    if backend == "cuda" and problem.dtype in STORAGE_DTYPES:
+        raise ValueError(f"backend 'cuda' computes in float32 and float64; received {problem.dtype}")
+    return algorithms_for(backend, operation)
 
 
 @lru_cache(maxsize=1024)

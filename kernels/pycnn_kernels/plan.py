@@ -6,9 +6,6 @@ against the problem and hands their addresses to the algorithm: raw pointers are
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +14,10 @@ from pycnn_kernels import autotune, choice
 from pycnn_kernels.algorithms import Algorithm
 from pycnn_kernels.autotune import Side, Timings
 from pycnn_kernels.choice import Verdict
+from pycnn_kernels.cpu import arrays as cpu_arrays
 from pycnn_kernels.cpu.launch import get_num_threads
 from pycnn_kernels.cpu.workspace import admit
+from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.memory import lent_bytes, pool
 from pycnn_kernels.operations import Spec, array_bytes, prepare, specs
 
@@ -39,7 +38,7 @@ class Plan:
 
     def __init__(self, backend: str, operation: str, problem: Any, algorithm: Algorithm):
         self.backend, self.operation, self.problem, self.algorithm = backend, operation, problem, algorithm
-        self._arrays = _arrays_of(backend)
+        self._arrays = arrays_of(backend)  # of the GPU for which it is made
         self.inputs, self.updated, self.outputs = specs(operation, problem)
         self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
@@ -91,26 +90,28 @@ class Plan:
         admit(self.operation, results + self._borrowed_bytes, self._scratch_bytes)
 
 
-@cache
-def _arrays_of(backend: str) -> ModuleType:
-    """What knows the arrays of a backend.
+def arrays_of(backend: str) -> Any:
+    """What knows the arrays of a backend: a module for the CPU, the current GPU for "cuda".
 
     Raises:
         ValueError: there is no such backend.
+        CudaError: it is "cuda", and a package, the driver or a GPU is missing.
     """
-    if backend not in ("cpu", "cuda"):
-        raise ValueError(f"backend must be 'cpu' or 'cuda'; received {backend!r}")
-    return importlib.import_module(f"pycnn_kernels.{backend}.arrays")
+    if backend == "cpu":
+        return cpu_arrays
+    if backend == "cuda":
+        return current_device()
+    raise ValueError(f"backend must be 'cpu' or 'cuda'; received {backend!r}")
 
 
-def _ready(arrays: ModuleType, spec: Spec, array: Any, in_place: bool = False) -> Any:
+def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
     """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
     if array is None:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
         return None
     if not arrays.is_array(array):
-        raise TypeError(f"{spec.name} must be a {arrays.KIND}; received {type(array).__name__}")
+        raise TypeError(f"{spec.name} must be a {arrays.KIND}; received {arrays.described(array)}")
     if array.dtype != spec.dtype:
         raise TypeError(f"{spec.name} must have the dtype {spec.dtype}; received {array.dtype}")
     if array.shape != spec.shape:
@@ -156,7 +157,7 @@ def plan_for(
     """
     if algorithm == "autotune":
         algorithm = _tuned(backend, operation, problem, workspace_limit)
-    place = None if backend == "cpu" else _arrays_of(backend).device()
+    place = None if backend == "cpu" else arrays_of(backend).number
     key = (backend, place, operation, problem, algorithm, workspace_limit)
     plan = _plans.get(key)
     if plan is None:
@@ -197,7 +198,7 @@ def explain(
 def _tuned(backend: str, operation: str, problem: Any, workspace_limit: int | None) -> str:
     """The name of the fastest algorithm; the only one that can do a problem has nothing to be measured against."""
     known = autotune.recall(
-        autotune.Key(_arrays_of(backend).machine(), operation, problem, workspace_limit, get_num_threads())
+        autotune.Key(arrays_of(backend).machine(), operation, problem, workspace_limit, get_num_threads())
     )
     if known is not None:
         return known.fastest
@@ -207,7 +208,7 @@ def _tuned(backend: str, operation: str, problem: Any, workspace_limit: int | No
 
 def _timings(backend: str, operation: str, problem: Any, workspace_limit: int | None) -> Timings:
     """The times of all algorithms that can do a problem within the limit, measured now if nobody has yet."""
-    key = autotune.Key(_arrays_of(backend).machine(), operation, problem, workspace_limit, get_num_threads())
+    key = autotune.Key(arrays_of(backend).machine(), operation, problem, workspace_limit, get_num_threads())
     able = {a.name: a for a in choice.able(operation, problem, backend=backend, workspace_limit=workspace_limit)}
     return autotune.timings(key, list(able), lambda name: _side(Plan(backend, operation, problem, able[name])))
 
@@ -220,7 +221,7 @@ def _side(plan: Plan) -> Side:
     """
     if plan.updated or any(spec.dtype.kind in "iu" for spec in plan.inputs):
         raise ValueError(f"{plan.operation} cannot be timed on random numbers: name one of its algorithms")
-    random, arrays = np.random.default_rng(0), _arrays_of(plan.backend)
+    random, arrays = np.random.default_rng(0), arrays_of(plan.backend)
     inputs = [
         None if spec.optional else arrays.from_host(random.standard_normal(spec.shape).astype(spec.dtype))
         for spec in plan.inputs

@@ -25,7 +25,7 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
     """Run an operation on tensors and arrays: tensors come out if any of the inputs is one, otherwise arrays."""
     for value in inputs:
         if isinstance(value, Tensor):
-            tensors = [each if each is None or isinstance(each, Tensor) else Tensor(each) for each in inputs]
+            tensors = [each if each is None or isinstance(each, Tensor) else Tensor._of(each) for each in inputs]
             return function.apply(*tensors, **settings)
     return function().compute(*inputs, **settings)
 

@@ -13,7 +13,7 @@ from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.elementary import Select, cast
-from pycnn.functional.arguments import ArrayLike, apply, floating, layout, number, one_of, rounded, widened
+from pycnn.functional.arguments import ArrayLike, apply, data_of, floating, layout, number, one_of, rounded, widened
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem
 
@@ -49,7 +49,7 @@ class _Normalisation(Function):
             skip=(*skip, "db"), scalars=(self.moves, False),
         )  # fmt: skip
         found = (None if dx is None else dx.reshape(x.shape), dweight, dbias)
-        return tuple(None if each is None else Tensor(each) for each in found)
+        return tuple(None if each is None else Tensor._of(each) for each in found)
 
     def differentiable(self, dz: Tensor) -> Grads:
         """The gradients by operations on tensors, which have gradients themselves; dz is in front of the activation."""
@@ -131,7 +131,7 @@ class RunningBatchNorm(_Normalisation):
     def differentiable(self, dz: Tensor) -> Grads:
         x, weight, _ = self.inputs
         beside, axes = _beside(x.ndim, self.layout), _other_axes(x.ndim, self.layout)
-        rstd = Tensor(self.rstd.reshape(beside))
+        rstd = Tensor._of(self.rstd.reshape(beside))
         scale = rstd if weight is None else rstd * weight.reshape(beside)
         dweight = (dz * (x - self.mean.reshape(beside)) * rstd).sum(axes) if self.needs[1] else None
         return dz * scale, dweight, dz.sum(axes) if self.needs[2] else None
@@ -372,9 +372,20 @@ def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray |
         if value.requires_grad:
             raise TypeError(f"{name} must not require a gradient: it is moved in place")
         value = value.data
-    elif not isinstance(value, np.ndarray):
+    elif not (isinstance(value, np.ndarray) or backends.is_on_gpu(value)):
         raise TypeError(
             f"{name} must be an array or a tensor, which is moved in place; received {type(value).__name__}"
         )
+    _refuse_another_place(name, value, x)
     found: np.ndarray = _one_each(name, value, channels, x)
     return found
+
+
+def _refuse_another_place(name: str, value: Any, x: ArrayLike) -> None:
+    """A copy where x is would be moved in place of what the caller gave."""
+    there, here = backends.of(data_of(x)), backends.of(value)
+    if there is not here:
+        raise TypeError(
+            f"{name} is changed in place: it must be on the backend of the input, {there.name!r}; received an array "
+            f"on {here.name!r}"
+        )

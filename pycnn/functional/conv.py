@@ -54,7 +54,10 @@ class BiasAndActivation(Function):
 
     def _result(self) -> Tensor:
         """y; computed again, as a function of the inputs, where the gradient is to be differentiated itself."""
-        return self.apply(*self.inputs, **self.settings) if is_grad_enabled() else Tensor(self.y)
+        if is_grad_enabled():
+            return self.apply(*self.inputs, **self.settings)
+        assert self.y is not None  # kept wherever there is an activation
+        return Tensor._of(self.y)
 
 
 class Convolution(BiasAndActivation):

@@ -84,10 +84,10 @@ class ConvolutionNorm(Function):
                 dy.data, self.index, self.maps, scale, self.mean, self.rstd, skip=skip, scalars=(relu,)
             )
         linear: dict[str, Any] = {"problem": self.conv.linear, **self.choice}
-        dz = None if dz is None else Tensor(dz.reshape(self.maps.shape))
+        dz = None if dz is None else Tensor._of(dz.reshape(self.maps.shape))
         dx = ConvolutionInputGradient.apply(dz, w, **linear) if needs_x else None
         dw = ConvolutionWeightGradient.apply(x, dz, **linear) if needs_w else None
-        found = (None if each is None else Tensor(each) for each in (db, dweight, dbias))
+        found = (None if each is None else Tensor._of(each) for each in (db, dweight, dbias))
         return dx, dw, *found
 
     def _differentiable(self, dy: Tensor) -> Grads:

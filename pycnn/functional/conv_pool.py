@@ -68,7 +68,7 @@ class ConvolutionMaxPool(Function):
         """dw and db where nobody needs dx, nor the gradients of gradients."""
         plan = plan_on(x.data, "conv_max_pool_weight_gradient", self.problem, **self.choice)
         dw, db = plan.run(x.data, dy.data, self.index, self.y, skip=() if needs_b else ("db",))
-        return Tensor(dw), None if db is None else Tensor(db)
+        return Tensor._of(dw), None if db is None else Tensor._of(db)
 
 
 @remembered

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.backend import plan_on
-from pycnn.elementary import PutAt
+from pycnn.elementary import PutAt, where
 from pycnn.functional.activation import sigmoid_of
 from pycnn.functional.arguments import apply, floating, one_of, without_batch
 from pycnn.functional.conv import (
@@ -81,7 +81,7 @@ def _activate(y: np.ndarray, activation: str | None, slope: float) -> None:
     if activation == "relu":
         np.maximum(y, 0, out=y)
     elif activation == "leaky_relu":
-        np.multiply(y, slope, out=y, where=y < 0)
+        y[...] = where(y < 0, y * y.dtype.type(slope), y)
     elif activation == "tanh":
         np.tanh(y, out=y)
     elif activation == "sigmoid":

@@ -43,14 +43,15 @@ class CrossEntropy(Function):
         on = backends.of(x.data)
         target = on.empty(x.shape, x.dtype)
         target.fill(self.smoothing / columns)
-        target[on.xp.arange(rows)[counted], self.labels[counted]] += 1 - self.smoothing
         counts = counted.astype(x.dtype)
+        # Without a mask as the index, for whose count the host would wait for a GPU.
+        target[on.xp.arange(rows), np.where(counted, self.labels, 0)] += (1 - self.smoothing) * counts
         if is_grad_enabled():
             # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.
             return ((softmax(x, dim=1) - target) * (dlosses * counts).reshape(rows, 1),)
         dx = np.subtract(self.softmax, target, out=target)
         dx *= (dlosses.data * counts).reshape(rows, 1)
-        return (Tensor(dx),)
+        return (Tensor._of(dx),)
 
 
 class BinaryCrossEntropy(Function):
@@ -120,7 +121,8 @@ def cross_entropy(
             raise ValueError(f"weight must have the shape ({C},), one for each class; received {tuple(weight.shape)}")
     if C == 0:
         raise ValueError(f"input needs at least one class; received the shape {tuple(x.shape)}")
-    t = tensor_or_array("target", target)
+    placed = isinstance(target, Tensor) or backends.is_on_gpu(target)
+    t = target if placed else backends.asarray(target, "target", "cpu")  # class numbers are looked at where they are
     if is_floating(t.dtype):
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
     labels = _labels(x, t, classes_axis, integer("ignore_index", ignore_index))

@@ -35,7 +35,7 @@ class LayerNorm(Function):
         plan = plan_on(x.data, "layer_norm_gradient", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         skip = tuple(name for name, needed in zip(("dx", "dweight", "dbias"), self.needs) if not needed)
         found = plan.run(dy.data, x.data, None if weight is None else weight.data, self.statistics, skip=skip)
-        return tuple(None if gradient is None else Tensor(gradient) for gradient in found)
+        return tuple(None if gradient is None else Tensor._of(gradient) for gradient in found)
 
     def _composed(self, dy: Tensor, x: Tensor, weight: Tensor | None) -> Grads:
         """The same of operations that have gradients themselves: the kernel's statistics are plain numbers."""
@@ -63,7 +63,7 @@ class ResponseNorm(Function):
             return (self._composed(dy, x),)
         plan = plan_on(x.data, "response_norm_gradient", ChannelsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         (dx,) = plan.run(dy.data, x.data, scalars=self.scalars)
-        return (Tensor(dx),)
+        return (Tensor._of(dx),)
 
     def _composed(self, dy: Tensor, x: Tensor) -> Tensor:
         """The same of operations that have gradients themselves."""

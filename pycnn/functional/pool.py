@@ -122,7 +122,7 @@ def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
             shape = [1] * index.ndim
             shape[1 + place] = -1
             flat += backends.of(k).asarray(p.starts(axis)).reshape(shape)
-    flat[index == p.no_position] = -1
+    flat = np.where(index == p.no_position, -1, flat)
     return flat if p.layout == "channels_last" else backends.of(k).xp.ascontiguousarray(np.moveaxis(flat, -1, 1))
 
 

@@ -358,7 +358,7 @@ def _fractional_max_pool(
     if samples is None:
         drawn = backends.of(data_of(x)).asarray(_uniform((N, C, rank), DTYPE_NAMES[x.dtype]))
     else:
-        given = data_of(floating("_random_samples", samples))
+        given = backends.of(data_of(x)).asarray(data_of(floating("_random_samples", samples)))
         drawn = given.astype(_drawn_dtype(DTYPE_NAMES[x.dtype]))
     if drawn.shape != (N, C, rank):
         raise ValueError(f"_random_samples must have the shape {(N, C, rank)}; received {drawn.shape}")

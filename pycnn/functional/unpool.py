@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.functional.arguments import apply, per_axis, tensor_or_array, without_batch
+from pycnn import backend as backends
+from pycnn.functional.arguments import apply, data_of, per_axis, tensor_or_array, without_batch
 from pycnn.functional.planes import Put
 from pycnn.functional.pool import batch_of
 from pycnn.tensor import Tensor
@@ -117,6 +118,7 @@ def _max_unpool(
             f"received {index.min()} to {index.max()}"
         )
     shape = (N, *out, C) if data_format == "channels_last" else (N, C, *out)
+    index = backends.of(data_of(x)).asarray(index)
     settings = {"index": index.astype(np.int64, order="C", copy=False), "layout": data_format, "shape": shape}
     return without_batch(apply(Put, x, adds=False, **settings), single)
 

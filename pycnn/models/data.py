@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pycnn import random
+from pycnn import backend, random
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
 from pycnn_kernels.problem import is_floating, numpy_dtype
@@ -26,7 +26,8 @@ def as_array(values: ArrayLike | Tensor, name: str) -> Array:
         ValueError: when it is no rectangular array with at least one axis.
     """
     try:
-        array = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        # Batches are put together on the CPU.
+        array = values.detach().numpy() if isinstance(values, Tensor) else backend.on_host(values)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array, received rows of different lengths ({error})") from None
     if array.dtype.kind not in "biu" and not is_floating(array.dtype):

@@ -19,7 +19,7 @@ import types as python_types
 import weakref
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import greenlet
 import numpy as np
@@ -30,6 +30,7 @@ from numba.cuda.dispatcher import CUDADispatcher
 from numba.cuda.extending import intrinsic as _cuda_intrinsic
 
 from pycnn_kernels.blocks import Fields
+from pycnn_kernels.cuda.device import Device
 
 _INTRINSICS: tuple[type, ...] = (_CoreIntrinsic, type(_cuda_intrinsic(lambda typingctx: None)))
 
@@ -89,8 +90,17 @@ class Memory:
 
 
 class _Data:
+    device_id = 0
+
     def __init__(self, ptr: int) -> None:
         self.ptr = ptr
+
+
+class _Flags(NamedTuple):
+    """Those that CuPy's arrays have."""
+
+    c_contiguous: bool
+    f_contiguous: bool
 
 
 class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -101,8 +111,13 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def data(self) -> _Data:
-        offset = self._host.ctypes.data - self._allocation.bytes.ctypes.data if self._host.size else 0
-        return _Data(self._allocation.first + offset)
+        if not self._host.size:
+            return _Data(0)  # as CuPy has it for an array without elements
+        return _Data(self._allocation.first + self._host.ctypes.data - self._allocation.bytes.ctypes.data)
+
+    @property
+    def flags(self) -> _Flags:
+        return _Flags(self._host.flags.c_contiguous, self._host.flags.f_contiguous)
 
     @property
     def device(self) -> contextlib.AbstractContextManager[None]:
@@ -192,6 +207,8 @@ def to_device(values: Any, dtype: Any = None) -> DeviceArray:
         values = values._host
     values = np.asarray(values, dtype)
     made = _new(values.shape, values.dtype)
+    if values.flags.f_contiguous and not values.flags.c_contiguous:  # CuPy keeps the order in memory
+        made = _new(values.shape[::-1], values.dtype).T
     made._host[...] = values
     return made
 
@@ -229,7 +246,9 @@ def _through(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of NumPy's as one of CuPy's: from device arrays to device arrays."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        _refuse_host_arrays(args)
+        _refuse_host_arrays((args, tuple(kwargs.values())))
+        if isinstance(getattr(function, "__self__", None), np.ufunc) and "where" in kwargs:
+            raise TypeError("Wrong arguments {'where'}")  # which CuPy's functions do not have
         out = kwargs.get("out")
         kwargs = {name: _off_device(value) for name, value in kwargs.items()}
         with np.errstate(all="ignore"):
@@ -679,8 +698,8 @@ def _names(code: python_types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-class SimulatedDevice:
-    """Stands in for :class:`pycnn_kernels.cuda.device.Device`.
+class SimulatedDevice(Device):
+    """Stands in for a GPU.
 
     Args:
         order: 1 or -1, the order of the blocks and of the threads of a block.
@@ -694,14 +713,8 @@ class SimulatedDevice:
         self.launched: list[str] = []
         self._loaded: dict[Any, Callable[..., None]] = {}
 
-    def is_array(self, candidate: Any) -> bool:
-        return isinstance(candidate, DeviceArray)
-
     def empty(self, shape: Any, dtype: Any) -> DeviceArray:
         return _new(shape, dtype)
-
-    def address(self, array: DeviceArray) -> int:
-        return array.data.ptr
 
     def table(self, values: np.ndarray) -> DeviceArray:
         return to_device(values)

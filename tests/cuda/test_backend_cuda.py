@@ -127,3 +127,121 @@ def test_the_same_seed_drops_the_same_elements() -> None:
 def test_halves_are_refused() -> None:
     with pytest.raises(ValueError, match="backend 'cuda' computes in float32 and float64; received float16"):
         F.linear(*(Tensor(np.ones((2, 3), np.float16), backend="cuda") for _ in range(2)))
+
+
+def test_halves_are_refused_by_the_clock_too() -> None:
+    x = Tensor(np.ones((1, 2, 5, 5), np.float16), backend="cuda")
+    with pytest.raises(ValueError, match="backend 'cuda' computes in float32 and float64; received float16"):
+        F.conv2d(x, x, algorithm="autotune")
+
+
+def test_running_statistics_move_where_the_input_is(device: Any) -> None:
+    values = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    x, mean, variance = (device.xp.asarray(each) for each in (values, np.zeros(3, np.float32), np.ones(3, np.float32)))
+    F.batch_norm(x, mean, variance, training=True, momentum=0.5)
+    np.testing.assert_allclose(mean.get(), 0.5 * values.mean(axis=0), rtol=1e-5, atol=1e-6)
+    with (
+        pycnn.use_backend("cuda"),
+        pytest.raises(TypeError, match="running_mean is changed in place: it must be on the backend of the input"),
+    ):
+        F.batch_norm(x, np.zeros(3, np.float32), np.ones(3, np.float32), training=True)
+
+
+@pytest.mark.parametrize(("place", "default"), [("cpu", "cuda"), ("cuda", "cpu")])
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: F.layer_norm(x, (3,)) * x,
+        lambda x: F.batch_norm(x, None, None, training=True) * x,
+        lambda x: F.cross_entropy(x, np.array([0, 2, 1, 1])),
+        lambda x: pycnn.losses.binary_crossentropy(np.zeros((4, 3)), F.sigmoid(x)),
+        lambda x: pycnn.losses.mean_squared_error(np.zeros((4, 3)), x),
+        lambda x: F.conv1d(x.reshape(1, 4, 3), x.reshape(3, 4, 1), activation="tanh"),
+        lambda x: x + [1.0, 2.0, 3.0],
+    ],
+    ids=["layer_norm", "batch_norm", "cross_entropy", "binary_crossentropy", "mean_squared_error", "conv1d", "list"],
+)
+def test_the_default_is_nothing_to_what_has_a_place(compute: Any, place: str, default: str) -> None:
+    values = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    x = Tensor(values, requires_grad=True, backend=place)
+    with pycnn.use_backend(default):
+        y = compute(x)
+        y.sum().backward()
+    assert y.backend.name == x.grad.backend.name == place
+    alone = Tensor(values, requires_grad=True, backend="cpu")
+    compute(alone).sum().backward()
+    np.testing.assert_allclose(_host(x.grad), _host(alone.grad), rtol=1e-4, atol=1e-6)
+
+
+def test_operands() -> None:
+    x = Tensor(np.array([1, 2, 3]), backend="cuda")
+    assert _host(x + 1).tolist() == [2, 3, 4]
+    assert _host(x > 1).tolist() == [False, True, True]
+    assert _host(x == 2).tolist() == [False, True, False]
+    for other in (np.ones(3), Tensor([1.0, 2.0, 3.0])):
+        with pytest.raises(TypeError, match="both operands must be on one backend; received one on 'cpu' and one on"):
+            x + other
+
+
+def test_gradients_to_begin_with_go_to_the_tensor() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True, backend="cuda")
+    (x * 2).backward(np.array([1.0, 3.0]))
+    assert x.grad.backend.name == "cuda"
+    assert _host(x.grad).tolist() == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((2, 3), (3, 4)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (3,)), ((2, 2, 3), (3, 4)), ((2, 0), (0, 4))]
+)
+def test_products(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal(shape).astype(np.float32) for shape in (a, b))
+    found = Tensor(x, backend="cuda") @ Tensor(y, backend="cuda")
+    assert found.shape == (x @ y).shape
+    np.testing.assert_allclose(_host(found), x @ y, rtol=1e-5, atol=1e-6)
+
+
+def test_products_of_integers_are_refused() -> None:
+    x = Tensor(np.ones((2, 2), np.int64), backend="cuda")
+    with pytest.raises(TypeError, match="matrices on a GPU must hold float32 or float64, both; received int64"):
+        x @ x
+
+
+@pytest.mark.parametrize(
+    "index",
+    [1, slice(1, 3), (slice(None), 0), (..., None), np.array([0, 0, 3, 0]), (np.array([1, 1]), np.array([2, 2]))],
+    ids=str,
+)
+def test_gradients_of_elements(index: Any) -> None:
+    values = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    found = []
+    for name in ("cpu", "cuda"):
+        x = Tensor(values, requires_grad=True, backend=name)
+        (x[index] * x[index]).sum().backward()
+        found.append(_host(x.grad))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+def test_parameters_in_another_order_of_memory() -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    w = Tensor(values.T, requires_grad=True, backend="cuda")
+    assert not w.data.flags.c_contiguous
+    w.sum().backward()
+    optimizers.SGD(1.0).apply([w])
+    np.testing.assert_array_equal(_host(w), values.T - 1)
+
+
+def test_labels_and_samples_may_be_on_the_gpu(device: Any) -> None:
+    labels, predictions = (device.xp.asarray(np.array(each)) for each in ([1, 0], [[0.2, 0.8], [0.9, 0.1]]))
+    assert pycnn.metrics.sparse_categorical_accuracy(labels, predictions).tolist() == [1, 1]
+    assert float(pycnn.losses.mean_squared_error(predictions, Tensor(predictions)).sum()) == 0
+    model = pycnn.models.Sequential([pycnn.layers.Dense(2, input_shape=(2,))])
+    model.compile(loss="mse")
+    model.fit(predictions, predictions, epochs=1, verbose=0)
+
+
+def test_arrays_of_another_gpu_are_refused(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = device.xp.asarray(np.ones((1, 3), np.float32))
+    monkeypatch.setattr(type(x.data), "device_id", 1)
+    with pytest.raises(TypeError, match="x must be a CuPy array on GPU 0; received one on GPU 1"):
+        F.softmax(x, dim=1)

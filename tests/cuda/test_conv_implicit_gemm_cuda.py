@@ -244,3 +244,12 @@ def test_variants_compiled(variant: Variant, most: int) -> None:
     assert count("\n".join(loop), r"\b[FD]FMA\b") == 16 * strips * SLICE
     assert len(loop) <= most
     assert not spills(text)
+
+
+@pytest.mark.parametrize("device", [1], indirect=True, ids=["upwards"])
+@pytest.mark.skipif(ON_A_GPU, reason="a GPU has the multiprocessors that it has")
+def test_more_parts_than_a_phase_has_slices(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phases of a stride have taps of different numbers, and as many parts as the one with most."""
+    monkeypatch.setattr(device, "processors", 132)
+    p = conv_problem(N=1, C=32, K=64, size=(4, 4), stride=2, padding=1)
+    check_conv(p, "cuda", "implicit_gemm")

@@ -93,6 +93,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     ),
     "reflected": lambda x, w: F.conv2d(x, w, padding=1, padding_mode="reflect"),
     "conv_transpose2d": lambda x, w: F.conv_transpose2d(x, w.transpose(1, 0, 2, 3), stride=2, activation="sigmoid"),
+    "conv_transpose2d, leaky": lambda x, w: F.conv_transpose2d(
+        x, w.transpose(1, 0, 2, 3), activation="leaky_relu", negative_slope=0.3
+    ),
     "pooled": lambda x, w: F.conv2d_max_pool2d(x, w, activation="relu", pool_size=2),
     "max_pool2d": lambda x, w: F.max_pool2d(x, 2, return_indices=True)[0] * w.sum(),
     "avg_pool2d": lambda x, w: F.avg_pool2d(x, 3, 2, 1) * w.sum(),

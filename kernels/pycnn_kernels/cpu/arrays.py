@@ -1,4 +1,4 @@
-"""The arrays of plans on the CPU, NumPy's; ``cuda/arrays.py`` has the same for the GPU."""
+"""What plans ask of their arrays on the CPU, NumPy's; for a GPU its ``Device`` answers (``cuda/device.py``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from pycnn_kernels.memory import address, aligned_empty
 
 __all__ = [
-    "KIND", "address", "copied", "empty", "from_host", "is_array", "is_usable", "is_writable", "machine", "synchronize",
+    "KIND", "address", "copied", "described", "empty", "from_host", "is_array", "is_usable", "is_writable", "machine",
+    "synchronize",
 ]  # fmt: skip
 
 #: What messages call such an array.
@@ -34,6 +35,11 @@ def from_host(values: np.ndarray) -> np.ndarray:
 
 def is_array(candidate: Any) -> bool:
     return isinstance(candidate, np.ndarray)
+
+
+def described(candidate: Any) -> str:
+    """What messages call something that is none."""
+    return type(candidate).__name__
 
 
 def is_usable(array: np.ndarray) -> bool:

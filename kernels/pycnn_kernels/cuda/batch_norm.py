@@ -467,6 +467,7 @@ class BatchNormGradient:
     """
 
     def __init__(self, p: ChannelsProblem):
+        self._elements = p.pixels * p.channels * p.inner
         self._channels = (p.channels,), np.dtype(p.dtype)
         self._walk, self._alone = Walk(p, summed=True), Walk(p, summed=False)
         self.workspace_bytes = self._walk.parts_bytes(2) + 3 * p.channels * self._channels[1].itemsize
@@ -491,7 +492,7 @@ class BatchNormGradient:
         moves: int, behind_relu: int,
     ) -> None:  # fmt: skip
         """Addresses; ``y`` is 0 where no ReLU followed, and so are a weight and gradients that are not there."""
-        if db and not dx:
+        if db and not dx and self._elements:  # an array of no elements has no address, either
             raise ValueError("db is the sum of dx: it cannot be had without")
         device = current_device()
         parts = self._walk.parts(2)

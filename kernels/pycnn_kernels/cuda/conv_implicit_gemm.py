@@ -101,7 +101,8 @@ def _its_tile(a, rows, columns):
     across = int32(cuda.blockIdx.x - down * a.column_tiles)
     part = int32(quotient(cuda.blockIdx.y, a.groups))
     group = int32(cuda.blockIdx.y - part * a.groups)
-    begin = int32(part * a.part_slices)
+    # A phase of few taps may have less slices than the parts that a longer one is cut into.
+    begin = int32(min(part * a.part_slices, a.slices))
     return down * rows, across * columns, group, part, begin, int32(min(begin + a.part_slices, a.slices))
 
 

@@ -1,4 +1,7 @@
-"""The GPU: its arrays, its compiled kernels, and launching them on CuPy's current stream."""
+"""The GPU: its arrays, its compiled kernels, and launching them on CuPy's current stream.
+
+What plans ask of their arrays (``cpu/arrays.py``) a :class:`Device` answers for those in its memory.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ class CudaError(RuntimeError):
 HOW_TO_INSTALL = "pip install 'pycnn[cuda]' installs what it needs; backend='cpu' needs none of it"
 
 
+@functools.cache
 def _cupy() -> Any:
     """CuPy with at least one GPU.
 
@@ -45,6 +49,9 @@ def _cupy() -> Any:
         raise CudaError("backend 'cuda' needs an NVIDIA GPU; CUDA sees none. backend='cpu' needs none")
     return cupy
 
+
+#: What every array of a kernel begins at a multiple of, so that a thread can move 16 bytes at once.
+_ALIGNMENT = 16
 
 #: One buffer as the parameters of a launch, in ``extra`` of ``cuLaunchKernel``: CU_LAUNCH_PARAM_BUFFER_POINTER,
 #: CU_LAUNCH_PARAM_BUFFER_SIZE and CU_LAUNCH_PARAM_END. Source: NVIDIA, "CUDA Driver API", cuda.h.
@@ -72,16 +79,49 @@ class Device:
         self._loaded: dict[Any, Callable[..., None]] = {}
         self._loading = threading.Lock()
 
+    @property
+    def KIND(self) -> str:
+        """What messages call an array of it."""
+        return f"CuPy array on GPU {self.number}"
+
+    def machine(self) -> str:
+        """What timings of plans belong to."""
+        return f"cuda on {self.name}"
+
     def is_array(self, candidate: Any) -> bool:
-        """Whether it is an array on a GPU."""
-        return isinstance(candidate, self.xp.ndarray)
+        """Whether it is an array in this GPU's memory."""
+        return isinstance(candidate, self.xp.ndarray) and candidate.data.device_id == self.number
+
+    def described(self, candidate: Any) -> str:
+        """What messages call something that is none."""
+        if isinstance(candidate, self.xp.ndarray):
+            return f"one on GPU {candidate.data.device_id}"
+        return f"{type(candidate).__module__}.{type(candidate).__name__}"
+
+    def is_usable(self, device_array: Any) -> bool:
+        """Whether kernels can read its elements where they are: contiguous, and aligned to 16 bytes."""
+        return device_array.flags.c_contiguous and device_array.data.ptr % _ALIGNMENT == 0
+
+    def is_writable(self, device_array: Any) -> bool:
+        """CuPy has no others."""
+        return True
+
+    def copied(self, device_array: Any) -> Any:
+        """A contiguous, aligned copy."""
+        copy = self.empty(device_array.shape, device_array.dtype)
+        copy[...] = device_array
+        return copy
+
+    def from_host(self, values: np.ndarray) -> Any:
+        """An array with these values."""
+        return self.xp.asarray(values)
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Any:
         """An uninitialised array from CuPy's memory pool, which hands out multiples of 512 bytes."""
         return self.xp.empty(shape, dtype)
 
     def address(self, device_array: Any) -> int:
-        """Where its elements begin."""
+        """Where its elements begin; 0 for an array without elements."""
         return device_array.data.ptr
 
     def table(self, values: np.ndarray) -> Any:
@@ -156,8 +196,24 @@ def _device(number: int) -> Device:
     return Device(number)
 
 
+class _Bound(threading.local):
+    """The GPUs whose context this thread has."""
+
+    def __init__(self) -> None:
+        self.numbers: set[int] = set()
+
+
+_bound = _Bound()
+
+
 def _current() -> Device:
-    return _device(_cupy().cuda.runtime.getDevice())
+    runtime = _cupy().cuda.runtime
+    number = runtime.getDevice()
+    if number not in _bound.numbers:
+        # The driver's launches need the context that the runtime makes current in a thread with its first call.
+        runtime.memGetInfo()
+        _bound.numbers.add(number)
+    return _device(number)
 
 
 def current_device() -> Device:

@@ -90,15 +90,18 @@ class _Step:
         self._task = task
         self._together = task(self._which, self._pieces)
         self._one_by_one: list[Task] | None = None
-        self._sent: tuple[Any, Any, Any] | None = None
+        self._sent: tuple[Any, ...] | None = None
 
     def run(self, *arguments: float) -> None:
         """The addresses of all g, all w and all arrays of state, kind by kind, and then numbers."""
         device, arrays = current_device(), arguments[: self._arrays]
         where = (arrays, device.stream())
-        if self._sent is None or self._sent[:2] != where:  # most steps have the arrays of the one before
-            self._sent = (*where, device.sent(np.array(arrays, np.uint64)))
-        table = device.address(self._sent[2])
+        sent = self._sent
+        if sent is None or sent[:2] != where:  # most steps have the arrays of the one before
+            values = np.array(arrays, np.uint64)
+            # Another thread may put its own in this place: what this one sent, it keeps until it has launched.
+            sent = self._sent = (*where, device.sent(values), values)
+        table = device.address(sent[2])
         for task in self._in_turn() if self._overlap(arrays) else (self._together,):
             task.run(table, *arguments[self._arrays :])
 
