@@ -14,7 +14,7 @@ test: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-# With an NVIDIA GPU: its own tests, and the CPU's grids of problems on it.
+# With an NVIDIA GPU: its own tests, and on it the CPU's grids of problems, as far as they name no backend.
 test-gpu: $(VENV)/installed-cuda
 	PYCNN_TEST_GPU=1 $(BIN)/python -m pytest --numprocesses 4 tests/cuda
 	PYCNN_TEST_BACKEND=cuda $(BIN)/python -m pytest --numprocesses 4 tests/kernels/test_conv.py \
@@ -45,5 +45,5 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/installed-cuda: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda]" "nvidia-cuda-nvdisasm==13.2.*"
 	touch $@

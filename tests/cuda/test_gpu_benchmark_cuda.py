@@ -38,7 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tables(device: Any, small: None, capsys: pytest.CaptureFixture[str]) -> None:
     timer: Any = _Timer()
     gpu.layers("some layers", [Shape("a layer", 1, 3, 5, 4, 3)], timer, None, Options())
-    gpu.gemm(timer, Options(), sizes=(8,))
+    gpu.gemm(timer, None, Options(), sizes=(8,))
     gpu.bandwidth(timer, Options())
     printed = capsys.readouterr().out
     assert printed.count("a layer") == 3

@@ -14,7 +14,8 @@ from tests import reference as oracle
 from tests.cuda.sass import ARCHITECTURES, sass, spills
 from tests.kernels.problems import DTYPES, numbers, run_on_host
 
-SHAPES = [(1, 1), (3, 10), (2, 33), (2, 300), (0, 4), (3, 0)]
+#: Teams of some lanes, of which a block has more than there are rows; of a warp; and of a block.
+SHAPES = [(1, 1), (3, 10), (2, 33), (9, 300), (2, 700), (0, 4), (3, 0)]
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_nan_and_infinity_flow_through(device: Any) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_compiled(architecture: str) -> None:
     for variant in (
-        softmax_kernel.variant("float32", threads=256, logarithm=False),
-        cross_entropy_kernel.variant("float64", threads=32),
+        softmax_kernel.variant("float32", threads=256, team=256, logarithm=False),
+        cross_entropy_kernel.variant("float64", threads=128, team=16),
     ):
         assert not spills(sass(variant, architecture))

@@ -22,7 +22,7 @@ from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.launch import Kernel, Task, counted, kernel
 from pycnn_kernels.cuda.ptx import shift
-from pycnn_kernels.cuda.reduce import WARP, block_reduction, plus
+from pycnn_kernels.cuda.reduce import WARP, plus, team_reduction
 from pycnn_kernels.problem import ChannelsProblem, RowsProblem
 
 #: Steps of each thread along a row, of which the compiler keeps what they read; of more it makes a loop.
@@ -34,35 +34,10 @@ _LEAST_TEAM, _MOST_TEAM = 4, 512
 #: Threads of a block that has several teams.
 _THREADS = 128
 
-_ALL_LANES = 0xFFFFFFFF
-
 
 def rows_fit(p: RowsProblem) -> str | None:
     """None where 32 bits count rows and columns, otherwise a refusal. The elements together may be more."""
     return counted(max(p.rows, p.columns), "axes")
-
-
-def team_sum(dtype: Any, threads: int, team: int) -> Any:
-    """A device function that adds the values of a team's threads, each of which gets the sum.
-
-    Args:
-        dtype: of the values.
-        threads: of a block.
-        team: a power of two up to 32, or the block. All threads of the block must call the function.
-    """
-    if team > WARP:
-        return block_reduction(dtype, threads, plus, 0)
-    most = team >> 1
-
-    @device_function
-    def total(value):
-        distance = most
-        while distance > 0:
-            value += cuda.shfl_xor_sync(_ALL_LANES, value, distance)
-            distance >>= 1
-        return value
-
-    return total
 
 
 def along_rows(threads: int, team: int, vector: int, steps: int) -> tuple[Any, Any, Any]:
@@ -111,7 +86,7 @@ def layer_norm_kernel(
 
     A team of threads has a row, see :func:`along_rows`; ``steps`` along it, or 0 if a field says how many. Bits repeat.
     """
-    total = team_sum(dtype, threads, team)
+    total = team_reduction(dtype, threads, team, plus, 0)
     row_of, column_at, inside = along_rows(threads, team, vector, steps)
     load, store = moving(vector)
     zero, one = dtype(0), dtype(1)
@@ -172,7 +147,7 @@ def layer_norm_gradient_kernel(dtype: Any, threads: int, team: int, vector: int,
     With n = normal(x) and g = dy * weight, ``dx = rstd * (g - mean of g - n * mean of g * n)`` over each row. A team of
     threads has a row, see :func:`along_rows`; bits repeat.
     """
-    total = team_sum(dtype, threads, team)
+    total = team_reduction(dtype, threads, team, plus, 0)
     row_of, column_at, inside = along_rows(threads, team, vector, steps)
     load, store = moving(vector)
     zero = dtype(0)

@@ -68,6 +68,30 @@ def block_reduction(dtype: Any, threads: int, combine: Any, nothing: float) -> A
     return reduced
 
 
+def team_reduction(dtype: Any, threads: int, team: int, combine: Any, nothing: float) -> Any:
+    """A device function that combines the values of a team's threads, each of which gets the result.
+
+    Args:
+        dtype: of the values.
+        threads: of a block, all of which must call the function.
+        team: so many neighbouring threads: a power of two up to 32, or the block.
+        combine, nothing: as for :func:`block_reduction`.
+    """
+    if team > WARP:
+        return block_reduction(dtype, threads, combine, nothing)
+    most = team >> 1
+
+    @device_function
+    def reduced(value):
+        distance = most
+        while distance > 0:
+            value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, distance))
+            distance >>= 1
+        return value
+
+    return reduced
+
+
 def threads_for(columns: int, most: int = 256) -> int:
     """Threads of a block that works on so many elements: a power of two from 32 to ``most``.
 
