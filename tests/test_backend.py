@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from pycnn import Tensor, backend
 from pycnn_kernels import algorithms
+from pycnn_kernels.cuda import device
 from pycnn_kernels.cuda.device import CudaError
 
 
@@ -32,6 +34,14 @@ def test_arrays_are_native_and_not_copied() -> None:
 def test_unknown_backends(name: str) -> None:
     with pytest.raises(ValueError, match=f"backend must be 'cpu' or 'cuda'; received {name!r}"):
         backend.get(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_cupy_is_known() -> Iterator[None]:
+    """A session that has a GPU has found CuPy before."""
+    device._cupy.cache_clear()
+    yield
+    device._cupy.cache_clear()
 
 
 class _Runtime:

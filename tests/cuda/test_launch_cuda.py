@@ -194,6 +194,7 @@ def test_threads_that_need_a_kernel_at_once_load_it_once(fake: tuple[Device, _Dr
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
+    device_module._cupy.cache_clear()
     with pytest.raises(CudaError, match="cupy, which is not installed"):
         device_module.current_device()
 
