@@ -398,13 +398,14 @@ def _info(arguments: argparse.Namespace) -> int:
         ("Threading layer", "pycnn's own worker threads"),
         ("Cache folder", str(user_cache_dir())),
         ("GPUs", _gpus()),
+        ("backend='cuda'", _cuda()),
     ]
     print_table(("What", "Value"), rows)
     return 0
 
 
 def _gpus() -> str:
-    """The NVIDIA GPUs that the driver reports; pycnn does not use them yet."""
+    """The NVIDIA GPUs that the driver reports."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return "none found (no nvidia-smi)"
@@ -414,6 +415,19 @@ def _gpus() -> str:
     except (OSError, subprocess.SubprocessError) as error:
         return f"none found ({error})"
     return "; ".join(found.stdout.split("\n")).strip("; ") or "none found"
+
+
+def _cuda() -> str:
+    """What the backend computes on, or why it cannot."""
+    from pycnn import backend
+    from pycnn_kernels.cuda.device import current_device
+
+    try:
+        backend.get("cuda")
+    except backend.BackendError as error:
+        return str(error)
+    device = current_device()
+    return f"{device.name}, {device.architecture}, {device.processors} multiprocessors"
 
 
 def _warmup(arguments: argparse.Namespace) -> int:
