@@ -63,7 +63,17 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
-    for part in ("pycnn", "Numba", "SIMD", "bits", "Threads", "Threading layer", "Cache folder", "GPUs", "backend='cuda'"):
+    for part in (
+        "pycnn",
+        "Numba",
+        "SIMD",
+        "bits",
+        "Threads",
+        "Threading layer",
+        "Cache folder",
+        "GPUs",
+        "backend='cuda'",
+    ):
         assert part in printed
 
 

@@ -11,8 +11,9 @@ import pytest
 from pycnn_kernels.algorithms import ALGORITHMS, algorithms_for
 from pycnn_kernels.choice import choose
 from pycnn_kernels.cuda import conv_im2col, conv_implicit_gemm
-from pycnn_kernels.cuda.conv_im2col import col2im_kernel, im2col_kernel, transposing_kernel
+from pycnn_kernels.cuda.conv_im2col import col2im_kernel, im2col_kernel
 from pycnn_kernels.cuda.tile import Tile
+from pycnn_kernels.cuda.transpose import transposing_kernels
 from pycnn_kernels.plan import plan_for
 from tests.cuda.conftest import ON_A_GPU
 from tests.cuda.sass import ARCHITECTURES, count, sass, spills
@@ -189,6 +190,6 @@ def test_compiled(architecture: str) -> None:
 
 
 def test_compiled_without_spills() -> None:
-    assert spills(sass(transposing_kernel.variant("float32"))) == 0
+    assert spills(sass(transposing_kernels["array"].variant("float32", element="array"))) == 0
     assert spills(sass(col2im_kernel.variant("float64", quads=True))) == 0
     assert spills(sass(im2col_kernel.variant("float32", quads=False))) == 0

@@ -15,15 +15,14 @@ at a time.
 
 Channels are last here. What is channels first, and weights that are not HWIO, go through transposed copies.
 
-Sources: Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing" (2006);
-for transposing through shared memory Ruetsch and Micikevicius, "Optimizing Matrix Transpose in CUDA" (2009).
+Source: Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing" (2006).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import cuda
@@ -41,7 +40,8 @@ from pycnn_kernels.cuda.conv_implicit_gemm import (
 from pycnn_kernels.cuda.conv_pool import Between
 from pycnn_kernels.cuda.launch import Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.parts import Parts
-from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift, store4
+from pycnn_kernels.cuda.ptx import load4, quotient, shift, store4
+from pycnn_kernels.cuda.transpose import Matrices, transposition
 from pycnn_kernels.problem import ConvProblem, Triple, numpy_dtype
 
 int32 = types.int32
@@ -55,8 +55,6 @@ _WORTH_IT = 16
 QUAD = 4
 #: Neighbouring rows of the matrix of which a thread writes the elements at the same depth.
 ROWS = 4
-#: Edge of the squares that are transposed.
-EDGE = 32
 
 
 def _ints(names: str) -> dict[str, str]:
@@ -252,70 +250,6 @@ def _col2im_task(p: ConvProblem) -> Task:
 # --- Transposed copies ----------------------------------------------------------------------------------------------
 
 
-class Matrices(NamedTuple):
-    """Where so ``many`` matrices lie, and where their transposed copies shall.
-
-    Element (i, j) of the matrix b has the place ``b * apart + i * pitch + j``, in the copy ``b * copies_apart + j *
-    copy_pitch + i``.
-    """
-
-    many: int
-    rows: int
-    columns: int
-    apart: int
-    pitch: int
-    copies_apart: int
-    copy_pitch: int
-
-    @property
-    def reverse(self) -> Matrices:
-        """From the copies back."""
-        return Matrices(self.many, self.columns, self.rows, self.copies_apart, self.copy_pitch, self.apart, self.pitch)
-
-
-@kernel(
-    given="source", copies="array",
-    **_ints("rows columns row_tiles column_tiles apart pitch copies_apart copy_pitch"),
-)  # fmt: skip
-def transposing_kernel(dtype: Any, threads: int) -> Any:
-    """Transposed copies of :class:`Matrices`. A block copies a square of :data:`EDGE` x :data:`EDGE` of one of them.
-
-    It passes through shared memory, so that neighbouring threads read and write neighbouring elements; its lines are
-    one element longer there, so that those of a column lie in different banks.
-    """
-    lines, pitch = threads // EDGE, EDGE + 1
-    square = EDGE * pitch
-
-    def body(a):
-        held = cuda.shared.array(square, dtype)
-        tile, column = _divided(cuda.blockIdx.x, a.column_tiles)
-        matrix, row = _divided(tile, a.row_tiles)
-        row, column = int32(row * EDGE), int32(column * EDGE)
-        given, copies = shift(a.given, matrix * a.apart), shift(a.copies, matrix * a.copies_apart)
-        across, down = remainder(cuda.threadIdx.x, EDGE), quotient(cuda.threadIdx.x, EDGE)
-        for step in range(0, EDGE, lines):
-            i, j = int32(row + down + step), int32(column + across)
-            if i < a.rows and j < a.columns:
-                held[(down + step) * pitch + across] = given[int32(i * a.pitch + j)]
-        cuda.syncthreads()
-        for step in range(0, EDGE, lines):
-            i, j = int32(row + across), int32(column + down + step)
-            if i < a.rows and j < a.columns:
-                copies[int32(j * a.copy_pitch + i)] = held[across * pitch + down + step]
-
-    return body
-
-
-def _transposition(dtype: str, m: Matrices) -> Task:
-    """``given copies``."""
-    row_tiles, column_tiles = blocks_for(m.rows, EDGE), blocks_for(m.columns, EDGE)
-    return Task(
-        transposing_kernel.variant(dtype), m.many * row_tiles * column_tiles, "given copies", rows=m.rows,
-        columns=m.columns, row_tiles=max(row_tiles, 1), column_tiles=max(column_tiles, 1), apart=m.apart, pitch=m.pitch,
-        copies_apart=m.copies_apart, copy_pitch=m.copy_pitch,
-    )  # fmt: skip
-
-
 class Arranged:
     """An array as the products take it: as it lies, or through a transposed copy in the workspace.
 
@@ -329,7 +263,7 @@ class Arranged:
         if matrices is not None:
             self._copy = Between((matrices.many, matrices.rows, matrices.columns), dtype)
             self.bytes = self._copy.bytes
-            self._there, self._back = (_transposition(dtype, m) for m in (matrices, matrices.reverse))
+            self._there, self._back = (transposition(dtype, m) for m in (matrices, matrices.reverse))
 
     def read(self, address: int) -> tuple[Any, int]:
         """What must be kept until its readers are launched, and where to read."""

@@ -29,8 +29,9 @@ from pycnn_kernels.cpu.windows import backward_windows, window_counts
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.launch import THREADS, Kernel, Task, blocks_for, counted, kernel
-from pycnn_kernels.cuda.ptx import divided, division, is_there, load2, load4, quotient, shift, store2, store4
+from pycnn_kernels.cuda.ptx import divided, division, is_there, load2, load4, quotient, store2, store4
 from pycnn_kernels.cuda.reduce import WARP, threads_for
+from pycnn_kernels.cuda.transpose import side_by_side, transposition
 from pycnn_kernels.problem import FractionalPoolProblem, PoolProblem, Triple
 
 #: Elements of windows, or of cells, that are written out one by one, at most.
@@ -655,57 +656,6 @@ cells_gradient_kernels = {kind: kernel(index=kind, **_GRADIENT_FIELDS)(_cells_gr
 gradient_kernels = {kind: kernel(index=kind, **_GRADIENT_FIELDS)(_gradient) for kind in _NOWHERE}
 
 
-# --- Transposed arrays ----------------------------------------------------------------------------------------------
-
-_TILE, _TILE_ROWS = 32, 8
-#: What a line of a tile takes in shared memory: one column more, so that a column lies in all banks.
-_TILE_LINE = _TILE + 1
-_TILE_SIZE = _TILE * _TILE_LINE
-
-
-def _transpose(dtype: Any, threads: int, element: str) -> Any:
-    """``y[n, c, r] = x[n, r, c]``: x (N, rows, columns), y (N, columns, rows), of any kind of ``element``.
-
-    A block moves a tile of 32 x 32 through shared memory, so that it reads and writes along lines.
-    """
-    kind = {"index": types.uint16, "long_index": types.uint32, "array": dtype}[element]
-
-    def body(a):
-        tile = cuda.shared.array(_TILE_SIZE, kind)
-        lane, first = cuda.threadIdx.x % _TILE, cuda.threadIdx.x // _TILE
-        band = divided(cuda.blockIdx.x, a.by_across)
-        n = divided(band, a.by_down)
-        r, c = int32((band - n * a.down) * _TILE), int32((cuda.blockIdx.x - band * a.across) * _TILE)
-        x, y = shift(a.x, n * a.rows * a.columns), shift(a.y, n * a.rows * a.columns)
-        for i in range(first, _TILE, _TILE_ROWS):
-            if r + i < a.rows and c + lane < a.columns:
-                tile[i * _TILE_LINE + lane] = x[(r + i) * a.columns + c + lane]
-        cuda.syncthreads()
-        for i in range(first, _TILE, _TILE_ROWS):
-            if c + i < a.columns and r + lane < a.rows:
-                y[(c + i) * a.rows + r + lane] = tile[lane * _TILE_LINE + i]
-
-    return body
-
-
-transpose_kernels = {
-    kind: kernel(x=kind, y=kind, rows="int", columns="int", down="int", across="int", by_down="long", by_across="long")(
-        _transpose
-    )
-    for kind in ("index", "long_index", "array")
-}
-
-
-def transpose_task(dtype: str, element: str, images: int, rows: int, columns: int) -> Task:
-    """From x (images, rows, columns) to y (images, columns, rows); see :func:`_transpose`."""
-    down, across = -(-rows // _TILE), -(-columns // _TILE)
-    return Task(
-        transpose_kernels[element].variant(dtype, threads=_TILE * _TILE_ROWS, element=element), images * down * across,
-        "x y", rows=rows, columns=columns, down=down, across=across, by_down=division(max(down, 1)),
-        by_across=division(max(across, 1)),
-    )  # fmt: skip
-
-
 # --- Algorithms -----------------------------------------------------------------------------------------------------
 
 
@@ -880,8 +830,8 @@ class _Transposed:
         self.needed = p.layout == "channels_first" and p.C > 1 and pixels > 1
         self._size = p.N * p.C * pixels
         self._dtype = np.dtype({"index": "uint16", "long_index": "uint32", "array": p.dtype}[element])
-        self._to_planes = transpose_task(p.dtype, element, p.N, pixels, p.C)
-        self._from_planes = transpose_task(p.dtype, element, p.N, p.C, pixels)
+        self._to_planes = transposition(p.dtype, side_by_side(p.N, pixels, p.C), element)
+        self._from_planes = transposition(p.dtype, side_by_side(p.N, p.C, pixels), element)
 
     @property
     def bytes(self) -> int:
