@@ -17,12 +17,10 @@ from numba import cuda
 from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.launch import THREADS, Task, blocks_for, kernel
-from pycnn_kernels.cuda.reduce import WARP, plus
+from pycnn_kernels.cuda.reduce import WARP, plus, team_reduction
 
 #: Threads of a multiprocessor that a division into parts is to keep busy, and parts at most.
 _BUSY, _MOST_PARTS = 2048, 512
-
-_ALL_LANES = 0xFFFFFFFF
 
 
 def lane_sum(dtype: Any, threads: int, lanes: int, adjacent: bool) -> Any:
@@ -40,16 +38,7 @@ def lane_sum(dtype: Any, threads: int, lanes: int, adjacent: bool) -> Any:
         return same
 
     if adjacent:
-
-        @device_function
-        def exchanged(value):
-            distance = lanes // 2
-            while distance > 0:
-                value = plus(value, cuda.shfl_xor_sync(_ALL_LANES, value, distance))
-                distance //= 2
-            return value
-
-        return exchanged
+        return team_reduction(dtype, threads, lanes, plus, 0)
 
     apart = threads // lanes
 
