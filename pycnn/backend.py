@@ -116,8 +116,14 @@ _default = _Default()
 
 def is_on_gpu(data: Any) -> bool:
     """Whether data is an array in a GPU's memory, of whatever package: CuPy, PyTorch, Numba, ..."""
-    # The type is asked: CuPy makes a dictionary of the interface for each array that is.
-    return not isinstance(data, np.ndarray) and hasattr(type(data), "__cuda_array_interface__")
+    if isinstance(data, np.ndarray):
+        return False
+    # CuPy's arrays always are; to ask one would have it make a dictionary. PyTorch's tensors have the interface, and
+    # raise an AttributeError where they are on the CPU.
+    kind = type(data)
+    if kind.__module__.partition(".")[0] == "cupy" and kind.__name__ == "ndarray":
+        return True
+    return hasattr(kind, "__cuda_array_interface__") and hasattr(data, "__cuda_array_interface__")
 
 
 def of(array: Any) -> Backend:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pycnn import Tensor, backend
+from pycnn import Tensor, backend, functional
 from pycnn_kernels import algorithms
 from pycnn_kernels.cuda import device
 from pycnn_kernels.cuda.device import CudaError
@@ -91,6 +91,29 @@ def test_compiler_of_cuda_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(algorithms.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CudaError, match="needs the package numba-cuda, which is not installed"):
         algorithms.algorithms_for("cuda", "softmax")
+
+
+class _LikeTorchs:
+    """A tensor whose package knows GPUs, and which is on the CPU or on one."""
+
+    def __init__(self, values: np.ndarray, on_gpu: bool) -> None:
+        self.values, self.on_gpu = values, on_gpu
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        if not self.on_gpu:
+            raise AttributeError("not on a GPU")
+        return {}
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return self.values
+
+
+def test_arrays_of_other_packages_say_where_they_are() -> None:
+    values = np.array([-1.0, 2.0], np.float32)
+    assert functional.relu(_LikeTorchs(values, False)).tolist() == [0, 2]
+    assert backend.of(_LikeTorchs(values, False)).name == "cpu"
+    assert backend.of(_LikeTorchs(values, True)).name == "cuda"
 
 
 def test_a_default_ends_with_its_block() -> None:
