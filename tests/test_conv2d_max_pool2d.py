@@ -12,9 +12,10 @@ import pycnn
 import pycnn.functional as F
 from pycnn import Tensor
 from pycnn import layers as L
+from pycnn.backend import plan_on
 from pycnn.functional import conv_norm, conv_pool, pool
 from pycnn.models import Sequential
-from pycnn_kernels.plan import Plan, plan_for
+from pycnn_kernels.plan import Plan
 from tests import reference as oracle
 
 
@@ -28,11 +29,11 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     used = []
 
     def noted(*arguments: Any, **choice: Any) -> Plan:
-        used.append(plan_for(*arguments, **choice))
+        used.append(plan_on(*arguments, **choice))
         return used[-1]
 
     for module in (conv_norm, conv_pool, pool):
-        monkeypatch.setattr(module, "plan_for", noted)
+        monkeypatch.setattr(module, "plan_on", noted)
     return used
 
 

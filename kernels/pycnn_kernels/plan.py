@@ -227,8 +227,9 @@ def _side(plan: Plan) -> Side:
         for spec in plan.inputs
     ]
 
-    def run() -> None:
-        plan.run(*inputs)
+    def run() -> tuple[Any, ...]:
+        results = plan.run(*inputs)
         arrays.synchronize()
+        return results
 
     return run
