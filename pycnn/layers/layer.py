@@ -119,14 +119,27 @@ class Layer:
     def accept(self, inputs: Tensor | ArrayLike) -> Tensor:
         """The inputs as ``call`` takes them; builds the layer where that has not happened yet.
 
+        What is no tensor and on no GPU goes to the backend of the layer's weights, or without weights to the default.
+
         Raises:
             TypeError, ValueError: as calling the layer.
         """
-        x = inputs if isinstance(inputs, Tensor) else Tensor(backend.asarray(inputs, "inputs"))
+        x = inputs if isinstance(inputs, Tensor) else Tensor(backend.asarray(inputs, "inputs", self._place_of(inputs)))
         if x.dtype != self.dtype:
             x = x.astype(self.dtype)
         self.accept_shape(x.shape)
         return x
+
+    def _place_of(self, inputs: ArrayLike) -> backend.Backend | None:
+        weight = None if backend.is_on_gpu(inputs) else self._some_weight()
+        return None if weight is None else weight.backend
+
+    def _some_weight(self) -> Tensor | None:
+        """One of the layer's weights, None where it has none."""
+        for group in (self._trainable_weights, self._non_trainable_weights):
+            for weight in group.values():
+                return weight
+        return None
 
     def accept_shape(self, shape: Shape) -> Shape:
         """The output shape for inputs of ``shape``, its batch None; builds the layer as :meth:`accept` does.

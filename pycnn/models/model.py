@@ -83,6 +83,10 @@ class Model(Layer):
         known = ", ".join(layer.name for layer in self.layers)
         raise ValueError(f"{self} has no layer {index if name is None else name!r}. Its layers: {known}")
 
+    def _some_weight(self) -> Tensor | None:
+        found = (layer._some_weight() for layer in self.layers)
+        return next((weight for weight in found if weight is not None), None)
+
     def named_weights(self) -> dict[str, Tensor]:
         """Every weight by ``layer/weight``, for example ``conv2d/kernel``, in the order of the layers."""
         return {

@@ -130,3 +130,13 @@ def test_second_derivatives(device: Any) -> None:
         (gradient * gradient).sum().backward()
         found.append(w.grad.numpy())
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+def test_arrays_go_where_the_weights_of_a_model_are() -> None:
+    with pycnn.use_backend("cuda"):
+        model = Sequential([layers.Flatten(input_shape=(8, 8, 2)), layers.Dense(3, activation="softmax")])
+        model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    model.fit(X, LABELS, epochs=1, verbose=0)
+    assert model(X).backend.name == "cuda"
+    assert isinstance(model.predict(X, verbose=0), np.ndarray)
+    assert layers.Flatten()(X).backend.name == "cpu"
