@@ -82,15 +82,16 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
     if like is not None and (type(value) is not np.ndarray or type(like) is not np.ndarray):
-        _refuse_two_places(name, value, like)
+        refuse_two_places(name, value, like)
     return value
 
 
-def _refuse_two_places(name: str, value: Any, like: Any) -> None:
+def refuse_two_places(name: str, value: Any, like: Any, why: str = "") -> None:
+    """Raise a TypeError where a value is on another backend than ``like``; ``why`` stands in front of what it must."""
     there, here = backends.of(data_of(like)), backends.of(data_of(value))
     if here is not there:
         raise TypeError(
-            f"{name} must be on the backend of the input, {there.name!r}; received an array on {here.name!r}"
+            f"{name} {why}must be on the backend of the input, {there.name!r}; received an array on {here.name!r}"
         )
 
 

@@ -13,7 +13,17 @@ from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.elementary import Select, cast
-from pycnn.functional.arguments import ArrayLike, apply, data_of, floating, layout, number, one_of, rounded, widened
+from pycnn.functional.arguments import (
+    ArrayLike,
+    apply,
+    floating,
+    layout,
+    number,
+    one_of,
+    refuse_two_places,
+    rounded,
+    widened,
+)
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem
 
@@ -376,16 +386,7 @@ def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray |
         raise TypeError(
             f"{name} must be an array or a tensor, which is moved in place; received {type(value).__name__}"
         )
-    _refuse_another_place(name, value, x)
+    # A copy where x is would be moved in place of what the caller gave.
+    refuse_two_places(name, value, x, "is changed in place: it ")
     found: np.ndarray = _one_each(name, value, channels, x)
     return found
-
-
-def _refuse_another_place(name: str, value: Any, x: ArrayLike) -> None:
-    """A copy where x is would be moved in place of what the caller gave."""
-    there, here = backends.of(data_of(x)), backends.of(value)
-    if there is not here:
-        raise TypeError(
-            f"{name} is changed in place: it must be on the backend of the input, {there.name!r}; received an array "
-            f"on {here.name!r}"
-        )

@@ -38,7 +38,7 @@ from pycnn_kernels.cuda.conv_implicit_gemm import (
     implicit_gemm_supports_input_gradient,
 )
 from pycnn_kernels.cuda.conv_pool import Between
-from pycnn_kernels.cuda.launch import Task, blocks_for, counted, kernel
+from pycnn_kernels.cuda.launch import Task, blocks_for, counted, ints, kernel
 from pycnn_kernels.cuda.parts import Parts
 from pycnn_kernels.cuda.ptx import load4, quotient, shift, store4
 from pycnn_kernels.cuda.transpose import Matrices, transposition
@@ -57,10 +57,6 @@ QUAD = 4
 ROWS = 4
 
 
-def _ints(names: str) -> dict[str, str]:
-    return dict.fromkeys(names.split(), "int")
-
-
 # --- Windows and back -----------------------------------------------------------------------------------------------
 
 
@@ -73,7 +69,7 @@ def _divided(number, divisor):
 
 @kernel(
     x="source", windows="array", depths="table", d_places="table", h_places="table", w_places="table",
-    **_ints("rows across OD OH OW stride_d stride_h stride_w image_x"),
+    **ints("rows across OD OH OW stride_d stride_h stride_w image_x"),
 )  # fmt: skip
 def im2col_kernel(dtype: Any, threads: int, quads: bool) -> Any:
     """``windows[row, l] = x[image, the pixel that the row's window shows at l, channel of l]``, 0 in the padding.
@@ -148,7 +144,7 @@ def im2col_kernel(dtype: Any, threads: int, quads: bool) -> Any:
 
 @kernel(
     windows="source", dx="array", d_firsts="table", d_places="table", h_firsts="table", h_places="table",
-    w_firsts="table", w_places="table", **_ints("count across D H W image_windows group_channels group_windows"),
+    w_firsts="table", w_places="table", **ints("count across D H W image_windows group_channels group_windows"),
 )  # fmt: skip
 def col2im_kernel(dtype: Any, threads: int, quads: bool) -> Any:
     """``dx[n, d, h, w, c]``, the sum of all elements of ``windows`` that :func:`im2col_kernel` would copy from there.

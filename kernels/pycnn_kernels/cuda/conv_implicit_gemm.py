@@ -39,7 +39,7 @@ from pycnn_kernels.cuda.gather import (
     pixel_table,
     tables_fit,
 )
-from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, Kernel, Task, blocks_for, counted, kernel
+from pycnn_kernels.cuda.launch import MOST_BLOCKS_ACROSS, Kernel, Task, blocks_for, counted, ints, kernel
 from pycnn_kernels.cuda.ptx import load2, load4, quotient, remainder, shift, store4
 from pycnn_kernels.cuda.tile import (
     LACKING,
@@ -62,10 +62,6 @@ _LEAST_COLUMNS = 8
 int32 = types.int32
 
 
-def _ints(names: str) -> dict[str, str]:
-    return dict.fromkeys(names.split(), "int")
-
-
 #: The fields of both products. Block (i, j) has the tile i, column by column, of group ``j % groups`` and of part
 #: ``j // groups``, which are ``part_slices`` of the ``slices``, and whose result is written to
 #: ``y[part * part_size:]``. Element (i, j) of it has the place
@@ -79,7 +75,7 @@ PRODUCT_FIELDS = {
     "depths": "table",
     "places": "table",
     "part_size": "long",
-} | _ints(
+} | ints(
     "rows columns column_tiles groups group_x group_w slices part_slices depth image_x pitch_w "
     "inner outer_y inner_y column_y"
 )
@@ -104,6 +100,18 @@ def _its_tile(a, rows, columns):
     # A phase of few taps may have less slices than the parts that a longer one is cut into.
     begin = int32(min(part * a.part_slices, a.slices))
     return down * rows, across * columns, group, part, begin, int32(min(begin + a.part_slices, a.slices))
+
+
+def _product_body(tile: Tile, product: Any, write: Any) -> Any:
+    """The body of both products: a block's tile of sums, and its results."""
+    tile_rows, tile_columns = tile.rows, tile.columns
+
+    def body(a):
+        row, column, group, part, begin, end = _its_tile(a, tile_rows, tile_columns)
+        sums = product(a, row, column, int32(group * a.group_x), int32(group * a.group_w), begin, end)
+        write(a, shift(a.y, part * a.part_size), sums, row, column, group)
+
+    return body
 
 
 @device_function
@@ -275,20 +283,13 @@ def gathered_product_kernel(
     right = reader_of_quads(dtype, tile.threads, tile.columns, _column, along_depth=False)
     product = tile_product(dtype, tile, left, right, depths, _MATRIX_ROWS)
     write = _writer(dtype, tile, writing, placing, epilogue(dtype, bias, scale, residual, activation))
-    tile_rows, tile_columns = tile.rows, tile.columns
-
-    def body(a):
-        row, column, group, part, begin, end = _its_tile(a, tile_rows, tile_columns)
-        sums = product(a, row, column, int32(group * a.group_x), int32(group * a.group_w), begin, end)
-        write(a, shift(a.y, part * a.part_size), sums, row, column, group)
-
-    return body
+    return _product_body(tile, product, write)
 
 
 # --- Weight gradient ------------------------------------------------------------------------------------------------
 
 
-@kernel(**PRODUCT_FIELDS, **_ints("images image_pixels step_images step_pixels image_w column_w"))
+@kernel(**PRODUCT_FIELDS, **ints("images image_pixels step_images step_pixels image_w column_w"))
 def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, placing: str, dy_quads: bool) -> Any:
     """``y[d, k] = sum over pixels m of x[pixels[m] + depths[d]] * w[m, k]``, for each group: dw, and w is dy.
 
@@ -360,21 +361,14 @@ def weight_gradient_kernel(dtype: Any, tile: Tile, reading: str, writing: str, p
         right_depths = first_pixel, look_dy, move_dy
     product = tile_product(dtype, tile, left, right, (start, look, move), right_depths)
     write = _writer(dtype, tile, writing, placing, epilogue(dtype, False, False, False, None))
-    tile_rows, tile_columns = tile.rows, tile.columns
-
-    def body(a):
-        row, column, group, part, begin, end = _its_tile(a, tile_rows, tile_columns)
-        sums = product(a, row, column, int32(group * a.group_x), int32(group * a.group_w), begin, end)
-        write(a, shift(a.y, part * a.part_size), sums, row, column, group)
-
-    return body
+    return _product_body(tile, product, write)
 
 
 # --- Before and behind the products ---------------------------------------------------------------------------------
 
 
 @kernel(
-    w="source", packed="array", taps="table", **_ints("count tap_count rows columns pitch group_w tap_w row_w column_w")
+    w="source", packed="array", taps="table", **ints("count tap_count rows columns pitch group_w tap_w row_w column_w")
 )
 def packing_kernel(dtype: Any, threads: int) -> Any:
     """``packed[g, t, r, l] = w[tap taps[t], row r, column l of group g]``, zeros from ``columns`` up to ``pitch``.
@@ -401,7 +395,7 @@ def packing_kernel(dtype: Any, threads: int) -> Any:
     return body
 
 
-@kernel(parts="source", y="array", **EPILOGUE_FIELDS, **_ints("count part_count inner channels"))
+@kernel(parts="source", y="array", **EPILOGUE_FIELDS, **ints("count part_count inner channels"))
 def merging_kernel(
     dtype: Any, threads: int, bias: bool, scale: bool, residual: bool, activation: str | None
 ) -> Any:  # fmt: skip

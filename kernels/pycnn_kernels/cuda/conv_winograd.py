@@ -39,7 +39,7 @@ from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.conv_implicit_gemm import threads_of
 from pycnn_kernels.cuda.device import current_device
 from pycnn_kernels.cuda.epilogue import EPILOGUE_ARRAYS, EPILOGUE_FIELDS, epilogue, epilogue_constants
-from pycnn_kernels.cuda.launch import MOST_ELEMENTS, Task, blocks_for, kernel
+from pycnn_kernels.cuda.launch import Task, blocks_for, counted, ints, kernel
 from pycnn_kernels.cuda.parts import Parts
 from pycnn_kernels.cuda.ptx import load4, quotient, remainder, shift, store4
 from pycnn_kernels.cuda.straight_line import both_ways, got_each, in_lanes, put_each, straight_line
@@ -64,10 +64,6 @@ TAPS = 3
 SLICE_BYTES = 1 << 28
 #: Threads of a block of the transforms, which have up to 200 registers each.
 THREADS = 128
-
-
-def _ints(names: str) -> dict[str, str]:
-    return dict.fromkeys(names.split(), "int")
 
 
 # --- The transforms -------------------------------------------------------------------------------------------------
@@ -97,7 +93,7 @@ def _products_transform(dtype: Any, points: int, results: int, lanes: int) -> An
 # --- Weights --------------------------------------------------------------------------------------------------------
 
 #: The tap (i, j) of row r and column k is ``w[start + r * row_w + k * column_w + (3 i + j) * tap_w]``.
-WEIGHT_FIELDS = _ints("rows columns pitch plane start row_w column_w tap_w")
+WEIGHT_FIELDS = ints("rows columns pitch plane start row_w column_w tap_w")
 
 
 @kernel(w="source", u="array", **WEIGHT_FIELDS)
@@ -165,7 +161,7 @@ def weight_gradient_kernel(dtype: Any, threads: int, results: int) -> Any:
 #: Of both: ``plane`` elements of a point, in lines of ``pitch``, for the tiles from ``first`` on, of which there are
 #: ``tiles`` in all, ``tiles_w`` in a row and ``tiles_image`` in an image; and an image in memory, ``height`` x
 #: ``width`` pixels of ``channels``, with the distances of images, rows, pixels and channels.
-TILE_FIELDS = _ints(
+TILE_FIELDS = ints(
     "first plane pitch tiles tiles_w tiles_image channels height width before_h before_w image row pixel channel"
 )
 
@@ -330,7 +326,7 @@ def _operand(dtype: Any, tile: Tile, is_left: bool, along_depth: bool) -> tuple[
 
 @kernel(
     x="source", w="source", y="array",
-    **_ints("rows columns column_tiles points slices part_slices pitch_x plane_x pitch_w plane_w pitch_y plane_y"),
+    **ints("rows columns column_tiles points slices part_slices pitch_x plane_x pitch_w plane_w pitch_y plane_y"),
 )  # fmt: skip
 def batched_product_kernel(dtype: Any, tile: Tile, left_along: bool, right_along: bool) -> Any:
     """``y[part, t] = x[t] w[t]``, a product of matrices for each point t.
@@ -684,9 +680,7 @@ def winograd_supports(p: ConvProblem) -> str | None:
         return f"one group; received {p.G}"
     points = (4 + TAPS - 1) ** 2
     most = max(*map(math.prod, (p.x_shape, p.y_shape)), points * _in_slices(p.C) * _in_slices(p.K))
-    if most > MOST_ELEMENTS:
-        return f"arrays of at most {MOST_ELEMENTS} elements; received one of {most}"
-    return needs_zeros(p)
+    return counted(most) or needs_zeros(p)
 
 
 #: Multiply-adds in the time in which a byte goes to or comes from memory, and in that of the launches which a single

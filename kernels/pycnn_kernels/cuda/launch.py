@@ -129,6 +129,15 @@ class Task:
             self._launch(self.blocks, self._block.filled(values))
 
 
+def ints(names: str) -> dict[str, str]:
+    """Fields of the kind "int", of these names.
+
+    >>> ints("rows columns")
+    {'rows': 'int', 'columns': 'int'}
+    """
+    return dict.fromkeys(names.split(), "int")
+
+
 def counted(most: int, what: str = "arrays") -> str | None:
     """None where 32 bits count so many elements, otherwise what a kernel needs.
 

@@ -21,10 +21,8 @@ from pycnn_kernels.cuda.compile import device_function
 from pycnn_kernels.cuda.launch import Task, blocks_for, counted, kernel
 from pycnn_kernels.cuda.pool import TARGET_FIELDS, int32, place_of, targets_of, view_of
 from pycnn_kernels.cuda.ptx import divided, division, shift
-from pycnn_kernels.cuda.reduce import WARP, greatest, warp_reduction
+from pycnn_kernels.cuda.reduce import ALL_LANES, WARP, greatest, lane_reduction
 from pycnn_kernels.problem import FractionalPoolProblem, PlanesProblem
-
-_ALL_LANES = 0xFFFFFFFF
 
 #: How planes lie: the pixels of one are ``step`` apart, C in channels last and otherwise 1.
 _PLACES = {"planes": "int", "C": "int", "step": "int", "read": "int", "written": "int", "by_C": "long"}
@@ -59,7 +57,7 @@ def put_kernel(dtype: Any, threads: int, adds: bool) -> Any:
     x and index (N, C, read) and y (N, C, written), or (N, read, C) and (N, written, C). A negative position is none.
     Each warp has a plane. Of threads with one position the last writes; where all are added, each waits for its turn.
     """
-    most = warp_reduction(greatest)
+    most = lane_reduction(greatest)
 
     def body(a):
         lane = cuda.threadIdx.x % WARP
@@ -71,7 +69,7 @@ def put_kernel(dtype: Any, threads: int, adds: bool) -> Any:
             position, value = int32(index[min(i, last) * a.step]), x[min(i, last) * a.step]
             for _ in range(0, a.read, WARP):
                 there = i <= last and position >= 0
-                same = cuda.match_any_sync(_ALL_LANES, position if there else int32(-1)) & _ALL_LANES
+                same = cuda.match_any_sync(ALL_LANES, position if there else int32(-1)) & ALL_LANES
                 at, new, i = position * a.step, value, int32(i + WARP)
                 # What comes next is on its way while this is written.
                 position, value = int32(index[min(i, last) * a.step]), x[min(i, last) * a.step]

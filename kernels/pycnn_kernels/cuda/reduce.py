@@ -14,7 +14,7 @@ from numba import cuda
 from pycnn_kernels.cuda.compile import device_function
 
 WARP = 32
-_ALL_LANES = 0xFFFFFFFF
+ALL_LANES = 0xFFFFFFFF
 
 
 @device_function
@@ -28,16 +28,20 @@ def greatest(one, other):
     return other if other > one or other != other else one
 
 
-def warp_reduction(combine: Any) -> Any:
-    """A device function that combines the values of a warp's 32 threads, each of which gets the result."""
+def lane_reduction(combine: Any, team: int = WARP) -> Any:
+    """A device function that combines the values of neighbouring lanes of a warp, each of which gets the result.
+
+    ``team``: how many, a power of two up to 32. All lanes of the warp must call it.
+    """
+    most = team >> 1
 
     @device_function
     def reduced(value):
-        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 16))
-        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 8))
-        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 4))
-        value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 2))
-        return combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, 1))
+        distance = most
+        while distance > 0:
+            value = combine(value, cuda.shfl_xor_sync(ALL_LANES, value, distance))
+            distance >>= 1
+        return value
 
     return reduced
 
@@ -48,7 +52,7 @@ def block_reduction(dtype: Any, threads: int, combine: Any, nothing: float) -> A
     All threads of the block must call it. ``threads`` is a multiple of 32, at most 1024; ``combine`` is commutative, so
     that all threads get the same bits; ``nothing`` changes no value that it is combined with.
     """
-    within = warp_reduction(combine)
+    within = lane_reduction(combine)
     if threads == WARP:
         return within
     warps, empty = threads // WARP, dtype(nothing)
@@ -77,19 +81,7 @@ def team_reduction(dtype: Any, threads: int, team: int, combine: Any, nothing: f
         team: so many neighbouring threads: a power of two up to 32, or the block.
         combine, nothing: as for :func:`block_reduction`.
     """
-    if team > WARP:
-        return block_reduction(dtype, threads, combine, nothing)
-    most = team >> 1
-
-    @device_function
-    def reduced(value):
-        distance = most
-        while distance > 0:
-            value = combine(value, cuda.shfl_xor_sync(_ALL_LANES, value, distance))
-            distance >>= 1
-        return value
-
-    return reduced
+    return block_reduction(dtype, threads, combine, nothing) if team > WARP else lane_reduction(combine, team)
 
 
 def threads_for(columns: int, most: int = 256) -> int:
