@@ -11,6 +11,7 @@ from pycnn.autograd import Function
 from pycnn.backend import plan_on
 from pycnn.elementary import Select, elementwise, where
 from pycnn.functional.arguments import apply, floating, integer, rounded, tensor_or_array, widened
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, numpy_dtype
 
@@ -93,12 +94,14 @@ class LogSoftmax(Function):
         return (dy - p * dy.sum(self.axis, keepdims=True),)
 
 
-def relu(input: Any, inplace: bool = False) -> Any:
+@drop_in
+def relu(input: Any, inplace: bool = False, *, backend: str | None = None) -> Any:
     """``max(x, 0)``, element by element; NaN stays NaN.
 
     Args:
         input: float16, bfloat16, float32 or float64, any shape.
         inplace: must be False: results are new arrays here.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     >>> import numpy as np
     >>> relu(np.array([-1.0, 0.0, 2.0]))
@@ -108,7 +111,8 @@ def relu(input: Any, inplace: bool = False) -> Any:
     return apply(Relu, floating("input", input))
 
 
-def tanh(input: Any) -> Any:
+@drop_in
+def tanh(input: Any, *, backend: str | None = None) -> Any:
     """The hyperbolic tangent, element by element; of float16 and bfloat16 computed in float32 and rounded once.
 
     >>> import numpy as np
@@ -119,7 +123,8 @@ def tanh(input: Any) -> Any:
     return rounded(apply(Tanh, widened(x)), x.dtype)
 
 
-def sigmoid(input: Any) -> Any:
+@drop_in
+def sigmoid(input: Any, *, backend: str | None = None) -> Any:
     """``1 / (1 + exp(-x))``, element by element; of float16 and bfloat16 computed in float32 and rounded once.
 
     >>> import numpy as np
@@ -133,13 +138,17 @@ def sigmoid(input: Any) -> Any:
     return y
 
 
-def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+@drop_in
+def softmax(
+    input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None, *, backend: str | None = None
+) -> Any:
     """``exp(x) / sum(exp(x))`` along one axis.
 
     Args:
         input: float16, bfloat16 (both computed in float32 and rounded once), float32 or float64, at least one axis.
         dim: the axis; None, as in PyTorch, is 1 for 2 and for 4 and more axes, otherwise 0.
         dtype: cast the input to this first.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Raises:
         ValueError: there is no such axis.
@@ -155,7 +164,10 @@ def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any
     return y
 
 
-def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+@drop_in
+def log_softmax(
+    input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None, *, backend: str | None = None
+) -> Any:
     """The logarithm of :func:`softmax`, without its loss of accuracy; the same arguments.
 
     >>> import numpy as np

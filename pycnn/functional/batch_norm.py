@@ -24,6 +24,7 @@ from pycnn.functional.arguments import (
     rounded,
     widened,
 )
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem
 
@@ -241,6 +242,7 @@ class BatchStatisticsNorm(NamedTuple):
         return weight, bias, running, {"correction": self.correction, "momentum": momentum, "eps": eps}
 
 
+@drop_in
 def batch_norm(
     input: Any,
     running_mean: Any,
@@ -254,6 +256,7 @@ def batch_norm(
     data_format: str = "channels_first",
     activation: str | None = None,
     correction: int = 1,
+    backend: str | None = None,
 ) -> Any:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` for each channel, over the batch and all pixels.
 
@@ -270,6 +273,7 @@ def batch_norm(
         activation: "relu" for ``max(y, 0)`` in the same pass, or None.
         correction: 1 to move ``running_var`` towards the unbiased variance, as PyTorch does, 0 towards that which is
             normalised by, as Keras does.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         An array or a tensor of the shape and dtype of the input.

@@ -13,6 +13,7 @@ from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.conv_arguments import problem_of
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
 from pycnn_kernels.plan import Plan
@@ -209,6 +210,7 @@ def _convolve(rank: int, *arguments: Any, **choice: Any) -> Any:
     return without_batch(apply(Convolution, *arrays, problem=problem, **choice), single)
 
 
+@drop_in
 def conv1d(
     input: Any,
     weight: Any,
@@ -227,6 +229,7 @@ def conv1d(
     residual: Any = None,
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """1-D convolution (cross-correlation) of signals with filters.
 
@@ -242,6 +245,7 @@ def conv1d(
         groups, data_format, activation, algorithm, padding_mode, scale, residual, negative_slope, workspace_limit:
             as for :func:`conv2d`.
         weight_format: "OIW" or "WIO".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OW), or in channels last (N, OW, K); without N if the input had none.
@@ -261,6 +265,7 @@ def conv1d(
     )  # fmt: skip
 
 
+@drop_in
 def conv2d(
     input: Any,
     weight: Any,
@@ -279,6 +284,7 @@ def conv2d(
     residual: Any = None,
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """2-D convolution (cross-correlation) of images with filters.
 
@@ -317,6 +323,7 @@ def conv2d(
         negative_slope: what "leaky_relu" multiplies negative results with, at least 0.
         workspace_limit: bytes of scratch memory that the algorithm may take beside its arrays, and that of each
             gradient; None for no limit. Not counted are at most 0.5 MB for each thread, whatever the problem.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
@@ -341,6 +348,7 @@ def conv2d(
     )  # fmt: skip
 
 
+@drop_in
 def conv3d(
     input: Any,
     weight: Any,
@@ -359,6 +367,7 @@ def conv3d(
     residual: Any = None,
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """3-D convolution (cross-correlation) of volumes with filters.
 
@@ -376,6 +385,7 @@ def conv3d(
         groups, data_format, activation, algorithm, padding_mode, scale, residual, negative_slope, workspace_limit:
             as for :func:`conv2d`.
         weight_format: "OIDHW" or "DHWIO".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OD, OH, OW), or in channels last (N, OD, OH, OW, K); without N if the input had none.

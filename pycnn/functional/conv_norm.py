@@ -18,6 +18,7 @@ from pycnn.functional.conv import (
 )
 from pycnn.functional.conv_pool import pooled_problem
 from pycnn.functional.pool import FoundGradient, MaxPool
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem, PoolProblem, channels_problem
 
@@ -103,6 +104,7 @@ class ConvolutionNorm(Function):
         return *((None,) * 3 if maps._node is None or dz is None else maps._node.backward(dz)[:3]), dweight, dbias
 
 
+@drop_in
 def conv2d_batch_norm(
     input: Any,
     weight: Any,
@@ -123,6 +125,7 @@ def conv2d_batch_norm(
     padding_mode: str = "zeros",
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """2-D convolution and its normalisation by its own statistics, for training: ``batch_norm(conv2d(...), ...)``.
 
@@ -138,6 +141,7 @@ def conv2d_batch_norm(
             :func:`max_pool2d`; no pooling where ``pool_size`` is None.
         data_format, weight_format, activation, padding_mode, negative_slope: as for :func:`conv2d`.
         workspace_limit: bytes of scratch memory of the convolution beside the arrays; None for no limit.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.

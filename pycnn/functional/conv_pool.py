@@ -17,6 +17,7 @@ from pycnn.functional.conv import (
     read_convolution,
 )
 from pycnn.functional.pool import MaxPool, gradients_of_found, windows_of_call, windows_problem
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import ConvPoolProblem, ConvProblem, PoolProblem
 
@@ -94,6 +95,7 @@ def _in_turn(
     return apply(MaxPool, maps, problem=pool, indices=False)[0]
 
 
+@drop_in
 def batch_norm_max_pool2d(
     input: Any,
     running_mean: Any,
@@ -107,6 +109,7 @@ def batch_norm_max_pool2d(
     pool_padding: Any = 0,
     ceil_mode: bool = False,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Batch normalisation and the greatest element of each window of it: ``max_pool2d(batch_norm(...), ...)``.
 
@@ -120,6 +123,7 @@ def batch_norm_max_pool2d(
         pool_size, pool_stride, pool_padding, ceil_mode: ``kernel_size``, ``stride``, ``padding`` and ``ceil_mode`` of
             :func:`max_pool2d`.
         data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C); without N if the input had none.
@@ -158,6 +162,7 @@ def _normalised(x: Any, norm: RunningNorm, problem: PoolProblem) -> Any:
     return batch_norm(x, *norm[:4], eps=norm.eps, data_format=problem.layout)
 
 
+@drop_in
 def conv2d_max_pool2d(
     input: Any,
     weight: Any,
@@ -180,6 +185,7 @@ def conv2d_max_pool2d(
     negative_slope: float = 0.01,
     norm: RunningNorm | None = None,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """2-D convolution and the greatest element of each window of its result: ``max_pool2d(conv2d(...), ...)``.
 
@@ -199,6 +205,7 @@ def conv2d_max_pool2d(
         norm: batch normalisation of that result, behind the activation and in front of the pooling.
         workspace_limit: bytes of scratch memory beside the arrays; None for no limit. These are also the bytes of the
             convolution's result, or of the part that is kept, unless it is the functions in turn.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.

@@ -21,6 +21,7 @@ from pycnn.functional.conv_arguments import (
     read_slope,
     transposed_problem_of,
 )
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, channels_problem
 
@@ -123,6 +124,7 @@ def _transpose(
     return without_batch(apply(ConvolutionTranspose, x, w, b, **settings), single)
 
 
+@drop_in
 def conv_transpose1d(
     input: Any,
     weight: Any,
@@ -139,6 +141,7 @@ def conv_transpose1d(
     algorithm: str = "auto",
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """1-D transposed convolution of signals with filters.
 
@@ -153,6 +156,7 @@ def conv_transpose1d(
         padding: one integer, or ((left, right),).
         weight_format: "IOW" or "WOI".
         groups, data_format, activation, algorithm, negative_slope, workspace_limit: as for :func:`conv_transpose2d`.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OW), or in channels last (N, OW, K); without N if the input had none.
@@ -173,6 +177,7 @@ def conv_transpose1d(
     )  # fmt: skip
 
 
+@drop_in
 def conv_transpose2d(
     input: Any,
     weight: Any,
@@ -189,6 +194,7 @@ def conv_transpose2d(
     algorithm: str = "auto",
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """2-D transposed convolution of images with filters: each pixel adds its multiple of the filters to the result.
 
@@ -216,6 +222,7 @@ def conv_transpose2d(
         algorithm: "auto", or an algorithm of the input gradient by name; :func:`pycnn.explain` lists them. Gradients
             take the algorithm of the same name where there is one.
         negative_slope: what "leaky_relu" multiplies negative results with, at least 0.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
@@ -239,6 +246,7 @@ def conv_transpose2d(
     )  # fmt: skip
 
 
+@drop_in
 def conv_transpose3d(
     input: Any,
     weight: Any,
@@ -255,6 +263,7 @@ def conv_transpose3d(
     algorithm: str = "auto",
     negative_slope: float = 0.01,
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """3-D transposed convolution of volumes with filters.
 
@@ -269,6 +278,7 @@ def conv_transpose3d(
         padding: one integer, one for each axis, or ((front, back), (top, bottom), (left, right)).
         weight_format: "IODHW" or "DHWOI".
         groups, data_format, activation, algorithm, negative_slope, workspace_limit: as for :func:`conv_transpose2d`.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, K, OD, OH, OW), or in channels last (N, OD, OH, OW, K); without N if the input had none.

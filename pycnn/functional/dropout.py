@@ -12,6 +12,7 @@ from pycnn.autograd import Function
 from pycnn.elementary import elementwise, where
 from pycnn.functional.activation import refuse_inplace
 from pycnn.functional.arguments import apply, floating, fraction, rounded, widened
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
 
@@ -36,7 +37,10 @@ def kept_scale(generator: np.random.Generator, shape: tuple[int, ...], dtype: np
     return where(kept, scale, np.zeros((), dtype))
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+@drop_in
+def dropout(
+    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, backend: str | None = None
+) -> Any:
     """Set each element to 0 with probability ``p`` and divide the others by ``1 - p``.
 
     Args:
@@ -44,6 +48,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         p: probability of an element to be dropped, 0 to 1.
         training: False returns the input as it is.
         inplace: must be False: results are new arrays here.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Raises:
         TypeError: ``p`` is no number, or the input holds another dtype.

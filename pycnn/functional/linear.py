@@ -8,8 +8,10 @@ from typing import Any
 from pycnn.elementary import matrix_problem
 from pycnn.functional.arguments import apply, floating, one_of
 from pycnn.functional.conv import Convolution
+from pycnn.interop.arrays import drop_in
 
 
+@drop_in
 def linear(
     input: Any,
     weight: Any,
@@ -18,6 +20,7 @@ def linear(
     weight_format: str = "OI",
     activation: str | None = None,
     algorithm: str = "auto",
+    backend: str | None = None,
 ) -> Any:
     """``y = x w^T + b`` over the last axis.
 
@@ -29,6 +32,7 @@ def linear(
         weight_format: "OI" (PyTorch's) or "IO" (Keras').
         activation: None or "relu", applied to the result in the same pass.
         algorithm: "auto", or an algorithm by name.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (..., O).

@@ -21,6 +21,7 @@ from pycnn.functional.arguments import (
     tensor_or_array,
     widened,
 )
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, is_floating, is_half
 
@@ -67,6 +68,7 @@ class BinaryCrossEntropy(Function):
         return dx, dt
 
 
+@drop_in
 def cross_entropy(
     input: Any,
     target: Any,
@@ -76,6 +78,8 @@ def cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    *,
+    backend: str | None = None,
 ) -> Any:
     """The cross-entropy between logits and classes.
 
@@ -88,6 +92,7 @@ def cross_entropy(
         ignore_index: class numbers that count nothing.
         reduction: "mean" (weighted by the classes' weights), "sum" or "none".
         label_smoothing: how much of the target is spread evenly over all classes, 0 to 1.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         The loss, a single number unless reduction is "none".
@@ -204,6 +209,7 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
     return backends.of(data_of(x)).asarray(labels)
 
 
+@drop_in
 def binary_cross_entropy(
     input: Any,
     target: Any,
@@ -211,6 +217,8 @@ def binary_cross_entropy(
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: str = "mean",
+    *,
+    backend: str | None = None,
 ) -> Any:
     """The cross-entropy between probabilities and targets of two classes.
 
@@ -221,6 +229,7 @@ def binary_cross_entropy(
         weight: how much each element counts; broadcasts to the input's shape.
         size_average, reduce: PyTorch's former names for ``reduction``; must be None.
         reduction: "mean", "sum" or "none".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Raises:
         ValueError: shapes that differ, elements outside 0 to 1, an unknown reduction.

@@ -11,6 +11,7 @@ from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, floating, integer, layout, number, rounded, widened
 from pycnn.functional.pool import avg_pool2d
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, RowsProblem, is_half
 
@@ -86,7 +87,16 @@ def _window_means(x: Tensor, size: int, before: int, after: int) -> Tensor:
     return means.reshape(x.shape)
 
 
-def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+@drop_in
+def layer_norm(
+    input: Any,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    backend: str | None = None,
+) -> Any:
     """``(x - mean) / sqrt(variance + eps) * weight + bias``, mean and variance over the last axes.
 
     The variance is that of all elements, divided by their number.
@@ -99,6 +109,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
             None.
         bias: the same.
         eps: keeps the root away from 0.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y, of the input's shape and dtype.
@@ -151,6 +162,7 @@ def _parameter(name: str, value: Any, x: Any, sizes: tuple[int, ...]) -> Any:
     return widened(value).reshape(math.prod(sizes))
 
 
+@drop_in
 def local_response_norm(
     input: Any,
     size: int,
@@ -159,6 +171,7 @@ def local_response_norm(
     k: float = 1.0,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """``x / (k + alpha / size * sum of x^2 over a window of channels)^beta``, element by element.
 
@@ -171,6 +184,7 @@ def local_response_norm(
         size: the channels of a window, at least 1.
         alpha, beta, k: see above. 0.75 and 0.5 for beta are faster than others: roots instead of powers.
         data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y, of the input's shape and dtype.

@@ -27,6 +27,7 @@ from pycnn.functional.arguments import (
 )
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.planes import run_on_planes
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, PoolProblem, channels_problem, effective_kernel
 
@@ -162,6 +163,7 @@ class NormPool(Function):
         return (x * AveragePoolGradient.apply(parts, problem=self.problem._replace(kind="average", divisor=1)),)
 
 
+@drop_in
 def max_pool1d(
     input: Any,
     kernel_size: Any,
@@ -172,6 +174,7 @@ def max_pool1d(
     return_indices: bool = False,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest element of each window of signals (N, C, W) or (C, W); otherwise as :func:`max_pool2d`.
 
@@ -186,6 +189,7 @@ def max_pool1d(
     return _max_pool(*problem, return_indices)
 
 
+@drop_in
 def max_pool2d(
     input: Any,
     kernel_size: Any,
@@ -196,6 +200,7 @@ def max_pool2d(
     return_indices: bool = False,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest element of each window.
 
@@ -213,6 +218,7 @@ def max_pool2d(
         ceil_mode: round the output size up.
         return_indices: also return where each maximum lies in its plane, ``h * W + w``, int64.
         data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
@@ -233,6 +239,7 @@ def max_pool2d(
     return _max_pool(*problem, return_indices)
 
 
+@drop_in
 def max_pool3d(
     input: Any,
     kernel_size: Any,
@@ -243,6 +250,7 @@ def max_pool3d(
     return_indices: bool = False,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest element of each window of volumes (N, C, D, H, W) or (C, D, H, W); else as :func:`max_pool2d`.
 
@@ -257,6 +265,7 @@ def max_pool3d(
     return _max_pool(*problem, return_indices)
 
 
+@drop_in
 def avg_pool1d(
     input: Any,
     kernel_size: Any,
@@ -266,6 +275,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The mean of each window of signals (N, C, W) or (C, W); otherwise as :func:`avg_pool2d`.
 
@@ -280,6 +290,7 @@ def avg_pool1d(
     return _avg_pool(*problem, count_include_pad, None)
 
 
+@drop_in
 def avg_pool2d(
     input: Any,
     kernel_size: Any,
@@ -290,6 +301,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The mean of each window.
 
@@ -297,6 +309,7 @@ def avg_pool2d(
         input, kernel_size, stride, padding, ceil_mode, data_format: as for :func:`max_pool2d`; padding is zeros.
         count_include_pad: whether the padding counts as elements of a window.
         divisor_override: divide by this instead of the number of elements.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
@@ -317,6 +330,7 @@ def avg_pool2d(
     return _avg_pool(*problem, count_include_pad, divisor_override)
 
 
+@drop_in
 def avg_pool3d(
     input: Any,
     kernel_size: Any,
@@ -327,6 +341,7 @@ def avg_pool3d(
     divisor_override: int | None = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The mean of each window of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`avg_pool2d`.
 
@@ -341,6 +356,7 @@ def avg_pool3d(
     return _avg_pool(*problem, count_include_pad, divisor_override)
 
 
+@drop_in
 def lp_pool1d(
     input: Any,
     norm_type: float,
@@ -349,6 +365,7 @@ def lp_pool1d(
     ceil_mode: bool = False,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The norm of each window of signals (N, C, W) or (C, W); otherwise as :func:`lp_pool2d`.
 
@@ -362,6 +379,7 @@ def lp_pool1d(
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode, data_format)
 
 
+@drop_in
 def lp_pool2d(
     input: Any,
     norm_type: float,
@@ -370,6 +388,7 @@ def lp_pool2d(
     ceil_mode: bool = False,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The norm of each window, ``(sum of x**p) ** (1 / p)`` for p = ``norm_type``.
 
@@ -379,6 +398,7 @@ def lp_pool2d(
             is no root of their sum is NaN.
         ceil_mode: round the output size up. A window that hangs over the end has the norm of what it holds
             (PyTorch divides the sum by the share of the window that lies inside).
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C). A window of zeros has the gradient 0 for p = 2.
@@ -397,6 +417,7 @@ def lp_pool2d(
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode, data_format)
 
 
+@drop_in
 def lp_pool3d(
     input: Any,
     norm_type: float,
@@ -405,6 +426,7 @@ def lp_pool3d(
     ceil_mode: bool = False,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The norm of each window of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`lp_pool2d`.
 
@@ -418,7 +440,10 @@ def lp_pool3d(
     return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode, data_format)
 
 
-def adaptive_avg_pool1d(input: Any, output_size: Any, *, data_format: str = "channels_first") -> Any:
+@drop_in
+def adaptive_avg_pool1d(
+    input: Any, output_size: Any, *, data_format: str = "channels_first", backend: str | None = None
+) -> Any:
     """The means of ``output_size`` windows of signals (N, C, W) or (C, W); otherwise as :func:`adaptive_avg_pool2d`.
 
     Source: ``torch.nn.functional.adaptive_avg_pool1d``,
@@ -431,7 +456,10 @@ def adaptive_avg_pool1d(input: Any, output_size: Any, *, data_format: str = "cha
     return _avg_pool(*_adaptive(1, "average", input, output_size, data_format), True, None)
 
 
-def adaptive_avg_pool2d(input: Any, output_size: Any, *, data_format: str = "channels_first") -> Any:
+@drop_in
+def adaptive_avg_pool2d(
+    input: Any, output_size: Any, *, data_format: str = "channels_first", backend: str | None = None
+) -> Any:
     """The means of as many windows as are wanted, which cover the input evenly.
 
     Window o of O along an axis of size W holds the elements from ``floor(o * W / O)`` up to ``ceil((o + 1) * W / O)``.
@@ -442,6 +470,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any, *, data_format: str = "cha
             or float16 or bfloat16, computed in float32 and rounded once.
         output_size: (OH, OW), one integer for both; None keeps the input's size along an axis.
         data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
@@ -461,7 +490,10 @@ def adaptive_avg_pool2d(input: Any, output_size: Any, *, data_format: str = "cha
     return _avg_pool(*_adaptive(2, "average", input, output_size, data_format), True, None)
 
 
-def adaptive_avg_pool3d(input: Any, output_size: Any, *, data_format: str = "channels_first") -> Any:
+@drop_in
+def adaptive_avg_pool3d(
+    input: Any, output_size: Any, *, data_format: str = "channels_first", backend: str | None = None
+) -> Any:
     """The means of windows of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`adaptive_avg_pool2d`.
 
     Source: ``torch.nn.functional.adaptive_avg_pool3d``,
@@ -474,8 +506,14 @@ def adaptive_avg_pool3d(input: Any, output_size: Any, *, data_format: str = "cha
     return _avg_pool(*_adaptive(3, "average", input, output_size, data_format), True, None)
 
 
+@drop_in
 def adaptive_max_pool1d(
-    input: Any, output_size: Any, return_indices: bool = False, *, data_format: str = "channels_first"
+    input: Any,
+    output_size: Any,
+    return_indices: bool = False,
+    *,
+    data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest of windows of signals (N, C, W) or (C, W); otherwise as :func:`adaptive_max_pool2d`.
 
@@ -489,14 +527,21 @@ def adaptive_max_pool1d(
     return _max_pool(*_adaptive(1, "max", input, output_size, data_format), return_indices)
 
 
+@drop_in
 def adaptive_max_pool2d(
-    input: Any, output_size: Any, return_indices: bool = False, *, data_format: str = "channels_first"
+    input: Any,
+    output_size: Any,
+    return_indices: bool = False,
+    *,
+    data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest element of as many windows as are wanted, those of :func:`adaptive_avg_pool2d`.
 
     Args:
         input, output_size, data_format: as for :func:`adaptive_avg_pool2d`.
         return_indices: also return where each maximum lies in its plane, ``h * W + w``, int64.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
@@ -514,8 +559,14 @@ def adaptive_max_pool2d(
     return _max_pool(*_adaptive(2, "max", input, output_size, data_format), return_indices)
 
 
+@drop_in
 def adaptive_max_pool3d(
-    input: Any, output_size: Any, return_indices: bool = False, *, data_format: str = "channels_first"
+    input: Any,
+    output_size: Any,
+    return_indices: bool = False,
+    *,
+    data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest of windows of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`adaptive_max_pool2d`.
 

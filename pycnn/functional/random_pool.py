@@ -27,6 +27,7 @@ from pycnn.functional.arguments import (
 )
 from pycnn.functional.planes import Put
 from pycnn.functional.pool import AveragePool, FoundGradient, MaxPool, batch_of, windows_of_call
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, FractionalPoolProblem, PoolProblem
 
@@ -64,6 +65,7 @@ class FractionalMaxPool(Function):
         return (Put.apply(dy, index=self.index, layout=self.layout, shape=self.shape, adds=True),)
 
 
+@drop_in
 def mixed_pool1d(
     input: Any,
     kernel_size: Any,
@@ -75,6 +77,7 @@ def mixed_pool1d(
     drawn_per: str = "call",
     training: bool = True,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Mixed pooling of signals (N, C, W) or (C, W); otherwise as :func:`mixed_pool2d`.
 
@@ -86,6 +89,7 @@ def mixed_pool1d(
     return _mixed_pool(1, input, kernel_size, stride, padding, ceil_mode, *settings)
 
 
+@drop_in
 def mixed_pool2d(
     input: Any,
     kernel_size: Any,
@@ -97,6 +101,7 @@ def mixed_pool2d(
     drawn_per: str = "call",
     training: bool = True,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Mixed pooling: ``part * max + (1 - part) * mean`` of each window.
 
@@ -107,6 +112,7 @@ def mixed_pool2d(
             :func:`pycnn.random.generator`; otherwise it takes their mean, 1/2.
         drawn_per: what is drawn for: "call" or "window".
         training: whether to draw.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
@@ -127,6 +133,7 @@ def mixed_pool2d(
     return _mixed_pool(2, input, kernel_size, stride, padding, ceil_mode, *settings)
 
 
+@drop_in
 def mixed_pool3d(
     input: Any,
     kernel_size: Any,
@@ -138,6 +145,7 @@ def mixed_pool3d(
     drawn_per: str = "call",
     training: bool = True,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Mixed pooling of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`mixed_pool2d`.
 
@@ -149,6 +157,7 @@ def mixed_pool3d(
     return _mixed_pool(3, input, kernel_size, stride, padding, ceil_mode, *settings)
 
 
+@drop_in
 def stochastic_pool1d(
     input: Any,
     kernel_size: Any,
@@ -158,6 +167,7 @@ def stochastic_pool1d(
     *,
     training: bool = True,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Stochastic pooling of signals (N, C, W) or (C, W); otherwise as :func:`stochastic_pool2d`.
 
@@ -168,6 +178,7 @@ def stochastic_pool1d(
     return _stochastic_pool(1, input, kernel_size, stride, padding, ceil_mode, training, data_format)
 
 
+@drop_in
 def stochastic_pool2d(
     input: Any,
     kernel_size: Any,
@@ -177,6 +188,7 @@ def stochastic_pool2d(
     *,
     training: bool = True,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """An element of each window, drawn with a probability in proportion to itself; otherwise their weighted mean.
 
@@ -187,6 +199,7 @@ def stochastic_pool2d(
         input, kernel_size, stride, padding, ceil_mode, data_format: as for :func:`max_pool2d`.
         training: True draws from :func:`pycnn.random.generator`; False gives the expected value,
             ``sum of a**2 / sum of a``.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
@@ -204,6 +217,7 @@ def stochastic_pool2d(
     return _stochastic_pool(2, input, kernel_size, stride, padding, ceil_mode, training, data_format)
 
 
+@drop_in
 def stochastic_pool3d(
     input: Any,
     kernel_size: Any,
@@ -213,6 +227,7 @@ def stochastic_pool3d(
     *,
     training: bool = True,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Stochastic pooling of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`stochastic_pool2d`.
 
@@ -223,6 +238,7 @@ def stochastic_pool3d(
     return _stochastic_pool(3, input, kernel_size, stride, padding, ceil_mode, training, data_format)
 
 
+@drop_in
 def fractional_max_pool2d(
     input: Any,
     kernel_size: Any,
@@ -232,6 +248,7 @@ def fractional_max_pool2d(
     _random_samples: Any = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The greatest of overlapping windows at steps that are drawn, between a floor and a ceiling of the wanted step.
 
@@ -247,6 +264,7 @@ def fractional_max_pool2d(
         _random_samples: (N, C, 2), numbers in [0, 1) for the windows along w and along h of each plane; drawn from
             :func:`pycnn.random.generator` by default.
         data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
@@ -270,6 +288,7 @@ def fractional_max_pool2d(
     return _fractional_max_pool(2, input, *arguments)
 
 
+@drop_in
 def fractional_max_pool3d(
     input: Any,
     kernel_size: Any,
@@ -279,6 +298,7 @@ def fractional_max_pool3d(
     _random_samples: Any = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The same of volumes (N, C, D, H, W) or (C, D, H, W); samples (N, C, 3) for d, h and w.
 

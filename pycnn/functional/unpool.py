@@ -11,9 +11,11 @@ from pycnn import backend as backends
 from pycnn.functional.arguments import apply, data_of, per_axis, tensor_or_array, without_batch
 from pycnn.functional.planes import Put
 from pycnn.functional.pool import batch_of
+from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 
 
+@drop_in
 def max_unpool1d(
     input: Any,
     indices: Any,
@@ -23,6 +25,7 @@ def max_unpool1d(
     output_size: Any = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Signals (N, C, W) or (C, W) to where :func:`max_pool1d` found them; otherwise as :func:`max_unpool2d`.
 
@@ -36,6 +39,7 @@ def max_unpool1d(
     return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size, data_format)
 
 
+@drop_in
 def max_unpool2d(
     input: Any,
     indices: Any,
@@ -45,6 +49,7 @@ def max_unpool2d(
     output_size: Any = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """The elements of ``input`` where :func:`max_pool2d` found them, zeros elsewhere.
 
@@ -58,6 +63,7 @@ def max_unpool2d(
             ``(H - 1) * stride - 2 * padding + kernel_size``, one integer or (vertical, horizontal).
         output_size: (OH, OW), or a shape that ends so in channels first, instead of that size.
         data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
@@ -77,6 +83,7 @@ def max_unpool2d(
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size, data_format)
 
 
+@drop_in
 def max_unpool3d(
     input: Any,
     indices: Any,
@@ -86,6 +93,7 @@ def max_unpool3d(
     output_size: Any = None,
     *,
     data_format: str = "channels_first",
+    backend: str | None = None,
 ) -> Any:
     """Volumes (N, C, D, H, W) or (C, D, H, W) to where :func:`max_pool3d` found them; else as :func:`max_unpool2d`.
 

@@ -1,0 +1,195 @@
+"""One call of a functional operation, drawn by hypothesis, in pycnn and in PyTorch: values, gradients, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import pycnn.functional as F
+from pycnn import Tensor
+from tests.reference import assert_close
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
+
+#: What refusing a call looks like, there and here. PyTorch's range from RuntimeError for wrong shapes to AssertionError
+#: for what its modules check; here a TypeError or a ValueError says what was expected.
+THEIR_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError)
+OUR_REFUSALS = (TypeError, ValueError)
+
+
+@dataclasses.dataclass
+class Call:
+    """The arguments of a call. NumPy's arrays among them are the arrays of both libraries.
+
+    Those of floating point want a gradient, but for those at the positions and names in ``constants``.
+    """
+
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any] = dataclasses.field(default_factory=dict)
+    constants: tuple[int | str, ...] = ()
+
+
+@dataclasses.dataclass
+class Case:
+    """How an operation is called, and what is known to differ.
+
+    Attributes:
+        calls: draws calls, most of which PyTorch accepts.
+        bound: of errors, relative to the largest element, in float64.
+        second: whether second derivatives are compared, which PyTorch must have.
+        differs: says of a call that both libraries accept different ones there, with the reason; None for no call.
+    """
+
+    calls: st.SearchStrategy[Call]
+    bound: float = 1e-11
+    second: bool = True
+    differs: Callable[[Call], str | None] = lambda call: None
+
+
+def normal(*shape: int, dtype: Any = np.float64, seed: int = 0) -> np.ndarray:
+    """Numbers of a normal distribution, the same for the same shape."""
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+
+
+def shapes(least: int = 0, most: int = 4, side: int = 5) -> st.SearchStrategy[tuple[int, ...]]:
+    """Shapes of few elements, some of them empty."""
+    return st.lists(st.integers(0, side), min_size=least, max_size=most).map(tuple)
+
+
+@st.composite
+def arrays(draw: st.DrawFn, shape: st.SearchStrategy[tuple[int, ...]], seed: int = 0) -> np.ndarray:
+    """Normal numbers in float64, float32 at times."""
+    dtype = draw(st.sampled_from([np.float64, np.float64, np.float64, np.float32]))
+    return normal(*draw(shape), dtype=dtype, seed=seed)
+
+
+def per_axis(rank: int, least: int, most: int) -> st.SearchStrategy[Any]:
+    """One integer for all axes, in a tuple or not, or one for each."""
+    one = st.integers(least, most)
+    return one | st.tuples(one) | st.tuples(*[one] * rank)
+
+
+#: Ways to hand over an array in other memory: the same elements at the same places.
+DRESSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as it is": lambda a: a,
+    "every second element": lambda a: _into(np.empty((*a.shape, 2), a.dtype)[..., 0], a),
+    "backwards": lambda a: _into(np.empty_like(a, order="C"), a[(slice(None, None, -1),) * a.ndim])[
+        (slice(None, None, -1),) * a.ndim
+    ],
+    "columns first": lambda a: np.array(a, order="F"),
+    "read-only": lambda a: _read_only(a.copy()),
+    "other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+    "unaligned": lambda a: _into(_unaligned(a), a),
+}
+
+
+def _into(place: np.ndarray, a: np.ndarray) -> np.ndarray:
+    place[...] = a
+    return place
+
+
+def _read_only(a: np.ndarray) -> np.ndarray:
+    a.flags.writeable = False
+    return a
+
+
+def _unaligned(a: np.ndarray) -> np.ndarray:
+    return np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+
+
+def converted(
+    call: Call, array: Callable[[np.ndarray, bool], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], list[Any]]:
+    """The arguments with ``array(a, wants_gradient)`` for each array, and those that want a gradient."""
+    wanting: list[Any] = []
+
+    def each(place: int | str, value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        wants = value.dtype.kind == "f" and place not in call.constants
+        made = array(value, wants)
+        if wants:
+            wanting.append(made)
+        return made
+
+    positional = tuple(each(place, value) for place, value in enumerate(call.arguments))
+    return positional, {name: each(name, value) for name, value in call.keywords.items()}, wanting
+
+
+def ours(name: str, call: Call, dress: str = "as it is") -> tuple[Any, list[Tensor]]:
+    arguments, keywords, wanting = converted(call, lambda a, wants: Tensor(DRESSES[dress](a), requires_grad=wants))
+    return getattr(F, name)(*arguments, **keywords), wanting
+
+
+def theirs(name: str, call: Call) -> tuple[Any, list[Any]]:
+    arguments, keywords, wanting = converted(call, lambda a, wants: torch.tensor(a, requires_grad=wants))
+    return getattr(torch.nn.functional, name)(*arguments, **keywords), wanting
+
+
+def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
+    """Whether PyTorch accepts the call; pycnn must do the same, with the same results and gradients.
+
+    Raises:
+        AssertionError, Failed: it does not.
+    """
+    try:
+        expected, their_inputs = theirs(name, call)
+    except THEIR_REFUSALS as refusal:
+        with pytest.raises(OUR_REFUSALS):
+            print("PyTorch refuses:", refusal, "- accepted:", ours(name, call))
+        return False
+    y, our_inputs = ours(name, call, dress)
+    assert isinstance(y, tuple) == isinstance(expected, tuple)
+    pairs = list(zip(*(each if isinstance(each, tuple) else (each,) for each in (y, expected)), strict=True))
+    for found, right in pairs:
+        _compare_arrays(found, right, case.bound)
+        assert found.requires_grad == right.requires_grad
+    _compare_gradients(case, pairs, our_inputs, their_inputs)
+    return True
+
+
+def _compare_arrays(found: Tensor, right: Any, bound: float, least: float = 0.0) -> None:
+    array = right.detach().numpy()
+    assert found.dtype == array.dtype
+    assert_close(found.data, array, 1e7 * bound if array.dtype == np.float32 else bound, least)
+
+
+def _compare_gradients(case: Case, outputs: list[tuple[Any, Any]], inputs: list[Any], their_inputs: list[Any]) -> None:
+    """The gradients for given ones of the results, and those of their products with other arrays."""
+    first = _gradients(outputs, inputs, their_inputs, seed=1, create_graph=case.second)
+    for found, right in first:
+        _compare_arrays(found, right, 10 * case.bound, least=1e-2)
+    if case.second:
+        for found, right in _gradients(first, inputs, their_inputs, seed=2, create_graph=False):
+            _compare_arrays(found, right, 100 * case.bound, least=1e-1)
+
+
+def _gradients(
+    outputs: list[tuple[Any, Any]], inputs: list[Any], their_inputs: list[Any], seed: int, create_graph: bool
+) -> list[tuple[Any, Any]]:
+    """The gradients of outputs in both libraries, in pairs; an input that nothing depends on is left out."""
+    outputs = [(found, right) for found, right in outputs if right.requires_grad]
+    if not outputs:
+        return []
+    upstream = [normal(*found.shape, dtype=found.dtype, seed=seed) for found, _ in outputs]
+    their_grads = torch.autograd.grad(
+        [right for _, right in outputs], their_inputs, [torch.tensor(u) for u in upstream],
+        create_graph=create_graph, allow_unused=True,
+    )  # fmt: skip
+    for each in inputs:
+        each.grad = None
+    for (found, _), u in zip(outputs, upstream):
+        if found.requires_grad:  # a first derivative that is constant does not; PyTorch's has gradients of 0
+            found.backward(u, retain_graph=True, create_graph=create_graph)
+    pairs = []
+    for each, right in zip(inputs, their_grads):
+        if right is None:
+            assert each.grad is None or not each.grad.data.any()
+        else:
+            pairs.append((Tensor(np.zeros(each.shape, each.dtype)) if each.grad is None else each.grad, right))
+    return pairs

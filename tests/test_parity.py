@@ -1,0 +1,67 @@
+"""Every functional operation against torch.nn.functional's of the same name, over drawn arguments.
+
+Values, first and second derivatives, dtypes and shapes are PyTorch's, and what PyTorch refuses is refused. How each is
+called stands in ``tests/parity``, in files that are named like those of ``pycnn/functional``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pycnn.functional as F
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
+
+from tests.parity.call import DRESSES, Case, compare, converted, ours  # noqa: E402 - which imports PyTorch
+
+CASES: dict[str, Case] = {}
+for file in sorted((Path(__file__).parent / "parity").glob("*.py")):
+    CASES |= getattr(importlib.import_module(f"tests.parity.{file.stem}"), "CASES", {})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operation(name: str) -> None:
+    """What PyTorch computes, with the same gradients, and of arrays in any memory; what it refuses is refused."""
+    case = CASES[name]
+    accepted = []
+
+    @given(case.calls, st.sampled_from(sorted(DRESSES)))
+    @settings(max_examples=60)
+    def check(call: Any, dress: str) -> None:
+        if case.differs(call) is None:
+            accepted.append(compare(name, case, call, dress))
+
+    check()
+    assert np.mean(accepted) > 0.3, "nearly every call that is drawn is refused: the test shows little"
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(st.data())
+@settings(max_examples=5)
+def test_kinds(name: str, data: st.DataObject) -> None:
+    """Arrays in, arrays out; PyTorch's tensors in, PyTorch's tensors out; the same bits as of pycnn's tensors."""
+    case = CASES[name]
+    call = data.draw(case.calls)
+    try:
+        right, _ = ours(name, call)
+    except (TypeError, ValueError):
+        return
+    for kind, make in ((np.ndarray, lambda a, _: a), (torch.Tensor, lambda a, _: torch.tensor(a))):
+        arguments, keywords, _ = converted(call, make)
+        found = getattr(F, name)(*arguments, **keywords)
+        for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (found, right)), strict=True):
+            assert isinstance(one, kind) or (kind is np.ndarray and isinstance(one, np.generic))
+            np.testing.assert_array_equal(np.asarray(one), other.data)
+
+
+def test_every_operation_of_pytorch_is_compared() -> None:
+    """No operation that PyTorch has, too, is left out."""
+    shared = {name for name in F.__all__ if hasattr(torch.nn.functional, name)}
+    assert shared <= set(CASES)
