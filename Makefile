@@ -14,11 +14,17 @@ test: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-# With an NVIDIA GPU: its own tests, and on it the CPU's grids of problems, as far as they name no backend.
+# With an NVIDIA GPU: its own tests, on it the CPU's grids of problems, as far as they name no backend, and its own tests
+# again under NVIDIA's Compute Sanitizer, which stops at an access out of bounds and at a race in shared memory.
 test-gpu: $(VENV)/installed-cuda
 	PYCNN_TEST_GPU=1 $(BIN)/python -m pytest --numprocesses 4 tests/cuda
 	PYCNN_TEST_BACKEND=cuda $(BIN)/python -m pytest --numprocesses 4 tests/kernels/test_conv.py \
 		tests/kernels/test_pool.py tests/kernels/test_named_shapes.py -k "not thread"
+	for tool in memcheck racecheck; do \
+		PYCNN_TEST_GPU=1 PYCNN_TEST_SANITIZER=1 \
+			$(VENV)/lib/python3*/site-packages/nvidia/cu13/bin/compute-sanitizer --tool $$tool --error-exitcode 1 \
+			$(BIN)/python -m pytest tests/cuda -k "not compiled" || exit 1; \
+	done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format .
@@ -45,5 +51,6 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/installed-cuda: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda]" "nvidia-cuda-nvdisasm==13.2.*"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda]" "nvidia-cuda-nvdisasm==13.2.*" \
+		"nvidia-cuda-sanitizer-api==13.0.*"
 	touch $@
