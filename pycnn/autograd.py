@@ -234,9 +234,10 @@ class Function:
 
     def places_read(self) -> set[int]:
         """Which inputs the wanted gradients are computed of."""
+        there = set(range(len(self.inputs)))
         if self.reads is None:
-            return set(range(len(self.inputs)))
-        return {place for read, needed in zip(self.reads, self.needs) if needed for place in read}
+            return there
+        return there & {place for read, needed in zip(self.reads, self.needs) if needed for place in read}
 
     def release(self) -> None:
         """Let go of everything that the gradient needed."""

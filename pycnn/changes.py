@@ -33,9 +33,10 @@ _lock = threading.Lock()
 def note(array: Any, what: str) -> None:
     """Remember that ``what`` has changed an array in place.
 
-    >>> before, x = moment, np.zeros(3)
+    >>> from pycnn import changes
+    >>> before, x = changes.moment, np.zeros(3)
     >>> note(x[1:], "a test")
-    >>> since(x, before), since(x, moment)
+    >>> since(x, before), since(x, changes.moment)
     ('a test', None)
     """
     global moment
