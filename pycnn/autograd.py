@@ -152,6 +152,8 @@ class Function:
     reads: ClassVar[tuple[tuple[int, ...], ...] | None] = None
     uses_numpy: ClassVar[bool] = True
 
+    #: Of views, see :mod:`pycnn.views`: notes that the result lies in the memory of the input.
+    sees: ClassVar[Any] = None
     #: Makes a tensor of an output: ``Tensor._of``, and the class itself; put here by the module of tensors, which
     #: imports this one.
     tensor_of: ClassVar[Callable[[np.ndarray, Function | None, int], Tensor]]
@@ -197,7 +199,10 @@ class Function:
             node = function
             function._record(inputs)
         if cls.outputs == 1:
-            return _output(result, function, node, 0)
+            y = _output(result, function, node, 0)
+            if recording and cls.sees is not None:
+                cls.sees(y, inputs[0], cls, settings)
+            return y
         if type(result) is not tuple or len(result) != cls.outputs:
             raise TypeError(
                 f"{cls.__name__}.forward must return a tuple of {cls.outputs} arrays, which its class says by outputs; "

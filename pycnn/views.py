@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from pycnn import changes
-from pycnn.autograd import Function, is_grad_enabled, recording
+from pycnn.autograd import Function, recording
 
 if TYPE_CHECKING:
     from pycnn.tensor import Tensor
@@ -21,22 +18,15 @@ class View(Function):
 
     reads = ()
 
-    @classmethod
-    def apply(cls, x: Any, **settings: Any) -> Tensor:
-        y: Tensor = super().apply(x, **settings)
-        if is_grad_enabled() and _lies_in(y.data, x.data):
-            outer: Look | None = x._view
-            whole = x if outer is None else outer.whole
-            y._view = Look(whole, whole._node, whole._place, outer, cls, settings)
-        return y
-
-
-def _lies_in(array: Any, whole: Any) -> bool:
-    """Whether an array that was computed of another one is a view of it."""
-    if isinstance(array, np.ndarray):
-        base = array.base
-        return base is not None and (base is whole or base is whole.base)
-    return changes.same_memory(array, whole)
+    @staticmethod
+    def sees(y: Tensor, x: Tensor, function: type[Function], settings: dict[str, Any]) -> None:
+        """Note what y looks into, if its array is a view of that of x."""
+        base = y.data.base  # the array that has the memory
+        if base is None or (base is not x.data and base is not x.data.base):
+            return
+        outer = x._view
+        whole = x if outer is None else outer.whole
+        y._view = Look(whole, whole._node, whole._place, outer, function, settings)
 
 
 class Look(NamedTuple):
@@ -53,7 +43,7 @@ class Look(NamedTuple):
     node: Function | None
     place: int
     outer: Look | None
-    function: type[View]
+    function: type[Function]
     settings: dict[str, Any]
 
     @property
