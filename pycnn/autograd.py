@@ -59,9 +59,9 @@ def is_grad_enabled() -> bool:
     return _mode.recording
 
 
-#: The operation that made a tensor, None for a leaf, and which of its outputs it is.
-_Source = tuple["Function | None", int]
-_NOWHERE: _Source = (None, 0)
+#: Where an input of a node came from: the leaf, or the node that made it and which of its outputs it is; its shape and
+#: dtype. A plain tuple: one is made for each input of each operation, and a NamedTuple takes four times as long.
+_Source = tuple["Tensor | None", "Function | None", int, tuple[int, ...], np.dtype]
 
 
 class Function:
@@ -85,7 +85,8 @@ class Function:
     ``reads`` tells are looked after: if one of them is changed in place in between, the walk raises a RuntimeError.
 
     Attributes:
-        inputs: the input tensors, as ``apply`` was given them; while the graph is kept.
+        inputs: the input tensors, as ``apply`` was given them; while the graph is kept. None of them where ``reads`` is
+            ``()``: then their memory is free as soon as nobody else needs it.
         needs: for each input, whether its gradient is wanted; in forward, too.
         outputs: of the class: how many arrays ``forward`` returns. 1 is an array itself, others are a tuple.
         reads: of the class: for each input, the places of the inputs whose *values* its gradient is computed of; places
@@ -162,7 +163,7 @@ class Function:
     def __init__(self) -> None:
         # Any: the gradients use inputs that are known to be there without asking again.
         self.inputs: tuple[Any, ...] = ()
-        self.sources: tuple[_Source, ...] = ()
+        self.sources: tuple[_Source | None, ...] = ()
         self.needs: tuple[bool, ...] = ()
         self.released = False
 
@@ -229,13 +230,25 @@ class Function:
 
         Where the inputs come from is remembered beside them: changed in place they come from somewhere else.
         """
-        self.inputs = inputs
-        self.sources = tuple([_NOWHERE if t is None else (t._node, t._place) for t in inputs])
+        if self.reads != ():
+            self.inputs = inputs
+        self.sources = tuple(
+            [
+                (t if t._node is None else None, t._node, t._place, t.data.shape, t.data.dtype) if needed else None
+                for t, needed in zip(inputs, self.needs)
+            ]
+        )
         self.moment = changes.moment
 
     def output(self, array: np.ndarray, place: int = 0) -> Tensor:
         """For ``backward``: an output that ``forward`` has kept, as the tensor that it is, with its history."""
         return Function.tensor_of(array, self if _mode.recording else None, place)
+
+    def shape_of(self, place: int) -> tuple[int, ...]:
+        """For ``backward``: the shape of an input whose gradient is wanted."""
+        source = self.sources[place]
+        assert source is not None  # it is that of an input that needs a gradient
+        return source[3]
 
     def places_read(self) -> set[int]:
         """Which inputs the wanted gradients are computed of."""
@@ -427,8 +440,8 @@ class _Wanted(_Leaves):
 
     def needs(self, node: Function) -> tuple[bool, ...]:
         return tuple([
-            needed and (_source(node, place) in self.origins or id(node.sources[place][0]) in self.useful)
-            for place, needed in enumerate(node.needs)
+            source is not None and (_source_origin(source) in self.origins or id(source[1]) in self.useful)
+            for source in node.sources
         ])  # fmt: skip
 
     def at_released(self) -> None:
@@ -444,10 +457,10 @@ class _Wanted(_Leaves):
             self.found[key] = _owned(grad, is_alone) if known is None else known + grad
 
 
-def _source(node: Function, place: int) -> _Origin:
+def _source_origin(source: _Source) -> _Origin:
     """The :func:`_origin` of an input as it was when the node was recorded."""
-    above, output = node.sources[place]
-    return (id(node.inputs[place]), 0) if above is None else (id(above), output)
+    leaf, node, place, _, _ = source
+    return (id(leaf), 0) if node is None else (id(node), place)
 
 
 def _walk(starts: list[tuple[Tensor, Tensor]], retain_graph: bool, create_graph: bool, results: _Leaves) -> None:
@@ -476,13 +489,11 @@ def _walk(starts: list[tuple[Tensor, Tensor]], retain_graph: bool, create_graph:
             if True not in needs:
                 continue
             found = _input_gradients(node, grads, needs)
-            for place, gradient in found:
-                above, output = node.sources[place]
+            for (leaf, above, output, _, _), gradient in found:
                 if above is not None:
                     _add(waiting, above, output, gradient)
-                else:
-                    is_alone = _is_alone(gradient, [*grads, *(g for _, g in found)])
-                    results.at_leaf(node.inputs[place], gradient, is_alone)
+                elif leaf is not None:
+                    results.at_leaf(leaf, gradient, _is_alone(gradient, [*grads, *(g for _, g in found)]))
             if not (retain_graph or create_graph):
                 node.release()
 
@@ -494,8 +505,10 @@ def _add(waiting: dict[int, list[Tensor | None]], node: Function, place: int, gr
     grads[place] = grad if present is None else present + grad
 
 
-def _input_gradients(node: Function, grads: list[Tensor | None], needs: tuple[bool, ...]) -> list[tuple[int, Tensor]]:
-    """The gradients that are wanted of a node, each with the place of its input, in that input's dtype."""
+def _input_gradients(
+    node: Function, grads: list[Tensor | None], needs: tuple[bool, ...]
+) -> list[tuple[_Source, Tensor]]:
+    """The gradients that are wanted of a node, each with where its input came from, in that input's dtype."""
     all_needs, node.needs = node.needs, needs
     try:
         if node.moment != changes.moment:
@@ -511,32 +524,31 @@ def _input_gradients(node: Function, grads: list[Tensor | None], needs: tuple[bo
             f"there is none; received {len(returned)}"
         )
     found = []
-    for place, (needed, gradient) in enumerate(zip(needs, returned)):
-        if needed and gradient is not None:
-            found.append((place, _checked_gradient(node, place, gradient)))
+    for place, (needed, source, gradient) in enumerate(zip(needs, node.sources, returned)):
+        if needed and source is not None and gradient is not None:
+            found.append((source, _checked_gradient(gradient, node, place, *source[-2:])))
     return found
 
 
-def _checked_gradient(node: Function, place: int, gradient: Any) -> Tensor:
+def _checked_gradient(gradient: Any, node: Function, place: int, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     """A gradient in the dtype of the input that it is of.
 
     Raises:
         TypeError: it is no tensor.
         ValueError: it has another shape.
     """
-    tensor = node.inputs[place]
     if not isinstance(gradient, Function.tensor_type):
         raise TypeError(
             f"{type(node).__name__}.backward must return tensors of pycnn, computed with operations on tensors; "
             f"received {_kind(gradient)} for input {place}"
         )
-    if gradient.data.shape != tensor.data.shape:
+    if gradient.data.shape != shape:
         raise ValueError(
             f"{type(node).__name__}.backward must return a gradient of the shape of its input {place}, "
-            f"{tensor.shape}; received {gradient.shape}"
+            f"{shape}; received {gradient.shape}"
         )
     # An operand of a wider dtype widens the result.
-    return gradient if gradient.dtype == tensor.dtype else gradient.astype(tensor.dtype)
+    return gradient if gradient.dtype == dtype else gradient.astype(dtype)
 
 
 def _refuse_changed(node: Function) -> None:
@@ -606,7 +618,7 @@ def _topological_order(roots: Iterable[Function | None]) -> list[Function]:
         while stack:
             node, sources = stack[-1]
             for source in sources:
-                above = None if source is None else source[0]
+                above = None if source is None else source[1]
                 if above is not None and id(above) not in seen:
                     seen.add(id(above))
                     stack.append((above, iter(above.sources)))

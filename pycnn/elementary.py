@@ -116,16 +116,15 @@ def in_float32(compute: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.nd
 class _Binary(Function):
     """An operation on two operands that broadcast; a subclass gives the two factors of the chain rule."""
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         """Functions that compute the gradient of each operand before it is summed over broadcast axes."""
         raise NotImplementedError
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        a, b = self.inputs
-        makers = self.grads(dy, a, b)
+        makers = self.grads(dy, *(self.inputs or (None, None)))
         return tuple(
-            unbroadcast(make(), operand.shape) if needed else None
-            for make, operand, needed in zip(makers, (a, b), self.needs)
+            unbroadcast(make(), self.shape_of(place)) if needed else None
+            for place, (make, needed) in enumerate(zip(makers, self.needs))
         )
 
 
@@ -135,7 +134,7 @@ class Add(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.add, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy, lambda: dy
 
 
@@ -145,7 +144,7 @@ class Subtract(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.subtract, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy, lambda: -dy
 
 
@@ -155,7 +154,7 @@ class Multiply(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.multiply, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy * b, lambda: dy * a
 
 
@@ -165,7 +164,7 @@ class Divide(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.divide, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy / b, lambda: -dy * a / (b * b)
 
 
@@ -173,7 +172,7 @@ class Power(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a**b
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         # Where a factor is 0 the other must not be infinite: x**0 has the slope 0 at 0, and so has 0**y for y >= 0.
         no_power = (b.data == 0).astype(b.dtype)
         no_log = ((a.data == 0) & (b.data >= 0)).astype(a.dtype)

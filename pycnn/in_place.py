@@ -126,7 +126,7 @@ def update(target: Tensor, function: type[Function], operand: Tensor, what: str)
     if is_floating(result.dtype) and not is_floating(target.dtype):
         raise TypeError(f"{what} must not change the dtype {target.dtype}; the result would be {result.dtype}")
     if result._node is not None:
-        _keep_what_is_read(result._node, old)
+        _keep_what_is_read(result._node, target)
     return _become(target, result, what)
 
 
@@ -196,14 +196,19 @@ def _detach_from_history(target: Tensor, node: Function) -> None:
         seen.add(id(node))
         if any(each is target for each in node.inputs):
             node.inputs = tuple([old if each is target else each for each in node.inputs])
-            _keep_what_is_read(node, old)
-        stack.extend(above for above, _ in node.sources if above is not None)
+        _keep_what_is_read(node, target)
+        stack.extend(source[1] for source in node.sources if source is not None and source[1] is not None)
 
 
-def _keep_what_is_read(node: Function, old: Tensor) -> None:
-    """Copy the values of an alias, which will be overwritten, if the gradient of a node needs them."""
-    if any(node.inputs[place] is old for place in node.places_read()):
-        old.data = cast(old.data, old.dtype)
+def _keep_what_is_read(node: Function, target: Tensor) -> None:
+    """Give a node copies of what its gradient needs and the change of a tensor will overwrite."""
+    inputs = list(node.inputs)
+    for place in node.places_read():
+        tensor = inputs[place]
+        if tensor is not None and changes.same_memory(tensor.data, target.data):
+            inputs[place] = kept = alias(tensor)
+            kept.data = cast(tensor.data, tensor.dtype)
+    node.inputs = tuple(inputs)
 
 
 def alias(tensor: Tensor) -> Tensor:
