@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pycnn import backend as backends
+from pycnn import changes
 from pycnn.autograd import Function
 from pycnn.backend import plan_on
 from pycnn.elementary import Select, elementwise, where
@@ -21,6 +22,8 @@ Grads = tuple[Tensor | None, ...]
 class Relu(Function):
     """``max(x, 0)``; NaN stays NaN."""
 
+    reads = ()
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.y = elementwise(np.maximum, x, x.dtype.type(0))
         return self.y
@@ -31,22 +34,28 @@ class Relu(Function):
 
 
 class Tanh(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return elementwise(np.tanh, x)
+        self.y = elementwise(np.tanh, x)
+        return self.y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        y = tanh(self.inputs[0])
+        y = self.output(self.y)
         return (dy * (1 - y * y),)
 
 
 class Sigmoid(Function):
     """``1 / (1 + exp(-x))``."""
 
+    reads = ()
+
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return sigmoid_of(x)
+        self.y = sigmoid_of(x)
+        return self.y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        y = sigmoid(self.inputs[0])
+        y = self.output(self.y)
         return (dy * y * (1 - y),)
 
 
@@ -71,26 +80,30 @@ def _by_rows(operation: str, x: np.ndarray, axis: int) -> np.ndarray:
 
 
 class Softmax(Function):
+    reads = ()
     uses_numpy = False
 
     def forward(self, x: np.ndarray, *, axis: int) -> np.ndarray:
         self.axis = axis
-        return _by_rows("softmax", x, axis)
+        self.p = _by_rows("softmax", x, axis)
+        return self.p
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        p = Softmax.apply(self.inputs[0], axis=self.axis)
+        p = self.output(self.p)
         return (p * (dy - (dy * p).sum(self.axis, keepdims=True)),)
 
 
 class LogSoftmax(Function):
+    reads = ()
     uses_numpy = False
 
     def forward(self, x: np.ndarray, *, axis: int) -> np.ndarray:
         self.axis = axis
-        return _by_rows("log_softmax", x, axis)
+        self.y = _by_rows("log_softmax", x, axis)
+        return self.y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        p = Softmax.apply(self.inputs[0], axis=self.axis)
+        p = self.output(self.y).exp()
         return (dy - p * dy.sum(self.axis, keepdims=True),)
 
 
@@ -134,7 +147,7 @@ def sigmoid(input: Any, *, backend: str | None = None) -> Any:
     x = floating("input", input)
     y = rounded(apply(Sigmoid, widened(x)), x.dtype)
     if isinstance(y, Tensor):
-        y._logits = ("sigmoid", input)
+        y._logits = ("sigmoid", input, changes.moment)
     return y
 
 
@@ -160,7 +173,7 @@ def softmax(
     x, axis = _along(input, dim, dtype)
     y = rounded(apply(Softmax, widened(x), axis=axis), x.dtype)
     if isinstance(y, Tensor) and axis == x.ndim - 1:
-        y._logits = ("softmax", x)
+        y._logits = ("softmax", x, changes.moment)
     return y
 
 
@@ -189,8 +202,10 @@ def logits_of(tensor: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor | N
     >>> logits_of(sigmoid(x), "sigmoid") is x, logits_of(sigmoid(x), "softmax") is x
     (True, False)
     """
-    known = tensor._logits
-    return known[1] if known is not None and known[0] == kind else None
+    if tensor._logits is None or tensor._logits[0] != kind:
+        return None
+    _, logits, moment = tensor._logits
+    return None if changes.since(tensor.data, moment) or changes.since(logits.data, moment) else logits
 
 
 def _along(input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:

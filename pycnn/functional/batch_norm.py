@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn import backend as backends
+from pycnn import changes
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.elementary import Select, cast
@@ -40,6 +41,7 @@ class _Normalisation(Function):
         y: the result, if a ReLU is in it.
     """
 
+    reads = ((0, 1), (0,), ())
     uses_numpy = False
     moves: bool
     layout: Layout
@@ -338,8 +340,10 @@ def moved(
     moving = tuple(None if each is None else _movable(each) for each in running)
     yield moving
     for given, array in zip(running, moving):
-        if given is not None and array is not None and array is not given:
-            given[...] = cast(array, given.dtype)
+        if given is not None and array is not None:
+            if array is not given:
+                given[...] = cast(array, given.dtype)
+            changes.note(given, "the training of a batch normalisation")
 
 
 def _movable(running: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn import backend as backends
-from pycnn.autograd import Function, is_grad_enabled
+from pycnn.autograd import Function
 from pycnn.backend import plan_on
 from pycnn.elementary import elementwise, where
 from pycnn.functional.arguments import apply, floating, without_batch
@@ -46,19 +46,14 @@ class BiasAndActivation(Function):
             closed = elementwise(np.less_equal, self.y, dy.dtype.type(0), dtype=bool)
             dz = dy * where(closed, less, one)
         elif activation == "tanh":
-            y = self._result()
+            assert self.y is not None  # kept wherever there is an activation
+            y = self.output(self.y)
             dz = dy * (1 - y * y)
         elif activation == "sigmoid":
-            y = self._result()
+            assert self.y is not None
+            y = self.output(self.y)
             dz = dy * (y * (1 - y))
         return dz, BiasGradient.apply(dz, problem=pixels) if want_bias else None
-
-    def _result(self) -> Tensor:
-        """y; computed again, as a function of the inputs, where the gradient is to be differentiated itself."""
-        if is_grad_enabled():
-            return self.apply(*self.inputs, **self.settings)
-        assert self.y is not None  # kept wherever there is an activation
-        return Tensor._of(self.y)
 
 
 class Convolution(BiasAndActivation):
@@ -68,6 +63,7 @@ class Convolution(BiasAndActivation):
     ``choice`` is how to choose the algorithm, as ``plan_for`` takes it.
     """
 
+    reads = ((1, 3), (0, 3), (), (0, 1), ())
     uses_numpy = False
 
     def forward(
@@ -109,6 +105,7 @@ class Convolution(BiasAndActivation):
 class ConvolutionInputGradient(Function):
     """``dx`` from ``dy`` and ``w``."""
 
+    reads = ((1,), (0,))
     uses_numpy = False
 
     def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
@@ -126,6 +123,7 @@ class ConvolutionInputGradient(Function):
 class ConvolutionWeightGradient(Function):
     """``dw`` from ``x`` and ``dy``."""
 
+    reads = ((1,), (0,))
     uses_numpy = False
 
     def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:

@@ -33,6 +33,7 @@ class ConvolutionMaxPool(Function):
     Gradients are recorded where bias and ReLU come after the pooling; then nobody needs the convolution's result.
     """
 
+    reads = ((1,), (0,), ())
     uses_numpy = False
 
     def forward(

@@ -29,6 +29,8 @@ from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, channels_problem
 class ConvolutionTranspose(BiasAndActivation):
     """``y = activation(dx + b)``, where dx is the input gradient of ``problem`` from x in the place of dy."""
 
+    reads = ((1,), (0,), ())
+
     def forward(
         self,
         x: np.ndarray,

@@ -21,6 +21,7 @@ Grads = tuple[Tensor | None, ...]
 class LayerNorm(Function):
     """Each row of x (rows, columns) with mean 0 and variance 1, times weight plus bias (columns,), or without them."""
 
+    reads = ((0, 1), (0,), ())
     uses_numpy = False
 
     def forward(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, *, eps: float) -> np.ndarray:

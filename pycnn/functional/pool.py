@@ -45,6 +45,7 @@ class MaxPool(Function):
     Of a problem with ``normalised``, ``norm`` is mean, scale and bias; no gradients are recorded then.
     """
 
+    reads = ()
     outputs = 2
 
     def forward(
@@ -87,6 +88,8 @@ def gradients_of_found(
 class FoundGradient(Function):
     """The gradient goes to the element of each window that was found."""
 
+    reads = ()
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
         (dx,) = plan_on(dy, "max_pool_gradient", problem).run(dy, index)
@@ -98,6 +101,8 @@ class FoundGradient(Function):
 
 class PickFound(Function):
     """The elements of ``x`` at the positions that were found in another array; 0 for windows without elements."""
+
+    reads = ()
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
@@ -128,6 +133,8 @@ def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
 
 
 class AveragePool(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         (y,) = plan_on(x, "average_pool", problem).run(x)
@@ -138,6 +145,8 @@ class AveragePool(Function):
 
 
 class AveragePoolGradient(Function):
+    reads = ()
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         (dx,) = plan_on(dy, "average_pool_gradient", problem).run(dy)

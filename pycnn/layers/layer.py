@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pycnn import backend, initializers
+from pycnn import backend, changes, initializers
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.naming import nearest
@@ -245,6 +245,7 @@ class Layer:
             raise ValueError(f"{self}: expected weights of shapes {expected}, received {received}")
         for target, array in zip(targets, arrays):
             target.data[...] = target.backend.asarray(array)
+            changes.note(target.data, "set_weights")
 
     def count_params(self) -> int:
         """How many numbers the weights hold.
