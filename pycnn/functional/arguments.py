@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -138,14 +139,30 @@ def number(name: str, value: Any) -> float:
 
 
 def integer(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; received {value!r}") from None
+    """An integer of Python's or NumPy's; booleans are none.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f"{name} must be an integer; received {value!r}")
+
+
+def boolean(name: str, value: Any) -> bool:
+    """True or False, Python's or NumPy's.
+
+    Raises:
+        TypeError: something else, 0 and 1 among them.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; received {value!r}")
+    return bool(value)
 
 
 #: Forms of an argument that has a number for each of so many spatial axes.
-_FORMS = {1: "an integer", 2: "an integer or a pair of integers", 3: "an integer or three integers"}
+FORMS = {1: "an integer", 2: "an integer or a pair of integers", 3: "an integer or three integers"}
 _FORMS_PER_SIDE = {
     1: "((left, right),)",
     2: "((top, bottom), (left, right))",
@@ -153,16 +170,19 @@ _FORMS_PER_SIDE = {
 }
 
 
-def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
+def per_axis(name: str, value: Any, rank: int, least: float = 1, spread: bool = True) -> tuple[int, ...]:
     """An integer for all ``rank`` axes, or one for each.
+
+    ``spread`` says whether a tuple of one integer counts as that integer, as it does in most of PyTorch's functions.
 
     Raises:
         TypeError: not integers.
         ValueError: neither one nor ``rank`` of them, or one below ``least``.
     """
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if len(values) not in (1, rank):
-        raise ValueError(f"{name} must be {_FORMS[rank]}; received {value!r}")
+    is_sequence = isinstance(value, tuple | list)
+    values = tuple(value) if is_sequence else (value,)
+    if len(values) != rank and (len(values) != 1 or (is_sequence and not spread)):
+        raise ValueError(f"{name} must be {FORMS[rank]}; received {value!r}")
     numbers = tuple(integer(name, v) for v in values)
     if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}; received {value!r}")
