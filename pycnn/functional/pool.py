@@ -801,9 +801,7 @@ def windows_problem(
     sides = sides_per_axis(names[2], padding, rank)
     for axis, taps, pads in zip(_AXES[3 - rank :], kernel, sides):
         if max(pads) > taps // 2:
-            raise ValueError(
-                f"{names[2]} must be at most half the window's size, {taps // 2} in {axis}; received {pads}"
-            )
+            raise ValueError(f"{names[2]} must be at most half a window, {taps // 2} in {axis}; received {pads}")
     problem = PoolProblem(
         kind, dtype, layout(data_format), N, C, triple(size), triple(kernel), triple(steps),
         sides_triple(sides), triple(distances), boolean("ceil_mode", ceil_mode), rank=rank,
