@@ -40,6 +40,7 @@ class Plan:
         self.backend, self.operation, self.problem, self.algorithm = backend, operation, problem, algorithm
         self._arrays = arrays_of(backend)  # of the GPU for which it is made
         self.inputs, self.updated, self.outputs = specs(operation, problem)
+        self._left_out = (None,) * len(self.inputs)
         self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
         borrowed = getattr(self._prepared, "borrowed", ())
@@ -72,11 +73,11 @@ class Plan:
             TypeError: an array has another dtype than the problem says, or is no array.
             MemoryLimitError: the outputs and the workspace would exceed the memory limit.
         """
-        inputs += (None,) * (len(self.inputs) - len(inputs))
+        inputs += self._left_out[len(inputs) :]
         arrays = self._arrays
         ready = [_ready(arrays, spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
-        for spec, array in zip(self.updated, updated, strict=True):
-            ready.append(_ready(arrays, spec, array, in_place=True))
+        if updated or self.updated:
+            ready += [_ready(arrays, spec, array, True) for spec, array in zip(self.updated, updated, strict=True)]
         if pool.limit is not None and self.backend == "cpu":
             self._admit(skip)
         outputs = [None if spec.name in skip else arrays.empty(spec.shape, spec.dtype) for spec in self.outputs]
@@ -110,6 +111,8 @@ def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
         return None
+    if arrays.fits(array, spec.shape, spec.dtype):  # most do, and this is one question
+        return array
     if not arrays.is_array(array):
         raise TypeError(f"{spec.name} must be a {arrays.KIND}; received {arrays.described(array)}")
     if array.dtype != spec.dtype:

@@ -46,7 +46,7 @@ def remembered(read: _Read) -> _Read:
 
     @wraps(read)
     def reader(*arguments: Any, **named: Any) -> Any:
-        for each in (*arguments, *named.values()):
+        for each in (*arguments, *named.values()) if named else arguments:
             if type(each) not in _WHOLE and not _is_plain(each):
                 return read(*arguments, **named)
         return known(*arguments, **named)
@@ -54,14 +54,14 @@ def remembered(read: _Read) -> _Read:
     return cast(_Read, reader)
 
 
+_PARTS = {int, str}
+
+
 def _is_plain(value: Any) -> bool:
     """A tuple of integers, strings and such tuples; 1 == 1.0 == True are equal in tuples, too, but not the same."""
     if type(value) is not tuple:
         return False
-    for each in value:  # noqa: SIM110 - all() takes twice as long, and every call asks several times
-        if type(each) is not int and type(each) is not str and not _is_plain(each):
-            return False
-    return True
+    return _PARTS.issuperset(map(type, value)) or all(type(each) in _PARTS or _is_plain(each) for each in value)
 
 
 def tensor_or_array(name: str, value: Any) -> Any:

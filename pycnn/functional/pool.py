@@ -710,13 +710,22 @@ def windows_of_call(
     data_format: str, **names: tuple[str, str, str],
 ) -> tuple[Any, bool, PoolProblem]:  # fmt: skip
     """What a call pools: the input with a batch axis, whether that was added, and the problem."""
-    x, single, N, C, size = batch_of(input, rank, data_format)
+    x = floating("input", input)
     problem = windows_problem(
-        kind, DTYPE_NAMES[x.dtype], data_format, N, C, size, kernel_size, stride, padding, dilation, ceil_mode, **names
+        rank,
+        kind,
+        DTYPE_NAMES[x.dtype],
+        data_format,
+        x.shape,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        **names,
     )
-    if C == 0:
-        raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
-    return x, single, problem
+    single = x.ndim == rank + 1
+    return (x.reshape(1, *x.shape) if single else x), single, problem
 
 
 def _adaptive_avg_pool(rank: int, input: Any, output_size: Any, data_format: str) -> Any:
@@ -775,12 +784,11 @@ def _adaptive_size(rank: int, size: tuple[int, ...], output_size: Any) -> tuple[
 
 @remembered
 def windows_problem(
+    rank: int,
     kind: Any,
     dtype: str,
     data_format: str,
-    N: int,
-    C: int,
-    size: tuple[int, ...],
+    shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
     padding: Any,
@@ -788,12 +796,14 @@ def windows_problem(
     ceil_mode: bool,
     names: tuple[str, str, str] = ("kernel_size", "stride", "padding"),
 ) -> PoolProblem:
-    """The checked problem of pooling N images of C channels; ``names`` are those of the arguments in an error.
+    """The checked problem of pooling an array of this shape; ``names`` are those of the arguments in an error.
 
     Raises:
         TypeError, ValueError: as :func:`max_pool2d` says.
     """
-    rank = len(size)
+    N, C, size = array_sizes("input", shape, data_format, rank)
+    if C == 0:
+        raise ValueError(f"input must have at least one channel; received the shape {shape}")
     kernel = per_axis(names[0], kernel_size, rank)
     no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
     steps = kernel if no_stride else per_axis(names[1], stride, rank)
