@@ -74,8 +74,13 @@ class Plan:
             MemoryLimitError: the outputs and the workspace would exceed the memory limit.
         """
         inputs += self._left_out[len(inputs) :]
+        if len(inputs) > len(self._left_out):
+            raise ValueError(f"{self.operation} has {len(self.inputs)} inputs; received {len(inputs)}")
         arrays = self._arrays
-        ready = [_ready(arrays, spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
+        ready = [
+            None if array is None and spec.optional else _ready(arrays, spec, array)
+            for spec, array in zip(self.inputs, inputs)
+        ]
         if updated or self.updated:
             ready += [_ready(arrays, spec, array, True) for spec, array in zip(self.updated, updated, strict=True)]
         if pool.limit is not None and self.backend == "cpu":
@@ -107,12 +112,12 @@ def arrays_of(backend: str) -> Any:
 
 def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
     """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
+    if arrays.fits(array, spec.shape, spec.dtype):  # most do, and this is one question
+        return array
     if array is None:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
         return None
-    if arrays.fits(array, spec.shape, spec.dtype):  # most do, and this is one question
-        return array
     if not arrays.is_array(array):
         raise TypeError(f"{spec.name} must be a {arrays.KIND}; received {arrays.described(array)}")
     if array.dtype != spec.dtype:

@@ -49,6 +49,7 @@ class MaxPool(Function):
     Of a problem with ``normalised``, ``norm`` is mean, scale and bias; no gradients are recorded then.
     """
 
+    uses_numpy = False
     outputs = 2
 
     def forward(
@@ -91,6 +92,8 @@ def gradients_of_found(
 class FoundGradient(Function):
     """The gradient goes to the element of each window that was found."""
 
+    uses_numpy = False
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
         (dx,) = plan_on(dy, "max_pool_gradient", problem).run(dy, index)
@@ -102,6 +105,8 @@ class FoundGradient(Function):
 
 class PickFound(Function):
     """The elements of ``x`` at the positions that were found in another array; 0 for windows without elements."""
+
+    uses_numpy = False
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
@@ -132,6 +137,8 @@ def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
 
 
 class AveragePool(Function):
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         (y,) = plan_on(x, "average_pool", problem).run(x)
@@ -142,6 +149,8 @@ class AveragePool(Function):
 
 
 class AveragePoolGradient(Function):
+    uses_numpy = False
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         (dx,) = plan_on(dy, "average_pool_gradient", problem).run(dy)
@@ -153,6 +162,8 @@ class AveragePoolGradient(Function):
 
 class NormPool(Function):
     """The root of the sum of squares of each window."""
+
+    uses_numpy = False
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem

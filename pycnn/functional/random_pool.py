@@ -37,6 +37,8 @@ Grads = tuple[Tensor | None, ...]
 class StochasticPool(Function):
     """An element of each window, drawn with the probability of its share of the positive ones' sum."""
 
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         uniform = backends.of(x).asarray(_uniform(problem.index_shape, problem.dtype))
@@ -50,6 +52,7 @@ class StochasticPool(Function):
 class FractionalMaxPool(Function):
     """The greatest of each window, and its position in the input's plane."""
 
+    uses_numpy = False
     outputs = 2
 
     def forward(
