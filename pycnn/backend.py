@@ -135,11 +135,12 @@ def of(array: Any) -> Backend:
     return _CUDA if is_on_gpu(array) else _CPU
 
 
-def plan_on(array: Any, operation: str, problem: Any, **choice: Any) -> Plan:
-    """The plan of an operation where an array is; ``choice`` as :func:`pycnn_kernels.plan.plan_for` takes it."""
-    if isinstance(array, np.ndarray):
-        return plan_for(operation, problem, **choice)
-    return plan_for(operation, problem, backend=of(array).name, **choice)
+def plan_on(
+    array: Any, operation: str, problem: Any, algorithm: str = "auto", workspace_limit: int | None = None
+) -> Plan:
+    """The plan of an operation where an array is; the other arguments as :func:`pycnn_kernels.plan.plan_for` takes."""
+    backend = "cpu" if isinstance(array, np.ndarray) else of(array).name
+    return plan_for(operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit)
 
 
 def asarray(data: Any, name: str = "data", backend: str | Backend | None = None) -> Any:

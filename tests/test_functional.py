@@ -85,7 +85,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "max_unpool2d": (lambda x: F.max_unpool2d(x, np.arange(X.size).reshape(X.shape) % 30, 1), (X,)),
     "mixed_pool2d": (lambda x: F.mixed_pool2d(x, 2, training=False), (X,)),
     "stochastic_pool2d": (lambda x: F.stochastic_pool2d(x, 2, training=False), (X,)),
-    "fractional_max_pool2d": (lambda x: F.fractional_max_pool2d(x, 2, 3, None, False, np.full((2, 3, 2), 0.3)), (X,)),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(x, 2, 3, None, False, np.full((2, 3, 2), 0.3, x.dtype)),
+        (X,),
+    ),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (X,)),
     "linear": (F.linear, (normal(2, 7, 5), normal(3, 5), normal(3))),
     "relu": (F.relu, (X,)),

@@ -18,7 +18,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second
 
 #: What refusing a call looks like, there and here. PyTorch's range from RuntimeError for wrong shapes to AssertionError
 #: for what its modules check; here a TypeError or a ValueError says what was expected.
-THEIR_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError)
+THEIR_REFUSALS = (
+    RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, ZeroDivisionError,
+)  # fmt: skip
 OUR_REFUSALS = (TypeError, ValueError)
 
 
@@ -72,6 +74,48 @@ def per_axis(rank: int, least: int, most: int) -> st.SearchStrategy[Any]:
     """One integer for all axes, in a tuple or not, or one for each."""
     one = st.integers(least, most)
     return one | st.tuples(one) | st.tuples(*[one] * rank)
+
+
+def spelled(value: int) -> st.SearchStrategy[Any]:
+    """An integer of Python's, or at times of NumPy's."""
+    return st.sampled_from([value, value, value, np.int64(value)])
+
+
+@st.composite
+def axes(draw: st.DrawFn, rank: int, least: int, most: int) -> Any:
+    """Likewise, in a list at times, of NumPy's integers at times."""
+    value = draw(per_axis(rank, least, most))
+    if isinstance(value, int):
+        return draw(spelled(value))
+    return draw(st.sampled_from([value, list(value), tuple(map(np.int64, value))]))
+
+
+@st.composite
+def with_an_empty_axis(draw: st.DrawFn, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The same sizes but for one, which is 0, or for one axis that is missing."""
+    place = draw(st.integers(0, len(sizes) - 1))
+    return sizes[:place] + draw(st.sampled_from([(0,), ()])) + sizes[place + 1 :]
+
+
+@st.composite
+def spread(
+    draw: st.DrawFn, arrays: dict[str, Any], settings: dict[str, Any], wrong: list[Any], constants: tuple[str, ...] = ()
+) -> Call:
+    """A call with its arrays and some of its settings by position, the others by their names; at times with all.
+
+    Both are in the order of the function's signature. One of ten calls has a setting of the wrong ones.
+    """
+    if settings and draw(st.integers(0, 9)) == 0:
+        settings = settings | {draw(st.sampled_from(sorted(settings))): draw(st.sampled_from(wrong))}
+    named = arrays | settings
+    by_place = draw(st.sampled_from([0, *range(len(arrays), len(named) + 1)]))
+    names = list(named)
+    places = {name: place for place, name in enumerate(names[:by_place])}
+    return Call(
+        tuple(named[name] for name in names[:by_place]),
+        {name: named[name] for name in names[by_place:]},
+        tuple(places.get(name, name) for name in constants),
+    )
 
 
 #: Ways to hand over an array in other memory: the same elements at the same places.
