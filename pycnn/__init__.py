@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         random,
+        signal,
         utils,
     )
     from pycnn.autograd import no_grad
@@ -71,6 +72,7 @@ __all__ = [
     "set_backend",
     "set_memory_limit",
     "set_num_threads",
+    "signal",
     "use_backend",
     "utils",
 ]
