@@ -131,8 +131,8 @@ def correlate2d(
     array([[ 1.,  2.],
            [ 8., 16.]])
     >>> correlate2d(image, [[-1.0, 1.0]], mode="same", boundary="wrap")
-    array([[ -3.,   1.,   2.],
-           [-24.,   8.,  16.]])
+    array([[  1.,   2.,  -3.],
+           [  8.,  16., -24.]])
     """
     return _filter(False, in1, in2, mode, boundary, fillvalue, algorithm=algorithm, workspace_limit=workspace_limit)
 
