@@ -141,8 +141,7 @@ def _filter(flips: bool, in1: Any, in2: Any, mode: str, boundary: str, fillvalue
     """Both functions; ``choice`` is how to choose the algorithm."""
     x, w = tensor_or_array("in1", in1), tensor_or_array("in2", in2)
     refuse_two_places("in2", w, x)
-    boundary = BOUNDARIES[one_of("boundary", boundary, tuple(BOUNDARIES))]
-    sides, swapped = _geometry(x.shape, w.shape, mode, flips)
+    sides, boundary, swapped = _geometry(x.shape, w.shape, mode, boundary, flips)
     dtype = _result_dtype(x.dtype, w.dtype)
     fill = _fill(fillvalue, dtype)
     stack = x.shape[:-2]
@@ -163,9 +162,9 @@ def _filter(flips: bool, in1: Any, in2: Any, mode: str, boundary: str, fillvalue
 
 @remembered
 def _geometry(
-    image: tuple[int, ...], kernel: tuple[int, ...], mode: str, flips: bool
-) -> tuple[tuple[Sides, Sides], bool]:
-    """The pixels around the image that a mode takes, and whether image and kernel change their places.
+    image: tuple[int, ...], kernel: tuple[int, ...], mode: str, boundary: str, flips: bool
+) -> tuple[tuple[Sides, Sides], str, bool]:
+    """The pixels around the image that a mode takes, what they are, and whether image and kernel change their places.
 
     Raises:
         ValueError: as :func:`correlate2d` says.
@@ -174,22 +173,22 @@ def _geometry(
         raise ValueError(f"in1 must have the axes (..., H, W) and in2 (h, w); received the shapes {image} and {kernel}")
     if 0 in image[-2:] or 0 in kernel:
         raise ValueError(f"in1 and in2 must have at least one pixel; received the shapes {image} and {kernel}")
+    boundary = BOUNDARIES[one_of("boundary", boundary, tuple(BOUNDARIES))]
     one_of("mode", mode, MODES)
     h, w = kernel
     if mode == "full":
-        return ((h - 1, h - 1), (w - 1, w - 1)), False
+        return ((h - 1, h - 1), (w - 1, w - 1)), boundary, False
     if mode == "same":
         # The middle tap of a kernel of even size is the one before its centre; flipped, the one behind it.
         vertical, horizontal = ((h - 1) // 2, h // 2), ((w - 1) // 2, w // 2)
-        return (vertical[::-1], horizontal[::-1]) if flips else (vertical, horizontal), False
-    fits = [size >= other for size, other in zip(image[-2:], kernel)]
-    swapped = not all(fits)
-    if swapped and not all(size <= other for size, other in zip(image[-2:], kernel)):
+        return (vertical[::-1], horizontal[::-1]) if flips else (vertical, horizontal), boundary, False
+    fits = all(size >= other for size, other in zip(image[-2:], kernel))
+    if not (fits or all(size <= other for size, other in zip(image[-2:], kernel))):
         raise ValueError(
             "for mode 'valid' one of in1 and in2 must be at least as large as the other along both axes; received "
             f"images of {image[-2:]} pixels and a kernel of {kernel}"
         )
-    return ((0, 0), (0, 0)), swapped
+    return ((0, 0), (0, 0)), boundary, not fits
 
 
 @lru_cache
@@ -260,26 +259,25 @@ def _correlate_planes(
         sides = ((0, 0), (0, 0))
     filters = filters.reshape(S * K, C, h, w)
     if exact:
-        choice = choice | {"algorithm": _exact(images, filters.shape, sides, **choice)}
+        (N, _, H, W), limit = images.shape, choice["workspace_limit"]
+        problem = ConvProblem(
+            DTYPE_NAMES[images.dtype], "channels_first", "OIHW", N, C, triple((H, W)), S * K, triple((h, w)), (1, 1, 1),
+            sides_triple(sides), (1, 1, 1),
+        )  # fmt: skip
+        name = _exact(problem, choice["algorithm"], limit, backends.of(images).name)
+        choice = {"algorithm": name, "workspace_limit": limit}
     y = conv2d(images, filters, padding=sides, **choice)
     return join(y.reshape(images.shape[0] * S, K, *y.shape[2:]))
 
 
-def _exact(
-    images: Any, filters: tuple[int, ...], sides: tuple[Sides, Sides], algorithm: str, workspace_limit: int | None
-) -> str:
+@lru_cache(maxsize=1024)
+def _exact(problem: ConvProblem, algorithm: str, workspace_limit: int | None, backend: str) -> str:
     """The algorithm for whole numbers.
 
     Raises:
-        ValueError: the one that was asked for rounds.
+        ValueError: the one that was asked for rounds, or none can do it within the workspace limit.
     """
     if algorithm != "auto":
         return one_of("algorithm for integers", algorithm, EXACT_ALGORITHMS)
-    (N, C, H, W), (K, _, h, w) = images.shape, filters
-    problem = ConvProblem(
-        DTYPE_NAMES[images.dtype], "channels_first", "OIHW", N, C, triple((H, W)), K, triple((h, w)), (1, 1, 1),
-        sides_triple(sides), (1, 1, 1),
-    )  # fmt: skip
-    names = [each.name for each in able("conv_forward", problem, backend=backends.of(images).name,
-                                        workspace_limit=workspace_limit)]  # fmt: skip
-    return next((name for name in EXACT_ALGORITHMS if name in names), "direct")
+    known = [each.name for each in able("conv_forward", problem, backend=backend, workspace_limit=workspace_limit)]
+    return next((name for name in EXACT_ALGORITHMS if name in known), "direct")

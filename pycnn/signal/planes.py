@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn import backend as backends
+from pycnn.elementary import cast
 
 
 class Planes(NamedTuple):
@@ -72,16 +73,21 @@ def integer_planes(images: Any, filters: Any, fill: int, dtype: np.dtype) -> Pla
     most = max(_largest(images), abs(fill)) * weights
     for name, exact in _EXACT.items():
         if most < exact:
-            return _whole_planes(images.astype(name), filters.astype(name), fill, dtype)
+            return _whole_planes(cast(images, np.dtype(name)), cast(filters, np.dtype(name)), fill, dtype)
     return _digits(images.astype(dtype), filters.astype(dtype), fill, dtype)
 
 
 def _whole_planes(images: Any, filters: Any, fill: int, dtype: np.dtype) -> Planes:
     """Whole numbers in floating point, whose sums are exact."""
     planes = real_planes(images, filters, fill)
-    # Every sum fits into these integers, whose casts to narrower ones wrap around.
-    whole = np.dtype(np.int32 if images.dtype == np.float32 else np.int64)
-    return planes._replace(join=lambda y: planes.join(y).astype(whole).astype(dtype, copy=False))
+    # Every sum fits into these integers, which wrap around when they become narrower ones, or lose their sign.
+    whole = np.dtype(np.int64 if images.dtype == np.float64 or dtype.itemsize == 8 else np.int32)
+
+    def join(y: Any) -> Any:
+        found = cast(planes.join(y), whole)
+        return found.view(dtype) if dtype.itemsize == whole.itemsize else cast(found, dtype)
+
+    return planes._replace(join=join)
 
 
 def _largest(x: Any) -> int:
