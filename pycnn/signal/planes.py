@@ -55,9 +55,7 @@ def complex_planes(images: Any, filters: Any, fill: Any, dtype: np.dtype) -> Pla
     rows = xp.stack([w_re, -w_im], axis=1), xp.stack([w_im, w_re], axis=1)
 
     def join(y: Any) -> Any:
-        found = backends.of(y).empty((y.shape[0], *y.shape[2:]), dtype)
-        found.real, found.imag = y[:, 0], y[:, 1]
-        return found
+        return xp.ascontiguousarray(xp.moveaxis(y, 1, -1)).view(dtype)[..., 0]
 
     return Planes(xp.stack([x_re, x_im], axis=1), xp.stack(rows, axis=1), (fill.real, fill.imag), join)
 
