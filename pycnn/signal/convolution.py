@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pycnn import backend as backends
-from pycnn.functional import conv2d
 from pycnn.functional.arguments import (
     apply,
     data_of,
@@ -21,11 +20,12 @@ from pycnn.functional.arguments import (
     tensor_or_array,
     triple,
 )
+from pycnn.functional.conv import Convolution
 from pycnn.signal.extension import Extend, Sides
 from pycnn.signal.planes import Planes, complex_planes, integer_planes, real_planes
 from pycnn.tensor import Tensor
 from pycnn_kernels.choice import able
-from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, dtype_name, is_floating
+from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, Layout, dtype_name, is_floating
 
 MODES = ("full", "valid", "same")
 
@@ -154,7 +154,12 @@ def _filter(flips: bool, in1: Any, in2: Any, mode: str, boundary: str, fillvalue
         filters = filters[:, ::-1, ::-1]
     elif dtype.kind == "c":
         filters = filters.conj()
-    y = _correlate(images, filters, sides, boundary, fill, dtype, choice)
+    if any(map(any, sides)) and (boundary != "fill" or fill != 0):
+        if boundary == "fill":
+            images = rounded(images, dtype)  # which holds the fillvalue
+        images = apply(Extend, images, sides=sides, boundary=boundary, fill=fill)
+        sides = ((0, 0), (0, 0))
+    y = _correlate(images, filters, sides, dtype, **choice)
     if swapped and not flips:
         y = y[:, ::-1, ::-1]
     return y.reshape(*stack, *y.shape[1:])
@@ -233,41 +238,51 @@ def _fill(value: Any, dtype: np.dtype) -> Any:
 
 
 def _correlate(
-    images: Any, filters: Any, sides: tuple[Sides, Sides], boundary: str, fill: Any, dtype: np.dtype, choice: dict
+    images: Any,
+    filters: Any,
+    sides: tuple[Sides, Sides],
+    dtype: np.dtype,
+    algorithm: str,
+    workspace_limit: int | None,
 ) -> Any:
     """Images (N, H, W) with kernels (S, h, w), one of N and S being 1: the results (N * S, OH, OW)."""
     if is_floating(dtype):
-        planes = real_planes(rounded(images, dtype), rounded(filters, dtype), fill)
-        return _correlate_planes(planes, sides, boundary, choice)
-    arrays = data_of(images), data_of(filters)
-    with backends.of(arrays[0]).at_hand(arrays[0]):
+        planes = real_planes(rounded(images, dtype), rounded(filters, dtype))
+        return _correlate_planes(planes, sides, algorithm, workspace_limit)
+    x, w = data_of(images), data_of(filters)
+    with backends.of(x).at_hand(x):
         if dtype.kind == "c":
-            planes = complex_planes(*arrays, fill, dtype)
+            y = _correlate_planes(complex_planes(x, w, dtype), sides, algorithm, workspace_limit)
         else:
-            planes = integer_planes(*arrays, fill, dtype)
-        y = _correlate_planes(planes, sides, boundary, choice, exact=dtype.kind != "c")
+            planes = integer_planes(x, w, dtype)
+            exact = _exact(_problem_of(planes, sides), algorithm, workspace_limit, backends.of(x).name)
+            y = _correlate_planes(planes, sides, exact, workspace_limit)
     return Tensor(y) if isinstance(images, Tensor) or isinstance(filters, Tensor) else y
 
 
-def _correlate_planes(
-    planes: Planes, sides: tuple[Sides, Sides], boundary: str, choice: dict, exact: bool = False
-) -> Any:
-    images, filters, fill, join = planes
-    S, K, C, h, w = filters.shape
-    if any(map(any, sides)) and (boundary != "fill" or any(fill)):
-        images = apply(Extend, images, sides=sides, boundary=boundary, fill=fill)
-        sides = ((0, 0), (0, 0))
-    filters = filters.reshape(S * K, C, h, w)
-    if exact:
-        (N, _, H, W), limit = images.shape, choice["workspace_limit"]
-        problem = ConvProblem(
-            DTYPE_NAMES[images.dtype], "channels_first", "OIHW", N, C, triple((H, W)), S * K, triple((h, w)), (1, 1, 1),
-            sides_triple(sides), (1, 1, 1),
-        )  # fmt: skip
-        name = _exact(problem, choice["algorithm"], limit, backends.of(images).name)
-        choice = {"algorithm": name, "workspace_limit": limit}
-    y = conv2d(images, filters, padding=sides, **choice)
-    return join(y.reshape(images.shape[0] * S, K, *y.shape[2:]))
+def _correlate_planes(planes: Planes, sides: tuple[Sides, Sides], algorithm: str, workspace_limit: int | None) -> Any:
+    y = apply(
+        Convolution, planes.images, planes.filters, None, problem=_problem_of(planes, sides), algorithm=algorithm,
+        workspace_limit=workspace_limit,
+    )  # fmt: skip
+    return planes.join(y)
+
+
+def _problem_of(planes: Planes, sides: tuple[Sides, Sides]) -> ConvProblem:
+    x = planes.images
+    return _problem(DTYPE_NAMES[x.dtype], planes.layout, x.shape, planes.filters.shape, sides)
+
+
+@lru_cache(maxsize=4096)
+def _problem(
+    dtype: str, layout: Layout, images: tuple[int, ...], filters: tuple[int, ...], sides: tuple[Sides, Sides]
+) -> ConvProblem:
+    K, C, *kernel = filters
+    size = images[2:] if layout == "channels_first" else images[1:-1]
+    return ConvProblem(
+        dtype, layout, "OIHW", images[0], C, triple(size), K, triple(tuple(kernel)), (1, 1, 1), sides_triple(sides),
+        (1, 1, 1),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)

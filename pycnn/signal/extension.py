@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycnn import backend as backends
 from pycnn.autograd import Function
+from pycnn.elementary import in_float32
 
 if TYPE_CHECKING:
     from pycnn.tensor import Tensor
@@ -45,25 +46,24 @@ def periods(size: int, sides: Sides, boundary: str) -> list[Period]:
 
 
 class Extend(Function):
-    """Images x (N, C, H, W) with ``sides`` more pixels, (top, bottom) and (left, right), by a boundary.
+    """Images x (N, H, W) with ``sides`` more pixels, (top, bottom) and (left, right), by a boundary.
 
-    ``fill`` has a number for each of the C planes, which only "fill" asks for.
+    Beyond "fill" lies the number ``fill``, which the dtype of x must hold.
     """
 
-    def forward(self, x: Any, *, sides: tuple[Sides, Sides], boundary: str, fill: tuple[Any, ...]) -> Any:
+    def forward(self, x: Any, *, sides: tuple[Sides, Sides], boundary: str, fill: Any) -> Any:
         self.settings = {"sides": sides, "boundary": boundary}
-        N, C, H, W = x.shape
+        N, H, W = x.shape
         (top, bottom), (left, right) = sides
-        y = backends.of(x).empty((N, C, top + H + bottom, left + W + right), x.dtype)
+        y = backends.of(x).empty((N, top + H + bottom, left + W + right), x.dtype)
         if boundary == "fill":
-            for c, value in enumerate(fill):
-                y[:, c] = value
-        middle = y[:, :, top : top + H]
+            y.fill(fill)
+        middle = y[:, top : top + H]
         for target, source in periods(W, sides[1], boundary):
             middle[..., target] = x[..., source]
         for target, source in periods(H, sides[0], boundary):
             if target.start != top:
-                y[:, :, target] = middle[:, :, source]
+                y[:, target] = middle[:, source]
         return y
 
     def backward(self, dy: Tensor) -> tuple[Tensor]:  # type: ignore[override]
@@ -73,19 +73,24 @@ class Extend(Function):
 class ExtendGradient(Function):
     """The sums of all pixels of dy that :class:`Extend` took from the same pixel, period after period."""
 
+    settings: dict[str, Any]
+
     def forward(self, dy: Any, *, sides: tuple[Sides, Sides], boundary: str) -> Any:
         self.settings = {"sides": sides, "boundary": boundary}
-        N, C, *extended = dy.shape
-        H, W = (size - before - after for size, (before, after) in zip(extended, sides))
-        rows = backends.of(dy).empty((N, C, H, extended[1]), dy.dtype)
-        dx = backends.of(dy).empty((N, C, H, W), dy.dtype)
+        return in_float32(self._fold, dy)
+
+    def _fold(self, dy: Any) -> Any:
+        vertical, horizontal = self.settings["sides"]
+        N, H, W = dy.shape[0], dy.shape[1] - sum(vertical), dy.shape[2] - sum(horizontal)
+        rows = backends.of(dy).empty((N, H, dy.shape[2]), dy.dtype)
+        dx = backends.of(dy).empty((N, H, W), dy.dtype)
         rows.fill(0)
         dx.fill(0)
-        for target, source in periods(H, sides[0], boundary):
-            rows[:, :, source] += dy[:, :, target]
-        for target, source in periods(W, sides[1], boundary):
+        for target, source in periods(H, vertical, self.settings["boundary"]):
+            rows[:, source] += dy[:, target]
+        for target, source in periods(W, horizontal, self.settings["boundary"]):
             dx[..., source] += rows[..., target]
         return dx
 
     def backward(self, ddx: Tensor) -> tuple[Tensor]:  # type: ignore[override]
-        return (Extend.apply(ddx, **self.settings, fill=(0,) * ddx.shape[1]),)
+        return (Extend.apply(ddx, **self.settings, fill=0),)

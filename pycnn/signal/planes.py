@@ -21,43 +21,48 @@ import numpy as np
 
 from pycnn import backend as backends
 from pycnn.elementary import cast
+from pycnn_kernels.problem import Layout
 
 
 class Planes(NamedTuple):
-    """A convolution of other numbers as one of real numbers.
+    """A convolution of images (N, H, W) with kernels (S, h, w), one of N and S being 1, as one of real numbers.
 
     Attributes:
-        images: (N, C, H, W).
-        filters: (S, K, C, h, w) for S kernels.
-        fill: the number beyond the boundary, as a real one for each of the C planes.
-        join: makes the results (N * S, OH, OW) of the planes (N * S, K, OH, OW).
+        images: (N, C, H, W), or (N, H, W, C) in channels last.
+        filters: (S * K, C, h, w).
+        layout: "channels_first" or "channels_last".
+        join: makes the results (N * S, OH, OW) of the engine's results for those.
     """
 
     images: Any
     filters: Any
-    fill: tuple[Any, ...]
+    layout: Layout
     join: Callable[[Any], Any]
 
 
-def real_planes(images: Any, filters: Any, fill: Any) -> Planes:
-    """Images (N, H, W) and kernels (S, h, w), tensors or arrays, that the engine takes as they are."""
+def real_planes(images: Any, filters: Any) -> Planes:
+    """Tensors or arrays that the engine takes as they are."""
     (N, H, W), (S, h, w) = images.shape, filters.shape
-    join: Callable[[Any], Any] = lambda y: y.reshape(y.shape[0], *y.shape[2:])  # noqa: E731
-    return Planes(images.reshape(N, 1, H, W), filters.reshape(S, 1, 1, h, w), (fill,), join)
+    return Planes(images.reshape(N, 1, H, W), filters.reshape(S, 1, h, w), "channels_first", _first_axes_as_one)
 
 
-def complex_planes(images: Any, filters: Any, fill: Any, dtype: np.dtype) -> Planes:
-    """Arrays (N, H, W) and (S, h, w) whose results are complex."""
+def _first_axes_as_one(y: Any) -> Any:
+    N, S, OH, OW = y.shape
+    return y.reshape(N * S, OH, OW)
+
+
+def complex_planes(images: Any, filters: Any, dtype: np.dtype) -> Planes:
+    """Arrays whose results are complex: in memory their two parts are channels that lie last."""
     xp, real = backends.of(images).xp, np.dtype(f"f{dtype.itemsize // 2}")
-    x_re, x_im, w_re, w_im = (
-        xp.asarray(part, real) for a in (images.astype(dtype), filters.astype(dtype)) for part in (a.real, a.imag)
-    )
-    rows = xp.stack([w_re, -w_im], axis=1), xp.stack([w_im, w_re], axis=1)
+    x, w = (xp.ascontiguousarray(each, dtype).view(real).reshape(*each.shape, 2) for each in (images, filters))
+    re, im = w[..., 0], w[..., 1]
+    S, *kernel = filters.shape
+    weights = xp.stack([re, -im, im, re], axis=1).reshape(2 * S, 2, *kernel)
 
     def join(y: Any) -> Any:
-        return xp.ascontiguousarray(xp.moveaxis(y, 1, -1)).view(dtype)[..., 0]
+        return _first_axes_as_one(xp.moveaxis(y.view(dtype), -1, 1))
 
-    return Planes(xp.stack([x_re, x_im], axis=1), xp.stack(rows, axis=1), (fill.real, fill.imag), join)
+    return Planes(x, weights, "channels_last", join)
 
 
 #: Sums of whole numbers below these are exact in float32 and float64. Half of what they hold (2^24 and 2^53), because
@@ -65,19 +70,18 @@ def complex_planes(images: Any, filters: Any, fill: Any, dtype: np.dtype) -> Pla
 _EXACT = {"float32": 2.0**23, "float64": 2.0**52}
 
 
-def integer_planes(images: Any, filters: Any, fill: int, dtype: np.dtype) -> Planes:
-    """Arrays (N, H, W) and (S, h, w) of integers whose results have an integer dtype."""
+def integer_planes(images: Any, filters: Any, dtype: np.dtype) -> Planes:
+    """Arrays of integers whose results have an integer dtype."""
     weights = float(np.abs(filters.astype(np.float64)).sum(axis=(1, 2)).max(initial=0))
-    most = max(_largest(images), abs(fill)) * weights
     for name, exact in _EXACT.items():
-        if most < exact:
-            return _whole_planes(cast(images, np.dtype(name)), cast(filters, np.dtype(name)), fill, dtype)
-    return _digits(images.astype(dtype), filters.astype(dtype), fill, dtype)
+        if _largest(images) * weights < exact:
+            return _whole_planes(cast(images, np.dtype(name)), cast(filters, np.dtype(name)), dtype)
+    return _digits(images.astype(dtype), filters.astype(dtype), dtype)
 
 
-def _whole_planes(images: Any, filters: Any, fill: int, dtype: np.dtype) -> Planes:
+def _whole_planes(images: Any, filters: Any, dtype: np.dtype) -> Planes:
     """Whole numbers in floating point, whose sums are exact."""
-    planes = real_planes(images, filters, fill)
+    planes = real_planes(images, filters)
     # Every sum fits into these integers, which wrap around when they become narrower ones, or lose their sign.
     whole = np.dtype(np.int64 if images.dtype == np.float64 or dtype.itemsize == 8 else np.int32)
 
@@ -95,9 +99,9 @@ def _largest(x: Any) -> int:
     return max(abs(int(x.min())), abs(int(x.max()))) if x.size else 0
 
 
-def _digits(images: Any, filters: Any, fill: int, dtype: np.dtype) -> Planes:
+def _digits(images: Any, filters: Any, dtype: np.dtype) -> Planes:
     """Integers of any size by their digits: of 16 bits, or of 8 where a kernel has so many taps that those overflow."""
-    xp, width, (_, h, w) = backends.of(images).xp, 8 * dtype.itemsize, filters.shape
+    xp, width, (S, h, w) = backends.of(images).xp, 8 * dtype.itemsize, filters.shape
     bits = 16 if max(width // 16, 1) * h * w * 2.0**32 < _EXACT["float64"] else 8
     count = max(width // bits, 1)
 
@@ -106,12 +110,13 @@ def _digits(images: Any, filters: Any, fill: int, dtype: np.dtype) -> Planes:
         return [((unsigned >> bits * i) & (2**bits - 1)).astype(np.float64) for i in range(count)]
 
     def join(y: Any) -> Any:
+        y = y.reshape(y.shape[0] * S, count, *y.shape[2:])
         total = y[:, 0].astype(np.uint64)
         for s in range(1, count):
             total += y[:, s].astype(np.uint64) << bits * s
         return total.astype(dtype)
 
-    x, taps, none = digits(images), digits(filters), xp.zeros(filters.shape)
+    taps, none = digits(filters), xp.zeros(filters.shape)
     rows = [xp.stack([taps[s - i] if i <= s else none for i in range(count)], axis=1) for s in range(count)]
-    fills = tuple(float(digit) for digit in digits(np.asarray(fill % 2**64, np.uint64)))
-    return Planes(xp.stack(x, axis=1), xp.stack(rows, axis=1), fills, join)
+    weights = xp.stack(rows, axis=1).reshape(S * count, count, h, w)
+    return Planes(xp.stack(digits(images), axis=1), weights, "channels_first", join)
