@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         random,
+        signal,
         utils,
     )
     from pycnn.autograd import grad, no_grad
@@ -78,6 +79,7 @@ __all__ = [
     "set_backend",
     "set_memory_limit",
     "set_num_threads",
+    "signal",
     "use_backend",
     "utils",
 ]

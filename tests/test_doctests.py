@@ -51,9 +51,9 @@ def test_examples_are_found() -> None:
     assert sum(len(examples(importlib.import_module(name))) for name in there()) > 30
 
 
-def test_every_public_function_has_an_example() -> None:
-    """Of the functional layer: what a reader looks up first."""
-    without = [
-        name for name in pycnn.functional.__all__ if ">>>" not in (getattr(pycnn.functional, name).__doc__ or "")
-    ]
+@pytest.mark.parametrize("module", [pycnn.functional, pycnn.signal, pycnn.signal.kernels])
+def test_every_public_function_has_an_example(module: ModuleType) -> None:
+    """Of the functional layer and its like: what a reader looks up first."""
+    public = [getattr(module, name) for name in module.__all__]
+    without = [each.__name__ for each in public if callable(each) and ">>>" not in (each.__doc__ or "")]
     assert without == []
