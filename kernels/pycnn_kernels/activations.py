@@ -12,12 +12,9 @@ one. At kinks, and of infinities, the gradients are those of PyTorch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
-from pycnn_kernels.formula import Term, erf, exp, expm1, log1p, where
-
-Formula = Callable[..., Term]
+from pycnn_kernels.formula import Formula, Term, erf, exp, expm1, log1p, where
 
 
 class Activation(NamedTuple):
@@ -36,7 +33,7 @@ class Activation(NamedTuple):
     parameters: tuple[str, ...] = ()
 
 
-#: Parameters at most.
+#: Parameters that kernels have room for.
 MOST_PARAMETERS = 3
 
 # --- What several are made of ---------------------------------------------------------------------------------------
@@ -288,3 +285,12 @@ def formula_of(name: str, derivative: int) -> Formula:
     if formula is None:
         raise ValueError(f"{name} has no curvature: it consists of straight lines")
     return formula
+
+
+def missing_parameters(name: str) -> tuple[float, ...]:
+    """What an activation leaves empty of the room for parameters.
+
+    >>> missing_parameters("leaky_relu")
+    (0.0, 0.0)
+    """
+    return (0.0,) * (MOST_PARAMETERS - len(ACTIVATIONS[name].parameters))

@@ -7,9 +7,11 @@ compiled, with terms that stand for what the kernel has in registers; every oper
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 Operand = Any  # a term or a number
+Formula = Callable[..., "Term"]
 
 
 class Term:
@@ -123,3 +125,12 @@ def log1p(x: Term) -> Term:
 def erf(x: Term) -> Term:
     """The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to x."""
     return x.target.erf(x)
+
+
+def taken(formula: Formula) -> int:
+    """How many numbers a formula takes.
+
+    >>> taken(lambda x, slope: x * slope)
+    2
+    """
+    return formula.__code__.co_argcount

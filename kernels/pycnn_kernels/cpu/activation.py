@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pycnn_kernels.activations import ACTIVATIONS, MOST_PARAMETERS
+from pycnn_kernels.activations import missing_parameters
 from pycnn_kernels.cpu.formula import FormulaType, evaluated
-from pycnn_kernels.cpu.launch import Task, kernel
+from pycnn_kernels.cpu.launch import Task, literal_kernel
 from pycnn_kernels.cpu.tile import scalar
 from pycnn_kernels.problem import ActivationProblem
 
@@ -15,7 +15,7 @@ PIECE = 1 << 14
 _PARALLEL = 1 << 14
 
 
-@kernel(x="array", y="array", size="int", p0="float", p1="float", p2="float", formula="type")
+@literal_kernel(x="array", y="array", size="int", p0="float", p1="float", p2="float", formula="type")
 def activation_kernel(a, item, worker):
     """``y[i] = f(x[i])`` for i < size, with the parameters p0 to p2."""
     x, y = a.x, a.y
@@ -24,7 +24,7 @@ def activation_kernel(a, item, worker):
         y[i] = evaluated(a.formula, (x[i], p0, p1, p2))
 
 
-@kernel(dy="array", x="array", dx="array", size="int", p0="float", p1="float", p2="float", formula="type")
+@literal_kernel(dy="array", x="array", dx="array", size="int", p0="float", p1="float", p2="float", formula="type")
 def activation_gradient_kernel(a, item, worker):
     """``dx[i] = dy[i] f'(x[i])``, or with the second derivative, for i < size."""
     dy, x, dx = a.dy, a.x, a.dx
@@ -40,7 +40,7 @@ class Activation:
 
     def __init__(self, p: ActivationProblem):
         kernel, arrays = (activation_gradient_kernel, "dy x dx") if p.derivative else (activation_kernel, "x y")
-        self._missing = (0.0,) * (MOST_PARAMETERS - len(ACTIVATIONS[p.name].parameters))
+        self._missing = missing_parameters(p.name)
         self._task = Task(
             kernel.compiled_for(formula=FormulaType(p.name, p.derivative)), p.dtype, -(-p.size // PIECE),
             f"{arrays} p0 p1 p2", parallel=p.size > _PARALLEL, size=p.size,

@@ -1,7 +1,8 @@
 """Formulas as LLVM's instructions, and the elementary functions that they need, made of plain arithmetic.
 
 The compiler turns arithmetic without branches into vector instructions, where a call of the C library would be made
-element by element. No instruction here may be reordered, so that an element has the same bits wherever it lies.
+element by element. Kernels of formulas must be literal ones: reordered, sums that round to integers would not, and a
+product of an infinity with what underflows would be no NaN. So an element has the same bits wherever it lies, too.
 
 Sources: Muller, "Elementary Functions", 3rd edition (2016), chapter 11, for the reductions of arguments; for the
 logarithm FreeBSD's msun, e_log.c and e_logf.c; for the error function Cody, "Rational Chebyshev Approximations for the
@@ -20,7 +21,7 @@ from numba.extending import intrinsic, register_model
 
 from pycnn_kernels.activations import formula_of
 from pycnn_kernels.cpu.named import NameModel, NameType
-from pycnn_kernels.formula import Operand, Target, Term, where
+from pycnn_kernels.formula import Operand, Target, Term, taken, where
 
 #: ln 2 in two parts, the first of so few bits that its product with an exponent is exact. The rest has more digits
 #: than a float holds; they come from a longer one.
@@ -115,7 +116,7 @@ class Instructions(Target):
 
     def exp(self, x: Term) -> Term:
         """``2^n (1 + p)``; 2^n in two factors, for results that are subnormal or just not infinite."""
-        exponent, p = self._reduced(x, *((-104.0, 89.0) if self.bits == 32 else (-746.0, 710.0)))
+        exponent, p = self._reduced(x, *((-110.0, 89.0) if self.bits == 32 else (-760.0, 710.0)))
         builder = self._builder
         half = builder.ashr(exponent, ir.Constant(self._integer, 1))
         return (1 + p) * self._power_of_two(half) * self._power_of_two(builder.sub(exponent, half))
@@ -161,9 +162,11 @@ class Instructions(Target):
 
     def erf(self, x: Term) -> Term:
         if self.bits == 32:
-            x = where(x < -4, -4, where(x > 4, 4, x))  # where it is 1 but for a rounding
             square = x * x
-            return x * self.polynomial(_ERF_P, square) / self.polynomial(_ERF_Q, square)
+            near = x * self.polynomial(_ERF_P, square) / self.polynomial(_ERF_Q, square)
+            # Rounded, it is 1 from 3.92 on; a little before, the quotient exceeds 1 by a rounding or two.
+            above, below = where(near > 1, 1, near), where(near < -1, -1, near)
+            return where(x > 0, where(x > 3.92, 1, above), where(x < -3.92, -1, below))
         size = abs(x)
         size = where(size > 6, 6, size)
         square = size * size
@@ -190,8 +193,7 @@ def evaluated(typing_context, formula, numbers):
     def generate(context, builder, signature, arguments):
         target = Instructions(builder, context.get_value_type(numbers.dtype))
         function = formula_of(formula.text, formula.derivative)
-        taken = function.__code__.co_argcount
-        terms = [Term(target, builder.extract_value(arguments[1], i)) for i in range(taken)]
+        terms = [Term(target, builder.extract_value(arguments[1], i)) for i in range(taken(function))]
         return target.number(function(*terms)).code
 
     return numbers.dtype(formula, numbers), generate
