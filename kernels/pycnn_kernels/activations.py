@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from pycnn_kernels.formula import Formula, Term, erf, exp, expm1, log1p, where
+from pycnn_kernels.formula import Formula, Term, erf, exp, expm1, log1p, where, with_sign
 
 
 class Activation(NamedTuple):
@@ -59,8 +59,7 @@ def sigmoid_curvature(x: Term) -> Term:
 def tanh(x: Term) -> Term:
     """``(1 - e^(-2|x|)) / (1 + e^(-2|x|))`` with the sign of x, through e^t - 1, so that small x lose nothing."""
     fall = expm1(-2 * abs(x))
-    rise = -fall / (2 + fall)
-    return where(x < 0, -rise, rise)
+    return with_sign(-fall / (2 + fall), x)
 
 
 def tanh_slope(x: Term) -> Term:
@@ -212,9 +211,7 @@ def _v_slope(x: Term) -> Term:
 gelu_tanh = Activation(
     value=lambda x: x * sigmoid(_v(x)),
     gradient=lambda g, x: g * (sigmoid(_v(x)) + x * sigmoid_slope(_v(x)) * _v_slope(x)),
-    curvature=lambda g, x: (
-        g * (2 * sigmoid_slope(_v(x)) * _v_slope(x) + x * _gate_curvature(x))
-    ),
+    curvature=lambda g, x: g * (2 * sigmoid_slope(_v(x)) * _v_slope(x) + x * _gate_curvature(x)),
 )
 
 

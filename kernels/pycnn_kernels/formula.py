@@ -86,6 +86,9 @@ class Target:
     def absolute(self, x: Term) -> Term:
         raise NotImplementedError
 
+    def with_sign(self, size: Term, x: Term) -> Term:
+        raise NotImplementedError
+
     def where(self, condition: Term, x: Operand, y: Operand) -> Term:
         raise NotImplementedError
 
@@ -106,6 +109,11 @@ class Target:
 def where(condition: Term, x: Operand, y: Operand) -> Term:
     """``x`` where the condition holds, elsewhere ``y``; not even a NaN of the other one gets through."""
     return condition.target.where(condition, x, y)
+
+
+def with_sign(size: Term, x: Term) -> Term:
+    """``size`` with the sign of x, and be it that of a 0."""
+    return size.target.with_sign(size, x)
 
 
 def exp(x: Term) -> Term:

@@ -112,6 +112,24 @@ def rounded(value: Any, dtype: np.dtype) -> Any:
     return value.astype(dtype) if isinstance(value, Tensor) else elementary.cast(value, dtype)
 
 
+def in_place(target: Any, result: Any) -> Any:
+    """The target of a call with ``inplace=True``, an array or a tensor, with the result's values in its memory.
+
+    Raises:
+        TypeError: the target is neither: a list, a number.
+        ValueError: it is a tensor that requires a gradient, or an array that is read-only.
+    """
+    array = data_of(target)
+    if isinstance(target, Tensor) and target.requires_grad:
+        raise ValueError("inplace must be False for a tensor that requires a gradient, which is of its old values")
+    if not isinstance(array, np.ndarray) and not backends.is_on_gpu(array):
+        raise TypeError(f"inplace needs an array or a tensor; received {type(target).__name__}")
+    if not backends.of(array).is_writable(array):
+        raise ValueError("inplace must be False for an array that is read-only")
+    array[...] = data_of(result)
+    return target
+
+
 def fraction(name: str, value: Any) -> float:
     """A number from 0 to 1.
 

@@ -95,6 +95,9 @@ class Instructions(Target):
     def absolute(self, x: Term) -> Term:
         return self._call("fabs", x)
 
+    def with_sign(self, size: Term, x: Term) -> Term:
+        return self._call("copysign", size, x)
+
     def where(self, condition: Term, x: Operand, y: Operand) -> Term:
         return Term(self, self._builder.select(condition.code, *self._codes(x, y)))
 
@@ -172,7 +175,7 @@ class Instructions(Target):
         square = size * size
         near = x * self.polynomial(_CODY_A, square) / self.polynomial(_CODY_B, square)
         far = 1 - self.exp(-square) * self.polynomial(_CODY_C, size) / self.polynomial(_CODY_D, size)
-        return where(size <= 0.5, near, where(x < 0, -far, far))
+        return where(size <= 0.5, near, self.with_sign(far, x))
 
 
 class FormulaType(NameType):
@@ -197,4 +200,3 @@ def evaluated(typing_context, formula, numbers):
         return target.number(function(*terms)).code
 
     return numbers.dtype(formula, numbers), generate
-

@@ -7,7 +7,7 @@ from typing import Any
 from numba import cuda
 from numba.cuda import types
 
-from pycnn_kernels.activations import MOST_PARAMETERS, missing_parameters, formula_of
+from pycnn_kernels.activations import MOST_PARAMETERS, formula_of, missing_parameters
 from pycnn_kernels.cuda.channels import VECTOR, moving
 from pycnn_kernels.cuda.formula import compiled_formula
 from pycnn_kernels.cuda.launch import THREADS, Task, blocks_for, counted, kernel

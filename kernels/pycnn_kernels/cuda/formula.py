@@ -49,6 +49,9 @@ class Source(Target):
     def absolute(self, x: Term) -> Term:
         return self._line("math.fabs({})", x)
 
+    def with_sign(self, size: Term, x: Term) -> Term:
+        return self._line("math.copysign({}, {})", size, x)
+
     def where(self, condition: Term, x: Operand, y: Operand) -> Term:
         return self._line("{1} if {0} else {2}", condition, x, y)
 
