@@ -109,7 +109,7 @@ threshold = Activation(
 elu = Activation(
     value=lambda x, above, below, rate: where(x > 0, x * above, below * expm1(x * rate)),
     gradient=lambda g, x, above, below, rate: where(x > 0, g * above, g * rate * below * exp(x * rate)),
-    curvature=lambda g, x, above, below, rate: where(x > 0, 0, g * rate * rate * below * exp(x * rate)),
+    curvature=lambda g, x, above, below, rate: where(x < 0, g * rate * rate * below * exp(x * rate), 0),
     parameters=("above", "below", "rate"),
 )
 
@@ -174,7 +174,7 @@ logsigmoid = Activation(
 softplus_activation = Activation(
     value=lambda x, beta, limit: where(x * beta > limit, x, softplus(x * beta) / beta),
     gradient=lambda g, x, beta, limit: where(x * beta > limit, g, g * sigmoid(x * beta)),
-    curvature=lambda g, x, beta, limit: where(x * beta > limit, 0, g * beta * sigmoid_slope(x * beta)),
+    curvature=lambda g, x, beta, limit: where(x * beta >= limit, 0, g * beta * sigmoid_slope(x * beta)),
     parameters=("beta", "threshold"),
 )
 

@@ -319,7 +319,7 @@ def gumbel_softmax(
 
     Raises:
         TypeError: the logits hold something else, ``tau`` is no number, or ``dim`` no integer.
-        ValueError: there is no such axis.
+        ValueError: there is no such axis, or with ``hard`` one without any class.
 
     Sources: Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax" (2017);
     ``torch.nn.functional.gumbel_softmax``,
@@ -330,6 +330,8 @@ def gumbel_softmax(
     array([0., 1.])
     """
     x, axis = _along(logits, integer("dim", dim), None)
+    if hard and 0 in x.shape[axis : axis + 1]:
+        raise ValueError(f"the axis {dim} must have a class at least; received the shape {tuple(x.shape)}")
     wide, place = widened(x), backends.of(data_of(x))
     noise = place.asarray(np.asarray(-np.log(random.generator().standard_exponential(x.shape))).astype(wide.dtype))
     soft = softmax((wide + noise) / number("tau", tau), axis)
