@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from pycnn_kernels.cpu import (
+    activation,
     batch_norm,
     batch_norm_pool,
     conv_depthwise,
@@ -451,6 +452,10 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "response_norm_gradient"): [
         Algorithm("windows", response_norm.ResponseNormGradient, "all channels of some pixels in the cache")
+    ],
+    ("cpu", "activation"): [Algorithm("one_pass", activation.Activation, "some thousand elements a piece, in vectors")],
+    ("cpu", "activation_gradient"): [
+        Algorithm("one_pass", activation.Activation, "the slope computed anew from x, in vectors")
     ],
     ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
     ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],

@@ -163,6 +163,10 @@ def _response_norm_arrays(p: Any) -> dict[str, Spec]:
     return {name: Spec(name, p.shape, dtype) for name in ("x", "y", "dy", "dx")}
 
 
+def _activation_arrays(p: Any) -> dict[str, Spec]:
+    return {name: Spec(name, (p.size,), numpy_dtype(p.dtype)) for name in ("x", "y", "dy", "dx")}
+
+
 def _cast_arrays(p: Any) -> dict[str, Spec]:
     return {
         "stored": Spec("stored", (p.size,), numpy_dtype(p.storage)),
@@ -218,6 +222,8 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "layer_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
     "response_norm": (_response_norm_arrays, "x", "", "y"),
     "response_norm_gradient": (_response_norm_arrays, "dy x", "", "dx"),
+    "activation": (_activation_arrays, "x", "", "y"),
+    "activation_gradient": (_activation_arrays, "dy x", "", "dx"),
     "widen": (_cast_arrays, "stored", "", "wide"),
     "narrow": (_cast_arrays, "wide", "", "stored"),
     "adam": (_updates_arrays, "g", "w m v", ""),

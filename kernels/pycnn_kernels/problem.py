@@ -389,6 +389,18 @@ class RowsProblem(NamedTuple):
     columns: int
 
 
+class ActivationProblem(NamedTuple):
+    """An activation of ``size`` elements, or with ``derivative`` 1 or 2 a gradient times f'(x) or f''(x).
+
+    ``name`` is one of ``activations.ACTIVATIONS``.
+    """
+
+    dtype: str
+    name: str
+    size: int
+    derivative: int = 0
+
+
 class CastProblem(NamedTuple):
     """The way of ``size`` elements between ``dtype``, float32, and ``storage``, "float16" or "bfloat16"."""
 

@@ -6,16 +6,24 @@ have is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels
 ``activation``.
 """
 
-from pycnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
+from pycnn.functional.activation import gumbel_softmax, log_softmax, relu, sigmoid, softmax, softmin, tanh
 from pycnn.functional.batch_norm import BatchStatisticsNorm, RunningNorm, batch_norm
 from pycnn.functional.conv import conv1d, conv2d, conv3d
 from pycnn.functional.conv_norm import conv2d_batch_norm
 from pycnn.functional.conv_pool import batch_norm_max_pool2d, conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
-from pycnn.functional.dropout import dropout
+from pycnn.functional.dropout import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)
 from pycnn.functional.linear import linear
 from pycnn.functional.loss import binary_cross_entropy, cross_entropy
 from pycnn.functional.norm import layer_norm, local_response_norm
+from pycnn.functional.piecewise import hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink
 from pycnn.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -43,6 +51,8 @@ from pycnn.functional.random_pool import (
     stochastic_pool2d,
     stochastic_pool3d,
 )
+from pycnn.functional.rectifier import celu, elu, leaky_relu, prelu, rrelu, selu, threshold
+from pycnn.functional.smooth import gelu, glu, logsigmoid, mish, silu, softplus, softsign, tanhshrink
 from pycnn.functional.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
@@ -54,12 +64,14 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
     "batch_norm_max_pool2d",
     "binary_cross_entropy",
+    "celu",
     "conv1d",
     "conv2d",
     "conv2d_batch_norm",
@@ -70,12 +82,26 @@ __all__ = [
     "conv_transpose3d",
     "cross_entropy",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "elu",
+    "feature_alpha_dropout",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
+    "gelu",
+    "glu",
+    "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
     "layer_norm",
+    "leaky_relu",
     "linear",
     "local_response_norm",
     "log_softmax",
+    "logsigmoid",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
@@ -85,14 +111,26 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "mish",
     "mixed_pool1d",
     "mixed_pool2d",
     "mixed_pool3d",
+    "prelu",
     "relu",
+    "relu6",
+    "rrelu",
+    "selu",
     "sigmoid",
+    "silu",
     "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
     "stochastic_pool1d",
     "stochastic_pool2d",
     "stochastic_pool3d",
     "tanh",
+    "tanhshrink",
+    "threshold",
 ]

@@ -14,6 +14,7 @@ from pycnn import backend as backends
 from pycnn import elementary
 from pycnn.autograd import Function
 from pycnn.elementary import FLOAT32
+from pycnn.in_place import assign_in_place
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, Layout, PaddingTriple, Triple, dtype_name, is_half
@@ -111,6 +112,18 @@ def rounded(value: Any, dtype: np.dtype) -> Any:
     if value.dtype == dtype:
         return value
     return value.astype(dtype) if isinstance(value, Tensor) else elementary.cast(value, dtype)
+
+
+def in_place(target: Any, result: Any) -> Any:
+    """The target of a call with ``inplace=True``, an array or a tensor, with the result's values in its memory.
+
+    Raises:
+        TypeError: the target is neither: a list, a number.
+        RuntimeError, ValueError: as :func:`pycnn.in_place.assign_in_place`.
+    """
+    if not isinstance(target, Tensor | np.ndarray) and not backends.is_on_gpu(target):
+        raise TypeError(f"inplace needs an array or a tensor; received {type(target).__name__}")
+    return assign_in_place(target, result)
 
 
 def fraction(name: str, value: Any) -> float:

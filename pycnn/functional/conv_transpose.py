@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from pycnn.backend import plan_on
-from pycnn.elementary import PutAt, where
-from pycnn.functional.activation import sigmoid_of
+from pycnn.elementary import PutAt
+from pycnn.functional.activation import computed
 from pycnn.functional.arguments import apply, floating, one_of, without_batch
 from pycnn.functional.conv import (
     BiasAndActivation,
@@ -47,7 +47,8 @@ class ConvolutionTranspose(BiasAndActivation):
         (y,) = plan_on(x, "conv_input_gradient", problem, **choice).run(x, w)
         if b is not None:
             _add_bias(y, b, problem)
-        _activate(y, activation, slope)
+        if activation is not None:
+            y = computed(activation, y, (slope,) if activation == "leaky_relu" else ())
         self.y = None if activation is None else y
         return y
 
@@ -77,18 +78,6 @@ def _add_bias(y: np.ndarray, b: np.ndarray, p: ConvProblem) -> None:
     else:
         rows = y.reshape(p.N * D * H, W * p.C)
         rows += np.tile(b, W)
-
-
-def _activate(y: np.ndarray, activation: str | None, slope: float) -> None:
-    """Apply an activation in place; NaN stays NaN."""
-    if activation == "relu":
-        np.maximum(y, 0, out=y)
-    elif activation == "leaky_relu":
-        y[...] = where(y < 0, y * y.dtype.type(slope), y)
-    elif activation == "tanh":
-        np.tanh(y, out=y)
-    elif activation == "sigmoid":
-        y[...] = sigmoid_of(y)
 
 
 def _transpose(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
 from pycnn_kernels.cuda import (
+    activation,
     batch_norm,
     batch_norm_pool,
     channels,
@@ -188,6 +189,10 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
     "cross_entropy": [Algorithm("rows", softmax.CrossEntropy, "loss and softmax, a block for each row")],
+    "activation": [Algorithm("one_pass", activation.Activation, "four elements a thread", activation.elements_fit)],
+    "activation_gradient": [
+        Algorithm("one_pass", activation.Activation, "the slope computed anew from x", activation.elements_fit)
+    ],
     "adam": [Algorithm("one_pass", optimizer.AdamStep, _ONE_PASS, optimizer.updates_supported)],
     "sgd": [Algorithm("one_pass", optimizer.SgdStep, _ONE_PASS, optimizer.updates_supported)],
     "sgd_momentum": [Algorithm("one_pass", optimizer.MomentumStep, _ONE_PASS, optimizer.updates_supported)],
