@@ -88,7 +88,7 @@ def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
 def _placed_arrays(p: Any) -> dict[str, Spec]:
     dtype = numpy_dtype(p.dtype)
     shapes = {"x": p.x_shape, "y": p.y_shape, "dx": p.x_shape, "dy": p.y_shape}
-    return {name: Spec(name, shape, dtype) for name, shape in shapes.items()}
+    return {name: Spec(name, shape, dtype) for name, shape in shapes.items()} | {"fill": Spec("fill", (1,), dtype)}
 
 
 def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
@@ -215,7 +215,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "put": (_put_arrays, "x index", "", "y"),
     "put_sums": (_put_arrays, "x index", "", "y"),
     "pick": (_pick_arrays, "x index", "", "y"),
-    "rearrange": (_placed_arrays, "x", "", "y"),
+    "rearrange": (_placed_arrays, "x fill", "", "y"),
     "rearrange_gradient": (_placed_arrays, "dy", "", "dx"),
     "resample": (_placed_arrays, "x", "", "y"),
     "resample_gradient": (_placed_arrays, "dy", "", "dx"),

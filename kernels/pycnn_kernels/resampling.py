@@ -1,7 +1,7 @@
 """The weights of resampling: for each element of a resized axis, which elements it is a sum of.
 
 Along each axis a resampling is a matrix with few entries a row, kept row by row: those of element o are from
-``begins[o]`` to ``begins[o + 1] - 1``, each an index and a weight. The gradient has the transposed matrix.
+``begins[o]`` to ``begins[o + 1] - 1``, each a source and a weight. The gradient has the transposed matrix.
 
 The arithmetic is PyTorch's, in the precision of the elements: ATen/native/UpSample.h and ATen/native/cpu/
 UpSampleKernel.cpp.
@@ -25,7 +25,7 @@ class Weights(NamedTuple):
     """A matrix of few entries a row."""
 
     begins: np.ndarray
-    index: np.ndarray
+    source: np.ndarray
     weight: np.ndarray
 
     @property
@@ -39,7 +39,7 @@ def weights(axis: ResampledAxis, dtype: str, transposed: bool = False) -> Weight
     """The weights of an axis in a dtype; of its gradient if transposed.
 
     >>> doubled = weights(ResampledAxis("linear", 2, 4), "float32")
-    >>> doubled.index, doubled.weight
+    >>> doubled.source, doubled.weight
     (array([0, 1, 0, 1, 0, 1, 1, 1]), array([1.  , 0.  , 0.75, 0.25, 0.25, 0.75, 0.75, 0.25], dtype=float32))
     """
     rows, index, weight = (_antialiased if axis.antialias else _KINDS[axis.kind])(axis, np.dtype(dtype).type)
@@ -143,10 +143,10 @@ def by_turns(w: Weights, beyond: int) -> tuple[np.ndarray, np.ndarray]:
     rows = w.begins.size - 1
     turns = max(w.most + w.most % 2, 2)
     index, weight = np.full((turns, rows), beyond), np.zeros((turns, rows), w.weight.dtype)
-    entry = np.arange(w.index.size)
+    entry = np.arange(w.source.size)
     row = np.searchsorted(w.begins, entry, side="right") - 1
     turn = entry - w.begins[row]
-    index[turn, row], weight[turn, row] = w.index, w.weight
+    index[turn, row], weight[turn, row] = w.source, w.weight
     return index, weight
 
 
@@ -154,12 +154,12 @@ def of_elements(w: Weights, inner: int) -> Weights:
     """The weights of an axis whose elements are the ``inner`` elements of each of its pixels.
 
     >>> of_elements(identity(1, "float64"), 2)
-    Weights(begins=array([0, 1, 2]), index=array([0, 1]), weight=array([1., 1.]))
+    Weights(begins=array([0, 1, 2]), source=array([0, 1]), weight=array([1., 1.]))
     """
     if inner == 1:
         return w
     pixels = np.repeat(np.arange(w.begins.size - 1), np.diff(w.begins))
-    rows, index = ((each[:, None] * inner + np.arange(inner)).ravel() for each in (pixels, w.index))
+    rows, index = ((each[:, None] * inner + np.arange(inner)).ravel() for each in (pixels, w.source))
     order = np.argsort(rows, kind="stable")
     begins = begins_of(rows[order], (w.begins.size - 1) * inner)
     return Weights(begins, index[order], np.repeat(w.weight, inner)[order])
@@ -191,9 +191,9 @@ def bands(w: Weights, height: int) -> Bands:
     """
     count = w.begins.size - 1
     firsts = range(0, count, height)
-    needed = [np.unique(w.index[w.begins[o] : w.begins[min(o + height, count)]]) for o in firsts]
+    needed = [np.unique(w.source[w.begins[o] : w.begins[min(o + height, count)]]) for o in firsts]
     places = [
-        np.searchsorted(rows, w.index[w.begins[o] : w.begins[min(o + height, count)]])
+        np.searchsorted(rows, w.source[w.begins[o] : w.begins[min(o + height, count)]])
         for o, rows in zip(firsts, needed)
     ]
     sizes = [rows.size for rows in needed]
@@ -219,4 +219,3 @@ def three(axes: tuple[ResampledAxis, ...], dtype: str, transposed: bool) -> tupl
     found = [identity(1, dtype)] * missing + [weights(axis, dtype, transposed) for axis in axes]
     sizes, outputs = ([1] * missing + [getattr(axis, name) for axis in axes] for name in ("size", "output"))
     return found, *((outputs, sizes) if transposed else (sizes, outputs))
-

@@ -13,9 +13,12 @@ from pycnn.functional.conv_norm import conv2d_batch_norm
 from pycnn.functional.conv_pool import batch_norm_max_pool2d, conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from pycnn.functional.dropout import dropout
+from pycnn.functional.fold import fold, unfold
+from pycnn.functional.interpolate import interpolate
 from pycnn.functional.linear import linear
 from pycnn.functional.loss import binary_cross_entropy, cross_entropy
 from pycnn.functional.norm import layer_norm, local_response_norm
+from pycnn.functional.pad import pad
 from pycnn.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -43,6 +46,7 @@ from pycnn.functional.random_pool import (
     stochastic_pool2d,
     stochastic_pool3d,
 )
+from pycnn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from pycnn.functional.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
@@ -60,6 +64,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_max_pool2d",
     "binary_cross_entropy",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv2d_batch_norm",
@@ -70,8 +75,10 @@ __all__ = [
     "conv_transpose3d",
     "cross_entropy",
     "dropout",
+    "fold",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
+    "interpolate",
     "layer_norm",
     "linear",
     "local_response_norm",
@@ -88,6 +95,9 @@ __all__ = [
     "mixed_pool1d",
     "mixed_pool2d",
     "mixed_pool3d",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "relu",
     "sigmoid",
     "softmax",
@@ -95,4 +105,5 @@ __all__ = [
     "stochastic_pool2d",
     "stochastic_pool3d",
     "tanh",
+    "unfold",
 ]

@@ -48,10 +48,10 @@ def copy_elements(typing_context: Any, dst: Any, src: Any, count: Any) -> Any:
 
 
 @kernel(
-    "uint8", "uint16", "uint32", "uint64", x="array", y="array", fill="int", total="int", height="int", **_TABLES
+    "uint8", "uint16", "uint32", "uint64", x="array", y="array", fill="array", total="int", height="int", **_TABLES
 )  # fmt: skip
 def rearrange_kernel(a, item, worker):
-    """``y[r, j] = x[base[r] + columns[choice[r], j]]`` for ``inner`` elements each; ``fill`` where one is nowhere.
+    """``y[r, j] = x[base[r] + columns[choice[r], j]]`` for ``inner`` elements each; fill[0] where one is nowhere.
 
     x (N, x_size), y (N, rows, width, inner); base and choice (rows,), columns (tables, width). A piece of work is
     ``height`` of the ``total`` rows of all images.
@@ -62,7 +62,7 @@ def rearrange_kernel(a, item, worker):
         y = shift(a.y, r * length)
         if a.base[row] < 0:
             for i in range(length):
-                y[i] = a.fill
+                y[i] = a.fill[0]
         elif r > first and row > 0 and a.base[row] == a.base[row - 1] and a.choice[row] == a.choice[row - 1]:
             copy_elements(y, shift(y, -length), length)
         else:
@@ -82,7 +82,7 @@ def _show(a, x, y, columns, begin, end):
     """The columns from ``begin`` to ``end - 1`` of a row."""
     if a.inner == 1:
         for j in range(begin, end):
-            y[j] = x[columns[j]] if columns[j] >= 0 else a.fill
+            y[j] = x[columns[j]] if columns[j] >= 0 else a.fill[0]
     else:
         for j in range(begin, end):
             to = shift(y, j * a.inner)
@@ -90,7 +90,7 @@ def _show(a, x, y, columns, begin, end):
                 copy_elements(to, shift(x, columns[j]), a.inner)
             else:
                 for i in range(a.inner):
-                    to[i] = a.fill
+                    to[i] = a.fill[0]
 
 
 @kernel(dy="array", dx="array", blocks="int", channels="int", **_TABLES)
@@ -142,17 +142,21 @@ def _add(total, addend, count):
     i = 0
     while count - i >= 4 * lanes_of(total):
         tile = tile_load(tile_zeros(tile_shape(total, 1, 4)), total, i, 0, None)
-        tile_store(tile_add(tile, tile_load(tile_zeros(tile_shape(total, 1, 4)), addend, i, 0, None)), total, i, 0, None)
+        tile_store(
+            tile_add(tile, tile_load(tile_zeros(tile_shape(total, 1, 4)), addend, i, 0, None)), total, i, 0, None
+        )
         i += 4 * lanes_of(total)
     while i < count:
         edge = min(count - i, lanes_of(total))
         tile = tile_load(tile_zeros(tile_shape(total, 1, 1)), total, i, 0, edge)
-        tile_store(tile_add(tile, tile_load(tile_zeros(tile_shape(total, 1, 1)), addend, i, 0, edge)), total, i, 0, edge)
+        tile_store(
+            tile_add(tile, tile_load(tile_zeros(tile_shape(total, 1, 1)), addend, i, 0, edge)), total, i, 0, edge
+        )
         i += lanes_of(total)
 
 
 class Rearrange:
-    """``y`` from ``x``, both of any dtype, and the bits of ``fill``; see :func:`rearrange_kernel`."""
+    """``y`` from ``x`` and ``fill``, of any dtype; see :func:`rearrange_kernel`."""
 
     workspace_bytes = 0
 
@@ -163,7 +167,7 @@ class Rearrange:
         height = max(1, min(_PIECE // max(length, 1), -(-p.N * rows // 16)))
         total = p.N * rows if length else 0
         self.run = Task(
-            rearrange_kernel, f"uint{8 * item}", -(-total // height), "x y fill", parallel=total * length > SMALL_WORK,
+            rearrange_kernel, f"uint{8 * item}", -(-total // height), "x fill y", parallel=total * length > SMALL_WORK,
             total=total, height=height, rows=rows, width=tables.width, inner=tables.inner, base=tables.base,
             choice=tables.choice, columns=tables.columns, runs=tables.runs, x_size=math.prod(p.size) * p.inner,
         ).run  # fmt: skip

@@ -114,13 +114,13 @@ class Resample:
         rows = bands(high, height)
         each = row_bytes + rows.most * line_bytes
         self.workspace_bytes = most_threads() * each
-        index, weight = by_turns(wide, W) if inner == 1 else (wide.index * inner, wide.weight)
+        index, weight = by_turns(wide, W) if inner == 1 else (wide.source * inner, wide.weight)
         count = len(rows.begins) - 1
         items = p.N * OD * count if OW * inner else 0
         self._task = Task(
             resample_kernel, p.dtype, items, "x y lines", parallel=p.N * OD * OH * OW * inner > SMALL_WORK,
             lines_size=each // bits, line_size=line_bytes // bits, row_size=row_bytes // bits, x_size=D * H * W * inner,
-            d_begins=depth.begins, d_offsets=depth.index * H * W * inner, d_weights=depth.weight,
+            d_begins=depth.begins, d_offsets=depth.source * H * W * inner, d_weights=depth.weight,
             band_begins=rows.begins, band_rows=rows.rows * W * inner, h_begins=high.begins,
             h_offsets=rows.place * (line_bytes // bits), h_weights=high.weight, w_begins=wide.begins, w_index=index,
             w_weights=weight, turns=len(index) if inner == 1 else 0, direct=direct, bands=count, height=height,

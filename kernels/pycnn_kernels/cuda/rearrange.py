@@ -20,12 +20,12 @@ from pycnn_kernels.rearrangement import rearrangement
 
 
 @kernel(
-    "uint8", "uint16", "uint32", "uint64", x="source", y="array", fill="long", count="int", base="table",
+    "uint8", "uint16", "uint32", "uint64", x="source", y="array", fill="source", count="int", base="table",
     choice="table", columns="table", rows="int", width="int", inner="int", x_size="int", by_rows="long",
     by_width="long", by_inner="long",
 )  # fmt: skip
 def rearrange_kernel(dtype: Any, threads: int) -> Any:
-    """``y[r, j] = x[base[r] + columns[choice[r], j]]`` for ``inner`` elements each; ``fill`` where one is nowhere.
+    """``y[r, j] = x[base[r] + columns[choice[r], j]]`` for ``inner`` elements each; fill[0] where one is nowhere.
 
     x (N, x_size), y (N, rows, width, inner), together ``count`` elements, of which each has a thread; base and choice
     (rows,), columns (tables, width).
@@ -39,7 +39,7 @@ def rearrange_kernel(dtype: Any, threads: int) -> Any:
             n = divided(line, a.by_rows)
             row = line - n * a.rows
             base, column = a.base[row], a.columns[a.choice[row] * a.width + pixel - line * a.width]
-            shown = dtype(a.fill)
+            shown = a.fill[0]
             if base >= 0 and column >= 0:
                 shown = a.x[n * a.x_size + base + column + i - pixel * a.inner]
             a.y[i] = shown
@@ -53,7 +53,7 @@ def supports(p: RearrangeProblem) -> str | None:
 
 
 class Rearrange:
-    """``y`` from ``x``, both of any dtype, and the bits of ``fill``; see :func:`rearrange_kernel`."""
+    """``y`` from ``x`` and ``fill``, of any dtype; see :func:`rearrange_kernel`."""
 
     workspace_bytes = 0
 
@@ -64,7 +64,7 @@ class Rearrange:
         base, choice, columns = (np.int32(each) for each in (tables.base, tables.choice, tables.columns))
         count = p.N * rows * width * inner
         self.run = Task(
-            rearrange_kernel.variant(f"uint{8 * numpy_dtype(p.dtype).itemsize}"), blocks_for(count), "x y fill",
+            rearrange_kernel.variant(f"uint{8 * numpy_dtype(p.dtype).itemsize}"), blocks_for(count), "x fill y",
             count=count, base=base, choice=choice, columns=columns, rows=rows, width=width, inner=inner,
             x_size=math.prod(p.size) * p.inner, by_rows=by_rows, by_width=by_width, by_inner=by_inner,
         ).run  # fmt: skip

@@ -7,6 +7,7 @@ weights. Each result has a thread, which adds up in the order of the tables: bit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,13 @@ def supports(p: ResampleProblem) -> str | None:
 
 
 def _sums(
-    dtype: str, N: int, shape: list[int], inner: int, size: int, tables: list[tuple[np.ndarray, ...]], weighted: bool
+    dtype: str,
+    N: int,
+    shape: list[int],
+    inner: int,
+    size: int,
+    tables: Sequence[tuple[np.ndarray, ...]],
+    weighted: bool,
 ) -> Task:
     """The sums of (N, *shape, inner) from (N, size); ``tables``: begins, offsets and weights of each of three axes."""
     D, H, W = shape
@@ -92,7 +99,7 @@ class Resample:
     def __init__(self, p: ResampleProblem):
         axes, sizes, outputs = three(p.axes, p.dtype, self.transposed)
         steps = [math.prod(sizes[place + 1 :]) * p.inner for place in range(3)]
-        tables = [(w.begins, w.index * step, w.weight) for w, step in zip(axes, steps)]
+        tables = [(w.begins, w.source * step, w.weight) for w, step in zip(axes, steps)]
         self.run = _sums(p.dtype, p.N, outputs, p.inner, math.prod(sizes) * p.inner, tables, weighted=True).run
 
 
