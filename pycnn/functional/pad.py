@@ -50,9 +50,9 @@ def pad(
 
     Raises:
         TypeError: pad is no tuple or list of integers; a value that is no number.
-        ValueError: an odd count of numbers, more than there are axes to pad, an axis of which less than nothing would
-            be left, an unknown mode. A value in other modes than "constant", or one that the dtype does not hold. In
-            the other modes: another count of axes; an axis of which nothing would be left, except in "circular"; in
+        ValueError: an odd count of numbers, more than there are axes to pad, more taken away than an axis has, an
+            unknown mode. A value in other modes than "constant", or one to add that the dtype does not hold. In the
+            other modes: another count of axes; axes of which nothing would be left, except in "circular"; in
             "reflect" as much padding as the axis has elements, in "circular" more; an axis without elements, which
             only "circular" and the batch may have.
 
@@ -80,14 +80,15 @@ def pad(
         for place in range(len(numbers) // 2)
     }
     if way == "constant":
-        fill = _fill(0 if value is None else value, x.dtype)
+        fill = _fill(0 if value is None else value, x.dtype, max(numbers, default=0) > 0)
     else:
         if value not in (None, 0):
             raise ValueError(f"value is of the mode 'constant' alone; received {value!r} in the mode {mode!r}")
         fill = 0
         _check_continuation(way, shape, sides, skipped)
     for axis, (before, after) in sides.items():
-        if before + shape[axis] + after < 0:
+        least = 0 if way in ("reflect", "replicate") else shape[axis] + min(before, 0) + min(after, 0)
+        if least < 0:
             raise ValueError(
                 f"pad must not take away more than there is; received {(before, after)} for an axis of {shape[axis]}"
             )
@@ -107,12 +108,14 @@ def _numbers(pad: Any) -> tuple[int, ...]:
     return numbers
 
 
-def _fill(value: Any, dtype: np.dtype) -> Any:
-    """The value in a dtype, for which it must not be too large."""
+def _fill(value: Any, dtype: np.dtype, is_needed: bool) -> Any:
+    """The value as a number, which the dtype must hold where anything is filled with it."""
     if getattr(value, "shape", None) == ():
         value = value.item()
     if not isinstance(value, bool | int | float | np.integer | np.floating):
         raise TypeError(f"value must be a number; received {value!r}")
+    if not is_needed:
+        return 0
     if dtype.kind == "b":
         return bool(value)
     if is_floating(dtype):
@@ -144,10 +147,9 @@ def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides, skipped:
             raise ValueError(
                 f"the mode {way!r} pads an axis of {size} elements by at most {most}; received {(before, after)}"
             )
-        if way != "circular" and before + size + after < 1:
-            raise ValueError(
-                f"the mode {way!r} must leave something of each axis; received {(before, after)} for one of {size}"
-            )
+    left = [before + shape[axis] + after for axis, (before, after) in sides.items()]
+    if way != "circular" and (min(left) < 0 or max(left) < 1):
+        raise ValueError(f"the mode {way!r} must leave something of the shape {shape}; received {list(sides.values())}")
 
 
 def _padded(x: Any, sides: Sides, way: Continuation, fill: Any) -> Any:
