@@ -113,8 +113,8 @@ def test_few_tables_hold_many_windows() -> None:
 AXES = [
     ("linear", 5, 10), ("linear", 9, 4), ("linear", 6, 6), ("linear", 1, 7), ("linear", 8, 1),
     ("linear", 5, 9, 0.0, True), ("linear", 5, 11, 0.45), ("cubic", 5, 10), ("cubic", 9, 4), ("cubic", 6, 6),
-    ("cubic", 2, 5), ("cubic", 5, 9, 0.0, True), ("linear", 12, 5, 0.0, False, True), ("cubic", 12, 5, 0.0, False, True), ("cubic", 4, 9, 0.0, False, True),
-    ("linear", 40, 3, 0.0, False, True),
+    ("cubic", 2, 5), ("cubic", 5, 9, 0.0, True), ("linear", 12, 5, 0.0, False, True),
+    ("cubic", 12, 5, 0.0, False, True), ("cubic", 4, 9, 0.0, False, True), ("linear", 40, 3, 0.0, False, True),
 ]  # fmt: skip
 
 
