@@ -85,6 +85,12 @@ def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
     }
 
 
+def _placed_arrays(p: Any) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    shapes = {"x": p.x_shape, "y": p.y_shape, "dx": p.x_shape, "dy": p.y_shape}
+    return {name: Spec(name, shape, dtype) for name, shape in shapes.items()} | {"fill": Spec("fill", (1,), dtype)}
+
+
 def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
     pooled = _pool_arrays(p.pool)
     return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {name: pooled[name] for name in ("y", "index")}
@@ -213,6 +219,10 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "put": (_put_arrays, "x index", "", "y"),
     "put_sums": (_put_arrays, "x index", "", "y"),
     "pick": (_pick_arrays, "x index", "", "y"),
+    "rearrange": (_placed_arrays, "x fill", "", "y"),
+    "rearrange_gradient": (_placed_arrays, "dy", "", "dx"),
+    "resample": (_placed_arrays, "x", "", "y"),
+    "resample_gradient": (_placed_arrays, "dy", "", "dx"),
     "average_pool": (_pool_arrays, "x", "", "y"),
     "average_pool_gradient": (_pool_arrays, "dy", "", "dx"),
     "softmax": (_rows_arrays, "x", "", "y"),

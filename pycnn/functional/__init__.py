@@ -12,17 +12,13 @@ from pycnn.functional.conv import conv1d, conv2d, conv3d
 from pycnn.functional.conv_norm import conv2d_batch_norm
 from pycnn.functional.conv_pool import batch_norm_max_pool2d, conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
-from pycnn.functional.dropout import (
-    alpha_dropout,
-    dropout,
-    dropout1d,
-    dropout2d,
-    dropout3d,
-    feature_alpha_dropout,
-)
+from pycnn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
+from pycnn.functional.fold import fold, unfold
+from pycnn.functional.interpolate import interpolate
 from pycnn.functional.linear import linear
 from pycnn.functional.loss import binary_cross_entropy, cross_entropy
 from pycnn.functional.norm import layer_norm, local_response_norm
+from pycnn.functional.pad import pad
 from pycnn.functional.piecewise import hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink
 from pycnn.functional.pool import (
     adaptive_avg_pool1d,
@@ -52,6 +48,7 @@ from pycnn.functional.random_pool import (
     stochastic_pool3d,
 )
 from pycnn.functional.rectifier import celu, elu, leaky_relu, prelu, rrelu, selu, threshold
+from pycnn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from pycnn.functional.smooth import gelu, glu, logsigmoid, mish, silu, softplus, softsign, tanhshrink
 from pycnn.functional.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
@@ -72,6 +69,7 @@ __all__ = [
     "batch_norm_max_pool2d",
     "binary_cross_entropy",
     "celu",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv2d_batch_norm",
@@ -87,6 +85,7 @@ __all__ = [
     "dropout3d",
     "elu",
     "feature_alpha_dropout",
+    "fold",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
     "gelu",
@@ -96,6 +95,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "interpolate",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -115,6 +115,9 @@ __all__ = [
     "mixed_pool1d",
     "mixed_pool2d",
     "mixed_pool3d",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",
@@ -133,4 +136,5 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "unfold",
 ]
