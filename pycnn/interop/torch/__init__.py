@@ -1,0 +1,19 @@
+"""pycnn inside PyTorch: operations on its tensors, which it differentiates, and models whose layers pycnn computes.
+
+``functional`` has the operations under PyTorch's names; they take and give PyTorch's tensors, of the same memory on the
+CPU, and PyTorch records their gradients, first and higher ones.
+
+>>> import torch
+>>> from pycnn.interop.torch import functional as F
+>>> image = torch.ones(1, 1, 3, 3, requires_grad=True)
+>>> y = F.conv2d(image, torch.ones(1, 1, 2, 2))
+>>> y.sum().backward()
+>>> image.grad[0, 0]
+tensor([[1., 2., 1.],
+        [2., 4., 2.],
+        [1., 2., 1.]])
+"""
+
+from pycnn import functional
+
+__all__ = ["functional"]
