@@ -134,9 +134,12 @@ class Tensor:
         Raises:
             RuntimeError: the tensor requires a gradient, which a change of the array would not know of.
         """
+        return self.backend.to_host(self._without_gradient())
+
+    def _without_gradient(self) -> Any:
         if self._requires_grad:
             raise RuntimeError("this tensor requires a gradient; use tensor.detach().numpy()")
-        return self.backend.to_host(self.data)
+        return self.data
 
     def to(self, backend: str) -> Tensor:
         """The tensor on another backend, "cpu" or "cuda"; the tensor itself where it is there. Gradients flow back.
@@ -152,6 +155,26 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    # The memory itself for other packages; AttributeError where it is elsewhere, or of a dtype without a name there.
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        if self.backend.name != "cpu" or self.dtype.kind not in "iubf":
+            raise AttributeError(f"{self.dtype} on {self.backend.name!r} has no __array_interface__")
+        return self.numpy().__array_interface__
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if self.backend.name != "cuda" or self.dtype.kind not in "iubf":
+            raise AttributeError(f"{self.dtype} on {self.backend.name!r} has no __cuda_array_interface__")
+        return self._without_gradient().__cuda_array_interface__
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self._without_gradient().__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()
 
     def item(self) -> float:
         """The only element, as a Python number."""

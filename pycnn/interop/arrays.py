@@ -25,6 +25,9 @@ from pycnn import backend as backends
 from pycnn.tensor import Tensor
 
 
+_NOTHING = contextlib.nullcontext()
+
+
 class Kind:
     """How arrays of a package are read, and results made its arrays. This one is of what needs neither.
 
@@ -45,8 +48,13 @@ class Kind:
         return result
 
     def at_hand(self, value: Any) -> contextlib.AbstractContextManager[Any]:
-        """Inside this block operations are queued where the array's package queues its own."""
-        return contextlib.nullcontext()
+        """Inside this block operations are queued where the array's package queues its own.
+
+        Arrays of others are where they are: the default backend decides about data that is nowhere yet.
+        """
+        if self.is_foreign and backends.get().name != "cpu" and not backends.is_on_gpu(value):
+            return backends.use_backend("cpu")
+        return _NOTHING
 
     def prepared(self, operation: str, values: list[Any]) -> list[Any]:
         """The arguments of an operation as the package wants them at this time."""
@@ -74,8 +82,8 @@ class _Protocols(Kind):
     def read(self, value: Any) -> Any:
         if backends.is_on_gpu(value):
             return backends.get("cuda").xp.asarray(value)
-        if not hasattr(type(value), "__dlpack__") or _is_numpys_to_read(value):
-            return value
+        if any(hasattr(type(value), name) for name in _NUMPYS):
+            return np.asarray(value)
         device, _ = value.__dlpack_device__()
         return np.from_dlpack(value) if device in _ON_HOST else backends.get("cuda").xp.from_dlpack(value)
 
@@ -83,10 +91,9 @@ class _Protocols(Kind):
 #: DLPack's numbers of memory that the CPU reads: its own, and that which CUDA or ROCm have pinned.
 _ON_HOST = (1, 3, 11)
 
-
-def _is_numpys_to_read(value: Any) -> bool:
-    protocols = ("__array__", "__array_interface__", "__array_struct__", "__buffer__")
-    return any(hasattr(type(value), name) for name in protocols)
+#: Protocols that NumPy reads by itself, and all protocols.
+_NUMPYS = ("__array__", "__array_interface__", "__array_struct__")
+_ALL = (*_NUMPYS, "__cuda_array_interface__", "__dlpack__")
 
 
 class _Standard(_Protocols):
@@ -122,7 +129,7 @@ def _kind_of_type(type_: type) -> Kind:
         return _OWN
     if hasattr(type_, "__array_namespace__"):
         return _STANDARD
-    return _PROTOCOLS if hasattr(type_, "__dlpack__") or hasattr(type_, "__cuda_array_interface__") else _PLAIN
+    return _PROTOCOLS if any(hasattr(type_, name) for name in _ALL) else _PLAIN
 
 
 _OWN, _PLAIN = Kind(is_array=True), Kind()
@@ -225,7 +232,7 @@ def _filled(value: Any, parts: Iterator[Any]) -> Any:
 def _computed(
     call: Callable[[list[Any]], Any], values: list[Any], kind: Kind, first: Any, backend: str | backends.Backend | None
 ) -> Any:
-    """``call`` of arrays of NumPy or CuPy, and tensors; its results are of the package of ``first``, which is of a kind.
+    """``call`` of arrays of NumPy or CuPy, and tensors; its results are of the kind of ``first``.
 
     An argument that comes back, changed in place or as it was, is the caller's own.
     """
@@ -238,9 +245,7 @@ def _computed(
             read = _moved(read, there)
         originals[id(read)] = read, value  # and keeps it alive, so that no other gets its id
         ready.append(read)
-    # Arrays of others are where they are: the default decides about data that is nowhere yet.
-    default = backends.of(first) if there is None and kind.is_foreign else there
-    with contextlib.nullcontext() if default is None else backends.use_backend(default), kind.at_hand(first):
+    with kind.at_hand(first), _NOTHING if there is None else backends.use_backend(there):
         result = call(ready)
 
     def given(result: Any) -> Any:
