@@ -24,7 +24,6 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.tensor import Tensor
 
-
 _NOTHING = contextlib.nullcontext()
 
 
@@ -248,15 +247,16 @@ def _computed(
     with kind.at_hand(first), _NOTHING if there is None else backends.use_backend(there):
         result = call(ready)
 
-    def given(result: Any) -> Any:
-        if isinstance(result, tuple):
-            return tuple(map(given, result))
-        if id(result) in originals:
-            return originals[id(result)][1]
-        is_array = not isinstance(result, Tensor) and kind_of(result).is_array
-        return kind.give(result, first) if is_array else result
+    return _given(result, originals, kind, first)
 
-    return given(result)
+
+def _given(result: Any, originals: dict[int, tuple[Any, Any]], kind: Kind, first: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple([_given(each, originals, kind, first) for each in result])
+    if id(result) in originals:
+        return originals[id(result)][1]
+    is_array = not isinstance(result, Tensor) and kind_of(result).is_array
+    return kind.give(result, first) if is_array else result
 
 
 def _moved(value: Any, there: backends.Backend) -> Any:

@@ -14,7 +14,7 @@ from pycnn import backend as backends
 from pycnn.autograd import _recording as recording
 from pycnn.interop.arrays import Kind
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import is_half, numpy_dtype
+from pycnn_kernels.problem import numpy_dtype
 
 #: What PyTorch's autocast on the CPU computes in the lower precision.
 #: Source: https://docs.pytorch.org/docs/stable/amp.html#cpu-ops-that-can-autocast-to-bfloat16
@@ -181,6 +181,8 @@ _keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_gra
 
 def _without_elements(output: Tensor) -> Tensor:
     """The tensor with its history, and not its memory: a walk begins at it and does not look at its elements."""
+    if output._node is None:  # an input itself
+        return output
     zero = output.backend.xp.zeros((), output.dtype)
     return Tensor._of(output.backend.xp.broadcast_to(zero, output.shape), output._node, output._place)
 
