@@ -12,8 +12,12 @@ CPU, and PyTorch records their gradients, first and higher ones.
 tensor([[1., 2., 1.],
         [2., 4., 2.],
         [1., 2., 1.]])
+
+:func:`accelerate` lets pycnn compute the layers of a model that is there already, wherever that is faster, and
+:func:`restore` takes it back.
 """
 
 from pycnn import functional
+from pycnn.interop.torch.acceleration import Report, Row, accelerate, restore
 
-__all__ = ["functional"]
+__all__ = ["Report", "Row", "accelerate", "functional", "restore"]
