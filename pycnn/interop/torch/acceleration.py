@@ -433,14 +433,14 @@ def _is_ours_to_take(x: Any) -> bool:
     """Whether a call is one of values on the CPU, which nobody traces, compiles or computes in another precision."""
     return (
         type(x) in (torch.Tensor, nn.Parameter)
-        and x.is_cpu
-        and x.dtype in (torch.float32, torch.float64)
-        and x.layout is torch.strided
-        and x.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch.is_autocast_enabled("cpu")
+        and x.is_cpu
+        and x.layout is torch.strided
+        and x.dtype in (torch.float32, torch.float64)
+        and x.numel() > 0
     )
 
 
