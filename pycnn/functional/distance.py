@@ -49,8 +49,10 @@ class VectorNorm(Function):
         norm = VectorNorm.apply(x, p=p, axes=self.axes) if is_grad_enabled() else Tensor._of(self.norm)
         if p == 0:
             return (x * 0,)
+        none = norm.data == 0
+        divisor = norm + none.astype(norm.dtype)  # never 0, for the sake of its own slope
         if p == 2:
-            return (x * chosen(norm.data != 0, dy / norm),)
+            return (x * chosen(~none, dy / divisor),)
         sign = np.sign(x.data)
         if p == 1:
             return (dy * sign,)
@@ -61,7 +63,7 @@ class VectorNorm(Function):
         steepness = x.abs() ** (p - 1)
         if p < 1:
             return (chosen(x.data != 0, steepness) * sign * (dy * norm ** (1 - p)),)
-        return (steepness * sign * chosen(norm.data != 0, dy / norm ** (p - 1)),)
+        return (steepness * sign * chosen(~none, dy / divisor ** (p - 1)),)
 
 
 def axis_of(dim: Any, ndim: int) -> tuple[int, ...]:

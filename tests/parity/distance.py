@@ -52,8 +52,13 @@ def normalizations(draw: st.DrawFn) -> Call:
     return Call((x,), keywords)
 
 
+def _has_second(call: Call) -> bool:
+    """PyTorch's is NaN at a vector without length, and here it is 0."""
+    return all((array != 0).all() for array in call.arguments)
+
+
 CASES = {
-    "cosine_similarity": Case(angles()),
+    "cosine_similarity": Case(angles(), second=_has_second),
     "pairwise_distance": Case(distances()),
     "normalize": Case(normalizations()),
 }

@@ -25,7 +25,7 @@ def parameters(draw: st.DrawFn, x: np.ndarray, shape: tuple[int, ...], *names: s
     for seed, name in enumerate(names):
         if draw(st.booleans()):
             right = draw(st.integers(0, 19))
-            found[name] = normal(*(shape if right else draw(shapes())), dtype=x.dtype, seed=seed + 1)
+            found[name] = normal(*(shape if right else (*shape, 2)), dtype=x.dtype, seed=seed + 1)
             if right == 1:
                 found[name] = found[name].astype(np.float16)
     return found
@@ -53,7 +53,7 @@ def batches(draw: st.DrawFn) -> Call:
         "momentum": st.sampled_from([0.3, 0, 1]),
         "eps": st.sampled_from([1e-3, 1.0, 0.0, -1.0, 1, None]),
     })) | draw(parameters(x, (C,), "weight", "bias"))  # fmt: skip
-    return Call((x, *draw(running(x, C))), keywords, (1, 2))
+    return Call((x, *draw(running(x, C))), keywords, (1, 2), changed=(1, 2))
 
 
 @st.composite
@@ -64,7 +64,7 @@ def instances(draw: st.DrawFn) -> Call:
         "momentum": st.sampled_from([0.3, 0, 1]),
         "eps": st.sampled_from([1e-3, 1.0, 1]),
     })) | draw(parameters(x, (C,), "weight", "bias"))  # fmt: skip
-    return Call((x, *draw(running(x, C))), keywords, (1, 2))
+    return Call((x, *draw(running(x, C))), keywords, (1, 2), changed=(1, 2))
 
 
 @st.composite
@@ -73,7 +73,7 @@ def groups(draw: st.DrawFn) -> Call:
     shape = draw(shapes(1, 3))
     x = 3 * normal(shape[0], per_group * count, *shape[1:], dtype=draw(dtypes())) + 1
     if draw(st.integers(0, 9)) == 0:
-        x, count = x[0], draw(st.integers(-1, 4))
+        x, count = x.reshape(-1), draw(st.integers(-1, 4))
     C = x.shape[1] if x.ndim > 1 else 1
     keywords = draw(parameters(x, (C,), "weight", "bias"))
     if draw(st.booleans()):
@@ -106,19 +106,41 @@ def responses(draw: st.DrawFn) -> Call:
 
 
 def _of_nothing(call: Call) -> str | None:
-    return "nothing says anything: PyTorch moves the statistics to NaN" if call.arguments[0].size == 0 else None
+    x = call.arguments[0]
+    return "nothing says anything: PyTorch moves the statistics to NaN" if x.size == 0 else None
 
 
-def _without_a_size(call: Call) -> str | None:
-    x, size = call.arguments
+def _unseen_arguments(call: Call) -> str | None:
+    x, *statistics = call.arguments
+    others = [*statistics, *(call.keywords[name] for name in ("weight", "bias") if name in call.keywords)]
+    if x.size == 0 and (
+        x.ndim < 2 or x.shape[1] == 0 or any(each is None or each.shape != x.shape[1:2] for each in others)
+    ):
+        return "PyTorch does not look at the arguments beside an input without elements"
+    return None
+
+
+def _failing_gradients(call: Call) -> str | None:
+    if "bias" in call.keywords and "weight" not in call.keywords:
+        return "PyTorch's gradient fails where there is a bias without a weight"
+    return "PyTorch's gradients fail without elements" if call.arguments[0].size == 0 and call.keywords else None
+
+
+def _size_beside_nothing(call: Call) -> str | None:
+    x = call.arguments[0]
     return "PyTorch does not look at the size" if x.ndim >= 3 and x.size == 0 else None
 
 
+def _has_second(call: Call) -> bool:
+    """PyTorch fails to differentiate once more where there is a bias without a weight."""
+    return "weight" in call.keywords or "bias" not in call.keywords
+
+
 CASES = {
-    "batch_norm": Case(batches()),
-    "instance_norm": Case(instances(), differs=_of_nothing),
-    "group_norm": Case(groups()),
-    "layer_norm": Case(rows("weight", "bias")),
+    "batch_norm": Case(batches(), second=_has_second, differs=_unseen_arguments),
+    "instance_norm": Case(instances(), second=_has_second, differs=_of_nothing),
+    "group_norm": Case(groups(), differs=_failing_gradients),
+    "layer_norm": Case(rows("weight", "bias"), second=_has_second),
     "rms_norm": Case(rows("weight")),
-    "local_response_norm": Case(responses()),
+    "local_response_norm": Case(responses(), differs=_size_beside_nothing),
 }
