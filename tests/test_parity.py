@@ -22,6 +22,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second
 
 from tests.parity.call import DRESSES, Case, compare, converted, ours  # noqa: E402 - which imports PyTorch
 
+# Both libraries warn about the same calls, such as a loss between two shapes.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 CASES: dict[str, Case] = {}
 for file in sorted((Path(__file__).parent / "parity").glob("*.py")):
     CASES |= getattr(importlib.import_module(f"tests.parity.{file.stem}"), "CASES", {})

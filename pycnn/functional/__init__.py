@@ -12,12 +12,31 @@ from pycnn.functional.conv import conv1d, conv2d, conv3d
 from pycnn.functional.conv_norm import conv2d_batch_norm
 from pycnn.functional.conv_pool import batch_norm_max_pool2d, conv2d_max_pool2d
 from pycnn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from pycnn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from pycnn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
+from pycnn.functional.embedding import embedding, one_hot
 from pycnn.functional.fold import fold, unfold
+from pycnn.functional.group_norm import group_norm, instance_norm
 from pycnn.functional.interpolate import interpolate
-from pycnn.functional.linear import linear
-from pycnn.functional.loss import binary_cross_entropy, cross_entropy
-from pycnn.functional.norm import layer_norm, local_response_norm
+from pycnn.functional.linear import bilinear, linear
+from pycnn.functional.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    kl_div,
+    nll_loss,
+)
+from pycnn.functional.margin_loss import (
+    cosine_embedding_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
+)
+from pycnn.functional.norm import layer_norm, local_response_norm, rms_norm
 from pycnn.functional.pad import pad
 from pycnn.functional.piecewise import hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink
 from pycnn.functional.pool import (
@@ -48,6 +67,14 @@ from pycnn.functional.random_pool import (
     stochastic_pool3d,
 )
 from pycnn.functional.rectifier import celu, elu, leaky_relu, prelu, rrelu, selu, threshold
+from pycnn.functional.regression_loss import (
+    gaussian_nll_loss,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+)
 from pycnn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from pycnn.functional.smooth import gelu, glu, logsigmoid, mish, silu, softplus, softsign, tanhshrink
 from pycnn.functional.unpool import max_unpool1d, max_unpool2d, max_unpool3d
@@ -67,7 +94,9 @@ __all__ = [
     "avg_pool3d",
     "batch_norm",
     "batch_norm_max_pool2d",
+    "bilinear",
     "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "celu",
     "channel_shuffle",
     "conv1d",
@@ -78,24 +107,34 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "elu",
+    "embedding",
     "feature_alpha_dropout",
     "fold",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
+    "group_norm",
     "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "instance_norm",
     "interpolate",
+    "kl_div",
+    "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -105,6 +144,7 @@ __all__ = [
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -115,16 +155,28 @@ __all__ = [
     "mixed_pool1d",
     "mixed_pool2d",
     "mixed_pool3d",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "normalize",
+    "one_hot",
     "pad",
+    "pairwise_distance",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "rrelu",
     "selu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -136,5 +188,6 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "triplet_margin_loss",
     "unfold",
 ]

@@ -28,12 +28,14 @@ OUR_REFUSALS = (TypeError, ValueError)
 class Call:
     """The arguments of a call. NumPy's arrays among them are the arrays of both libraries.
 
-    Those of floating point want a gradient, but for those at the positions and names in ``constants``.
+    Those of floating point want a gradient, but for those at the positions and names in ``constants``. Those in
+    ``changed`` the operation changes in place: they are compared, too.
     """
 
     arguments: tuple[Any, ...]
     keywords: dict[str, Any] = dataclasses.field(default_factory=dict)
     constants: tuple[int | str, ...] = ()
+    changed: tuple[int | str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -43,13 +45,13 @@ class Case:
     Attributes:
         calls: draws calls, most of which PyTorch accepts.
         bound: of errors, relative to the largest element, in float64.
-        second: whether second derivatives are compared, which PyTorch must have.
+        second: whether second derivatives are compared, which PyTorch must have; or a function that says it of a call.
         differs: says of a call that both libraries accept different ones there, with the reason; None for no call.
     """
 
     calls: st.SearchStrategy[Call]
     bound: float = 1e-11
-    second: bool = True
+    second: bool | Callable[[Call], bool] = True
     differs: Callable[[Call], str | None] = lambda call: None
 
 
@@ -152,16 +154,21 @@ def _unaligned(a: np.ndarray) -> np.ndarray:
 
 
 def converted(
-    call: Call, array: Callable[[np.ndarray, bool], Any]
+    call: Call, array: Callable[[np.ndarray, bool], Any], changed: list[Any] | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[Any]]:
-    """The arguments with ``array(a, wants_gradient)`` for each array, and those that want a gradient."""
+    """The arguments with ``array(a, wants_gradient)`` for each array, and those that want a gradient.
+
+    Those that are changed in place, as copies, are put into ``changed``.
+    """
     wanting: list[Any] = []
 
     def each(place: int | str, value: Any) -> Any:
         if not isinstance(value, np.ndarray):
             return value
         wants = value.dtype.kind == "f" and place not in call.constants
-        made = array(value, wants)
+        made = array(value.copy() if place in call.changed else value, wants)
+        if place in call.changed and changed is not None:
+            changed.append(made)
         if wants:
             wanting.append(made)
         return made
@@ -170,13 +177,16 @@ def converted(
     return positional, {name: each(name, value) for name, value in call.keywords.items()}, wanting
 
 
-def ours(name: str, call: Call, dress: str = "as it is") -> tuple[Any, list[Tensor]]:
-    arguments, keywords, wanting = converted(call, lambda a, wants: Tensor(DRESSES[dress](a), requires_grad=wants))
+def ours(name: str, call: Call, dress: str = "as it is", changed: list[Any] | None = None) -> tuple[Any, list[Tensor]]:
+    dress = "as it is" if call.changed and dress == "read-only" else dress
+    arguments, keywords, wanting = converted(
+        call, lambda a, wants: Tensor(DRESSES[dress](a), requires_grad=wants), changed
+    )
     return getattr(F, name)(*arguments, **keywords), wanting
 
 
-def theirs(name: str, call: Call) -> tuple[Any, list[Any]]:
-    arguments, keywords, wanting = converted(call, lambda a, wants: torch.tensor(a, requires_grad=wants))
+def theirs(name: str, call: Call, changed: list[Any] | None = None) -> tuple[Any, list[Any]]:
+    arguments, keywords, wanting = converted(call, lambda a, wants: torch.tensor(a, requires_grad=wants), changed)
     return getattr(torch.nn.functional, name)(*arguments, **keywords), wanting
 
 
@@ -186,34 +196,41 @@ def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
     Raises:
         AssertionError, Failed: it does not.
     """
+    our_changed: list[Any] = []
+    their_changed: list[Any] = []
     try:
-        expected, their_inputs = theirs(name, call)
+        expected, their_inputs = theirs(name, call, their_changed)
     except THEIR_REFUSALS as refusal:
         with pytest.raises(OUR_REFUSALS):
             print("PyTorch refuses:", refusal, "- accepted:", ours(name, call))
         return False
-    y, our_inputs = ours(name, call, dress)
+    y, our_inputs = ours(name, call, dress, our_changed)
+    for found, right in zip(our_changed, their_changed, strict=True):
+        _compare_arrays(found, right, case.bound)
     assert isinstance(y, tuple) == isinstance(expected, tuple)
     pairs = list(zip(*(each if isinstance(each, tuple) else (each,) for each in (y, expected)), strict=True))
     for found, right in pairs:
         _compare_arrays(found, right, case.bound)
         assert found.requires_grad == right.requires_grad
-    _compare_gradients(case, pairs, our_inputs, their_inputs)
+    second = case.second(call) if callable(case.second) else case.second
+    _compare_gradients(case, second, pairs, our_inputs, their_inputs)
     return True
 
 
 def _compare_arrays(found: Tensor, right: Any, bound: float, least: float = 0.0) -> None:
-    array = right.detach().numpy()
+    array = right.numpy(force=True)  # which PyTorch's tensors of zeros without memory need
     assert found.dtype == array.dtype
     assert_close(found.data, array, 1e7 * bound if array.dtype == np.float32 else bound, least)
 
 
-def _compare_gradients(case: Case, outputs: list[tuple[Any, Any]], inputs: list[Any], their_inputs: list[Any]) -> None:
+def _compare_gradients(
+    case: Case, second: bool, outputs: list[tuple[Any, Any]], inputs: list[Any], their_inputs: list[Any]
+) -> None:
     """The gradients for given ones of the results, and those of their products with other arrays."""
-    first = _gradients(outputs, inputs, their_inputs, seed=1, create_graph=case.second)
+    first = _gradients(outputs, inputs, their_inputs, seed=1, create_graph=second)
     for found, right in first:
         _compare_arrays(found, right, 10 * case.bound, least=1e-2)
-    if case.second:
+    if second:
         for found, right in _gradients(first, inputs, their_inputs, seed=2, create_graph=False):
             _compare_arrays(found, right, 100 * case.bound, least=1e-1)
 

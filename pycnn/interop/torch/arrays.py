@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pycnn import backend as backends
-from pycnn.autograd import _recording as recording
+from pycnn.autograd import recording
 from pycnn.interop.arrays import Kind
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import numpy_dtype
