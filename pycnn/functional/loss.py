@@ -10,8 +10,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
-from pycnn.elementary import elementwise
-from pycnn.functional.activation import Sigmoid, log_softmax, softmax
+from pycnn.functional.activation import Activation, log_softmax, softmax
 from pycnn.functional.arguments import data_of, fraction, integer, refuse_two_places, widened
 from pycnn.functional.loss_arguments import (
     REDUCTIONS,
@@ -73,17 +72,6 @@ class BinaryCrossEntropy(Function):
         dx = dy * (x - t) / (x * (1 - x)).clip(1e-12, None) if self.needs[0] else None
         dt = dy * ((1 - x).log().clip(-100, None) - x.log().clip(-100, None)) if self.needs[1] else None
         return dx, dt
-
-
-class LogSigmoid(Function):
-    """``log(1 / (1 + exp(-x)))`` as ``min(x, 0) - log(1 + exp(-|x|))``, so that nothing overflows or cancels."""
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        tail = elementwise(np.log1p, elementwise(np.exp, elementwise(np.negative, elementwise(np.abs, x))))
-        return elementwise(np.subtract, elementwise(np.minimum, x, x.dtype.type(0)), tail)
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (dy * Sigmoid.apply(-self.inputs[0]),)
 
 
 @drop_in
@@ -416,7 +404,7 @@ def binary_cross_entropy_with_logits(
 
 def logistic(x: Tensor, t: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     """``-(p t log(s) + (1 - t) log(1 - s))`` for ``s = sigmoid(x)``, whose logarithms differ by x."""
-    log_sigmoid = LogSigmoid.apply(x)
+    log_sigmoid = Activation.apply(x, name="logsigmoid")
     if pos_weight is not None:
         log_sigmoid = log_sigmoid * ((pos_weight - 1) * t + 1)
     return (1 - t) * x - log_sigmoid

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from pycnn import backend as backends
+from pycnn.functional.activation import Activation
 from pycnn.functional.arguments import data_of, number, widened
 from pycnn.functional.distance import distances_between, expanded
-from pycnn.functional.loss import LogSigmoid, logistic, picked, placed
+from pycnn.functional.loss import logistic, picked, placed
 from pycnn.functional.loss_arguments import (
     broadcast_shape,
     chosen,
@@ -162,7 +163,7 @@ def soft_margin_loss(
     x = tensor("input", input)
     t = in_dtype(numbers("target", target, like=x), computed_in(x.dtype))
     refuse_larger("target", t, x.shape)
-    return reduced(-LogSigmoid.apply(t * widened(x)), reduction, x.dtype)
+    return reduced(-Activation.apply(t * widened(x), name="logsigmoid"), reduction, x.dtype)
 
 
 @drop_in
