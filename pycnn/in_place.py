@@ -197,7 +197,7 @@ def _detach_from_history(target: Tensor, node: Function) -> None:
         if any(each is target for each in node.inputs):
             node.inputs = tuple([old if each is target else each for each in node.inputs])
         _keep_what_is_read(node, target)
-        stack.extend(source[1] for source in node.sources if source is not None and source[1] is not None)
+        stack.extend(source[0] for source in node.sources if type(source) is tuple)
 
 
 def _keep_what_is_read(node: Function, target: Tensor) -> None:
