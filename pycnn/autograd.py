@@ -194,6 +194,8 @@ class Function:
                         t._view.refresh(t)
             function.needs = tuple([t is not None and t._requires_grad and recording for t in inputs])
         except AttributeError:
+            if all(t is None or isinstance(t, cls.tensor_type) for t in inputs):
+                raise
             return cls.apply(*_tensors(inputs), **settings)
         result = function.compute(*[None if t is None else t.data for t in inputs], **settings)
         node = None
@@ -435,7 +437,7 @@ class _Wanted(_Leaves):
 
     def narrow(self, order: list[Function]) -> None:
         for node in reversed(order):
-            if True in self.needs(node):
+            if node.released or True in self.needs(node):  # what was released may have led anywhere
                 self.useful.add(id(node))
 
     def needs(self, node: Function) -> tuple[bool, ...]:

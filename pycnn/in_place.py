@@ -4,6 +4,9 @@ A tensor that operations have made, or that takes part in none, goes on as the r
 that of the new values. What looks into the same memory changes with it, see :mod:`pycnn.views`. A leaf that requires a
 gradient is not changed while operations are recorded: its gradient would be that of values which are gone. What was
 recorded before and needs the old values refuses to compute its gradient, see :mod:`pycnn.changes`.
+
+Views that are made inside :func:`pycnn.no_grad` are not known to be views: changed in place outside of it, they have a
+history of their own, and what they look into knows nothing of it. PyTorch refuses such changes.
 """
 
 from __future__ import annotations
