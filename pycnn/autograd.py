@@ -59,9 +59,9 @@ def is_grad_enabled() -> bool:
     return _mode.recording
 
 
-#: Where an input of a node came from: the leaf, or the node that made it and which of its outputs it is; its shape and
-#: dtype. A plain tuple: one is made for each input of each operation, and a NamedTuple takes four times as long.
-_Source = tuple["Tensor | None", "Function | None", int, tuple[int, ...], np.dtype]
+#: Which output of a node an input of another one is, and its shape and dtype. A plain tuple: one is made for each input
+#: of each operation, and a NamedTuple takes four times as long.
+_Output = tuple["Function", int, tuple[int, ...], np.dtype]
 
 
 class Function:
@@ -160,12 +160,13 @@ class Function:
     tensor_of: ClassVar[Callable[[np.ndarray, Function | None, int], Tensor]]
     tensor_type: ClassVar[type[Tensor]]
 
-    def __init__(self) -> None:
-        # Any: the gradients use inputs that are known to be there without asking again.
-        self.inputs: tuple[Any, ...] = ()
-        self.sources: tuple[_Source | None, ...] = ()
-        self.needs: tuple[bool, ...] = ()
-        self.released = False
+    # What is not recorded has these of its class: to set them for each call takes time.
+    # Any: the gradients use inputs that are known to be there without asking again.
+    inputs: tuple[Any, ...] = ()
+    needs: tuple[bool, ...] = ()
+    sources: tuple[Tensor | _Output | None, ...] = ()
+    moment = 0
+    released = False
 
     def forward(self, *arrays: Any, **settings: Any) -> Any:
         raise NotImplementedError
@@ -193,6 +194,8 @@ class Function:
                         t._view.refresh(t)
             function.needs = tuple([t is not None and t._requires_grad and recording for t in inputs])
         except AttributeError:
+            if all(t is None or isinstance(t, cls.tensor_type) for t in inputs):
+                raise
             return cls.apply(*_tensors(inputs), **settings)
         result = function.compute(*[None if t is None else t.data for t in inputs], **settings)
         node = None
@@ -228,17 +231,18 @@ class Function:
     def _record(self, inputs: tuple[Any, ...]) -> None:
         """Become a node of the graph.
 
-        Where the inputs come from is remembered beside them: changed in place they come from somewhere else.
+        Where the inputs that need a gradient come from is remembered beside them: the leaves themselves, or which
+        outputs they are. Changed in place they come from somewhere else.
         """
         if self.reads != ():
             self.inputs = inputs
+        self.moment = changes.moment
         self.sources = tuple(
             [
-                (t if t._node is None else None, t._node, t._place, t.data.shape, t.data.dtype) if needed else None
+                None if not needed else t if t._node is None else (t._node, t._place, t.data.shape, t.data.dtype)
                 for t, needed in zip(inputs, self.needs)
             ]
         )
-        self.moment = changes.moment
 
     def output(self, array: np.ndarray, place: int = 0) -> Tensor:
         """For ``backward``: an output that ``forward`` has kept, as the tensor that it is, with its history."""
@@ -246,9 +250,7 @@ class Function:
 
     def shape_of(self, place: int) -> tuple[int, ...]:
         """For ``backward``: the shape of an input whose gradient is wanted."""
-        source = self.sources[place]
-        assert source is not None  # it is that of an input that needs a gradient
-        return source[3]
+        return _form(self.sources[place])[0]
 
     def places_read(self) -> set[int]:
         """Which inputs the wanted gradients are computed of."""
@@ -259,7 +261,7 @@ class Function:
 
     def release(self) -> None:
         """Let go of everything that the gradient needed."""
-        self.__dict__ = {"inputs": (), "sources": (), "needs": (), "released": True}
+        self.__dict__ = {"released": True}
 
 
 def _tensors(inputs: tuple[Any, ...]) -> list[Tensor | None]:
@@ -410,8 +412,8 @@ class _Leaves:
             "pass retain_graph=True to the earlier call"
         )
 
-    def at_output(self, node: Function, place: int, grad: Tensor) -> None:
-        """The whole gradient of an output of a node."""
+    def at_outputs(self, node: Function, grads: list[Tensor | None]) -> None:
+        """The whole gradients of the outputs of a node."""
 
     def at_leaf(self, leaf: Tensor, grad: Tensor, is_alone: bool) -> None:
         """A part of the gradient of a leaf; ``is_alone`` as :func:`_owned` takes it."""
@@ -435,21 +437,22 @@ class _Wanted(_Leaves):
 
     def narrow(self, order: list[Function]) -> None:
         for node in reversed(order):
-            if True in self.needs(node):
+            if node.released or True in self.needs(node):  # what was released may have led anywhere
                 self.useful.add(id(node))
 
     def needs(self, node: Function) -> tuple[bool, ...]:
         return tuple([
-            source is not None and (_source_origin(source) in self.origins or id(source[1]) in self.useful)
+            source is not None and (_source_origin(source) in self.origins or id(_above(source)) in self.useful)
             for source in node.sources
         ])  # fmt: skip
 
     def at_released(self) -> None:
         self.met_released = True
 
-    def at_output(self, node: Function, place: int, grad: Tensor) -> None:
-        if (id(node), place) in self.origins:
-            self.found[id(node), place] = _owned(grad, is_alone=False)
+    def at_outputs(self, node: Function, grads: list[Tensor | None]) -> None:
+        for place, grad in enumerate(grads):
+            if grad is not None and (id(node), place) in self.origins:
+                self.found[id(node), place] = _owned(grad, is_alone=False)
 
     def at_leaf(self, leaf: Tensor, grad: Tensor, is_alone: bool) -> None:
         if (key := (id(leaf), 0)) in self.origins:
@@ -457,10 +460,19 @@ class _Wanted(_Leaves):
             self.found[key] = _owned(grad, is_alone) if known is None else known + grad
 
 
-def _source_origin(source: _Source) -> _Origin:
+def _source_origin(source: Tensor | _Output) -> _Origin:
     """The :func:`_origin` of an input as it was when the node was recorded."""
-    leaf, node, place, _, _ = source
-    return (id(leaf), 0) if node is None else (id(node), place)
+    return (id(source[0]), source[1]) if type(source) is tuple else (id(source), 0)
+
+
+def _above(source: Tensor | _Output | None) -> Function | None:
+    """The node that made an input."""
+    return source[0] if type(source) is tuple else None
+
+
+def _form(source: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an input that needs a gradient."""
+    return source[2:] if type(source) is tuple else (source.shape, source.dtype)
 
 
 def _walk(starts: list[tuple[Tensor, Tensor]], retain_graph: bool, create_graph: bool, results: _Leaves) -> None:
@@ -479,9 +491,7 @@ def _walk(starts: list[tuple[Tensor, Tensor]], retain_graph: bool, create_graph:
             grads = waiting.pop(id(node), None)
             if grads is None:
                 continue
-            for place, grad in enumerate(grads):
-                if grad is not None:
-                    results.at_output(node, place, grad)
+            results.at_outputs(node, grads)
             if node.released:
                 results.at_released()
                 continue
@@ -489,11 +499,11 @@ def _walk(starts: list[tuple[Tensor, Tensor]], retain_graph: bool, create_graph:
             if True not in needs:
                 continue
             found = _input_gradients(node, grads, needs)
-            for (leaf, above, output, _, _), gradient in found:
-                if above is not None:
-                    _add(waiting, above, output, gradient)
-                elif leaf is not None:
-                    results.at_leaf(leaf, gradient, _is_alone(gradient, [*grads, *(g for _, g in found)]))
+            for source, gradient in found:
+                if type(source) is tuple:
+                    _add(waiting, source[0], source[1], gradient)
+                else:
+                    results.at_leaf(source, gradient, _is_alone(gradient, [*grads, *(g for _, g in found)]))
             if not (retain_graph or create_graph):
                 node.release()
 
@@ -505,14 +515,13 @@ def _add(waiting: dict[int, list[Tensor | None]], node: Function, place: int, gr
     grads[place] = grad if present is None else present + grad
 
 
-def _input_gradients(
-    node: Function, grads: list[Tensor | None], needs: tuple[bool, ...]
-) -> list[tuple[_Source, Tensor]]:
+def _input_gradients(node: Function, grads: list[Tensor | None], needs: tuple[bool, ...]) -> list[tuple[Any, Tensor]]:
     """The gradients that are wanted of a node, each with where its input came from, in that input's dtype."""
-    all_needs, node.needs = node.needs, needs
+    if node.moment != changes.moment:
+        _refuse_changed(node)
+    all_needs = node.needs
     try:
-        if node.moment != changes.moment:
-            _refuse_changed(node)
+        node.needs = needs
         returned = node.backward(*grads)
     finally:
         node.needs = all_needs
@@ -525,8 +534,8 @@ def _input_gradients(
         )
     found = []
     for place, (needed, source, gradient) in enumerate(zip(needs, node.sources, returned)):
-        if needed and source is not None and gradient is not None:
-            found.append((source, _checked_gradient(gradient, node, place, *source[-2:])))
+        if needed and gradient is not None:
+            found.append((source, _checked_gradient(gradient, node, place, *_form(source))))
     return found
 
 
@@ -618,7 +627,7 @@ def _topological_order(roots: Iterable[Function | None]) -> list[Function]:
         while stack:
             node, sources = stack[-1]
             for source in sources:
-                above = None if source is None else source[1]
+                above = _above(source)
                 if above is not None and id(above) not in seen:
                     seen.add(id(above))
                     stack.append((above, iter(above.sources)))

@@ -4,6 +4,9 @@ A tensor that operations have made, or that takes part in none, goes on as the r
 that of the new values. What looks into the same memory changes with it, see :mod:`pycnn.views`. A leaf that requires a
 gradient is not changed while operations are recorded: its gradient would be that of values which are gone. What was
 recorded before and needs the old values refuses to compute its gradient, see :mod:`pycnn.changes`.
+
+Views that are made inside :func:`pycnn.no_grad` are not known to be views: changed in place outside of it, they have a
+history of their own, and what they look into knows nothing of it. PyTorch refuses such changes.
 """
 
 from __future__ import annotations
@@ -197,7 +200,7 @@ def _detach_from_history(target: Tensor, node: Function) -> None:
         if any(each is target for each in node.inputs):
             node.inputs = tuple([old if each is target else each for each in node.inputs])
         _keep_what_is_read(node, target)
-        stack.extend(source[1] for source in node.sources if source is not None and source[1] is not None)
+        stack.extend(source[0] for source in node.sources if type(source) is tuple)
 
 
 def _keep_what_is_read(node: Function, target: Tensor) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from pycnn import changes
 from pycnn.autograd import Function, recording
 
 if TYPE_CHECKING:
@@ -21,12 +24,19 @@ class View(Function):
     @staticmethod
     def sees(y: Tensor, x: Tensor, function: type[Function], settings: dict[str, Any]) -> None:
         """Note what y looks into, if its array is a view of that of x."""
-        base = y.data.base  # the array that has the memory
-        if base is None or (base is not x.data and base is not x.data.base):
+        if not _lies_in(y.data, x.data):
             return
         outer = x._view
         whole = x if outer is None else outer.whole
         y._view = Look(whole, whole._node, whole._place, outer, function, settings)
+
+
+def _lies_in(array: Any, whole: Any) -> bool:
+    """Whether an array that was computed of another one is a view of it."""
+    if not isinstance(array, np.ndarray):
+        return changes.same_memory(array, whole)
+    base = array.base  # the array that has the memory
+    return base is not None and (base is whole or base is whole.base)
 
 
 class Look(NamedTuple):

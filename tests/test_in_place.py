@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import pycnn
 import pycnn.functional as F
@@ -429,6 +432,31 @@ def test_a_change_keeps_the_dtype() -> None:
     y.sum().backward()
     assert x.grad.dtype == np.float32
     np.testing.assert_array_equal(x.grad.data, [2, 0, 0])
+
+
+@given(data=st.data(), shape=hnp.array_shapes(min_dims=0, max_dims=3, max_side=4))
+def test_assignment_by_any_index(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    indices = hnp.basic_indices(shape, allow_newaxis=True)
+    if shape:
+        indices |= hnp.arrays(bool, shape) | hnp.integer_array_indices(shape)
+    index = data.draw(indices)
+    old, weights = (np.array(half) for half in np.random.default_rng(0).standard_normal((2, *shape)))
+    places = np.arange(old.size).reshape(shape)[index]
+    values = np.random.default_rng(1).standard_normal(np.shape(places))
+    x, w = leaf(old), leaf(values)
+    y = x * 1
+    y[index] = w
+    expected = old.copy()
+    expected[index] = values
+    np.testing.assert_array_equal(y.detach().numpy(), expected)
+    (y * weights).sum().backward()
+    left = np.ones(shape)
+    left[index] = 0
+    np.testing.assert_array_equal(x.grad.data, weights * left)
+    # Of the values for one place only the last is there: it alone has a gradient.
+    last = {place: number for number, place in enumerate(np.ravel(places).tolist())}
+    kept = np.isin(np.arange(values.size), list(last.values())).reshape(values.shape)
+    np.testing.assert_array_equal(w.grad.data, weights[index] * kept)
 
 
 def test_repeated_places_keep_the_last_value() -> None:

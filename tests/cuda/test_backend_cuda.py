@@ -11,6 +11,7 @@ import pytest
 import pycnn
 import pycnn.functional as F
 from pycnn import Tensor, backend, optimizers
+from pycnn.in_place import assign_in_place
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +294,53 @@ def test_gradients_of_elements(index: Any) -> None:
         (x[index] * x[index]).sum().backward()
         found.append(_host(x.grad))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+def test_changes_in_place() -> None:
+    values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    found = []
+    for name in ("cpu", "cuda"):
+        x = Tensor(values, requires_grad=True, backend=name)
+        y = x * 2
+        y += 1
+        y *= x
+        y[1, 1:] = x[0, :3]
+        y[[0, 2], [3, 3]] = x[1, 0] * 5
+        y[2].sub_(x[1])
+        row = y.reshape(12)[4:8]
+        row.mul_(3.0)
+        assign_in_place(y, F.relu(y))
+        (y * y).sum().backward()
+        found.append((_host(y), _host(row), _host(x.grad)))
+    for on_gpu, on_cpu in zip(found[1], found[0]):
+        np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-5)
+
+
+def test_changes_of_saved_values_are_noticed() -> None:
+    x = Tensor(np.ones((3, 4), np.float32), requires_grad=True, backend="cuda")
+    for change in (lambda: x.mul_(2.0), lambda: x[1].add_(1.0), lambda: x.detach().T[0].zero_()):
+        y = (x * x).sum()
+        with pycnn.no_grad():
+            change()
+        with pytest.raises(RuntimeError, match="has changed in place since"):
+            y.backward()
+    x.grad = Tensor(np.ones((3, 4), np.float32), backend="cuda")
+    y = (x * x).sum()
+    optimizers.SGD(1.0).apply([x])
+    with pytest.raises(RuntimeError, match=r"which SGD\.apply has changed in place since"):
+        y.backward()
+
+
+def test_protocols(device: Any) -> None:
+    x = Tensor(np.ones(3, np.float32), backend="cuda")
+    assert x.__cuda_array_interface__ == x.data.__cuda_array_interface__
+    assert backend.is_on_gpu(x)
+    assert not hasattr(x, "__array_interface__")
+    x.requires_grad = True
+    assert not hasattr(x, "__cuda_array_interface__")
+    assert not backend.is_on_gpu(x)
+    with pytest.raises(BufferError, match="requires a gradient"):
+        x.__dlpack__()
 
 
 def test_parameters_in_another_order_of_memory() -> None:
