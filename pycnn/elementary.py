@@ -277,7 +277,8 @@ class Abs(Function):
     reads = ()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self.sign = elementwise(np.sign, x)
+        if True in self.needs:
+            self.sign = elementwise(np.sign, x)
         return elementwise(np.abs, x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -301,11 +302,12 @@ class Clip(Function):
     reads = ()
 
     def forward(self, x: np.ndarray, *, low: float | None, high: float | None) -> np.ndarray:
-        self.inside = backends.of(x).xp.ones(x.shape, bool)
-        if low is not None:
-            self.inside &= ~(x < low)
-        if high is not None:
-            self.inside &= ~(x > high)
+        if True in self.needs:
+            self.inside = backends.of(x).xp.ones(x.shape, bool)
+            if low is not None:
+                self.inside &= ~(x < low)
+            if high is not None:
+                self.inside &= ~(x > high)
         return in_float32(lambda x: np.clip(x, low, high), x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]

@@ -923,8 +923,6 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
      "reduction must be one of 'mean', 'sum', 'none'; received 'men'. Did you mean 'mean'?"),
     (lambda *a: F.cross_entropy(*a, label_smoothing=1.5), (ROWS, LABELS), ValueError,
      "label_smoothing must be a number from 0 to 1; received 1.5"),
-    (lambda *a: F.cross_entropy(*a, size_average=True), (ROWS, LABELS), ValueError,
-     "size_average and reduce are former names"),
     (F.binary_cross_entropy, (ROWS, ROWS), ValueError, "input must lie between 0 and 1; received"),
     (F.binary_cross_entropy, (ROWS * 0, ROWS), ValueError, "target must lie between 0 and 1; received"),
     (F.binary_cross_entropy, (ROWS * 0, ROWS[:2] * 0), ValueError,

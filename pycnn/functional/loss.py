@@ -343,7 +343,7 @@ def binary_cross_entropy(
     if x.shape != t.shape:
         raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
     for name, values in (("input", x.data), ("target", t.data)):
-        if not ((values >= 0) & (values <= 1)).all():
+        if ((values < 0) | (values > 1)).any():  # NaN flows through
             raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
     wide, t = widened(x), widened(t)
     weight = _beside("weight", weight, wide)

@@ -70,6 +70,8 @@ class ResponseNorm(Function):
 
     def _composed(self, dy: Tensor, x: Tensor) -> Tensor:
         """The same of operations that have gradients themselves."""
+        if x.size == 0:  # which pooling refuses
+            return dy * x
         size, alpha, beta, k = self.scalars
         before, after = size // 2, (size - 1) // 2
         d = _window_means(x * x, size, before, after) * alpha + k
@@ -250,7 +252,7 @@ def local_response_norm(
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
-        y, of the input's shape and dtype; an input without elements itself.
+        y, of the input's shape and dtype.
 
     Raises:
         TypeError: another dtype than those, a size that is no integer, an alpha, beta or k that is no number.
@@ -270,8 +272,6 @@ def local_response_norm(
     if x.ndim < 3:
         axes = "(N, C, ...)" if first else "(N, ..., C)"
         raise ValueError(f"input must have at least three axes, {axes}; received the shape {tuple(x.shape)}")
-    if x.size == 0:
-        return x
     size = integer("size", size)
     if size < 1:
         raise ValueError(f"size must be at least 1; received {size}")

@@ -19,7 +19,11 @@ def maps(draw: st.DrawFn) -> Call:
     kind = draw(st.integers(0, 19))
     weight: tuple[int, ...] = (K, C) if kind < 16 else (C,) if kind < 18 else draw(shapes(most=3))
     x, w = normal(*outer, C, dtype=dtype), normal(*weight, dtype=dtype, seed=1)
-    biases = [None, (K,), (K,), (K,), (1,), (), (1, K), (K + 1,)] if len(weight) > 1 else [None, (), (), (1,)]
+    biases = (
+        [None, (K,), (K,), (K,), (1,), (), (1, K) if outer else (K,), (K + 1,)]
+        if len(weight) > 1
+        else [None, (), (), (1,)]
+    )
     bias: Any = draw(st.sampled_from(biases))
     if draw(st.integers(0, 19)) == 0:
         w = w.astype(np.float32)
