@@ -19,7 +19,7 @@ from pycnn_kernels.problem import Nearest, RearrangeProblem
 NOWHERE = -1
 
 #: Elements of a row of y at least, where its axes have them: shorter ones cost more to begin than to copy.
-_SHORT = 64
+_SHORT = 16
 #: Elements of one pixel from which on it is a row of its own, so that there are rows enough to divide.
 _LONG = 1024
 

@@ -166,51 +166,44 @@ def of_elements(w: Weights, inner: int) -> Weights:
 
 
 class Bands(NamedTuple):
-    """Rows of a result in bands, each with the rows of the input that it needs.
+    """Rows of a result in bands, each with the rows of the input that it needs, which are made one after the other.
 
     Attributes:
-        height: rows of a band.
         begins: where in ``rows`` those of each band begin, and where the last end.
         rows: of the input.
-        place: of each entry of the weights, its row's place among those of its band.
-        most: rows of the input that a band needs at most.
+        needed: of each row of the result, how many of its band's rows must have been made.
+        slot: of each entry of the weights, where its row is kept.
+        slots: how many rows are kept at a time: a new one takes the place of one that is not needed any more.
     """
 
-    height: int
     begins: np.ndarray
     rows: np.ndarray
-    place: np.ndarray
-    most: int
+    needed: np.ndarray
+    slot: np.ndarray
+    slots: int
 
 
 def bands(w: Weights, height: int) -> Bands:
     """The bands of so many rows.
 
     >>> bands(identity(3, "float64"), 2)
-    Bands(height=2, begins=array([0, 2, 3]), rows=array([0, 1, 2]), place=array([0, 1, 0]), most=2)
+    Bands(begins=array([0, 2, 3]), rows=array([0, 1, 2]), needed=array([1, 2, 1]), slot=array([0, 0, 0]), slots=1)
     """
     count = w.begins.size - 1
-    firsts = range(0, count, height)
-    needed = [np.unique(w.source[w.begins[o] : w.begins[min(o + height, count)]]) for o in firsts]
-    places = [
-        np.searchsorted(rows, w.source[w.begins[o] : w.begins[min(o + height, count)]])
-        for o, rows in zip(firsts, needed)
-    ]
-    sizes = [rows.size for rows in needed]
-    none = [np.zeros(0, np.int64)]
-    return Bands(
-        height, np.cumsum([0, *sizes]), np.concatenate(needed + none), np.concatenate(places + none),
-        max(sizes, default=0),
-    )  # fmt: skip
-
-
-def band_height(w: Weights, row_bytes: int, most_bytes: int, pieces: int) -> int:
-    """Rows of a band whose rows of the input fit into so many bytes, in at least so many pieces where there are."""
-    count = max(w.begins.size - 1, 1)
-    height = max(1, -(-count // max(pieces, 1)))
-    while height > 1 and bands(w, height).most * row_bytes > most_bytes:
-        height = -(-height // 2)
-    return height
+    rows, places, needed, slots = [], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 1
+    for o in range(0, count, height):
+        begins = w.begins[o : o + height + 1]
+        there, place = np.unique(w.source[begins[0] : begins[-1]], return_inverse=True)
+        ends = begins[1:] - begins[0]
+        made = np.maximum.accumulate(np.append(0, place + 1))[ends]  # up to the last entry of each row
+        used = np.repeat(made, np.diff(begins)) - place
+        slots = max(slots, int(used.max(initial=0)))
+        rows.append(there)
+        places.append(place)
+        needed.append(made)
+    begins = np.cumsum([0, *(there.size for there in rows)])
+    slot = np.concatenate(places) % slots
+    return Bands(begins, np.concatenate([*rows, places[0]]), np.concatenate(needed), slot, slots)
 
 
 def three(axes: tuple[ResampledAxis, ...], dtype: str, transposed: bool) -> tuple[list[Weights], list[int], list[int]]:
