@@ -183,7 +183,7 @@ def main() -> None:
         pin_to_one_core()
     set_threads(options.threads)
     form = torch.channels_last if options.channels_last else torch.contiguous_format
-    table = Table(Options(options.threads, options.seconds, options.markdown), *"model|PyTorch ms|ms|ratio".split("|"))
+    table = Table(Options(options.threads, options.seconds, options.markdown), *["model", "PyTorch ms", "ms", "ratio"])
     modes = {"inference": inference_side} if options.inference else {"inference": inference_side, "step": training_side}
     for name in options.models or MODELS:
         for mode, side in modes.items():

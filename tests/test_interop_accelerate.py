@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_inference(form: Any) -> None:
 def test_training(form: Any) -> None:
     plain, model = network().to(memory_format=form), network().to(memory_format=form)
     accelerate(model)
-    for one, other in zip(*(sum(steps(each), []) for each in (model, plain))):
+    for one, other in zip(*(itertools.chain(*steps(each)) for each in (model, plain))):
         torch.testing.assert_close(one, other)
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(dict(model.named_buffers())[name], buffer)
