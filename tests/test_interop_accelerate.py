@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import pytest
@@ -120,7 +120,7 @@ def test_inference(form: Any) -> None:
 def test_training(form: Any) -> None:
     plain, model = network().to(memory_format=form), network().to(memory_format=form)
     accelerate(model)
-    for one, other in zip(*(chain.from_iterable(steps(each)) for each in (model, plain))):
+    for one, other in zip(*(itertools.chain(*steps(each)) for each in (model, plain))):
         torch.testing.assert_close(one, other)
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(dict(model.named_buffers())[name], buffer)

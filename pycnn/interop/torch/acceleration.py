@@ -11,7 +11,6 @@ pooling. :func:`restore` takes the attributes off again.
 from __future__ import annotations
 
 import copy
-import itertools
 import time
 import weakref
 from collections import OrderedDict
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import MethodType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules import module as modules_of_torch
@@ -348,25 +346,28 @@ class _Choice:
             x = type(module).forward(module, x)
         return x
 
-    def by_pycnn(self, x: torch.Tensor) -> bool:
+    def is_pycnns(self, x: Any) -> bool:
         """Whether pycnn computes the call; measured if nobody has asked for such a call yet."""
-        modules = self.modules()
-        recording = torch.is_grad_enabled()
-        gradient = recording and (x.requires_grad or any(p.requires_grad for m in modules for p in m.parameters()))
-        training = any(m.training for m in modules)
+        if type(x) is not torch.Tensor or torch.compiler.is_compiling():
+            return False
+        # What can make the other engine the faster one. Small calls count in microseconds.
         key = (
-            x.shape, x.stride(), x.dtype, gradient, gradient and x.requires_grad, training,
+            x.shape, x.stride(), x.dtype, torch.is_grad_enabled(), x.requires_grad, self.modules()[0].training,
             torch.get_num_threads(), pycnn.get_num_threads(),
         )  # fmt: skip
         finding = self._table.get(key)
         if finding is None:
-            finding = self._table[key] = self._measure(x, gradient)
+            if not _is_for_pycnn(x):
+                return False
+            finding = self._table[key] = self._measure(x)
             if len(self._table) > _MOST_SHAPES:
                 self._table.popitem(last=False)
-        return finding.by_pycnn
+        return finding.by_pycnn and _is_for_pycnn(x)
 
-    def _measure(self, x: torch.Tensor, gradient: bool) -> _Finding:
+    def _measure(self, x: torch.Tensor) -> _Finding:
         modules = self.modules()
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        gradient = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *parameters))
         shape = tuple(x.shape)
         state = [buffer for module in modules if module.training for buffer in module.buffers()]
         before = [buffer.clone() for buffer in state]
@@ -409,7 +410,7 @@ class _Choice:
 
 
 def _best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Median seconds of each side, taking turns."""
+    """The least seconds of each side, taking turns: what else happens on the machine only ever adds to them."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     calls = dict.fromkeys(sides, 1)
     for turn in range(_ROUNDS + 1):
@@ -423,18 +424,16 @@ def _best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
             if turn == 0:  # that was to get ready
                 calls[name] = max(1, min(20, int(_TURN_SECONDS / times[name].pop())))
         if turn >= 2:
-            low, high = sorted(float(np.median(found)) for found in times.values())
+            low, high = sorted(map(min, times.values()))
             if low < _CLEAR * high:
                 break
-    return {name: float(np.median(found)) for name, found in times.items()}
+    return {name: min(found) for name, found in times.items()}
 
 
-def _is_ours_to_take(x: Any) -> bool:
-    """Whether a call is one of values on the CPU, which nobody traces, compiles or computes in another precision."""
+def _is_for_pycnn(x: torch.Tensor) -> bool:
+    """Whether a call is one of values on the CPU, which nobody traces, maps or computes in another precision."""
     return (
-        type(x) in (torch.Tensor, nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        not torch.jit.is_tracing()
         and torch._C._functorch.peek_interpreter_stack() is None
         and not torch.is_autocast_enabled("cpu")
         and x.is_cpu
@@ -478,48 +477,51 @@ class _Layer(_Forward):
         return [self._choice]
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if len(arguments) == 1 and not named and self._choice.is_pycnns(arguments[0]):
+            return self._choice.ours(arguments[0])
         module = self.module
-        if len(arguments) == 1 and not named and _is_ours_to_take(arguments[0]):
-            x = arguments[0]
-            if self._choice.by_pycnn(x):
-                return self._choice.ours(x)
         return type(module).forward(module, *arguments, **named)
 
 
 class _Chain(_Forward):
     """The forward of an ``nn.Sequential``, in which neighbours become one operation where they can.
 
-    What the container holds is looked up at each call, as it may have changed.
+    Attributes:
+        groups: for the place of each convolution with neighbours that can be one operation with it, the choice.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
-        self._choices: OrderedDict[tuple[int, ...], _Choice] = OrderedDict()
+        self._seen: list[weakref.ref[nn.Module]] = []
+        self.groups: dict[int, _Choice] = {}
 
     def choices(self) -> list[_Choice]:
-        return list(self._choices.values())
+        return list(self.groups.values())
 
     def __call__(self, input: Any) -> Any:
-        names, modules = list(self.module._modules), list(self.module._modules.values())
+        container = self.module
+        modules = list(container._modules.values())
+        if [reference() for reference in self._seen] != modules:  # what the container holds may change
+            self._look(list(container._modules), modules)
+        if not self.groups:
+            return nn.Sequential.forward(container, input)  # type: ignore[arg-type]
         x, place = input, 0
         while place < len(modules):
-            count = _fusible(modules[place:]) if _is_ours_to_take(x) else 1
-            if count > 1:
-                choice = self._choice(names[place : place + count], modules[place : place + count])
-                if choice.by_pycnn(x):
-                    x, place = choice.ours(x), place + count
-                    continue
-            x, place = modules[place](x), place + 1  # type: ignore[misc]
+            choice = self.groups.get(place)
+            if choice is not None and _can_be_one(modules[place : place + len(choice.names)]) and choice.is_pycnns(x):
+                x, place = choice.ours(x), place + len(choice.names)
+            else:
+                x, place = modules[place](x), place + 1  # type: ignore[misc]
         return x
 
-    def _choice(self, names: list[str], modules: list[Any]) -> _Choice:
-        key = tuple(map(id, modules))
-        found = self._choices.get(key)
-        if found is None or found.modules() != modules:
-            found = self._choices[key] = _Choice(modules, _fused, names)
-            if len(self._choices) > _MOST_SHAPES:
-                self._choices.popitem(last=False)
-        return found
+    def _look(self, names: list[str], modules: list[Any]) -> None:
+        """Find the groups of the modules that are there now."""
+        self._seen = [weakref.ref(module) for module in modules]
+        self.groups = {}
+        for place in range(len(modules)):
+            count = _neighbours(modules[place:])
+            if count > 1:
+                self.groups[place] = _Choice(modules[place : place + count], _fused, names[place : place + count])
 
 
 def _choices_of(module: nn.Module) -> Iterator[_Choice]:
@@ -528,36 +530,36 @@ def _choices_of(module: nn.Module) -> Iterator[_Choice]:
         yield from forward.choices()
 
 
-def _is_unwatched(module: Any) -> bool:
-    """Whether nobody would notice that the module is not called: it has no hooks, and a forward that is known."""
-    return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or modules_of_torch._has_any_global_hook()
-    ) and (_is_plain(module) or isinstance(module.__dict__["forward"], _Forward))
-
-
-def _fusible(modules: Sequence[Any]) -> int:
-    """How many of the modules, from the first on, are one operation: convolution, norm, ReLU and max pooling."""
-    first = modules[0]
-    if first is None or not _is_stock(first, *_CONVOLUTIONS) or not _is_unwatched(first):
+def _neighbours(modules: Sequence[Any]) -> int:
+    """How many of the modules, from the first on, may be one operation: convolution, norm, ReLU and max pooling."""
+    first, *rest = modules
+    if not _is_stock(first, *_CONVOLUTIONS):
         return 1
-    rest = list(itertools.takewhile(lambda each: each is not None and _is_unwatched(each), modules[1:4]))
-    count = 1
-    if rest and _is_stock(rest[0], *_NORMS) and _is_fixed(rest[0]):
-        rest, count = rest[1:], count + 1
+    if rest and _is_stock(rest[0], *_NORMS):
+        rest = rest[1:]
     if rest and _is_stock(rest[0], nn.ReLU):
-        rest, count = rest[1:], count + 1
+        rest = rest[1:]
     if rest and _is_stock(rest[0], nn.MaxPool2d) and _is_stock(first, nn.Conv2d) and _is_simple(rest[0]):
-        count += 1
-    return count
+        rest = rest[1:]
+    return len(modules) - len(rest)
 
 
-def _is_fixed(norm: Any) -> bool:
-    """Whether a norm is a scale and a bias: by running statistics, and without a gradient."""
-    return not norm.training and norm.running_mean is not None and not torch.is_grad_enabled()
+def _can_be_one(modules: Sequence[Any]) -> bool:
+    """Whether nobody would notice at this time that the modules are not called one by one.
+
+    They have no hooks and a forward that is known; a norm is a scale and a bias, by running statistics and without a
+    gradient.
+    """
+    if modules_of_torch._has_any_global_hook():
+        return False
+    for each in modules:
+        if each._forward_hooks or each._forward_pre_hooks or each._backward_hooks or each._backward_pre_hooks:
+            return False
+        if not (isinstance(each.__dict__.get("forward"), _Forward) or _is_plain(each)):
+            return False
+        if isinstance(each, _NORMS) and (each.training or each.running_mean is None or torch.is_grad_enabled()):
+            return False
+    return True
 
 
 def _is_simple(pool: Any) -> bool:
