@@ -658,8 +658,10 @@ def _lp_pool(
     rank: int, input: Any, norm_type: Any, kernel_size: Any, stride: Any, ceil_mode: bool, data_format: str
 ) -> Any:
     power = _power(norm_type)
-    # The same kernel sizes as PyTorch takes, which multiplies these arguments as they are.
-    kernel = per_axis("kernel_size", integer("kernel_size", kernel_size) if rank == 1 else kernel_size, rank, 1, False)
+    # PyTorch multiplies the sizes as they are given, and so takes no tuple of one.
+    kernel = per_axis(
+        "kernel_size", integer("kernel_size", kernel_size) if rank == 1 else kernel_size, rank, spread=False
+    )
     if math.isinf(power):
         least = power < 0
         sizes = apply(Abs, floating("input", input))
@@ -715,18 +717,9 @@ def windows_of_call(
     """What a call pools: the input with a batch axis, whether that was added, and the problem."""
     x = floating("input", input)
     problem = windows_problem(
-        rank,
-        kind,
-        DTYPE_NAMES[x.dtype],
-        data_format,
-        x.shape,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
+        rank, kind, DTYPE_NAMES[x.dtype], data_format, x.shape, kernel_size, stride, padding, dilation, ceil_mode,
         **names,
-    )
+    )  # fmt: skip
     single = x.ndim == rank + 1
     return (x.reshape(1, *x.shape) if single else x), single, problem
 
