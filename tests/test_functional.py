@@ -747,7 +747,7 @@ CONV_ERRORS = [
     ((X, W, None, 1, 0, 1, 2), ValueError, "groups must divide the channels, 3 in and 4 out; received 2"),
     ((X, W, None, 1, 0, 1, 0), ValueError, "groups must be at least 1; received 0"),
     ((X, W, None, 1, 0, 1, 1.0), TypeError, "groups must be an integer; received 1.0"),
-    ((X.astype(int), W), TypeError, f"input {MUST_HOLD} int64"),
+    ((X > 0, W), TypeError, f"input {MUST_HOLD} bool"),
     ((X > 0, W), TypeError, f"input {MUST_HOLD} bool"),
     ((X.view("V8"), W), TypeError, f"input {MUST_HOLD} |V8"),
     ((X.astype(complex), W), TypeError, f"input {MUST_HOLD} complex128"),
@@ -818,7 +818,7 @@ TRANSPOSED_ERRORS = [
     ((X, W[:3], None, 1, 0, 0, 1, 0), ValueError, "dilation must be at least 1; received 0"),
     ((X, W[:3, :0]), ValueError, "a convolution needs at least one channel; received 3 in and 0 out"),
     ((X, normal(3, 4, 0, 3)), ValueError, "the kernel must be at least 1 in height; received 0"),
-    ((X.astype(int), W), TypeError, "input must hold float16, bfloat16, float32 or float64; received int64"),
+    ((X > 0, W), TypeError, "input must hold float16, bfloat16, float32 or float64; received bool"),
     ((X, W.astype("f4")), TypeError, "weight must have the dtype of the input, float64; received float32"),
 ]  # fmt: skip
 ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] = [
@@ -844,7 +844,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
         for pool in (F.max_pool2d, F.avg_pool2d)
         for case in [
             ((X[0, 0], 2), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
-            ((X.astype(int), 2), TypeError, f"input {MUST_HOLD} int64"),
+            ((X > 0, 2), TypeError, f"input {MUST_HOLD} bool"),
             ((OBJECTS, 2), TypeError, f"input {MUST_HOLD} object"),
             ((X, 0), ValueError, "kernel_size must be at least 1; received 0"),
             ((X, 2.0), TypeError, "kernel_size must be an integer; received 2.0"),
