@@ -748,7 +748,6 @@ CONV_ERRORS = [
     ((X, W, None, 1, 0, 1, 0), ValueError, "groups must be at least 1; received 0"),
     ((X, W, None, 1, 0, 1, 1.0), TypeError, "groups must be an integer; received 1.0"),
     ((X > 0, W), TypeError, f"input {MUST_HOLD} bool"),
-    ((X > 0, W), TypeError, f"input {MUST_HOLD} bool"),
     ((X.view("V8"), W), TypeError, f"input {MUST_HOLD} |V8"),
     ((X.astype(complex), W), TypeError, f"input {MUST_HOLD} complex128"),
     ((OBJECTS, W), TypeError, f"input {MUST_HOLD} object"),
