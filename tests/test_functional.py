@@ -747,7 +747,6 @@ CONV_ERRORS = [
     ((X, W, None, 1, 0, 1, 2), ValueError, "groups must divide the channels, 3 in and 4 out; received 2"),
     ((X, W, None, 1, 0, 1, 0), ValueError, "groups must be at least 1; received 0"),
     ((X, W, None, 1, 0, 1, 1.0), TypeError, "groups must be an integer; received 1.0"),
-    ((X.astype(int), W), TypeError, f"input {MUST_HOLD} int64"),
     ((X > 0, W), TypeError, f"input {MUST_HOLD} bool"),
     ((X.view("V8"), W), TypeError, f"input {MUST_HOLD} |V8"),
     ((X.astype(complex), W), TypeError, f"input {MUST_HOLD} complex128"),
@@ -818,7 +817,7 @@ TRANSPOSED_ERRORS = [
     ((X, W[:3], None, 1, 0, 0, 1, 0), ValueError, "dilation must be at least 1; received 0"),
     ((X, W[:3, :0]), ValueError, "a convolution needs at least one channel; received 3 in and 0 out"),
     ((X, normal(3, 4, 0, 3)), ValueError, "the kernel must be at least 1 in height; received 0"),
-    ((X.astype(int), W), TypeError, "input must hold float16, bfloat16, float32 or float64; received int64"),
+    ((X > 0, W), TypeError, "input must hold float16, bfloat16, float32 or float64; received bool"),
     ((X, W.astype("f4")), TypeError, "weight must have the dtype of the input, float64; received float32"),
 ]  # fmt: skip
 ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] = [
@@ -844,7 +843,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
         for pool in (F.max_pool2d, F.avg_pool2d)
         for case in [
             ((X[0, 0], 2), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
-            ((X.astype(int), 2), TypeError, f"input {MUST_HOLD} int64"),
+            ((X > 0, 2), TypeError, f"input {MUST_HOLD} bool"),
             ((OBJECTS, 2), TypeError, f"input {MUST_HOLD} object"),
             ((X, 0), ValueError, "kernel_size must be at least 1; received 0"),
             ((X, 2.0), TypeError, "kernel_size must be an integer; received 2.0"),
@@ -974,3 +973,46 @@ def test_equal_arguments_that_are_not_the_same_are_read_anew() -> None:
     F.max_pool2d(x, 2, 1)
     with pytest.raises(TypeError, match=r"kernel_size must be an integer; received 2\.0"):
         F.max_pool2d(x, 2.0, 1)
+
+
+# Convolutions of integers.
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", ">i2"])
+def test_convolutions_of_integers_are_exact_and_wrap_around(dtype: str) -> None:
+    x, w, b = (np.round(20 * a) for a in (normal(2, 4, 8, 7), normal(3, 4, 3, 3), normal(3)))
+    for call in (F.conv2d, lambda x, w, b: F.conv_transpose2d(x[:, :3], w, b.repeat(2)[:4])):
+        given = [a.astype(np.int64).astype(dtype) for a in (x, w, b)]
+        exact = call(*(a.astype(np.float64) for a in given))
+        for y in (call(*given), call(Tensor(given[0]), *given[1:]).data):
+            assert y.dtype == np.dtype(dtype).newbyteorder("=")
+            np.testing.assert_array_equal(y, np.rint(exact).astype(np.int64).astype(y.dtype))
+
+
+def test_neighbours_in_the_game_of_life() -> None:
+    board = np.zeros((1, 5, 5), np.uint8)
+    board[0, 2, 1:4] = 1
+    around = np.ones((1, 1, 3, 3), np.uint8)
+    around[0, 0, 1, 1] = 0
+    assert F.conv2d(board, around, padding=1)[0].tolist() == [
+        [0, 0, 0, 0, 0], [1, 2, 3, 2, 1], [1, 1, 2, 1, 1], [1, 2, 3, 2, 1], [0, 0, 0, 0, 0]
+    ]  # fmt: skip
+
+
+INTEGERS = np.ones((1, 2, 4, 4), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: F.conv2d(INTEGERS, W), TypeError, "weight must have the dtype of the input, int64; received float64"),
+        (lambda: F.conv2d(INTEGERS, INTEGERS, B), TypeError, "bias must have the dtype of the input, int64; received"),
+        (lambda: F.conv2d(INTEGERS, INTEGERS, activation="relu"), TypeError, "input must hold floats for an"),
+        (lambda: F.conv_transpose2d(INTEGERS, INTEGERS, activation="relu"), TypeError, "input must hold floats for an"),
+        (lambda: F.conv2d(INTEGERS << 50, INTEGERS), ValueError, "sums of integers must be exact, at most 2**53"),
+        (lambda: F.conv2d(INTEGERS > 0, INTEGERS), TypeError, "input must hold float16, bfloat16, float32 or float64"),
+    ],
+)  # fmt: skip
+def test_integers_that_are_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        call()

@@ -16,6 +16,7 @@ from pycnn.functional.arguments import (
     apply,
     data_of,
     floating,
+    holds_integers,
     in_place,
     integer,
     number,
@@ -100,11 +101,6 @@ def activated(name: str, input: Any, parameters: tuple[float, ...] = (), inplace
     x = floating("input", input)
     y = rounded(apply(Activation, widened(x), name=name, parameters=parameters), x.dtype)
     return in_place(input, y) if inplace else y
-
-
-def holds_integers(input: Any, or_booleans: bool = False) -> bool:
-    """Whether a tensor or an array is of integers."""
-    return tensor_or_array("input", input).dtype.kind in ("iub" if or_booleans else "iu")
 
 
 def of_integers(input: Any, compute: Callable[[Any], Any], inplace: bool = False) -> Any:

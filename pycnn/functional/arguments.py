@@ -88,6 +88,22 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
     return value
 
 
+def holds_integers(value: Any, or_booleans: bool = False) -> bool:
+    """Whether it is an array or a tensor of integers."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and dtype.kind in ("iub" if or_booleans else "iu")
+
+
+#: float64 holds all integers up to this one, and sums them without an error.
+GREATEST_EXACT = 2**53
+
+
+def magnitude(value: Any) -> int:
+    """The greatest absolute value of an array or a tensor of integers; 0 where there are none."""
+    data = data_of(value)
+    return max(-int(data.min()), int(data.max())) if data.size else 0
+
+
 def refuse_two_places(name: str, value: Any, like: Any, why: str = "") -> None:
     """Raise a TypeError where a value is on another backend than ``like``; ``why`` stands in front of what it must."""
     there, here = backends.of(data_of(like)), backends.of(data_of(value))

@@ -7,8 +7,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from pycnn.functional.activation import activated, holds_integers, of_integers
-from pycnn.functional.arguments import floating, number, tensor_or_array
+from pycnn.functional.activation import activated, of_integers
+from pycnn.functional.arguments import floating, holds_integers, number, tensor_or_array
 from pycnn.interop.arrays import drop_in
 
 

@@ -1,4 +1,8 @@
-"""Pooling of windows: the greatest, the mean, the norm; of fixed windows and of adaptive ones, in 1 to 3 dimensions."""
+"""Pooling of windows: the greatest, the mean, the norm; of fixed windows and of adaptive ones, in 1 to 3 dimensions.
+
+The engine has one algorithm for each of these operations, on each backend. So there is nothing that ``algorithm`` and
+``workspace_limit``, which convolutions have, could choose from, and poolings do not have them.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,16 @@ from pycnn.backend import plan_on
 from pycnn.elementary import Abs, Power, Select
 from pycnn.functional.arguments import (
     FORMS,
+    GREATEST_EXACT,
     apply,
     array_sizes,
     boolean,
     data_of,
     floating,
+    holds_integers,
     integer,
     layout,
+    magnitude,
     per_axis,
     remembered,
     rounded,
@@ -606,7 +613,7 @@ def _max_pool(
     rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
     return_indices: bool, data_format: str,
 ) -> Any:  # fmt: skip
-    if _holds_integers(input):
+    if holds_integers(input):
         arguments = (kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format)
         found = _max_pool(rank, _in_float64(input), *arguments)
         dtype = input.dtype.newbyteorder("=")
@@ -617,29 +624,14 @@ def _max_pool(
     return _greatest(x, single, problem, return_indices)
 
 
-def _holds_integers(input: Any) -> bool:
-    """Whether it is an array or a tensor of integers."""
-    dtype = getattr(input, "dtype", None)
-    return dtype is not None and dtype.kind in "iu"
-
-
-#: float64 holds all integers up to this one.
-_GREATEST_EXACT = 2**53
-
-
 def _in_float64(input: Any) -> Any:
     """Integers as the same numbers in float64.
 
     Raises:
         ValueError: there are some which it does not hold.
     """
-    data = data_of(input)
-    if data.size and data.itemsize == 8:
-        least, greatest = int(data.min()), int(data.max())
-        if max(-least, greatest) > _GREATEST_EXACT:
-            raise ValueError(
-                f"integers that are pooled must be from -2**53 to 2**53; received some from {least} to {greatest}"
-            )
+    if data_of(input).itemsize == 8 and magnitude(input) > GREATEST_EXACT:
+        raise ValueError(f"integers that are pooled must be from -2**53 to 2**53; received up to {magnitude(input)}")
     return input.astype(np.float64)
 
 
@@ -671,8 +663,10 @@ def _lp_pool(
     rank: int, input: Any, norm_type: Any, kernel_size: Any, stride: Any, ceil_mode: bool, data_format: str
 ) -> Any:
     power = _power(norm_type)
-    # The same kernel sizes as PyTorch takes, which multiplies these arguments as they are.
-    kernel = per_axis("kernel_size", integer("kernel_size", kernel_size) if rank == 1 else kernel_size, rank, 1, False)
+    # PyTorch multiplies the sizes as they are given, and so takes no tuple of one.
+    kernel = per_axis(
+        "kernel_size", integer("kernel_size", kernel_size) if rank == 1 else kernel_size, rank, spread=False
+    )
     if math.isinf(power):
         least = power < 0
         sizes = apply(Abs, floating("input", input))
@@ -728,18 +722,9 @@ def windows_of_call(
     """What a call pools: the input with a batch axis, whether that was added, and the problem."""
     x = floating("input", input)
     problem = windows_problem(
-        rank,
-        kind,
-        DTYPE_NAMES[x.dtype],
-        data_format,
-        x.shape,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
+        rank, kind, DTYPE_NAMES[x.dtype], data_format, x.shape, kernel_size, stride, padding, dilation, ceil_mode,
         **names,
-    )
+    )  # fmt: skip
     single = x.ndim == rank + 1
     return (x.reshape(1, *x.shape) if single else x), single, problem
 

@@ -11,8 +11,8 @@ from pycnn import backend as backends
 from pycnn import random
 from pycnn.autograd import Function, unbroadcast
 from pycnn.elementary import Select, elementwise, where
-from pycnn.functional.activation import Grads, activated, holds_integers, of_integers
-from pycnn.functional.arguments import apply, floating, in_place, number, rounded, widened
+from pycnn.functional.activation import Grads, activated, of_integers
+from pycnn.functional.arguments import apply, floating, holds_integers, in_place, number, rounded, widened
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 

@@ -150,9 +150,9 @@ def _unpooled_size(
 
 
 def _wanted_size(
-    rank: int, least_padded: tuple[int, ...], steps: tuple[int, ...], output_size: Any, data_format: str
+    rank: int, usual: tuple[int, ...], steps: tuple[int, ...], output_size: Any, data_format: str
 ) -> tuple[int, ...]:
-    """The size that a call wants: less than a step from the smallest that the pooling maps to the input's.
+    """The size that a call wants, less than a step from the ``usual`` one: a pooling maps all these to the input's.
 
     Raises:
         TypeError: not a tuple of integers.
@@ -169,7 +169,7 @@ def _wanted_size(
             f"received {output_size!r}"
         )
     wanted = per_axis("output_size", wanted, rank, least=-math.inf)
-    for size, middle, step in zip(wanted, least_padded, steps):
+    for size, middle, step in zip(wanted, usual, steps):
         if not middle - step < size < middle + step:
             raise ValueError(
                 f"output_size must be from {middle - step + 1} to {middle + step - 1} along an axis of this pooling; "

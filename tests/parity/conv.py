@@ -33,17 +33,24 @@ def convolutions(draw: st.DrawFn, rank: int, transposed: bool) -> Call:
     if draw(st.integers(0, 19)) == 0:
         kernel = draw(with_an_empty_axis(kernel))
     batch = draw(st.sampled_from([(), (0,), (1,), (3,)]))
-    dtypes = [draw(st.sampled_from([np.float64] * 3 + [np.float32]))] * 3
+    dtypes: list[Any] = [draw(st.sampled_from([np.float64] * 6 + [np.float32] * 2 + [np.int64]))] * 3
     if draw(st.integers(0, 29)) == 0:
         dtypes[draw(st.integers(0, 2))] = np.float16
     bias = draw(st.booleans())
     shapes = [(*batch, R * G, *size), (*channels[:2], *kernel), (channels[2],)][: 2 + bias]
-    arrays = [normal(*shape, dtype=dtype, seed=seed) for seed, (shape, dtype) in enumerate(zip(shapes, dtypes))]
+    arrays = [
+        (normal(*shape, seed=seed) * (9 if dtypes[0] is np.int64 else 1)).astype(dtype)
+        for seed, (shape, dtype) in enumerate(zip(shapes, dtypes))
+    ]
     stride, padding, dilation = draw(axes(rank, 1, 3)), draw(axes(rank, 0, 3)), draw(axes(rank, 1, 3))
     groups = draw(spelled(G))
     settings: dict[str, Any]
     if transposed:
-        settings = {"stride": stride, "padding": padding, "output_padding": draw(st.just(0) | axes(rank, 0, 3))}
+        settings = {
+            "stride": stride,
+            "padding": padding,
+            "output_padding": draw(st.just(0) | axes(rank, 0, 1) | axes(rank, 0, 3)),
+        }
         settings |= {"groups": groups, "dilation": dilation}
     else:
         padding = draw(st.just(padding) | st.sampled_from(["same", "valid"]))
