@@ -306,7 +306,21 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         lambda x: F.local_response_norm(x, 2, 0.6, 1.4, data_format="channels_last"),
         [normal(2, 3, 2, 5)],
     ),
-    "dropout": (lambda x: _seeded_dropout(x), [normal(3, 4)]),
+    "dropout": (lambda x: _seeded(F.dropout)(x, 0.4), [normal(3, 4)]),
+    "dropout1d": (lambda x: _seeded(F.dropout1d)(x, 0.4), [normal(3, 4)]),
+    "dropout2d": (lambda x: _seeded(F.dropout2d)(x, 0.4), [normal(2, 3, 2, 2)]),
+    "dropout3d": (lambda x: _seeded(F.dropout3d)(x, 0.4), [normal(4, 1, 2, 2)]),
+    "alpha_dropout": (lambda x: _seeded(F.alpha_dropout)(x, 0.4, True), [normal(3, 4)]),
+    "feature_alpha_dropout": (lambda x: _seeded(F.feature_alpha_dropout)(x, 0.4, True), [normal(3, 4, 2)]),
+    "rrelu": (lambda x: _seeded(F.rrelu)(x, training=True), [normal(3, 4)]),
+    "gumbel_softmax": (lambda x: _seeded(F.gumbel_softmax)(x, 0.7), [normal(3, 4)]),
+    "prelu": (F.prelu, [normal(3, 4), normal(4)]),
+    "threshold": (lambda x: F.threshold(x, 0.1, -2), [normal(3, 4)]),
+    "gelu tanh": (lambda x: F.gelu(x, approximate="tanh"), [normal(3, 4)]),
+    "softplus": (lambda x: F.softplus(x, 1.5, 2), [normal(3, 4)]),
+    "celu": (lambda x: F.celu(x, 0.6), [normal(3, 4)]),
+    "softmin": (lambda x: F.softmin(x, 1), [normal(3, 4)]),
+    "glu": (lambda x: F.glu(x, 0), [normal(4, 3)]),
     "a small network": (
         lambda x, w, b, v: F.cross_entropy(
             F.linear(F.max_pool2d(F.conv2d(x, w, b, activation="relu"), 2).reshape(3, -1), v), LABELS
@@ -314,6 +328,13 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         [normal(3, 2, 6, 6), normal(3, 2, 3, 3), normal(3), normal(4, 12)],
     ),
 }
+OPERATIONS |= {
+    name: (getattr(F, name), [3 * normal(3, 4)])
+    for name in (
+        "relu6", "leaky_relu", "elu", "selu", "silu", "mish", "gelu", "hardtanh", "hardsigmoid", "hardswish",
+        "hardshrink", "softshrink", "logsigmoid", "softsign", "tanhshrink",
+    )
+}  # fmt: skip
 
 #: The same for what the engine does not compute yet.
 PENDING: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
@@ -366,9 +387,14 @@ def _statistics(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(4).astype(x.dtype), np.arange(1, 5).astype(x.dtype)
 
 
-def _seeded_dropout(x: Tensor) -> Tensor:
-    pycnn.random.seed(5)
-    return F.dropout(x, 0.4)
+def _seeded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function with the same numbers drawn in each call."""
+
+    def seeded(*arguments: Any, **settings: Any) -> Tensor:
+        pycnn.random.seed(5)
+        return function(*arguments, **settings)
+
+    return seeded
 
 
 def leaves(arrays: list[np.ndarray]) -> list[Tensor]:
