@@ -120,10 +120,9 @@ def _ms(milliseconds: float | None) -> str:
 
 
 def _named(name: str, choice: _Choice) -> tuple[str, str]:
-    what = " + ".join(type(each).__name__ for each in choice.modules())
     if choice.names:
         name = f"{name}.{choice.names[0]}-{choice.names[-1]}".lstrip(".")
-    return name, what
+    return name, choice.what
 
 
 def accelerate(model: nn.Module, *, example: Any = None) -> Report:
@@ -374,11 +373,13 @@ class _Choice:
 
     Attributes:
         names: of neighbours in an ``nn.Sequential``.
+        what: the classes of the modules.
     """
 
     def __init__(self, modules: Sequence[nn.Module], compute: _Compute, names: Sequence[str] = ()) -> None:
         self._modules = [weakref.ref(module) for module in modules]
         self._compute, self.names = compute, names
+        self.what = " + ".join(type(each).__name__ for each in modules)
         self._table: OrderedDict[tuple[Any, ...], _Finding] = OrderedDict()
 
     def modules(self) -> list[Any]:
