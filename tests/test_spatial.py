@@ -136,7 +136,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.pad(X, (1, 1) * 5), "at most two numbers for each axis that can be padded; received 10 numbers"),
     (lambda: F.pad(X, (-3, -2)), "must not take away more than there is"),
     (lambda: F.pad(X, (1, 1), "mirror"), "mode must be one of"),
-    (lambda: F.pad(X, (1, 1), "reflect", 2.0), "value is of the mode 'constant' alone"),
+    (lambda: F.pad(X[0], (1, 1), "reflect", 2.0), "value is of the mode 'constant' alone"),
     (lambda: F.pad(X, (1, 1), "reflect"), "the mode 'reflect' pads the last one to three axes"),
     (lambda: F.pad(X, (4, 1, 0, 0), "reflect"), "pads an axis of 4 elements by at most 3"),
     (lambda: F.pad(X, (5, 1, 0, 0), "circular"), "pads an axis of 4 elements by at most 4"),
