@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         applications,
         backend,
         callbacks,
+        constraints,
         datasets,
         functional,
         initializers,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         random,
+        regularizers,
         utils,
     )
     from pycnn.autograd import no_grad
@@ -51,6 +53,7 @@ __all__ = [
     "applications",
     "backend",
     "callbacks",
+    "constraints",
     "datasets",
     "explain",
     "forget_timings",
@@ -66,6 +69,7 @@ __all__ = [
     "no_grad",
     "optimizers",
     "random",
+    "regularizers",
     "release_memory",
     "reset_memory_stats",
     "set_backend",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from pycnn import functional as F
+from pycnn.elementary import Select
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
 
@@ -16,9 +18,33 @@ def linear(x: Tensor) -> Tensor:
     return x
 
 
-def relu(x: Tensor) -> Tensor:
-    """``max(x, 0)``. Layers with weights compute it inside their kernel instead of calling this."""
-    return F.relu(x)
+def relu(x: Tensor, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
+    """``max(x, 0)``. Layers with weights compute it inside their kernel instead of calling this.
+
+    In general: ``x`` above the threshold, there at most ``max_value``; ``negative_slope * (x - threshold)`` elsewhere.
+
+    >>> relu(Tensor([-2.0, 0.5, 3.0, 9.0]), negative_slope=0.5, max_value=6.0, threshold=1.0).numpy()
+    array([-1.5 , -0.25,  3.  ,  6.  ], dtype=float32)
+    """
+    y = Select.apply(x, mask=x.data > threshold) if threshold else F.relu(x)
+    if max_value is not None:
+        y = y.clip(high=max_value)
+    return y - negative_slope * F.relu(threshold - x) if negative_slope else y
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
+    """``x`` where it is positive, ``negative_slope * x`` elsewhere."""
+    return relu(x, negative_slope)
+
+
+def relu6(x: Tensor) -> Tensor:
+    """``min(max(x, 0), 6)``."""
+    return relu(x, max_value=6.0)
+
+
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere."""
+    return F.relu(x) + alpha * (x.clip(high=0.0).exp() - 1)
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -31,9 +57,16 @@ def tanh(x: Tensor) -> Tensor:
     return F.tanh(x)
 
 
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """``exp(x) / sum(exp(x))`` over ``axis``: numbers in [0, 1] that sum to 1."""
-    return F.softmax(x, dim=axis)
+def softmax(x: Tensor, axis: int | Sequence[int] = -1) -> Tensor:
+    """``exp(x) / sum(exp(x))`` over ``axis``, or over several: numbers in [0, 1] that sum to 1."""
+    if isinstance(axis, int):
+        return F.softmax(x, dim=axis)
+    axes = [each % x.ndim for each in axis]
+    order = [each for each in range(x.ndim) if each not in axes] + axes
+    moved = x.transpose(*order)
+    kept = moved.shape[: x.ndim - len(axes)]
+    y = F.softmax(moved.reshape(*kept, math.prod(moved.shape[len(kept) :])), dim=-1)
+    return y.reshape(moved.shape).transpose(*sorted(range(x.ndim), key=order.__getitem__))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -42,7 +75,8 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 _FUNCTIONS: dict[str, ActivationFunction] = {
-    function.__name__: function for function in (linear, relu, sigmoid, tanh, softmax, log_softmax)
+    function.__name__: function
+    for function in (linear, relu, relu6, leaky_relu, elu, sigmoid, tanh, softmax, log_softmax)
 }
 
 
