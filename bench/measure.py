@@ -74,19 +74,19 @@ def ceiling_kernel(a, item, worker):
     tile_store(acc, a.y, 0, 2 * 16, None)
 
 
-def ceiling_side() -> tuple[Side, int]:
+def ceiling_side(dtype: str = "float32") -> tuple[Side, int]:
     """A call that runs at the processor's rate of fused multiply-adds, and its floating-point operations."""
-    x = aligned_empty((16384,), "float32")
-    y = aligned_empty((16384,), "float32")
+    x = aligned_empty((16384,), dtype)
+    y = aligned_empty((16384,), dtype)
     x.fill(0)
-    entry = ceiling_kernel.entry("float32")
+    entry = ceiling_kernel.entry(dtype)
     items = 64
 
     def run() -> None:
         block = ceiling_kernel.block(x=x.ctypes.data, y=y.ctypes.data)
         launch(entry, block, items, parallel=False)
 
-    return run, 2 * items * STEPS * ROWS * 2 * lanes("float32")
+    return run, 2 * items * STEPS * ROWS * 2 * lanes(dtype)
 
 
 def copy_side(megabytes: float) -> tuple[Side, int]:

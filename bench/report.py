@@ -185,6 +185,34 @@ def norm_table(options: Options) -> None:
     compare_to_copies(BATCH_NORMS, batch_norm_sides, torch_batch_norm_sides, options)
 
 
+@table
+def images_table(options: Options) -> None:
+    """pycnn.signal.correlate2d on images of 1024x1024 pixels: milliseconds, share of the ceiling of the threads
+    together, ratio to SciPy's."""
+    use_threads(options)
+    from bench.images import DTYPES, KERNELS, image_sides
+    from bench.measure import ceiling_side, medians
+
+    columns = Table(options, "kernel", *(f"{dtype}: ms, of ceiling, x SciPy" for dtype in DTYPES), first=8)
+    ratios = []
+    for size in progress(KERNELS, "images"):
+        cells = []
+        for dtype in DTYPES:
+            sides, flops = image_sides(size, dtype)
+            check_agreement(f"{size}x{size}", {name: {"correlate2d": side} for name, side in sides.items()})
+            ceiling, ceiling_flops = ceiling_side(dtype)
+            timed = medians(sides | {"ceiling": ceiling}, options.seconds, threads=options.threads)
+            most = options.threads * ceiling_flops / timed["ceiling"]
+            cell = f"{timed['pycnn'] * 1e3:.2f}, {flops / timed['pycnn'] / most:.0%}"
+            if "SciPy" in timed:
+                ratios.append(timed["SciPy"] / timed["pycnn"])
+                cell += f", {ratios[-1]:.0f}"
+            cells.append(cell)
+        columns.row(f"{size}x{size}", *cells)
+    if ratios:
+        print(f"\nleast ratio to SciPy {min(ratios):.1f}")
+
+
 def compare_to_copies(
     layers: list, sides_of: Callable[..., dict], torch_sides_of: Callable[..., dict | None], options: Options
 ) -> None:
@@ -406,7 +434,9 @@ def contended_table(options: Options) -> None:
 
 
 #: What runs where no table is named: the sets are part of "all".
-_TABLES_OF_EVERYTHING = ("conv", "all", "layouts", "choice", "contended", "step", "inference", "memory", "start")
+_TABLES_OF_EVERYTHING = (
+    "conv", "all", "layouts", "choice", "images", "contended", "step", "inference", "memory", "start",
+)  # fmt: skip
 
 
 def main() -> None:

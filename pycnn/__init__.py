@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pycnn import (
         activations,
         applications,
+        autograd,
         backend,
         callbacks,
         constraints,
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
         optimizers,
         random,
         regularizers,
+        signal,
         utils,
     )
-    from pycnn.autograd import no_grad
+    from pycnn.autograd import grad, no_grad
     from pycnn.backend import BackendError, set_backend, use_backend
     from pycnn.explanation import explain
+    from pycnn.gradient_checks import GradcheckError, gradcheck, gradgradcheck
     from pycnn.tensor import Tensor
     from pycnn_kernels.autotune import forget_timings
     from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
@@ -46,11 +49,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "GradcheckError",
     "MemoryLimitError",
     "MemoryStats",
     "Tensor",
     "activations",
     "applications",
+    "autograd",
     "backend",
     "callbacks",
     "constraints",
@@ -60,6 +65,9 @@ __all__ = [
     "functional",
     "get_memory_limit",
     "get_num_threads",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
     "initializers",
     "layers",
     "losses",
@@ -75,6 +83,7 @@ __all__ = [
     "set_backend",
     "set_memory_limit",
     "set_num_threads",
+    "signal",
     "use_backend",
     "utils",
 ]
@@ -82,7 +91,11 @@ __all__ = [
 #: Where the names live that are no modules of pycnn themselves.
 _HOMES = {
     "Tensor": "pycnn.tensor",
+    "grad": "pycnn.autograd",
     "no_grad": "pycnn.autograd",
+    "GradcheckError": "pycnn.gradient_checks",
+    "gradcheck": "pycnn.gradient_checks",
+    "gradgradcheck": "pycnn.gradient_checks",
     "BackendError": "pycnn.backend",
     "set_backend": "pycnn.backend",
     "use_backend": "pycnn.backend",

@@ -135,15 +135,18 @@ def of(array: Any) -> Backend:
     return _CUDA if is_on_gpu(array) else _CPU
 
 
-def plan_on(array: Any, operation: str, problem: Any, **choice: Any) -> Plan:
-    """The plan of an operation where an array is; ``choice`` as :func:`pycnn_kernels.plan.plan_for` takes it."""
-    if isinstance(array, np.ndarray):
-        return plan_for(operation, problem, **choice)
-    return plan_for(operation, problem, backend=of(array).name, **choice)
+def plan_on(
+    array: Any, operation: str, problem: Any, algorithm: str = "auto", workspace_limit: int | None = None
+) -> Plan:
+    """The plan of an operation where an array is; the other arguments as :func:`pycnn_kernels.plan.plan_for` takes."""
+    backend = "cpu" if isinstance(array, np.ndarray) else of(array).name
+    return plan_for(operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit)
 
 
 def asarray(data: Any, name: str = "data", backend: str | Backend | None = None) -> Any:
     """Data as an array of a backend; None is the GPU for what is there already, otherwise the default.
+
+    Arrays of other packages are read by whatever protocol they have, without a copy where their memory allows it.
 
     Raises:
         BackendError, ValueError: as :func:`get`, and as :meth:`Backend.asarray`.
@@ -153,8 +156,21 @@ def asarray(data: Any, name: str = "data", backend: str | Backend | None = None)
     """
     if backend is None and type(data) is np.ndarray:  # most are, and a call asks for each of its arrays
         return _default.backend.asarray(data, name)
+    if not isinstance(data, _PLAIN):
+        data = _read(data)
     there = _CUDA if backend is None and is_on_gpu(data) else get(backend)
     return there.asarray(on_host(data) if there is _CPU and is_on_gpu(data) else data, name)
+
+
+#: What is read as it is.
+_PLAIN = (np.ndarray, np.generic, list, tuple, bool, int, float)
+
+
+def _read(data: Any) -> Any:
+    """An array of another package as one of NumPy or CuPy; anything else as it is."""
+    from pycnn.interop.arrays import kind_of  # which imports this module
+
+    return kind_of(data).read(data)
 
 
 def on_host(data: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, unbroadcast
 from pycnn.backend import plan_on
+from pycnn.views import View
 from pycnn_kernels.memory import POOL_FROM, aligned_empty
 from pycnn_kernels.problem import (
     DTYPE_NAMES,
@@ -115,48 +116,55 @@ def in_float32(compute: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.nd
 class _Binary(Function):
     """An operation on two operands that broadcast; a subclass gives the two factors of the chain rule."""
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         """Functions that compute the gradient of each operand before it is summed over broadcast axes."""
         raise NotImplementedError
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        a, b = self.inputs
-        makers = self.grads(dy, a, b)
+        makers = self.grads(dy, *(self.inputs or (None, None)))
         return tuple(
-            unbroadcast(make(), operand.shape) if needed else None
-            for make, operand, needed in zip(makers, (a, b), self.needs)
+            unbroadcast(make(), self.shape_of(place)) if needed else None
+            for place, (make, needed) in enumerate(zip(makers, self.needs))
         )
 
 
 class Add(_Binary):
+    reads = ()
+
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.add, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy, lambda: dy
 
 
 class Subtract(_Binary):
+    reads = ()
+
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.subtract, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy, lambda: -dy
 
 
 class Multiply(_Binary):
+    reads = ((1,), (0,))
+
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.multiply, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy * b, lambda: dy * a
 
 
 class Divide(_Binary):
+    reads = ((1,), (0, 1))
+
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return elementwise(np.divide, a, b)
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         return lambda: dy / b, lambda: -dy * a / (b * b)
 
 
@@ -164,7 +172,7 @@ class Power(_Binary):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a**b
 
-    def grads(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         # Where a factor is 0 the other must not be infinite: x**0 has the slope 0 at 0, and so has 0**y for y >= 0.
         no_power = (b.data == 0).astype(b.dtype)
         no_log = ((a.data == 0) & (b.data >= 0)).astype(a.dtype)
@@ -173,6 +181,8 @@ class Power(_Binary):
 
 class MatMul(Function):
     """``a @ b``: matrices on the engine's own product, stacks of them on the array module's."""
+
+    reads = ((1,), (0,))
 
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.ndim == b.ndim == 2 and a.dtype == b.dtype and dtype_name(a.dtype):
@@ -245,12 +255,14 @@ def _swap(matrix: Tensor) -> Tensor:
 
 
 class Exp(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return elementwise(np.exp, x)
+        self.y = elementwise(np.exp, x)
+        return self.y
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        (x,) = self.inputs
-        return (dy * x.exp(),)
+        return (dy * self.output(self.y),)
 
 
 class Log(Function):
@@ -262,8 +274,11 @@ class Log(Function):
 
 
 class Abs(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self.sign = elementwise(np.sign, x)
+        if True in self.needs:
+            self.sign = elementwise(np.sign, x)
         return elementwise(np.abs, x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -272,6 +287,8 @@ class Abs(Function):
 
 class Select(Function):
     """``x`` where a mask is true, 0 elsewhere; unlike a product with the mask it lets no infinity through."""
+
+    reads = ()
 
     def forward(self, x: np.ndarray, *, mask: np.ndarray) -> np.ndarray:
         self.mask = mask
@@ -282,12 +299,15 @@ class Select(Function):
 
 
 class Clip(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray, *, low: float | None, high: float | None) -> np.ndarray:
-        self.inside = backends.of(x).xp.ones(x.shape, bool)
-        if low is not None:
-            self.inside &= ~(x < low)
-        if high is not None:
-            self.inside &= ~(x > high)
+        if True in self.needs:
+            self.inside = backends.of(x).xp.ones(x.shape, bool)
+            if low is not None:
+                self.inside &= ~(x < low)
+            if high is not None:
+                self.inside &= ~(x > high)
         return in_float32(lambda x: np.clip(x, low, high), x)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
@@ -295,6 +315,8 @@ class Clip(Function):
 
 
 class Sum(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray, *, axis: Any, keepdims: bool) -> np.ndarray:
         self.shape = x.shape
         kept = in_float32(lambda x: np.sum(x, axis=axis, keepdims=True), x)
@@ -309,15 +331,17 @@ class Sum(Function):
 
 
 class Broadcast(Function):
+    reads = ()
+
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        self.shape = x.shape
         return np.broadcast_to(x, shape)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        (x,) = self.inputs
-        return (unbroadcast(dy, x.shape),)
+        return (unbroadcast(dy, self.shape),)
 
 
-class Reshape(Function):
+class Reshape(View):
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         self.shape = x.shape
         return x.reshape(shape)
@@ -326,7 +350,7 @@ class Reshape(Function):
         return (dy.reshape(self.shape),)
 
 
-class Transpose(Function):
+class Transpose(View):
     def forward(self, x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
         self.inverse = tuple(np.argsort([axis % x.ndim for axis in axes]).tolist())
         return x.transpose(axes)
@@ -337,6 +361,8 @@ class Transpose(Function):
 
 class Cast(Function):
     """Another dtype, or the same one: always an array of its own."""
+
+    reads = ()
 
     def forward(self, x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
         self.dtype = x.dtype
@@ -349,6 +375,8 @@ class Cast(Function):
 class Move(Function):
     """The same numbers on another backend."""
 
+    reads = ()
+
     def forward(self, x: np.ndarray, *, backend: backends.Backend) -> np.ndarray:
         self.backend = backends.of(x)
         return backend.asarray(self.backend.to_host(x))
@@ -357,10 +385,13 @@ class Move(Function):
         return (Move.apply(dy, backend=self.backend),)
 
 
-class Index(Function):
+class Index(View):
     def forward(self, x: np.ndarray, *, index: Any) -> np.ndarray:
         self.index, self.shape = index, x.shape
-        return x[index]
+        found = x[index]
+        if isinstance(found, np.generic):  # with an ellipsis NumPy gives the element's place, and not its value alone
+            found = x[(*index, ...) if isinstance(index, tuple) else (index, ...)]
+        return found
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         return (PutAt.apply(dy, index=self.index, shape=self.shape),)
@@ -381,6 +412,8 @@ def _is_mask(part: Any) -> bool:
 
 class PutAt(Function):
     """Zeros with ``x`` added at an index, repeated places added up: the gradient of :class:`Index`."""
+
+    reads = ()
 
     def forward(self, x: np.ndarray, *, index: Any, shape: tuple[int, ...]) -> np.ndarray:
         self.index, self.shape = index, shape

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pycnn import backend
+from pycnn import backend, changes
 from pycnn import functional as F
 from pycnn.elementary import cast, elementwise
 from pycnn.functional.activation import logits_of
@@ -386,9 +386,10 @@ def _tensor(values: ArrayLike | Tensor) -> Tensor:
     if not is_half(tensor.dtype):
         return tensor
     wide = tensor.astype(np.float32)
-    if tensor._logits is not None:
-        kind, logits = tensor._logits
-        wide._logits = kind, logits.astype(np.float32)
+    for kind in ("softmax", "sigmoid"):
+        logits = logits_of(tensor, kind)
+        if logits is not None:
+            wide._logits = kind, logits.astype(np.float32), changes.moment
     return wide
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pycnn import changes
 from pycnn.backend import plan_on
 from pycnn.elementary import cast
 from pycnn.naming import nearest
@@ -47,8 +48,8 @@ class Optimizer:
         Parameters without a gradient are left alone. A parameter in float16 or bfloat16 is rounded at each step, so
         that steps far smaller than itself change nothing; what the optimizer remembers of it is float32.
 
-        Results that were computed before the step know nothing of it: another ``backward(retain_graph=True)`` of
-        one of them mixes old values of the parameters with new ones. Compute the result anew after a step.
+        Results that were computed before the step have no gradients any more, which would be computed of the old values
+        of the parameters: another ``backward()`` of one of them is refused. Compute the result anew after a step.
 
         Raises:
             TypeError: a parameter holds none of float16, bfloat16, float32 and float64; or its gradient holds another
@@ -82,6 +83,7 @@ class Optimizer:
             if array is not parameter.data:
                 parameter.data[...] = array
             parameter.grad = None
+            changes.note(parameter.data, f"{type(self).__name__}.apply")
 
     def _state_of(self, parameter: Tensor, slots: int) -> list[np.ndarray]:
         # The parameter is kept beside its state so that its id cannot pass to another tensor.

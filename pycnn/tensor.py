@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pycnn import backend as backends
-from pycnn.autograd import Function, check_gradient
+from pycnn import in_place
+from pycnn.autograd import Function, starting_gradient
 from pycnn.autograd import backward as walk_back
 from pycnn.elementary import (
     Abs,
@@ -27,9 +28,12 @@ from pycnn.elementary import (
     Sum,
     Transpose,
 )
+from pycnn.views import Look
 from pycnn_kernels.problem import is_floating, is_half, numpy_dtype
 
 Axes = int | tuple[int, ...] | None
+
+_DETACH = "this tensor requires a gradient; use tensor.detach().numpy()"
 
 
 class Tensor:
@@ -61,7 +65,7 @@ class Tensor:
     # NumPy's and CuPy's arrays leave ``array + tensor`` to the tensor.
     __array_ufunc__ = None
 
-    __slots__ = ("__weakref__", "_logits", "_node", "_place", "_requires_grad", "data", "grad")
+    __slots__ = ("__weakref__", "_lent", "_logits", "_node", "_place", "_requires_grad", "_view", "data", "grad")
 
     def __init__(self, data: Any, requires_grad: bool = False, backend: str | backends.Backend | None = None):
         if isinstance(data, Tensor):
@@ -76,7 +80,8 @@ class Tensor:
         self.grad: Tensor | None = None
         self._node: Function | None = None
         self._place = 0
-        self._logits: tuple[str, Tensor] | None = None  # see functional.activation.logits_of
+        self._view: Look | None = None  # what it is a view of
+        self._logits: tuple[str, Tensor, int] | None = None  # see functional.activation.logits_of
         self._requires_grad = False
         self.requires_grad = requires_grad
 
@@ -85,14 +90,19 @@ class Tensor:
         """The output of an operation, without the constructor's conversions."""
         tensor = cls.__new__(cls)
         tensor.data = np.asarray(array) if isinstance(array, np.generic) else array
-        tensor.grad = None
+        tensor.grad = tensor._view = tensor._logits = None
         tensor._node, tensor._place = node, place
-        tensor._logits = None
         tensor._requires_grad = node is not None
         return tensor
 
+    def _take_history(self, other: Tensor) -> None:
+        """Come from where another tensor comes from."""
+        self._node, self._place, self._requires_grad = other._node, other._place, other._requires_grad
+
     @property
     def requires_grad(self) -> bool:
+        if self._view is not None:
+            self._view.refresh(self)
         return self._requires_grad
 
     @requires_grad.setter
@@ -134,8 +144,8 @@ class Tensor:
         Raises:
             RuntimeError: the tensor requires a gradient, which a change of the array would not know of.
         """
-        if self._requires_grad:
-            raise RuntimeError("this tensor requires a gradient; use tensor.detach().numpy()")
+        if self.requires_grad:
+            raise RuntimeError(_DETACH)
         return self.backend.to_host(self.data)
 
     def to(self, backend: str) -> Tensor:
@@ -153,6 +163,60 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """The memory of the array for NumPy and others.
+
+        Raises:
+            AttributeError: the tensor is on a GPU, requires a gradient, or holds bfloat16, for which there is no
+                code; NumPy then goes by :meth:`__array__`, which says so or knows the dtype.
+        """
+        if self.requires_grad or not isinstance(self.data, np.ndarray):
+            self._lacks("__array_interface__", "is on a GPU")
+        interface: dict[str, Any] = self.data.__array_interface__
+        if np.dtype(interface["typestr"]) != self.dtype:
+            self._lacks("__array_interface__", f"holds {self.dtype}")
+        self._lend()
+        return interface
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The memory of an array on a GPU for CuPy, PyTorch, Numba and others.
+
+        Raises:
+            AttributeError: the tensor is on the CPU, or requires a gradient.
+        """
+        if self.requires_grad or isinstance(self.data, np.ndarray):
+            self._lacks("__cuda_array_interface__", "is on the CPU")
+        interface: dict[str, Any] = self.data.__cuda_array_interface__
+        self._lend()
+        return interface
+
+    def _lacks(self, protocol: str, reason: str) -> NoReturn:
+        # An AttributeError, so that hasattr() says no and other protocols are tried.
+        raise AttributeError(_DETACH if self._requires_grad else f"a tensor that {reason} has no {protocol}")
+
+    def _lend(self) -> None:
+        """Keep the array for as long as the tensor: who has taken an interface keeps the tensor alone."""
+        lent = getattr(self, "_lent", ())
+        if all(array is not self.data for array in lent):
+            self._lent = (*lent, self.data)
+
+    def __dlpack__(self, **settings: Any) -> Any:
+        """The array as a DLPack capsule; keyword arguments as its own ``__dlpack__`` takes them.
+
+        Raises:
+            BufferError: the tensor requires a gradient, or DLPack does not know its dtype.
+        """
+        if self.requires_grad:
+            raise BufferError(_DETACH)
+        return self.data.__dlpack__(**settings)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's numbers of the kind of device and of the device."""
+        kind, number = self.data.__dlpack_device__()
+        return int(kind), int(number)
+
     def item(self) -> float:
         """The only element, as a Python number."""
         if self.size != 1:
@@ -160,15 +224,15 @@ class Tensor:
         return self.data.item()
 
     def detach(self) -> Tensor:
-        """The same array without a gradient or a history."""
+        """The same array without a gradient or a history. A change of it in place is a change of this tensor."""
         return Tensor._of(self.data)
 
     def backward(self, grad: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this tensor to ``grad`` of every leaf that it was computed from.
 
-        Gradients are computed with the values that the leaves hold now. A leaf whose array was changed since the
-        operation, for example by ``Optimizer.apply`` before a second ``backward``, mixes new values with results
-        of the old ones, and the gradients belong to neither: compute the result anew first.
+        Gradients are computed with the values that operations were recorded with. Where one of those was changed in
+        place since, for example by ``Optimizer.apply`` before a second ``backward``, an error is raised: compute the
+        result anew first. Changes of ``data``, or of an array that is shared with it, are not noticed.
 
         Args:
             grad: the gradient of some scalar with respect to this tensor; 1 when this tensor is a scalar.
@@ -176,20 +240,13 @@ class Tensor:
             create_graph: record the computation of the gradients, so that they can be differentiated.
 
         Raises:
-            RuntimeError: the tensor has no gradient, or ``grad`` is missing for a tensor of several elements.
+            RuntimeError: the tensor has no gradient, or ``grad`` is missing for a tensor of several elements; the graph
+                was released by an earlier call; values that a gradient is computed of were changed in place.
             ValueError: ``grad`` has another shape than the tensor.
         """
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise RuntimeError("backward() of a tensor that does not require a gradient")
-        if grad is None:
-            if self.size != 1:
-                raise RuntimeError(f"backward() of a tensor of shape {self.shape} needs the argument grad")
-            grad = self.backend.xp.ones(self.shape, self.dtype)
-        if not isinstance(grad, Tensor):
-            grad = Tensor._of(check_gradient(grad, self.shape, self.dtype, self.backend))
-        elif check_gradient(grad.data, self.shape, self.dtype, self.backend) is not grad.data:
-            grad = grad.astype(self.dtype)  # and not the array alone: the gradient may have a history
-        walk_back(self, grad, retain_graph, create_graph)
+        walk_back(self, starting_gradient(self, grad, "backward()", "grad"), retain_graph, create_graph)
 
     # Arithmetic. Numbers stay weak: they take the tensor's dtype.
 
@@ -268,9 +325,65 @@ class Tensor:
         return Cast.apply(self, dtype=numpy_dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype))
 
     def __getitem__(self, index: Any) -> Tensor:
-        if isinstance(index, Tensor):
-            index = index.data
-        return Index.apply(self, index=index)
+        return Index.apply(self, index=_plain(index))
+
+    # Changes in place; PyTorch's names and rules, see pycnn.in_place.
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Put values, which broadcast and take this dtype, at an index; gradients flow to them, and to what is left.
+
+        >>> x, w = Tensor([1.0, 2.0, 3.0]), Tensor(5.0, requires_grad=True)
+        >>> x[1:] = w * 2
+        >>> x.sum().backward()
+        >>> x.detach().numpy(), w.grad.item()
+        (array([ 1., 10., 10.], dtype=float32), 4.0)
+        """
+        value = _operand(value, self)
+        in_place.overwrite(self, value, "Tensor.__setitem__", (Index, {"index": _plain(index)}))
+
+    def add_(self, other: Any) -> Tensor:
+        """Add in place: ``x += other``.
+
+        Raises:
+            RuntimeError: a leaf that requires a gradient, or a view of one, outside of :func:`pycnn.no_grad`.
+            ValueError: the array is read-only, or the result would have another shape.
+            TypeError: integers would become floating-point numbers.
+
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> y = x * 3
+        >>> y.add_(1) is y, y.detach().numpy()
+        (True, array([4., 7.], dtype=float32))
+        >>> x.add_(1)
+        Traceback (most recent call last):
+        RuntimeError: Tensor.add_ cannot change a leaf that requires a gradient while operations are recorded: ...
+        """
+        return in_place.update(self, Add, _operand(other, self), "Tensor.add_")
+
+    def sub_(self, other: Any) -> Tensor:
+        """Subtract in place: ``x -= other``; raises as :meth:`add_`."""
+        return in_place.update(self, Subtract, _operand(other, self), "Tensor.sub_")
+
+    def mul_(self, other: Any) -> Tensor:
+        """Multiply in place: ``x *= other``; raises as :meth:`add_`."""
+        return in_place.update(self, Multiply, _operand(other, self), "Tensor.mul_")
+
+    def div_(self, other: Any) -> Tensor:
+        """Divide in place: ``x /= other``; raises as :meth:`add_`."""
+        return in_place.update(self, Divide, _operand(other, self), "Tensor.div_")
+
+    def copy_(self, other: Any) -> Tensor:
+        """Take the values of another tensor, which broadcast and take this dtype; raises as :meth:`add_`."""
+        return in_place.overwrite(self, _operand(other, self), "Tensor.copy_")
+
+    def fill_(self, value: Any) -> Tensor:
+        """Make every element one number; raises as :meth:`add_`."""
+        return in_place.overwrite(self, _operand(value, self), "Tensor.fill_")
+
+    def zero_(self) -> Tensor:
+        """Make every element 0; raises as :meth:`add_`."""
+        return in_place.overwrite(self, _operand(0, self), "Tensor.zero_")
+
+    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
 
     # Comparisons give plain boolean tensors; they have no gradient. What is no number, such as None, is not equal.
 
@@ -321,6 +434,13 @@ def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return arguments
 
 
+def _plain(index: Any) -> Any:
+    """An index with arrays in the place of tensors."""
+    if isinstance(index, Tensor):
+        return index.data
+    return tuple(map(_plain, index)) if isinstance(index, tuple) else index
+
+
 def _is_numeric(value: object) -> bool:
     plain = Tensor | np.ndarray | np.generic | bool | int | float | list | tuple
     return isinstance(value, plain) or backends.is_on_gpu(value)
@@ -348,4 +468,4 @@ def _operand(value: Any, like: Tensor) -> Tensor:
     return operand
 
 
-Function.tensor_of = Tensor._of
+Function.tensor_of, Function.tensor_type = Tensor._of, Tensor

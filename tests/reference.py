@@ -538,3 +538,105 @@ def sgd(
         velocity = momentum * velocity - learning_rate * g.astype(np.float64)
         w = w + (momentum * velocity - learning_rate * g if nesterov else velocity)
     return w
+
+
+def step_back(position: int, size: int, way: str) -> int | None:
+    """The element of an axis that its continuation shows at a position, found by going there; None for a number."""
+    if way == "constant":
+        return position if 0 <= position < size else None
+    while not 0 <= position < size:
+        if way == "replicate":
+            position += 1 if position < 0 else -1
+        elif way == "circular":
+            position += size if position < 0 else -size
+        else:
+            position = -position if position < 0 else 2 * (size - 1) - position
+    return position
+
+
+def rearranged_places(
+    counts: Sequence[int],
+    along: Sequence[int],
+    steps: Sequence[int],
+    starts: Sequence[int],
+    size: Sequence[int],
+    ways: Sequence[str],
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...] | None]]:
+    """Each place o of y, and the one of x that it shows: on axis j ``starts[j]`` and all ``steps[i] * o[i]`` along j.
+
+    None where that is nowhere.
+    """  # fmt: skip
+    for place in np.ndindex(*counts):
+        positions = list(starts)
+        for o, j, step in zip(place, along, steps):
+            positions[j] += o * step
+        found = [step_back(*each) for each in zip(positions, size, ways)]
+        yield place, None if None in found else tuple(found)  # type: ignore[arg-type]
+
+
+def rearranged(x: np.ndarray, counts: Sequence[int], *geometry: Any, value: Any = 0) -> np.ndarray:
+    """x (N, *size, inner) with its elements at other places, y (N, *counts, inner)."""
+    y = np.full((x.shape[0], *counts, x.shape[-1]), value, x.dtype)
+    for place, source in rearranged_places(counts, *geometry):
+        if source is not None:
+            y[(slice(None), *place)] = x[(slice(None), *source)]
+    return y
+
+
+def rearranged_gradient(dy: np.ndarray, size: Sequence[int], counts: Sequence[int], *geometry: Any) -> np.ndarray:
+    """The gradient of :func:`rearranged`: each element adds up the places that show it."""
+    dx = np.zeros((dy.shape[0], *size, dy.shape[-1]))
+    for place, source in rearranged_places(counts, *geometry):
+        if source is not None:
+            dx[(slice(None), *source)] += dy[(slice(None), *place)]
+    return dx
+
+
+def resampling_matrix(
+    kind: str, size: int, output: int, scale: float = 0.0, align_corners: bool = False, antialias: bool = False
+) -> np.ndarray:
+    """(output, size): the weights of the elements of an axis in each element of the resized one."""
+    scale = scale or size / output
+    if align_corners:
+        scale = (size - 1) / (output - 1) if output > 1 else 0
+    matrix = np.zeros((output, size))
+    for o in range(output):
+        place = o * scale if align_corners else (o + 0.5) * scale - 0.5
+        if antialias:
+            matrix[o] = spread_weights(kind, size, (o + 0.5) * scale, max(scale, 1))
+        elif kind == "linear":
+            if size == output:
+                place = o
+            place = min(max(place, 0), size - 1)
+            for i in range(size):
+                matrix[o, i] = max(0, 1 - abs(place - i))
+        else:
+            for i in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+                matrix[o, min(max(i, 0), size - 1)] += cubic_weight(place - i, -0.75)
+    return matrix
+
+
+def spread_weights(kind: str, size: int, centre: float, stretch: float) -> np.ndarray:
+    """The weights of elements under a kernel that is stretched, so that their sum is 1."""
+    reach = stretch * (1 if kind == "linear" else 2)
+    row = np.zeros(size)
+    for i in range(max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), size)):
+        t = (i + 0.5 - centre) / stretch
+        row[i] = max(0, 1 - abs(t)) if kind == "linear" else cubic_weight(t, -0.5)
+    return row / row.sum()
+
+
+def cubic_weight(t: float, a: float) -> float:
+    """Keys' kernel, powers of the distance written out."""
+    t = abs(t)
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+
+def resampled(x: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """x (N, *sizes, inner) with each axis multiplied by its matrix, one after the other."""
+    y = np.asarray(x, np.float64)
+    for axis, matrix in enumerate(matrices, start=1):
+        y = np.moveaxis(np.tensordot(matrix, y, (1, axis)), 0, axis)
+    return y

@@ -219,8 +219,8 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
     ),
     **poolings_of_every_rank(),
     "fractional_max_pool3d": (
-        lambda x: F.fractional_max_pool3d(x, 2, 2, _random_samples=np.full((1, 2, 3), 0.4)),
-        [apart(1, 2, 4, 3, 4)],
+        lambda x: F.fractional_max_pool3d(x, 2, 2, _random_samples=np.full((1, 2, 3), 0.4, x.dtype)),
+        [apart(1, 2, 4, 4, 5)],
     ),
     "adaptive_max_pool2d of overlapping windows": (lambda x: F.adaptive_max_pool2d(x, (2, 5)), [apart(2, 3, 5, 3)]),
     "adaptive_avg_pool2d channels last": (
@@ -236,7 +236,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
     "mixed_pool2d overlapping": (lambda x: F.mixed_pool2d(x, 3, 2, 1, part=0.3), [apart(2, 3, 6, 7)]),
     "stochastic_pool2d expected": (lambda x: F.stochastic_pool2d(x, 2, training=False), [apart(2, 3, 4, 4)]),
     "fractional_max_pool2d": (
-        lambda x: F.fractional_max_pool2d(x, 3, 3, _random_samples=np.full((2, 3, 2), 0.6)),
+        lambda x: F.fractional_max_pool2d(x, 3, 3, _random_samples=np.full((2, 3, 2), 0.6, x.dtype)),
         [apart(2, 3, 6, 7)],
     ),
     "linear": (F.linear, [normal(3, 2, 5), normal(4, 5), normal(4)]),

@@ -74,6 +74,27 @@ def test_cuda_says_that_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) 
     assert backend.get().name == "cpu"
 
 
+X, W = np.ones((1, 2, 5, 5)), np.ones((3, 2, 2, 2))
+CALLS = {
+    "conv2d": lambda backend: functional.conv2d(X, W, backend=backend),
+    "conv_transpose2d of tensors": lambda backend: functional.conv_transpose2d(Tensor(X), W[:2], backend=backend),
+    "max_pool2d": lambda backend: functional.max_pool2d(X, 2, backend=backend),
+    "max_pool2d by name": lambda backend: functional.max_pool2d(input=X, kernel_size=2, backend=backend),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_backend_for_a_call(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is not, and what is missing, is said before anything is computed."""
+    assert type(CALLS[name]("cpu")) is type(CALLS[name](None))
+    with pytest.raises(ValueError, match="backend must be 'cpu' or 'cuda'; received 'cude'"):
+        CALLS[name]("cude")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(backend.BackendError, match="needs the package cupy, which is not installed"):
+        CALLS[name]("cuda")
+    assert backend.get().name == "cpu"
+
+
 @pytest.mark.parametrize(
     ("gpus", "message"),
     [(None, "needs an NVIDIA GPU and its driver.*CUDA says: cudaErrorInsufficientDriver"), (0, "CUDA sees none")],

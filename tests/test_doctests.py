@@ -22,12 +22,21 @@ def modules() -> list[str]:
     return [name for name in names if not name.endswith("__main__")]
 
 
+#: What modules need that not everybody has; of CUDA's one is for those who have not.
+NEEDED = {"pycnn_kernels.cuda.": "numba_cuda", "pycnn.interop.torch": "torch"}
+
+
+def lacks(name: str) -> str | None:
+    """The package that a module cannot be imported without, where it is not installed."""
+    for prefix, package in NEEDED.items():
+        if name.startswith(prefix) and name != "pycnn_kernels.cuda.device":
+            return package if importlib.util.find_spec(package) is None else None
+    return None
+
+
 def there() -> list[str]:
-    """The modules that can be imported: those of CUDA but one need its compiler, which not everybody has."""
-    if importlib.util.find_spec("numba_cuda") is not None:
-        return modules()
-    gpus = "pycnn_kernels.cuda."
-    return [name for name in modules() if not name.startswith(gpus) or name == f"{gpus}device"]
+    """The modules that can be imported."""
+    return [name for name in modules() if lacks(name) is None]
 
 
 def examples(module: ModuleType) -> list[doctest.DocTest]:
@@ -36,8 +45,8 @@ def examples(module: ModuleType) -> list[doctest.DocTest]:
 
 @pytest.mark.parametrize("name", modules())
 def test_examples(name: str) -> None:
-    if name not in there():
-        pytest.skip("numba-cuda is not installed: it is in the extra 'cuda'")
+    if lacks(name) is not None:
+        pytest.skip(f"{lacks(name)} is not installed")
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     report: list[str] = []
@@ -51,9 +60,9 @@ def test_examples_are_found() -> None:
     assert sum(len(examples(importlib.import_module(name))) for name in there()) > 30
 
 
-def test_every_public_function_has_an_example() -> None:
-    """Of the functional layer: what a reader looks up first."""
-    without = [
-        name for name in pycnn.functional.__all__ if ">>>" not in (getattr(pycnn.functional, name).__doc__ or "")
-    ]
+@pytest.mark.parametrize("module", [pycnn.functional, pycnn.signal, pycnn.signal.kernels])
+def test_every_public_function_has_an_example(module: ModuleType) -> None:
+    """Of the functional layer and its like: what a reader looks up first."""
+    public = [getattr(module, name) for name in module.__all__]
+    without = [each.__name__ for each in public if callable(each) and ">>>" not in (each.__doc__ or "")]
     assert without == []

@@ -85,7 +85,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "max_unpool2d": (lambda x: F.max_unpool2d(x, np.arange(X.size).reshape(X.shape) % 30, 1), (X,)),
     "mixed_pool2d": (lambda x: F.mixed_pool2d(x, 2, training=False), (X,)),
     "stochastic_pool2d": (lambda x: F.stochastic_pool2d(x, 2, training=False), (X,)),
-    "fractional_max_pool2d": (lambda x: F.fractional_max_pool2d(x, 2, 3, None, False, np.full((2, 3, 2), 0.3)), (X,)),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(x, 2, 3, None, False, np.full((2, 3, 2), 0.3, x.dtype)),
+        (X,),
+    ),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (X,)),
     "linear": (F.linear, (normal(2, 7, 5), normal(3, 5), normal(3))),
     "relu": (F.relu, (X,)),
@@ -744,7 +747,6 @@ CONV_ERRORS = [
     ((X, W, None, 1, 0, 1, 2), ValueError, "groups must divide the channels, 3 in and 4 out; received 2"),
     ((X, W, None, 1, 0, 1, 0), ValueError, "groups must be at least 1; received 0"),
     ((X, W, None, 1, 0, 1, 1.0), TypeError, "groups must be an integer; received 1.0"),
-    ((X.astype(int), W), TypeError, f"input {MUST_HOLD} int64"),
     ((X > 0, W), TypeError, f"input {MUST_HOLD} bool"),
     ((X.view("V8"), W), TypeError, f"input {MUST_HOLD} |V8"),
     ((X.astype(complex), W), TypeError, f"input {MUST_HOLD} complex128"),
@@ -815,7 +817,7 @@ TRANSPOSED_ERRORS = [
     ((X, W[:3], None, 1, 0, 0, 1, 0), ValueError, "dilation must be at least 1; received 0"),
     ((X, W[:3, :0]), ValueError, "a convolution needs at least one channel; received 3 in and 0 out"),
     ((X, normal(3, 4, 0, 3)), ValueError, "the kernel must be at least 1 in height; received 0"),
-    ((X.astype(int), W), TypeError, "input must hold float16, bfloat16, float32 or float64; received int64"),
+    ((X > 0, W), TypeError, "input must hold float16, bfloat16, float32 or float64; received bool"),
     ((X, W.astype("f4")), TypeError, "weight must have the dtype of the input, float64; received float32"),
 ]  # fmt: skip
 ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] = [
@@ -841,7 +843,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
         for pool in (F.max_pool2d, F.avg_pool2d)
         for case in [
             ((X[0, 0], 2), ValueError, "input must have the axes (N, C, H, W) or (C, H, W); received the shape (6, 5)"),
-            ((X.astype(int), 2), TypeError, f"input {MUST_HOLD} int64"),
+            ((X > 0, 2), TypeError, f"input {MUST_HOLD} bool"),
             ((OBJECTS, 2), TypeError, f"input {MUST_HOLD} object"),
             ((X, 0), ValueError, "kernel_size must be at least 1; received 0"),
             ((X, 2.0), TypeError, "kernel_size must be an integer; received 2.0"),
@@ -861,11 +863,11 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.linear, (X, normal(3, 5, dtype="float32")), TypeError, "weight must have the dtype of the input, float64"),
     (F.linear, (X.astype(int), normal(3, 5)), TypeError, f"input {MUST_HOLD} int64"),
     *((f, (X.astype(int),), TypeError, f"input {MUST_HOLD} int64")
-      for f in (F.relu, F.tanh, F.sigmoid, F.softmax, F.log_softmax, F.dropout)),
-    (F.relu, (X, True), ValueError, "inplace must be False"),
+      for f in (F.leaky_relu, F.gelu, F.silu, F.softmax, F.log_softmax, F.dropout)),
+    (F.relu, (X > 0,), TypeError, f"input {MUST_HOLD} bool"),
     (F.softmax, (X, 4), ValueError, "dim must be from -4 to 3 for the shape (2, 3, 6, 5); received 4"),
     (F.softmax, (X, 1.0), TypeError, "dim must be an integer; received 1.0"),
-    (F.log_softmax, (np.float64(1),), ValueError, "input must have at least one axis; received a single number"),
+    (F.log_softmax, (np.float64(1), 1), ValueError, "dim must be from -1 to 0 for the shape (); received 1"),
     (F.layer_norm, (X, 5), TypeError,
      "normalized_shape must be a tuple of integers, the sizes of the last axes; received 5"),
     (F.layer_norm, (X, ()), ValueError, "normalized_shape must have at least one axis; received ()"),
@@ -920,8 +922,6 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
      "reduction must be one of 'mean', 'sum', 'none'; received 'men'. Did you mean 'mean'?"),
     (lambda *a: F.cross_entropy(*a, label_smoothing=1.5), (ROWS, LABELS), ValueError,
      "label_smoothing must be a number from 0 to 1; received 1.5"),
-    (lambda *a: F.cross_entropy(*a, size_average=True), (ROWS, LABELS), ValueError,
-     "size_average and reduce are former names"),
     (F.binary_cross_entropy, (ROWS, ROWS), ValueError, "input must lie between 0 and 1; received"),
     (F.binary_cross_entropy, (ROWS * 0, ROWS), ValueError, "target must lie between 0 and 1; received"),
     (F.binary_cross_entropy, (ROWS * 0, ROWS[:2] * 0), ValueError,
@@ -973,3 +973,46 @@ def test_equal_arguments_that_are_not_the_same_are_read_anew() -> None:
     F.max_pool2d(x, 2, 1)
     with pytest.raises(TypeError, match=r"kernel_size must be an integer; received 2\.0"):
         F.max_pool2d(x, 2.0, 1)
+
+
+# Convolutions of integers.
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", ">i2"])
+def test_convolutions_of_integers_are_exact_and_wrap_around(dtype: str) -> None:
+    x, w, b = (np.round(20 * a) for a in (normal(2, 4, 8, 7), normal(3, 4, 3, 3), normal(3)))
+    for call in (F.conv2d, lambda x, w, b: F.conv_transpose2d(x[:, :3], w, b.repeat(2)[:4])):
+        given = [a.astype(np.int64).astype(dtype) for a in (x, w, b)]
+        exact = call(*(a.astype(np.float64) for a in given))
+        for y in (call(*given), call(Tensor(given[0]), *given[1:]).data):
+            assert y.dtype == np.dtype(dtype).newbyteorder("=")
+            np.testing.assert_array_equal(y, np.rint(exact).astype(np.int64).astype(y.dtype))
+
+
+def test_neighbours_in_the_game_of_life() -> None:
+    board = np.zeros((1, 5, 5), np.uint8)
+    board[0, 2, 1:4] = 1
+    around = np.ones((1, 1, 3, 3), np.uint8)
+    around[0, 0, 1, 1] = 0
+    assert F.conv2d(board, around, padding=1)[0].tolist() == [
+        [0, 0, 0, 0, 0], [1, 2, 3, 2, 1], [1, 1, 2, 1, 1], [1, 2, 3, 2, 1], [0, 0, 0, 0, 0]
+    ]  # fmt: skip
+
+
+INTEGERS = np.ones((1, 2, 4, 4), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: F.conv2d(INTEGERS, W), TypeError, "weight must have the dtype of the input, int64; received float64"),
+        (lambda: F.conv2d(INTEGERS, INTEGERS, B), TypeError, "bias must have the dtype of the input, int64; received"),
+        (lambda: F.conv2d(INTEGERS, INTEGERS, activation="relu"), TypeError, "input must hold floats for an"),
+        (lambda: F.conv_transpose2d(INTEGERS, INTEGERS, activation="relu"), TypeError, "input must hold floats for an"),
+        (lambda: F.conv2d(INTEGERS << 50, INTEGERS), ValueError, "sums of integers must be exact, at most 2**53"),
+        (lambda: F.conv2d(INTEGERS > 0, INTEGERS), TypeError, "input must hold float16, bfloat16, float32 or float64"),
+    ],
+)  # fmt: skip
+def test_integers_that_are_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        call()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pycnn import Tensor, constraints, regularizers
+from pycnn import Tensor, activations, constraints, regularizers
 from pycnn import layers as L
 from pycnn.layers.auto_name import snake_case
 from pycnn.utils import clear_session, set_random_seed
@@ -305,6 +305,11 @@ def test_dropout_drops_what_keras_drops(name: str, shape: Shape, kept: Shape) ->
         part = y[tuple(slice(0, size) for size in kept)]
         np.testing.assert_array_equal(y, np.broadcast_to(part, y.shape))
         assert (part == 0).mean() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("name", list(activations._FUNCTIONS))
+def test_activations_by_name(name: str) -> None:
+    compare("Activation", {"activation": name}, (3, 40))
 
 
 # -- weights ---------------------------------------------------------------------------------------------------------

@@ -55,13 +55,24 @@ def test_every_rank(rank: int, data_format: str) -> None:
 
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("norm", [1, 2, 3, 2.5])
-def test_norms(norm: float, rank: int, data_format: str) -> None:
+@pytest.mark.parametrize("norm", [1, 2, 3, 2.5, -1])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_norms(ceil_mode: bool, norm: float, rank: int, data_format: str) -> None:
+    """A sum is the mean of what the window holds, times the elements that it would hold inside."""
     x = np.abs(batch(rank))
-    windows = geometry(rank, ceil_mode=True)
-    sums = oracle.average_pooling(x**norm, *windows, divisor=1)
-    found = of_rank("lp_pool", rank)(oracle.in_layout(x, data_format), norm, 3, 2, True, data_format=data_format)
+    sums = 3**rank * oracle.average_pooling(x**norm, *geometry(rank, ceil_mode=ceil_mode))
+    found = of_rank("lp_pool", rank)(oracle.in_layout(x, data_format), norm, 3, 2, ceil_mode, data_format=data_format)
     oracle.assert_close(oracle.channels_last(found, data_format), sums ** (1 / norm))
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_norms_of_infinity(data_format: str) -> None:
+    x = batch(2)
+    given, windows = oracle.in_layout(x, data_format), geometry(2, ceil_mode=True)
+    for norm, sign in ((np.inf, 1), (-np.inf, -1)):
+        found = F.lp_pool2d(given, norm, 3, 2, True, data_format=data_format)
+        expected = sign * oracle.max_pooling(sign * np.abs(x), *windows)[0]
+        np.testing.assert_array_equal(oracle.channels_last(found, data_format), expected)
 
 
 def test_the_norm_of_nothing_has_no_slope() -> None:
@@ -90,7 +101,40 @@ def test_adaptive_pooling(out: int, rank: int, data_format: str) -> None:
 def test_none_keeps_a_size() -> None:
     x = oracle.in_layout(batch(2), "channels_first")
     assert F.adaptive_avg_pool2d(x, (None, 1)).shape == (2, 3, 7, 1)
-    assert F.adaptive_max_pool2d(x, None).shape == x.shape
+    assert F.adaptive_max_pool2d(x, (None, None)).shape == x.shape
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_no_windows_give_nothing(data_format: str) -> None:
+    x = Tensor(oracle.in_layout(batch(2), data_format), requires_grad=True)
+    y, indices = F.adaptive_max_pool2d(x, (0, 2), return_indices=True, data_format=data_format)
+    mean = F.adaptive_avg_pool2d(x, (0, 2), data_format=data_format)
+    fraction = F.fractional_max_pool2d(x, 2, (0, 2), data_format=data_format)
+    for each in (y, indices, mean, fraction):
+        assert oracle.channels_last(each.data, data_format).shape == (2, 0, 2, 3)
+    (y.sum() + mean.sum() + fraction.sum()).backward()
+    assert not x.grad.data.any()
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", ">i4"])
+def test_the_greatest_of_integers(dtype: str, data_format: str) -> None:
+    x = np.round(20 * np.abs(batch(2)))
+    expected, _ = oracle.max_pooling(x, *geometry(2))
+    given = oracle.in_layout(x, data_format).astype(dtype)
+    for y in (
+        F.max_pool2d(given, 3, 2, data_format=data_format),
+        F.max_pool2d(Tensor(given), 3, 2, data_format=data_format).data,
+    ):
+        assert y.dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(oracle.channels_last(y, data_format), expected)
+
+
+def test_integers_that_are_no_floats_are_refused() -> None:
+    for last in (2**53 + 1, -(2**53) - 1, -(2**63)):
+        with pytest.raises(ValueError, match="integers that are pooled must be from -2"):
+            F.max_pool1d(np.array([[0, last]]), 2)
+    np.testing.assert_array_equal(F.max_pool1d(np.array([[2**53, -(2**53)]]), 1), [[2**53, -(2**53)]])
 
 
 def test_windows_of_any_size_have_positions() -> None:
@@ -274,14 +318,27 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.max_pool3d, (X, 2, (1, 1)), ValueError, "stride must be an integer or three integers; received (1, 1)"),
     (F.avg_pool3d, (X, 7), ValueError, "it extends over 7 in depth, the input over 3 + 0 + 0"),
     (F.avg_pool1d, (X[0, 0], 3, 1, 2), ValueError, "padding must be at most half a window, 1 in width; received"),
-    (F.lp_pool2d, (X, "2", 2), TypeError, "norm_type must be a positive number; received '2'"),
-    (F.lp_pool2d, (X, 0, 2), ValueError, "norm_type must be a positive number; received 0"),
-    (F.lp_pool2d, (X, np.inf, 2), ValueError, "norm_type must be a positive number; received inf"),
-    (F.adaptive_avg_pool2d, (X, 0), ValueError, "output_size must be at least 1; received (0, 0)"),
+    (F.max_pool2d, (X, True), TypeError, "kernel_size must be an integer; received True"),
+    (F.max_pool2d, (X, 2, 1, 0, 1, 1), TypeError, "ceil_mode must be True or False; received 1"),
+    (F.max_pool2d, (X, 3, 1, 2, 3), ValueError, "padding must be at most half a window, 1 in height; received (2, 2)"),
+    (F.avg_pool2d, (X, 2, 1, 0, False, 0), TypeError, "count_include_pad must be True or False; received 0"),
+    (F.avg_pool2d, (X[:, :0], 2), ValueError, "input must have at least one channel"),
+    (F.avg_pool3d, (X, 4, 1, 1), ValueError, "kernel_size must be at most the input's size, 3 in depth; received 4"),
+    (F.lp_pool2d, (X, "2", 2), TypeError, "norm_type must be a number other than 0; received '2'"),
+    (F.lp_pool2d, (X, 0, 2), ValueError, "norm_type must be a number other than 0; received 0"),
+    (F.lp_pool2d, (X, 2, (2,)), ValueError, "kernel_size must be an integer or a pair of integers; received (2,)"),
+    (F.lp_pool1d, (X[0], 2, (2,)), TypeError, "kernel_size must be an integer; received (2,)"),
+    (F.adaptive_avg_pool2d, (X, -1), ValueError, "output_size must be at least 0; received (-1, -1)"),
+    (F.adaptive_avg_pool2d, (X, None), TypeError, "output_size must be an integer or a pair of integers; received"),
+    (F.adaptive_max_pool1d, (X[0], (None,)), TypeError, "output_size must be an integer; received (None,)"),
     (F.adaptive_avg_pool2d, (X, (1, 2, 3)), ValueError, "output_size must have 2 numbers, one for each axis; received"),
     (F.adaptive_max_pool2d, (X, 1.5), TypeError, "output_size must be an integer; received 1.5"),
     (F.adaptive_max_pool2d, (X[:, :0], 1), ValueError, "input must have at least one channel"),
-    (F.max_unpool2d, (X, PLACES.astype(float), 2), TypeError, "indices must be integers; received float64"),
+    (F.max_unpool2d, (X, PLACES.astype(float), 2), TypeError, "indices must be int64, as the poolings give"),
+    (F.max_unpool2d, (X[:, :0], PLACES[:, :0], 2), ValueError, "input must have at least one channel"),
+    (F.max_unpool2d, (X, PLACES, 2, ()), ValueError, "stride must be an integer or a pair of integers; received ()"),
+    (F.max_unpool2d, (X, PLACES, 2, 2, 0, 12), TypeError, "output_size must be a tuple of 2 integers, or a shape"),
+    (F.max_unpool2d, (X, PLACES, 2, 2, 0, (14, 10)), ValueError, "output_size must be from 11 to 13 along an axis"),
     (F.max_unpool2d, (X, PLACES[0], 2), ValueError, "indices must have the shape of the input, (2, 3, 6, 5); received"),
     (F.max_unpool2d, (X, PLACES + 120, 2), ValueError, "indices must be from 0 to 119, positions in planes of 12 x 10"),
     (F.max_unpool2d, (X, PLACES - 1, 2), ValueError, "received -1 to -1"),
@@ -289,8 +346,11 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.max_unpool2d, (X, PLACES, 2, 2, 0, (1,)), ValueError, "output_size must have 2 numbers"),
     (lambda x: F.mixed_pool2d(x, 2, part=1.5), (X,), ValueError, "part must be a number from 0 to 1; received 1.5"),
     (lambda x: F.mixed_pool2d(x, 2, drawn_per="image"), (X,), ValueError, "drawn_per must be one of 'call', 'window'"),
-    (F.fractional_max_pool2d, (X, 2), ValueError, "exactly one of output_size and output_ratio must be given"),
-    (F.fractional_max_pool2d, (X, 2, 3, 0.5), ValueError, "exactly one of output_size and output_ratio must be given"),
+    (F.fractional_max_pool2d, (X, 2), ValueError, "output_size or output_ratio must be given; received None and None"),
+    (F.fractional_max_pool2d, (X[:, :0], 2, 3), ValueError, "input must have at least one channel"),
+    (F.fractional_max_pool2d, (X, 2, 3, None, False, np.zeros((2, 3, 2), "f")), TypeError,
+     "_random_samples must have the dtype of the input, float64; received float32"),
+    (F.fractional_max_pool3d, (X, 2, (1, 1, 4)), ValueError, "4 windows of 2 do not fit 5 elements"),
     (F.fractional_max_pool2d, (X, 3, 4), ValueError, "4 windows of 3 do not fit 5 elements"),
     (F.fractional_max_pool2d, (X, 2, None, 1.5), ValueError, "output_ratio must be a number from 0 to 1; received 1.5"),
     (F.fractional_max_pool2d, (X, 2, 3, None, False, np.zeros((2, 2))), ValueError,

@@ -1,9 +1,14 @@
-"""The README's examples say what the commands say."""
+"""The README's examples say what the commands say, and its snippets run."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from typing import Any
+
 import pytest
 
+from pycnn import backend
 from tests.readme import MACHINE, README, examples, here, output
 
 EXAMPLES = examples(README.read_text(encoding="utf-8"))
@@ -21,3 +26,44 @@ def test_what_the_readme_shows(command: str, shown: str) -> None:
     if here() != MACHINE:
         pytest.skip(f"the README shows the output on {MACHINE}; this machine is {here()}")
     assert printed == shown, "README.md is not up to date: make readme (python -m tests.readme) writes its outputs anew"
+
+
+def _section(heading: str) -> str:
+    text = README.read_text(encoding="utf-8")
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+SNIPPETS = re.findall(r"```python\n(.*?)```", _section("Use it in your code"), re.DOTALL)
+
+#: Packages of others that snippets may import; where one is missing, or CuPy finds no GPU, the snippet is skipped.
+PACKAGES = ("cupy", "jax", "scipy", "torch")
+
+
+def test_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as a reader would; what the comments behind ``print`` say is printed."""
+    names: dict[str, Any] = {}
+    skipped = []
+    for snippet in SNIPPETS:
+        needed = [package for package in PACKAGES if re.search(rf"^(?:import|from) {package}\b", snippet, re.MULTILINE)]
+        missing = [package for package in needed if not _can_be_used(package)]
+        skipped += missing
+        if missing:
+            continue
+        exec(snippet, names)
+        printed = capsys.readouterr().out.splitlines()
+        assert printed == re.findall(r"^print\(.*\)  # (.*)$", snippet, re.MULTILINE)
+    assert len(SNIPPETS) > 4
+    if skipped:
+        pytest.skip(f"the other snippets ran; these packages cannot be used here: {', '.join(skipped)}")
+
+
+def _can_be_used(package: str) -> bool:
+    if importlib.util.find_spec(package) is None:
+        return False
+    if package != "cupy":
+        return True
+    try:
+        backend.get("cuda")
+    except backend.BackendError:
+        return False
+    return True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pycnn import Tensor
+from pycnn import Tensor, backend
 
 
 @pytest.mark.parametrize(
@@ -294,3 +295,126 @@ def test_tensors_are_hashed_by_identity() -> None:
 def test_rows_of_different_lengths() -> None:
     with pytest.raises(ValueError, match="data must be an array or rows of equal lengths; received others"):
         Tensor([[1.0], [2.0, 3.0]])
+
+
+# Protocols of arrays: who takes a tensor, and how.
+
+
+class OnGPU:
+    """Looks like an array of CuPy's, as far as the protocols go."""
+
+    shape, dtype, size, base = (2,), np.dtype(np.float32), 2, None
+    __cuda_array_interface__: ClassVar[dict[str, Any]] = {
+        "data": (4096, False), "shape": (2,), "typestr": "<f4", "version": 3,
+    }  # fmt: skip
+
+    def __dlpack__(self, **settings: Any) -> Any:
+        return settings
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+
+def test_numpy_takes_the_memory() -> None:
+    x = Tensor(np.arange(6.0).reshape(2, 3)[:, ::-1])
+    for found in (np.asarray(x), np.array(x, copy=False), np.from_dlpack(x)):
+        np.testing.assert_array_equal(found, x.data)
+        assert np.shares_memory(found, x.data)
+        assert found.strides == x.data.strides
+    assert not np.shares_memory(np.array(x), x.data)
+    assert np.asarray(x, np.float32).dtype == np.float32
+    assert x.__array_interface__ == x.data.__array_interface__
+
+
+def test_memory_that_was_taken_stays() -> None:
+    """NumPy keeps the tensor alone, whose ``data`` can be set to another array."""
+    x = Tensor(np.full(1000, 3.0))
+    taken = np.asarray(x)
+    alive = weakref.ref(x.data)
+    x.data = np.zeros(1000)
+    again = np.asarray(x)
+    assert alive() is not None
+    assert (taken == 3).all()
+    assert (again == 0).all()
+    del taken, again, x
+    assert alive() is None
+
+
+def test_torch_and_jax_take_the_memory() -> None:
+    torch = pytest.importorskip("torch")
+    x = Tensor(np.zeros((2, 3), np.float32))
+    for number, take in enumerate((torch.from_dlpack, torch.as_tensor, torch.asarray), 1):
+        take(x)[0, 0] = number
+        assert x.data[0, 0] == number
+    assert Tensor(torch.ones(3)).shape == (3,)
+    jax = pytest.importorskip("jax")
+    np.testing.assert_array_equal(np.asarray(jax.numpy.asarray(x)), x.data)
+    np.testing.assert_array_equal(np.asarray(jax.dlpack.from_dlpack(x)), x.data)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint8", "bool"])
+def test_dtypes_that_are_exported(dtype: str) -> None:
+    x = Tensor(np.ones(3, dtype))
+    assert np.asarray(x).dtype == np.from_dlpack(x).dtype == np.dtype(dtype)
+
+
+def test_bfloat16_is_given_as_an_array_alone() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = Tensor(np.ones(3, ml_dtypes.bfloat16))
+    assert not hasattr(x, "__array_interface__")
+    assert np.asarray(x).dtype == ml_dtypes.bfloat16
+    with pytest.raises(BufferError):
+        x.__dlpack__()
+
+
+def test_read_only_arrays_stay_read_only() -> None:
+    array = np.ones(3)
+    array.flags.writeable = False
+    assert not np.asarray(Tensor(array)).flags.writeable
+    assert not np.from_dlpack(Tensor(array)).flags.writeable
+
+
+def test_a_tensor_that_requires_a_gradient_is_exported_by_no_protocol() -> None:
+    torch = pytest.importorskip("torch")
+    x = Tensor(np.ones(3), requires_grad=True)
+    for y in (x, x * 2, x[1:]):
+        assert not hasattr(y, "__array_interface__")
+        assert not hasattr(y, "__cuda_array_interface__")
+        for take, error in (
+            (np.asarray, RuntimeError),
+            (np.array, RuntimeError),
+            (np.from_dlpack, BufferError),
+            (torch.from_dlpack, BufferError),
+            (torch.as_tensor, BufferError),
+        ):
+            with pytest.raises(error, match=r"this tensor requires a gradient; use tensor\.detach\(\)"):
+                take(y)
+        assert np.asarray(y.detach()).shape == y.shape
+    with pytest.raises(AttributeError, match="requires a gradient"):
+        _ = x.__array_interface__
+
+
+def test_a_tensor_on_the_cpu_is_not_taken_for_one_on_a_gpu() -> None:
+    x = Tensor(np.ones(3))
+    assert not hasattr(x, "__cuda_array_interface__")
+    with pytest.raises(AttributeError, match="a tensor that is on the CPU has no __cuda_array_interface__"):
+        _ = x.__cuda_array_interface__
+    assert not backend.is_on_gpu(x)
+    assert backend.of(x).name == "cpu"
+    assert x.__dlpack_device__() == (1, 0)
+    assert Tensor(x).data is x.data
+
+
+def test_a_tensor_on_a_gpu_exports_the_interface_of_gpus() -> None:
+    x = Tensor._of(OnGPU())  # type: ignore[arg-type]
+    assert hasattr(x, "__cuda_array_interface__")
+    assert x.__cuda_array_interface__["data"] == (4096, False)
+    assert not hasattr(x, "__array_interface__")
+    with pytest.raises(AttributeError, match="a tensor that is on a GPU has no __array_interface__"):
+        _ = x.__array_interface__
+    assert backend.is_on_gpu(x)
+    assert x.__dlpack_device__() == (2, 0)
+    assert x.__dlpack__(stream=7) == {"stream": 7}
+    x._requires_grad = True
+    assert not hasattr(x, "__cuda_array_interface__")
+    assert not backend.is_on_gpu(x)

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from pycnn_kernels.cpu import (
+    activation,
     batch_norm,
     batch_norm_pool,
     conv_depthwise,
@@ -34,6 +35,8 @@ from pycnn_kernels.cpu import (
     optimizer,
     planes,
     pool,
+    rearrange,
+    resample,
     response_norm,
     softmax,
     storage,
@@ -436,6 +439,14 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "put"): [Algorithm("planes", planes.Put, "plane by plane, in the order of the pixels")],
     ("cpu", "put_sums"): [Algorithm("planes", planes.PutSums, "plane by plane, in the order of the pixels")],
     ("cpu", "pick"): [Algorithm("planes", planes.Pick, "plane by plane")],
+    ("cpu", "rearrange"): [Algorithm("rows", rearrange.Rearrange, "row by row, neighbours at once")],
+    ("cpu", "rearrange_gradient"): [
+        Algorithm("images", rearrange.RearrangeGradient, "image by image, in the order of the rows")
+    ],
+    ("cpu", "resample"): [Algorithm("bands", resample.Resample, "along the width into lines in the cache, then down")],
+    ("cpu", "resample_gradient"): [
+        Algorithm("bands", resample.ResampleGradient, "the same with the transposed weights")
+    ],
     ("cpu", "norm_pool"): [Algorithm("gather", pool.NormPool, "one row of y a piece")],
     ("cpu", "average_pool"): [Algorithm("gather", pool.AveragePool, "one row of y a piece")],
     ("cpu", "average_pool_gradient"): [Algorithm("gather", pool.AveragePoolGradient, "one row of dx a piece")],
@@ -451,6 +462,10 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "response_norm_gradient"): [
         Algorithm("windows", response_norm.ResponseNormGradient, "all channels of some pixels in the cache")
+    ],
+    ("cpu", "activation"): [Algorithm("one_pass", activation.Activation, "some thousand elements a piece, in vectors")],
+    ("cpu", "activation_gradient"): [
+        Algorithm("one_pass", activation.Activation, "the slope computed anew from x, in vectors")
     ],
     ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
     ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],

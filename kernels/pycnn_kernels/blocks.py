@@ -70,14 +70,22 @@ class Block:
         # An array of Python's own is copied, filled in and asked for its address in a third of the time of NumPy's.
         self.values = fields.filled(**values)
         names = given.split()
+        self._given = len(names)
         self.slots = [fields.slot(name) for name in names if not fields.is_float(name)]
         self._float_slots = [fields.slot(name) for name in names if fields.is_float(name)]
 
     def filled(self, values: tuple[Any, ...]) -> array[int]:
-        """A copy with the given fields' values, integers first and then floats."""
+        """A copy with the given fields' values, integers first and then floats.
+
+        Raises:
+            ValueError: there are more values than fields, or fewer.
+        """
+        if len(values) != self._given:  # zip would take longer to ask than to give
+            raise ValueError(f"{self._given} fields are given for each run; received {len(values)} values")
         block = self.values[:]
         for slot, value in zip(self.slots, values):
             block[slot] = value
-        for slot, value in zip(self._float_slots, values[len(self.slots) :], strict=True):
-            block[slot] = float_bits(value)
+        if self._float_slots:
+            for slot, value in zip(self._float_slots, values[len(self.slots) :]):
+                block[slot] = float_bits(value)
         return block

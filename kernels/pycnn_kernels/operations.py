@@ -85,6 +85,12 @@ def _planes_arrays(p: Any, pixels: int) -> dict[str, Spec]:
     }
 
 
+def _placed_arrays(p: Any) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    shapes = {"x": p.x_shape, "y": p.y_shape, "dx": p.x_shape, "dy": p.y_shape}
+    return {name: Spec(name, shape, dtype) for name, shape in shapes.items()} | {"fill": Spec("fill", (1,), dtype)}
+
+
 def _conv_pool_arrays(p: Any) -> dict[str, Spec]:
     pooled = _pool_arrays(p.pool)
     return _conv_arrays(p.conv) | _norm_arrays(p.pool) | {name: pooled[name] for name in ("y", "index")}
@@ -163,6 +169,10 @@ def _response_norm_arrays(p: Any) -> dict[str, Spec]:
     return {name: Spec(name, p.shape, dtype) for name in ("x", "y", "dy", "dx")}
 
 
+def _activation_arrays(p: Any) -> dict[str, Spec]:
+    return {name: Spec(name, (p.size,), numpy_dtype(p.dtype)) for name in ("x", "y", "dy", "dx")}
+
+
 def _cast_arrays(p: Any) -> dict[str, Spec]:
     return {
         "stored": Spec("stored", (p.size,), numpy_dtype(p.storage)),
@@ -209,6 +219,10 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "put": (_put_arrays, "x index", "", "y"),
     "put_sums": (_put_arrays, "x index", "", "y"),
     "pick": (_pick_arrays, "x index", "", "y"),
+    "rearrange": (_placed_arrays, "x fill", "", "y"),
+    "rearrange_gradient": (_placed_arrays, "dy", "", "dx"),
+    "resample": (_placed_arrays, "x", "", "y"),
+    "resample_gradient": (_placed_arrays, "dy", "", "dx"),
     "average_pool": (_pool_arrays, "x", "", "y"),
     "average_pool_gradient": (_pool_arrays, "dy", "", "dx"),
     "softmax": (_rows_arrays, "x", "", "y"),
@@ -218,6 +232,8 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "layer_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
     "response_norm": (_response_norm_arrays, "x", "", "y"),
     "response_norm_gradient": (_response_norm_arrays, "dy x", "", "dx"),
+    "activation": (_activation_arrays, "x", "", "y"),
+    "activation_gradient": (_activation_arrays, "dy x", "", "dx"),
     "widen": (_cast_arrays, "stored", "", "wide"),
     "narrow": (_cast_arrays, "wide", "", "stored"),
     "adam": (_updates_arrays, "g", "w m v", ""),

@@ -40,6 +40,7 @@ class Plan:
         self.backend, self.operation, self.problem, self.algorithm = backend, operation, problem, algorithm
         self._arrays = arrays_of(backend)  # of the GPU for which it is made
         self.inputs, self.updated, self.outputs = specs(operation, problem)
+        self._left_out = (None,) * len(self.inputs)
         self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
         borrowed = getattr(self._prepared, "borrowed", ())
@@ -72,11 +73,16 @@ class Plan:
             TypeError: an array has another dtype than the problem says, or is no array.
             MemoryLimitError: the outputs and the workspace would exceed the memory limit.
         """
-        inputs += (None,) * (len(self.inputs) - len(inputs))
+        inputs += self._left_out[len(inputs) :]
+        if len(inputs) > len(self._left_out):
+            raise ValueError(f"{self.operation} has {len(self.inputs)} inputs; received {len(inputs)}")
         arrays = self._arrays
-        ready = [_ready(arrays, spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
-        for spec, array in zip(self.updated, updated, strict=True):
-            ready.append(_ready(arrays, spec, array, in_place=True))
+        ready = [
+            None if array is None and spec.optional else _ready(arrays, spec, array)
+            for spec, array in zip(self.inputs, inputs)
+        ]
+        if updated or self.updated:
+            ready += [_ready(arrays, spec, array, True) for spec, array in zip(self.updated, updated, strict=True)]
         if pool.limit is not None and self.backend == "cpu":
             self._admit(skip)
         outputs = [None if spec.name in skip else arrays.empty(spec.shape, spec.dtype) for spec in self.outputs]
@@ -106,6 +112,8 @@ def arrays_of(backend: str) -> Any:
 
 def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
     """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
+    if arrays.fits(array, spec.shape, spec.dtype):  # most do, and this is one question
+        return array
     if array is None:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")

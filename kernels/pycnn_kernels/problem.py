@@ -389,6 +389,18 @@ class RowsProblem(NamedTuple):
     columns: int
 
 
+class ActivationProblem(NamedTuple):
+    """An activation of ``size`` elements, or with ``derivative`` 1 or 2 a gradient times f'(x) or f''(x).
+
+    ``name`` is one of ``activations.ACTIVATIONS``.
+    """
+
+    dtype: str
+    name: str
+    size: int
+    derivative: int = 0
+
+
 class CastProblem(NamedTuple):
     """The way of ``size`` elements between ``dtype``, float32, and ``storage``, "float16" or "bfloat16"."""
 
@@ -402,6 +414,89 @@ class UpdatesProblem(NamedTuple):
 
     dtype: str
     shapes: tuple[tuple[int, ...], ...]
+
+
+#: How an axis continues beyond its elements: ``torch.nn.functional.pad``'s names, "constant" for what lies nowhere.
+Continuation = Literal["constant", "reflect", "replicate", "circular"]
+
+
+class Nearest(NamedTuple):
+    """Element o of a resized axis of ``size`` elements shows the nearest of them.
+
+    Which one that is depends on the precision in which ``scale``, elements of the input to one of the result, and its
+    products are computed: ``dtype``. With ``centred`` centres of elements are compared, otherwise their beginnings.
+    """
+
+    size: int
+    scale: float
+    dtype: str
+    centred: bool
+
+
+class RearrangeProblem(NamedTuple):
+    """Elements shown at other places: ``y[n, o, c] = x[n, f(o), c]``, or a number where f(o) is nowhere.
+
+    x is (N, *size, inner), y (N, *counts, inner). Each axis of y belongs to one axis of x, and moves by a step along
+    it: the position on axis j is ``starts[j]`` and the sum of ``step * o[i]`` over the axes i of y that belong to it,
+    continued or resized as ``ways[j]`` says. So padding is an axis of y for each of x; cutting an image into windows
+    two, where the window is and where in it; and a shuffle several of y for a channel.
+
+    ``axes`` are those of y: (count, axis of x, step).
+    """
+
+    dtype: str
+    N: int
+    size: tuple[int, ...]
+    axes: tuple[tuple[int, int, int], ...]
+    starts: tuple[int, ...]
+    ways: tuple[Continuation | Nearest, ...]
+    inner: int = 1
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return (self.N, *self.size, self.inner)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (self.N, *(count for count, _, _ in self.axes), self.inner)
+
+
+class ResampledAxis(NamedTuple):
+    """How an axis of ``size`` elements becomes one of ``output``: each a weighted sum of some.
+
+    Attributes:
+        kind: "linear", weights of two neighbours, or "cubic", of four.
+        scale: elements of the input to one of the result, as given; 0 for the quotient of the sizes.
+        align_corners: whether the first and last elements lie upon each other, instead of the outer edges.
+        antialias: whether the weights spread over ``scale`` times as many elements where that is above 1.
+    """
+
+    kind: Literal["linear", "cubic"]
+    size: int
+    output: int
+    scale: float = 0.0
+    align_corners: bool = False
+    antialias: bool = False
+
+
+class ResampleProblem(NamedTuple):
+    """Weighted sums along one to three axes: x (N, *sizes, inner), y (N, *outputs, inner).
+
+    The gradient is the same with the weights' transposed tables.
+    """
+
+    dtype: str
+    N: int
+    axes: tuple[ResampledAxis, ...]
+    inner: int = 1
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return (self.N, *(axis.size for axis in self.axes), self.inner)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (self.N, *(axis.output for axis in self.axes), self.inner)
 
 
 def _array_shape(layout: Layout, rank: int, N: int, channels: int, size: Triple) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -13,6 +14,7 @@ from pycnn import backend as backends
 from pycnn import elementary
 from pycnn.autograd import Function
 from pycnn.elementary import FLOAT32
+from pycnn.in_place import assign_in_place
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, Layout, PaddingTriple, Triple, dtype_name, is_half
@@ -45,7 +47,7 @@ def remembered(read: _Read) -> _Read:
 
     @wraps(read)
     def reader(*arguments: Any, **named: Any) -> Any:
-        for each in (*arguments, *named.values()):
+        for each in (*arguments, *named.values()) if named else arguments:
             if type(each) not in _WHOLE and not _is_plain(each):
                 return read(*arguments, **named)
         return known(*arguments, **named)
@@ -53,14 +55,14 @@ def remembered(read: _Read) -> _Read:
     return cast(_Read, reader)
 
 
+_PARTS = {int, str}
+
+
 def _is_plain(value: Any) -> bool:
     """A tuple of integers, strings and such tuples; 1 == 1.0 == True are equal in tuples, too, but not the same."""
     if type(value) is not tuple:
         return False
-    for each in value:  # noqa: SIM110 - all() takes twice as long, and every call asks several times
-        if type(each) is not int and type(each) is not str and not _is_plain(each):
-            return False
-    return True
+    return _PARTS.issuperset(map(type, value)) or all(type(each) in _PARTS or _is_plain(each) for each in value)
 
 
 def tensor_or_array(name: str, value: Any) -> Any:
@@ -84,6 +86,22 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
     if like is not None and (type(value) is not np.ndarray or type(like) is not np.ndarray):
         refuse_two_places(name, value, like)
     return value
+
+
+def holds_integers(value: Any, or_booleans: bool = False) -> bool:
+    """Whether it is an array or a tensor of integers."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and dtype.kind in ("iub" if or_booleans else "iu")
+
+
+#: float64 holds all integers up to this one, and sums them without an error.
+GREATEST_EXACT = 2**53
+
+
+def magnitude(value: Any) -> int:
+    """The greatest absolute value of an array or a tensor of integers; 0 where there are none."""
+    data = data_of(value)
+    return max(-int(data.min()), int(data.max())) if data.size else 0
 
 
 def refuse_two_places(name: str, value: Any, like: Any, why: str = "") -> None:
@@ -112,6 +130,18 @@ def rounded(value: Any, dtype: np.dtype) -> Any:
     return value.astype(dtype) if isinstance(value, Tensor) else elementary.cast(value, dtype)
 
 
+def in_place(target: Any, result: Any) -> Any:
+    """The target of a call with ``inplace=True``, an array or a tensor, with the result's values in its memory.
+
+    Raises:
+        TypeError: the target is neither: a list, a number.
+        RuntimeError, ValueError: as :func:`pycnn.in_place.assign_in_place`.
+    """
+    if not isinstance(target, Tensor | np.ndarray) and not backends.is_on_gpu(target):
+        raise TypeError(f"inplace needs an array or a tensor; received {type(target).__name__}")
+    return assign_in_place(target, result)
+
+
 def fraction(name: str, value: Any) -> float:
     """A number from 0 to 1.
 
@@ -138,14 +168,30 @@ def number(name: str, value: Any) -> float:
 
 
 def integer(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; received {value!r}") from None
+    """An integer of Python's or NumPy's; booleans are none.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f"{name} must be an integer; received {value!r}")
+
+
+def boolean(name: str, value: Any) -> bool:
+    """True or False, Python's or NumPy's.
+
+    Raises:
+        TypeError: something else, 0 and 1 among them.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; received {value!r}")
+    return bool(value)
 
 
 #: Forms of an argument that has a number for each of so many spatial axes.
-_FORMS = {1: "an integer", 2: "an integer or a pair of integers", 3: "an integer or three integers"}
+FORMS = {1: "an integer", 2: "an integer or a pair of integers", 3: "an integer or three integers"}
 _FORMS_PER_SIDE = {
     1: "((left, right),)",
     2: "((top, bottom), (left, right))",
@@ -153,16 +199,19 @@ _FORMS_PER_SIDE = {
 }
 
 
-def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
+def per_axis(name: str, value: Any, rank: int, least: float = 1, spread: bool = True) -> tuple[int, ...]:
     """An integer for all ``rank`` axes, or one for each.
+
+    ``spread`` says whether a tuple of one integer counts as that integer, as it does in most of PyTorch's functions.
 
     Raises:
         TypeError: not integers.
         ValueError: neither one nor ``rank`` of them, or one below ``least``.
     """
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if len(values) not in (1, rank):
-        raise ValueError(f"{name} must be {_FORMS[rank]}; received {value!r}")
+    is_sequence = isinstance(value, tuple | list)
+    values = tuple(value) if is_sequence else (value,)
+    if len(values) != rank and (len(values) != 1 or (is_sequence and not spread)):
+        raise ValueError(f"{name} must be {FORMS[rank]}; received {value!r}")
     numbers = tuple(integer(name, v) for v in values)
     if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}; received {value!r}")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn import backend as backends
+from pycnn import changes
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.elementary import Select, cast
@@ -26,7 +27,7 @@ from pycnn.functional.arguments import (
 )
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem
+from pycnn_kernels.problem import DTYPE_NAMES, ChannelsProblem, Layout, channels_problem, is_half
 
 Grads = tuple[Tensor | None, ...]
 
@@ -40,6 +41,7 @@ class _Normalisation(Function):
         y: the result, if a ReLU is in it.
     """
 
+    reads = ((0, 1), (0,), ())
     uses_numpy = False
     moves: bool
     layout: Layout
@@ -263,12 +265,13 @@ def batch_norm(
     Args:
         input: (N, C) or (N, C, ...), or (N, ..., C) for "channels_last"; float32 or float64, or float16 or bfloat16,
             which are computed in float32 and rounded once.
-        running_mean, running_var: (C,), or None. Without ``training`` they are what is normalised by. With it the mean
+        running_mean, running_var: (C,), or None, in the dtype of the input, or float32 beside float16 and bfloat16.
+            Without ``training`` they are what is normalised by. With it the mean
             and the variance of the input are, and these arrays, if there are any, move towards them in place.
         weight, bias: (C,) or None, which stands for ones and zeros.
         training: normalise by the statistics of the input.
         momentum: how much of the way the running statistics move towards those of the input.
-        eps: is added to the variance.
+        eps: is added to the variance, at least 0, above it with ``training``.
         data_format: "channels_first" or "channels_last".
         activation: "relu" for ``max(y, 0)`` in the same pass, or None.
         correction: 1 to move ``running_var`` towards the unbiased variance, as PyTorch does, 0 towards that which is
@@ -281,14 +284,15 @@ def batch_norm(
     Raises:
         TypeError: dtypes other than those above, or not the input's; running statistics that are tensors to be trained.
         ValueError: shapes that do not fit; running statistics that are missing where they are needed, one without the
-            other, or not writable; a single value per channel, which has no variance, in training.
+            other, or not writable; a single value per channel, which has no variance, in training; an eps below 0, or
+            of 0 in training.
 
     Source: ``torch.nn.functional.batch_norm``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
 
     >>> import numpy as np
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
-    >>> batch_norm(x, None, None, training=True, eps=0.0)
+    >>> batch_norm(x, None, None, training=True, eps=1e-12)
     array([[-1., -1.],
            [ 1.,  1.]])
     >>> batch_norm(x, np.array([1.0, 10.0]), np.array([4.0, 100.0]), eps=0.0)
@@ -303,6 +307,8 @@ def batch_norm(
     channels = x.shape[channel_axis(x.ndim, where)]
     norm = BatchStatisticsNorm(running_mean, running_var, weight, bias, momentum, eps, correction)
     scale, offset, running, numbers = norm.read(channels, x)
+    if numbers["eps"] < 0 or (training and numbers["eps"] == 0):
+        raise ValueError(f"eps must be at least 0, and above it in training; received {eps}")
     settings = {"layout": where, "relu": activation == "relu"}
     if not training:
         if running[0] is None:
@@ -338,8 +344,10 @@ def moved(
     moving = tuple(None if each is None else _movable(each) for each in running)
     yield moving
     for given, array in zip(running, moving):
-        if given is not None and array is not None and array is not given:
-            given[...] = cast(array, given.dtype)
+        if given is not None and array is not None:
+            if array is not given:
+                given[...] = cast(array, given.dtype)
+            changes.note(given, "the training of a batch normalisation")
 
 
 def _movable(running: np.ndarray) -> np.ndarray:
@@ -372,7 +380,11 @@ def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
 
 
 def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
-    value = floating(name, value, like=x)
+    # As in PyTorch, float32 may stand beside an input in float16 or bfloat16.
+    value = floating(name, value)
+    if value.dtype != np.float32 or not is_half(x.dtype):
+        value = floating(name, value, like=x)
+    refuse_two_places(name, value, x)
     if tuple(value.shape) != (channels,):
         raise ValueError(f"{name} must have the shape ({channels},), one for each channel; received {value.shape}")
     return value

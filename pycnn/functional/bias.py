@@ -16,6 +16,7 @@ Grads = tuple[Tensor | None, ...]
 class ReluBiasGradient(Function):
     """``dz = dy where y > 0`` and ``db`` = the sum of dz over all pixels, in one pass."""
 
+    reads = ()
     uses_numpy = False
     outputs = 2
 
@@ -41,6 +42,7 @@ class ReluBiasGradient(Function):
 class BiasGradient(Function):
     """``db`` = the sum of dy over all pixels."""
 
+    reads = ()
     uses_numpy = False
 
     def forward(self, dy: np.ndarray, *, problem: ChannelsProblem) -> np.ndarray:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pycnn import backend as backends
-from pycnn.autograd import Function, is_grad_enabled
+from pycnn.autograd import Function
 from pycnn.backend import plan_on
 from pycnn.elementary import elementwise, where
-from pycnn.functional.arguments import apply, floating, without_batch
+from pycnn.functional.arguments import (
+    GREATEST_EXACT,
+    apply,
+    floating,
+    holds_integers,
+    magnitude,
+    tensor_or_array,
+    without_batch,
+)
 from pycnn.functional.bias import BiasGradient, ReluBiasGradient
 from pycnn.functional.conv_arguments import problem_of
 from pycnn.interop.arrays import drop_in
@@ -46,19 +55,14 @@ class BiasAndActivation(Function):
             closed = elementwise(np.less_equal, self.y, dy.dtype.type(0), dtype=bool)
             dz = dy * where(closed, less, one)
         elif activation == "tanh":
-            y = self._result()
+            assert self.y is not None  # kept wherever there is an activation
+            y = self.output(self.y)
             dz = dy * (1 - y * y)
         elif activation == "sigmoid":
-            y = self._result()
+            assert self.y is not None
+            y = self.output(self.y)
             dz = dy * (y * (1 - y))
         return dz, BiasGradient.apply(dz, problem=pixels) if want_bias else None
-
-    def _result(self) -> Tensor:
-        """y; computed again, as a function of the inputs, where the gradient is to be differentiated itself."""
-        if is_grad_enabled():
-            return self.apply(*self.inputs, **self.settings)
-        assert self.y is not None  # kept wherever there is an activation
-        return Tensor._of(self.y)
 
 
 class Convolution(BiasAndActivation):
@@ -68,6 +72,7 @@ class Convolution(BiasAndActivation):
     ``choice`` is how to choose the algorithm, as ``plan_for`` takes it.
     """
 
+    reads = ((1, 3), (0, 3), (), (0, 1), ())
     uses_numpy = False
 
     def forward(
@@ -109,6 +114,7 @@ class Convolution(BiasAndActivation):
 class ConvolutionInputGradient(Function):
     """``dx`` from ``dy`` and ``w``."""
 
+    reads = ((1,), (0,))
     uses_numpy = False
 
     def forward(self, dy: np.ndarray, w: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
@@ -126,6 +132,7 @@ class ConvolutionInputGradient(Function):
 class ConvolutionWeightGradient(Function):
     """``dw`` from ``x`` and ``dy``."""
 
+    reads = ((1,), (0,))
     uses_numpy = False
 
     def forward(self, x: np.ndarray, dy: np.ndarray, *, problem: ConvProblem, **choice: Any) -> np.ndarray:
@@ -204,10 +211,39 @@ def read_convolution(
     return problem, (x, w, b, *epilogue), single
 
 
-def _convolve(rank: int, *arguments: Any, **choice: Any) -> Any:
-    """``choice`` is how to choose the algorithm, the other arguments those of :func:`read_convolution`."""
-    problem, arrays, single = read_convolution(rank, *arguments)
-    return without_batch(apply(Convolution, *arrays, problem=problem, **choice), single)
+def of_integers(convolve: Callable[..., Any], input: Any, weight: Any, bias: Any) -> Any:
+    """``convolve(x, w, b)`` in integers: computed in float64, in which sums of integers are exact up to 2**53.
+
+    What the dtype does not hold wraps around, as integers do.
+
+    Raises:
+        TypeError: the arrays have different dtypes.
+        ValueError: the sums may exceed 2**53.
+    """
+    x, w = tensor_or_array("input", input), tensor_or_array("weight", weight)
+    b = None if bias is None else tensor_or_array("bias", bias)
+    for name, value in (("weight", w), ("bias", x if b is None else b)):
+        if value.dtype != x.dtype:
+            raise TypeError(f"{name} must have the dtype of the input, {x.dtype}; received {value.dtype}")
+    most = magnitude(x) * magnitude(w) * w.size + (0 if b is None else magnitude(b))
+    if most > GREATEST_EXACT:
+        raise ValueError(f"sums of integers must be exact, at most 2**53; these may be up to {most}: convert to floats")
+    y = convolve(*(None if each is None else each.astype(np.float64) for each in (x, w, b)))
+    return y.astype(np.int64).astype(x.dtype)
+
+
+def _convolve(rank: int, input: Any, weight: Any, bias: Any, *arguments: Any, algorithm: str, **choice: Any) -> Any:
+    """How to choose the algorithm comes by name, the other arguments are those of :func:`read_convolution`."""
+    if holds_integers(input):
+        *_, activation, _, scale, residual, _ = arguments
+        if not activation is scale is residual is None:
+            raise TypeError(f"input must hold floats for an activation, a scale or a residual; received {input.dtype}")
+        exact = "direct" if algorithm in ("auto", "autotune") else algorithm  # others round
+        return of_integers(
+            lambda x, w, b: _convolve(rank, x, w, b, *arguments, algorithm=exact, **choice), input, weight, bias
+        )
+    problem, arrays, single = read_convolution(rank, input, weight, bias, *arguments)
+    return without_batch(apply(Convolution, *arrays, problem=problem, algorithm=algorithm, **choice), single)
 
 
 @drop_in
@@ -294,7 +330,8 @@ def conv2d(
 
     Args:
         input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
-            or float16 or bfloat16, which are multiplied and added in float32, and each result rounded once.
+            or float16 or bfloat16, which are multiplied and added in float32, and each result rounded once;
+            or integers, whose sums are exact, and wrap around where the dtype does not hold them.
         weight: w (K, C / groups, KH, KW), or (KH, KW, C / groups, K) for "HWIO".
         bias: b (K,) or None.
         stride: step between windows, one integer or (vertical, horizontal).
@@ -329,9 +366,11 @@ def conv2d(
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
-        TypeError: other dtypes than float16, bfloat16, float32 and float64, or different ones.
+        TypeError: other dtypes than float16, bfloat16, float32, float64 and those of integers, or different ones;
+            numbers that are no integers.
         ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1, more
-            padding than the padding mode allows, an unknown name, a workspace limit below what the algorithm needs.
+            padding than the padding mode allows, an unknown name, a workspace limit below what the algorithm needs;
+            integers whose sums could exceed 2**53.
 
     Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html;
     the padding modes of ``torch.nn.Conv2d``.

@@ -33,6 +33,7 @@ class ConvolutionMaxPool(Function):
     Gradients are recorded where bias and ReLU come after the pooling; then nobody needs the convolution's result.
     """
 
+    reads = ((1,), (0,), ())
     uses_numpy = False
 
     def forward(
@@ -78,8 +79,7 @@ def pooled_problem(
 ) -> ConvPoolProblem:
     """The checked problem of pooling the result of a convolution."""
     pool = windows_problem(
-        "max", conv.dtype, conv.layout, conv.N, conv.K, conv.output[1:], pool_size, pool_stride, pool_padding, 1,
-        ceil_mode, _NAMES,
+        2, "max", conv.dtype, conv.layout, conv.y_shape, pool_size, pool_stride, pool_padding, 1, ceil_mode, _NAMES,
     )  # fmt: skip
     return ConvPoolProblem(conv, pool._replace(normalised=normalised))
 

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from pycnn.backend import plan_on
-from pycnn.elementary import PutAt, where
-from pycnn.functional.activation import sigmoid_of
-from pycnn.functional.arguments import apply, floating, one_of, without_batch
+from pycnn.elementary import PutAt
+from pycnn.functional.activation import computed
+from pycnn.functional.arguments import apply, floating, holds_integers, one_of, without_batch
 from pycnn.functional.conv import (
     BiasAndActivation,
     ConvolutionGradient,
     ConvolutionWeightGradient,
     Grads,
+    of_integers,
 )
 from pycnn.functional.conv_arguments import (
     ACTIVATIONS,
@@ -28,6 +29,8 @@ from pycnn_kernels.problem import DTYPE_NAMES, ConvProblem, channels_problem
 
 class ConvolutionTranspose(BiasAndActivation):
     """``y = activation(dx + b)``, where dx is the input gradient of ``problem`` from x in the place of dy."""
+
+    reads = ((1,), (0,), ())
 
     def forward(
         self,
@@ -45,7 +48,8 @@ class ConvolutionTranspose(BiasAndActivation):
         (y,) = plan_on(x, "conv_input_gradient", problem, **choice).run(x, w)
         if b is not None:
             _add_bias(y, b, problem)
-        _activate(y, activation, slope)
+        if activation is not None:
+            y = computed(activation, y, (slope,) if activation == "leaky_relu" else ())
         self.y = None if activation is None else y
         return y
 
@@ -77,18 +81,6 @@ def _add_bias(y: np.ndarray, b: np.ndarray, p: ConvProblem) -> None:
         rows += np.tile(b, W)
 
 
-def _activate(y: np.ndarray, activation: str | None, slope: float) -> None:
-    """Apply an activation in place; NaN stays NaN."""
-    if activation == "relu":
-        np.maximum(y, 0, out=y)
-    elif activation == "leaky_relu":
-        y[...] = where(y < 0, y * y.dtype.type(slope), y)
-    elif activation == "tanh":
-        np.tanh(y, out=y)
-    elif activation == "sigmoid":
-        y[...] = sigmoid_of(y)
-
-
 def _transpose(
     rank: int,
     input: Any,
@@ -106,6 +98,15 @@ def _transpose(
     negative_slope: float,
     workspace_limit: int | None,
 ) -> Any:
+    if holds_integers(input):
+        if activation is not None:
+            raise TypeError(f"input must hold floats for an activation; received {input.dtype}")
+        exact = "direct" if algorithm in ("auto", "autotune") else algorithm  # others round
+        others = (stride, padding, output_padding, groups, dilation, data_format, weight_format, None)
+        return of_integers(
+            lambda x, w, b: _transpose(rank, x, w, b, *others, exact, negative_slope, workspace_limit),
+            input, weight, bias,
+        )  # fmt: skip
     x = floating("input", input)
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)
@@ -149,7 +150,8 @@ def conv_transpose1d(
     ``F = dilation * (kernel - 1) + 1``.
 
     Args:
-        input: x (N, C, W) or (C, W); channels last (N, W, C) or (W, C). float32 or float64.
+        input: x (N, C, W) or (C, W); channels last (N, W, C) or (W, C). Dtypes as for
+            :func:`conv_transpose2d`.
         weight: w (C, K / groups, KW), or (KW, K / groups, C) for "WOI".
         bias: b (K,) or None.
         stride, output_padding, dilation: one integer.
@@ -203,7 +205,8 @@ def conv_transpose2d(
     ``F = dilation * (kernel - 1) + 1``.
 
     Args:
-        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64.
+        input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). Dtypes as for
+            :func:`~pycnn.functional.conv2d`.
         weight: w (C, K / groups, KH, KW), or (KH, KW, K / groups, C) for "HWOI".
         bias: b (K,) or None.
         stride: distance in the result between the windows of neighbouring pixels, one integer or (vertical,
@@ -228,9 +231,9 @@ def conv_transpose2d(
         y (N, K, OH, OW), or in channels last (N, OH, OW, K); without N if the input had none.
 
     Raises:
-        TypeError: other dtypes than float32 and float64, or different ones.
+        TypeError: other dtypes than float16, bfloat16, float32, float64 and those of integers, or different ones.
         ValueError: shapes that do not fit each other, padding that leaves nothing of the result, an output padding
-            that is too large, a step below 1, an unknown name.
+            that is too large, a step below 1, an unknown name; integers whose sums could exceed 2**53.
 
     Source: ``torch.nn.functional.conv_transpose2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html
@@ -271,7 +274,8 @@ def conv_transpose3d(
     ``F = dilation * (kernel - 1) + 1``.
 
     Args:
-        input: x (N, C, D, H, W) or (C, D, H, W); channels last (N, D, H, W, C) or (D, H, W, C). float32 or float64.
+        input: x (N, C, D, H, W) or (C, D, H, W); channels last (N, D, H, W, C) or (D, H, W, C). Dtypes as for
+            :func:`conv_transpose2d`.
         weight: w (C, K / groups, KD, KH, KW), or (KD, KH, KW, K / groups, C) for "DHWOI".
         bias: b (K,) or None.
         stride, output_padding, dilation: one integer, or one for each of depth, height and width.

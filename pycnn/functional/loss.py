@@ -1,7 +1,8 @@
-"""Losses."""
+"""Losses between predicted and true classes, labels and distributions."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,26 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
-from pycnn.functional.activation import log_softmax, softmax
-from pycnn.functional.arguments import (
-    apply,
-    data_of,
-    floating,
-    fraction,
-    integer,
-    one_of,
-    rounded,
-    tensor_or_array,
-    widened,
+from pycnn.functional.activation import Activation, log_softmax, softmax
+from pycnn.functional.arguments import data_of, fraction, integer, refuse_two_places, widened
+from pycnn.functional.loss_arguments import (
+    REDUCTIONS,
+    broadcast_shape,
+    chosen,
+    in_dtype,
+    of_one_dtype,
+    on_tensors,
+    read_reduction,
+    reduced,
+    refuse_gradient,
+    refuse_larger,
+    tensor,
+    warn_caller,
 )
+from pycnn.functional.planes import Pick
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, is_floating, is_half
+from pycnn_kernels.problem import DTYPE_NAMES, RowsProblem, is_floating
 
 Grads = tuple[Tensor | None, ...]
 
@@ -44,14 +50,14 @@ class CrossEntropy(Function):
         on = backends.of(x.data)
         target = on.empty(x.shape, x.dtype)
         target.fill(self.smoothing / columns)
-        counts = counted.astype(x.dtype)
         # Without a mask as the index, for whose count the host would wait for a GPU.
-        target[on.xp.arange(rows), np.where(counted, self.labels, 0)] += (1 - self.smoothing) * counts
+        target[on.xp.arange(rows), np.where(counted, self.labels, 0)] += (1 - self.smoothing) * counted.astype(x.dtype)
+        per_row = chosen(counted, dlosses).reshape(rows, 1)  # 0 for rows that do not count, also of a mean of none
         if is_grad_enabled():
             # The kernel's softmax is a plain array: a gradient that is to be differentiated needs one with a history.
-            return ((softmax(x, dim=1) - target) * (dlosses * counts).reshape(rows, 1),)
+            return ((softmax(x, dim=1) - target) * per_row,)
         dx = np.subtract(self.softmax, target, out=target)
-        dx *= (dlosses.data * counts).reshape(rows, 1)
+        dx *= per_row.data
         return (Tensor._of(dx),)
 
 
@@ -69,6 +75,7 @@ class BinaryCrossEntropy(Function):
 
 
 @drop_in
+@on_tensors
 def cross_entropy(
     input: Any,
     target: Any,
@@ -86,10 +93,11 @@ def cross_entropy(
     Args:
         input: unnormalised logits (C,), (N, C) or (N, C, d1, ...), float32 or float64; or float16 or bfloat16,
             computed in float32 with a loss that is rounded once.
-        target: class numbers (), (N,) or (N, d1, ...), or probabilities of the shape of ``input``.
+        target: class numbers (), (N,) or (N, d1, ...), of any integer dtype, or probabilities of the shape of
+            ``input``.
         weight: (C,), how much each class counts.
-        size_average, reduce: PyTorch's former names for ``reduction``; must be None.
-        ignore_index: class numbers that count nothing.
+        size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
+        ignore_index: class numbers that count nothing; below 0 for probabilities.
         reduction: "mean" (weighted by the classes' weights), "sum" or "none".
         label_smoothing: how much of the target is spread evenly over all classes, 0 to 1.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -98,8 +106,10 @@ def cross_entropy(
         The loss, a single number unless reduction is "none".
 
     Raises:
-        TypeError: dtypes other than those above, a label_smoothing that is no number.
-        ValueError: shapes that do not fit, class numbers outside 0 to C - 1, an unknown reduction.
+        TypeError: dtypes other than those above, a label_smoothing that is no number, a weight that requires a gradient
+            beside class numbers.
+        ValueError: shapes that do not fit, class numbers outside 0 to C - 1, an unknown reduction, an ignore_index
+            beside probabilities.
 
     Source: ``torch.nn.functional.cross_entropy``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
@@ -108,108 +118,190 @@ def cross_entropy(
     >>> float(round(cross_entropy(np.zeros((1, 4)), np.array([2])), 4))
     1.3863
     """
-    _refuse_former_names(size_average, reduce)
-    one_of("reduction", reduction, ("mean", "sum", "none"))
-    label_smoothing = fraction("label_smoothing", label_smoothing)
-    x = floating("input", input)
-    if is_half(x.dtype):
-        wide, t, w = _widened(x, target=target, weight=weight)
-        loss = cross_entropy(wide, t, w, None, ignore_index, None, reduction, label_smoothing)
-        return rounded(loss, x.dtype)
+    reduction = read_reduction(reduction, size_average, reduce)
+    label_smoothing, ignore = fraction("label_smoothing", label_smoothing), integer("ignore_index", ignore_index)
+    x = tensor("input", input)
+    classes_axis = _classes_axis(x)
+    if x.shape[classes_axis] == 0:
+        raise ValueError(f"input needs at least one class; received the shape {x.shape}")
+    weight = _class_weights(weight, x, classes_axis)
+    t = placed(target)
+    if is_floating(t.dtype):
+        if ignore >= 0:
+            raise ValueError(f"ignore_index is for class numbers; received {ignore} beside probabilities")
+        return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
+    labels = _labels(x, t, classes_axis, ignore)
+    refuse_gradient("weight", weight)
+    rows = _classes_last(widened(x), classes_axis)
+    losses, weights = _labelled(rows, labels.reshape(-1), weight, ignore, label_smoothing)
+    if reduction == "mean":
+        return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
+    return reduced(losses.reshape(labels.shape), reduction, x.dtype)
+
+
+def placed(target: Any) -> Any:
+    """Class numbers where they are, for they are looked at there."""
+    return (
+        target
+        if isinstance(target, Tensor) or backends.is_on_gpu(target)
+        else backends.asarray(target, "target", "cpu")
+    )
+
+
+def _total(weights: Any, losses: Tensor) -> Tensor:
+    """The sum of weights, by which a mean is divided."""
+    return Tensor._of(weights.sum().astype(losses.dtype))
+
+
+def _classes_axis(x: Tensor) -> int:
     if x.ndim == 0:
         raise ValueError("input must have at least one axis, the classes; received a single number")
-    classes_axis = 0 if x.ndim == 1 else 1
-    C = x.shape[classes_axis]
-    if weight is not None:
-        weight = floating("weight", weight, like=x)
-        if tuple(weight.shape) != (C,):
-            raise ValueError(f"weight must have the shape ({C},), one for each class; received {tuple(weight.shape)}")
-    if C == 0:
-        raise ValueError(f"input needs at least one class; received the shape {tuple(x.shape)}")
-    placed = isinstance(target, Tensor) or backends.is_on_gpu(target)
-    t = target if placed else backends.asarray(target, "target", "cpu")  # class numbers are looked at where they are
-    if is_floating(t.dtype):
-        return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
-    labels = _labels(x, t, classes_axis, integer("ignore_index", ignore_index))
-    rows = _classes_last(x, classes_axis)
-    losses, weights = _labelled(rows, labels.reshape(-1), weight, ignore_index, label_smoothing)
-    if reduction == "none":
-        return losses.reshape(labels.shape)
-    return _mean(losses, weights) if reduction == "mean" else losses.sum()
+    return 0 if x.ndim == 1 else 1
 
 
-def _widened(x: Any, **others: Any) -> list[Any]:
-    """The input in float32, and the others that must have its dtype; class numbers and None as they are."""
-    found = [widened(x)]
-    for name, value in others.items():
-        read = None if value is None else tensor_or_array(name, value)
-        is_number = read is not None and is_floating(read.dtype)
-        found.append(widened(floating(name, read, like=x)) if is_number else read)
-    return found
-
-
-def _mean(losses: Any, count: Any) -> Any:
-    """The sum over a count, NaN for nothing at all as in PyTorch, in the dtype of the losses."""
-    with np.errstate(all="ignore"):
-        dtype = losses.dtype
-        return losses.sum() / (dtype.type(count) if isinstance(count, int | np.generic) else count.astype(dtype))
-
-
-def _labelled(rows: Any, labels: np.ndarray, weight: Any, ignore: int, smoothing: float) -> tuple[Any, Any]:
-    """The loss of each row, and the sum of the weights by which a mean is divided."""
-    counted = labels != ignore
+def _class_weights(weight: Any, x: Tensor, classes_axis: int) -> Tensor | None:
+    """A weight for each class in the dtype in which is computed."""
     if weight is None:
-        return apply(CrossEntropy, rows, labels=labels, ignore=ignore, smoothing=smoothing), counted.sum()
-    weight = weight.data if isinstance(weight, Tensor) else weight
-    per_row = weight[np.where(counted, labels, 0)] * counted
-    plain = apply(CrossEntropy, rows, labels=labels, ignore=ignore, smoothing=0.0) * per_row
+        return None
+    weight = tensor("weight", weight, like=x)
+    C = x.shape[classes_axis]
+    if weight.shape != (C,):
+        raise ValueError(f"weight must have the shape ({C},), one for each class; received {weight.shape}")
+    return widened(weight)
+
+
+def _labelled(
+    rows: Tensor, labels: np.ndarray, weight: Tensor | None, ignore: int, smoothing: float
+) -> tuple[Tensor, np.ndarray]:
+    """The loss of each row, and the weights by whose sum a mean is divided."""
+    per_row = _row_weights(labels, weight, ignore)
+    if weight is None:
+        return CrossEntropy.apply(rows, labels=labels, ignore=ignore, smoothing=smoothing), per_row
+    plain = CrossEntropy.apply(rows, labels=labels, ignore=ignore, smoothing=0.0) * per_row
     if smoothing:
-        spread = -(log_softmax(rows, dim=1) * weight).sum(1) * counted.astype(weight.dtype)
+        spread = chosen(labels != ignore, -(log_softmax(rows, dim=1) * weight).sum(1))
         plain = plain * (1 - smoothing) + spread * (smoothing / rows.shape[1])
-    return plain, per_row.sum()
+    return plain, per_row
 
 
-def _probabilities(x: Any, t: Any, weight: Any, classes_axis: int, reduction: str, smoothing: float) -> Any:
-    if tuple(t.shape) != tuple(x.shape):
+def _row_weights(labels: np.ndarray, weight: Tensor | None, ignore: int) -> np.ndarray:
+    """The weight of the class of each row, 0 for those that are ignored."""
+    counted = labels != ignore
+    return counted if weight is None else weight.data[np.where(counted, labels, 0)] * counted
+
+
+def _probabilities(
+    x: Tensor, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
+) -> Tensor:
+    if tuple(t.shape) != x.shape:
         raise ValueError(
-            f"target must hold class numbers, or probabilities of the input's shape {tuple(x.shape)}; "
+            f"target must hold class numbers, or probabilities of the input's shape {x.shape}; "
             f"received {t.dtype} of the shape {tuple(t.shape)}"
         )
-    t = _classes_last(floating("target", t, like=x), classes_axis)
-    rows = _classes_last(x, classes_axis)
+    (x, t), dtype = of_one_dtype(input=x, target=t)
+    t, rows = _classes_last(t, classes_axis), _classes_last(x, classes_axis)
     if smoothing:
         t = t * (1 - smoothing) + smoothing / rows.shape[1]
     terms = t * log_softmax(rows, dim=1)
     losses = -(terms if weight is None else terms * weight).sum(1)
-    if reduction == "none":
-        return losses.reshape(tuple(x.shape[:classes_axis]) + tuple(x.shape[classes_axis + 1 :]))
-    return _mean(losses, losses.size) if reduction == "mean" else losses.sum()
+    return reduced(losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
 
 
-def _classes_last(x: Any, classes_axis: int) -> Any:
+def _classes_last(x: Tensor, classes_axis: int) -> Tensor:
     """(rows, classes) from logits in PyTorch's order of axes."""
     if x.ndim > 2:
         x = x.transpose((0, *range(2, x.ndim), 1))
-    return x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, x.shape[-1])
+    return x.reshape(x.size // x.shape[-1], x.shape[-1])
 
 
-def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _labels(x: Tensor, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
     """Class numbers as int64, checked against the logits."""
-    array = t.data if isinstance(t, Tensor) else t
+    array = data_of(t)
     if array.dtype.kind not in "iu":
         raise TypeError(f"target must hold class numbers or probabilities; received {array.dtype}")
-    expected = tuple(x.shape[:classes_axis]) + tuple(x.shape[classes_axis + 1 :])
-    if array.shape != expected:
+    expected = _without(x.shape, classes_axis)
+    if array.shape != expected and not (expected == () and array.shape == (1,)):
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
-    labels = array.astype(np.int64)
+    labels = array.astype(np.int64).reshape(expected)
     C = x.shape[classes_axis]
     wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
     if wrong.size:
         raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
-    return backends.of(data_of(x)).asarray(labels)
+    return backends.of(x.data).asarray(labels)
 
 
 @drop_in
+@on_tensors
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    *,
+    backend: str | None = None,
+) -> Any:
+    """The negative logarithms of the probabilities of the true classes.
+
+    Args:
+        input: logarithms of probabilities, (C,), (N, C) or (N, C, d1, ...); float16, bfloat16, float32 or float64.
+        target: class numbers (), (N,) or (N, d1, ...), of any integer dtype.
+        weight: (C,), how much each class counts.
+        size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
+        ignore_index: class numbers that count nothing.
+        reduction: "mean" (weighted by the classes' weights), "sum" or "none".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
+
+    Returns:
+        The loss, a single number unless reduction is "none".
+
+    Raises:
+        TypeError: dtypes other than those above, a weight that requires a gradient.
+        ValueError: shapes that do not fit, class numbers outside 0 to C - 1, an unknown reduction.
+
+    Source: ``torch.nn.functional.nll_loss``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html
+
+    >>> import numpy as np
+    >>> float(nll_loss(np.array([[-3.0, -0.5], [-2.0, -1.0]]), np.array([1, 0])))
+    1.25
+    """
+    reduction = read_reduction(reduction, size_average, reduce)
+    ignore = integer("ignore_index", ignore_index)
+    x = tensor("input", input)
+    classes_axis = _classes_axis(x)
+    weight = _class_weights(weight, x, classes_axis)
+    labels = _labels(x, placed(target), classes_axis, ignore)
+    if x.shape[classes_axis] == 0:
+        raise ValueError(f"input needs at least one class; received the shape {x.shape}")
+    refuse_gradient("weight", weight)
+    weights, counted = _row_weights(labels, weight, ignore), labels != ignore
+    losses = -picked(widened(x), np.where(counted, labels, 0), classes_axis)
+    losses = chosen(counted, losses if weight is None else losses * weights)
+    if reduction == "mean":
+        return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
+    return reduced(losses, reduction, x.dtype)
+
+
+def picked(x: Tensor, labels: np.ndarray, axis: int) -> Tensor:
+    """For each label the element of x at it along an axis: a plane for each row, a position in it for each label."""
+    before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    if labels.size == 0:
+        return x.sum(axis)  # of no elements, and as differentiable
+    found = Pick.apply(
+        x.reshape(before, x.shape[axis], after), index=labels.reshape(before, 1, after), layout="channels_last"
+    )
+    return found.reshape(labels.shape)
+
+
+@drop_in
+@on_tensors
 def binary_cross_entropy(
     input: Any,
     target: Any,
@@ -227,38 +319,165 @@ def binary_cross_entropy(
             that is rounded once.
         target: of the same shape, 0 to 1.
         weight: how much each element counts; broadcasts to the input's shape.
-        size_average, reduce: PyTorch's former names for ``reduction``; must be None.
+        size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
         reduction: "mean", "sum" or "none".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
+    Returns:
+        The loss, a single number unless reduction is "none".
+
     Raises:
+        TypeError: dtypes other than those above, a target of another dtype than the input.
         ValueError: shapes that differ, elements outside 0 to 1, an unknown reduction.
+
+    Source: ``torch.nn.functional.binary_cross_entropy``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
 
     >>> import numpy as np
     >>> float(round(binary_cross_entropy(np.array([0.5]), np.array([1.0])), 4))
     0.6931
     """
-    _refuse_former_names(size_average, reduce)
-    one_of("reduction", reduction, ("mean", "sum", "none"))
-    x = floating("input", input)
-    if is_half(x.dtype):
-        wide, t, w = _widened(x, target=target, weight=weight)
-        return rounded(binary_cross_entropy(wide, t, w, reduction=reduction), x.dtype)
-    t = floating("target", target, like=x)
-    if tuple(x.shape) != tuple(t.shape):
-        raise ValueError(f"target must have the shape of the input, {tuple(x.shape)}; received {tuple(t.shape)}")
-    for name, values in (("input", x), ("target", t)):
-        array = values.data if isinstance(values, Tensor) else values
-        if ((array < 0) | (array > 1)).any():
-            raise ValueError(f"{name} must lie between 0 and 1; received {array.min()} to {array.max()}")
-    losses = apply(BinaryCrossEntropy, x, t)
-    if weight is not None:
-        losses = losses * floating("weight", weight, like=x)
-    if reduction == "none":
-        return losses
-    return _mean(losses, losses.size) if reduction == "mean" else losses.sum()
+    reduction = read_reduction(reduction, size_average, reduce)
+    x = tensor("input", input)
+    t = tensor("target", target, like=x)
+    if x.shape != t.shape:
+        raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
+    for name, values in (("input", x.data), ("target", t.data)):
+        if ((values < 0) | (values > 1)).any():  # NaN flows through
+            raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
+    wide, t = widened(x), widened(t)
+    weight = _beside("weight", weight, wide)
+    losses = BinaryCrossEntropy.apply(wide, t)
+    return reduced(losses if weight is None else losses * weight, reduction, x.dtype)
 
 
-def _refuse_former_names(size_average: bool | None, reduce: bool | None) -> None:
-    if size_average is not None or reduce is not None:
-        raise ValueError("size_average and reduce are former names: use reduction='mean', 'sum' or 'none'")
+@drop_in
+@on_tensors
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+    *,
+    backend: str | None = None,
+) -> Any:
+    """:func:`binary_cross_entropy` between ``sigmoid(x)`` and targets, exact for large x, too.
+
+    ``(1 - t) x + (1 + (p - 1) t) log(1 + exp(-x))``, whose logarithm is taken as
+    ``max(-x, 0) + log(1 + exp(-|x|))``.
+
+    Args:
+        input: logits x, any shape, float32 or float64; or float16 or bfloat16, computed in float32 with a loss that is
+            rounded once.
+        target: t, of the same shape, 0 to 1.
+        weight: how much each element counts; broadcasts to the input's shape.
+        size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
+        reduction: "mean", "sum" or "none".
+        pos_weight: p, how much more the positive class counts; broadcasts to the input's shape.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
+
+    Returns:
+        The loss, a single number unless reduction is "none".
+
+    Raises:
+        TypeError: dtypes other than those above.
+        ValueError: shapes that do not fit, an unknown reduction.
+
+    Source: ``torch.nn.functional.binary_cross_entropy_with_logits``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
+
+    >>> import numpy as np
+    >>> binary_cross_entropy_with_logits(np.array([1000.0, -1000.0]), np.array([0.0, 0.0]), reduction="none")
+    array([1000.,    0.])
+    """
+    reduction = read_reduction(reduction, size_average, reduce)
+    (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
+    if x.shape != t.shape:
+        raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
+    losses = logistic(x, t, _beside("pos_weight", pos_weight, x))
+    weight = _beside("weight", weight, x)
+    return reduced(losses if weight is None else losses * weight, reduction, dtype)
+
+
+def logistic(x: Tensor, t: Tensor, pos_weight: Tensor | None = None) -> Tensor:
+    """``-(p t log(s) + (1 - t) log(1 - s))`` for ``s = sigmoid(x)``, whose logarithms differ by x."""
+    log_sigmoid = Activation.apply(x, name="logsigmoid")
+    if pos_weight is not None:
+        log_sigmoid = log_sigmoid * ((pos_weight - 1) * t + 1)
+    return (1 - t) * x - log_sigmoid
+
+
+def _beside(name: str, weight: Any, x: Tensor) -> Tensor | None:
+    """Weights that broadcast to the shape of x, in its dtype."""
+    if weight is None:
+        return None
+    weight = in_dtype(tensor(name, weight), x.dtype)
+    refuse_two_places(name, weight, x)
+    refuse_larger(name, weight, x.shape)
+    return weight
+
+
+class XLogX(Function):
+    """``x log(x)``, 0 at 0."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        return np.where(x == 0, x, x * np.log(x))
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy * (self.inputs[0].log() + 1),)
+
+
+@drop_in
+@on_tensors
+def kl_div(
+    input: Any,
+    target: Any,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+    *,
+    backend: str | None = None,
+) -> Any:
+    """``t (log(t) - x)``: the Kullback-Leibler divergence of a distribution exp(x) from a distribution t.
+
+    Args:
+        input: x, logarithms of probabilities, any shape; float16, bfloat16 (both computed in float32 and rounded once),
+            float32 or float64.
+        target: t, of a shape that broadcasts with that of x.
+        size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
+        reduction: "batchmean", the sum over the size of the first axis, which is the divergence of its definition;
+            "mean", over all elements, with a warning as in PyTorch; "sum" or "none".
+        log_target: whether the target holds logarithms, too.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
+
+    Returns:
+        The loss, a single number unless reduction is "none", in the wider dtype of the two.
+
+    Raises:
+        TypeError: dtypes other than those above.
+        ValueError: shapes that do not broadcast, an unknown reduction.
+
+    Source: Kullback and Leibler, "On information and sufficiency" (1951); ``torch.nn.functional.kl_div``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html
+
+    >>> import numpy as np
+    >>> half = np.log(np.array([[0.5, 0.5]]))
+    >>> float(round(kl_div(half, np.array([[0.0, 1.0]]), reduction="batchmean"), 4))
+    0.6931
+    """
+    if size_average is None and reduce is None and reduction == "mean":
+        warn_caller(
+            "reduction='mean' is over all elements; 'batchmean' is over the batch alone, as the divergence is defined"
+        )
+    reduction = read_reduction(reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
+    (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
+    broadcast_shape(input=x, target=t)
+    losses = t.exp() * (t - x) if log_target else XLogX.apply(t) - t * x
+    if reduction != "batchmean":
+        return reduced(losses, reduction, dtype)
+    batch = x.shape[0] if x.ndim else 1
+    return in_dtype(losses.sum() * (1 / batch if batch else math.nan), dtype)

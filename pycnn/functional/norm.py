@@ -1,4 +1,4 @@
-"""Layer normalisation and local response normalisation."""
+"""Normalisation of rows, by mean and variance or by the mean of squares, and local response normalisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
-from pycnn.functional.arguments import apply, floating, integer, layout, number, rounded, widened
+from pycnn.functional.arguments import apply, floating, integer, layout, number, refuse_two_places, rounded, widened
+from pycnn.functional.loss_arguments import in_dtype, on_tensors, tensor
 from pycnn.functional.pool import avg_pool2d
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
@@ -21,6 +22,7 @@ Grads = tuple[Tensor | None, ...]
 class LayerNorm(Function):
     """Each row of x (rows, columns) with mean 0 and variance 1, times weight plus bias (columns,), or without them."""
 
+    reads = ((0, 1), (0,), ())
     uses_numpy = False
 
     def forward(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, *, eps: float) -> np.ndarray:
@@ -131,9 +133,9 @@ def layer_norm(
     sizes = _normalized_sizes(normalized_shape)
     eps = number("eps", eps)
     w, b = (_parameter(name, value, x, sizes) for name, value in (("weight", weight), ("bias", bias)))
+    refuse_two_dtypes(weight, bias)
     shape = tuple(x.shape)
-    if shape[-len(sizes) :] != sizes:
-        raise ValueError(f"input must end with the axes of normalized_shape, {sizes}; received the shape {shape}")
+    _refuse_other_ends(shape, sizes)
     columns = math.prod(sizes)
     rows = math.prod(shape[: -len(sizes)])
     y = apply(LayerNorm, widened(x).reshape(rows, columns), w, b, eps=eps)
@@ -150,6 +152,18 @@ def _normalized_sizes(normalized_shape: Any) -> tuple[int, ...]:
     return tuple(integer("each of normalized_shape", size) for size in normalized_shape)
 
 
+def _refuse_other_ends(shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    if shape[-len(sizes) :] != sizes:
+        raise ValueError(f"input must end with the axes of normalized_shape, {sizes}; received the shape {shape}")
+
+
+def refuse_two_dtypes(weight: Any, bias: Any) -> None:
+    """Raise a TypeError where weight and bias are arrays or tensors of different dtypes."""
+    dtypes = [each.dtype for each in (weight, bias) if hasattr(each, "dtype")]
+    if len(dtypes) == 2 and dtypes[0].newbyteorder("=") != dtypes[1].newbyteorder("="):
+        raise TypeError(f"weight and bias must have the same dtype; received {dtypes[0]} and {dtypes[1]}")
+
+
 def _parameter(name: str, value: Any, x: Any, sizes: tuple[int, ...]) -> Any:
     """Weight or bias as a row in the dtype that is computed in, None for None."""
     if value is None:
@@ -160,6 +174,57 @@ def _parameter(name: str, value: Any, x: Any, sizes: tuple[int, ...]) -> Any:
     if tuple(value.shape) != sizes:
         raise ValueError(f"{name} must have the shape of normalized_shape, {sizes}; received {tuple(value.shape)}")
     return widened(value).reshape(math.prod(sizes))
+
+
+@drop_in
+@on_tensors
+def rms_norm(
+    input: Any,
+    normalized_shape: Any,
+    weight: Any = None,
+    eps: float | None = None,
+    *,
+    backend: str | None = None,
+) -> Any:
+    """``x / sqrt(mean of x^2 + eps) * weight``, the mean over the last axes.
+
+    Args:
+        input: x (..., *normalized_shape), float32 or float64; or float16 or bfloat16, which are computed in float32 and
+            rounded once.
+        normalized_shape: the sizes of the last axes, those over which the mean is taken; at least one.
+        weight: of the shape ``normalized_shape``, floating point; or None.
+        eps: keeps the root away from 0; None is the distance from 1 to the next number of the dtype that is
+            computed in.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
+
+    Returns:
+        y, of the input's shape and dtype.
+
+    Raises:
+        TypeError: other dtypes than those; a normalized_shape that is no tuple or list of integers, an eps that is no
+            number.
+        ValueError: shapes that do not fit each other.
+
+    Source: Zhang and Sennrich, "Root mean square layer normalization" (2019); ``torch.nn.functional.rms_norm``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rms_norm.html
+
+    >>> import numpy as np
+    >>> rms_norm(np.array([[1.0, 7.0]]), (2,))
+    array([[0.2, 1.4]])
+    """
+    x, sizes = tensor("input", input), _normalized_sizes(normalized_shape)
+    _refuse_other_ends(x.shape, sizes)
+    wide = widened(x)
+    eps = float(np.finfo(wide.dtype).eps) if eps is None else number("eps", eps)
+    axes = tuple(range(x.ndim - len(sizes), x.ndim))
+    y = wide * ((wide * wide).mean(axes, keepdims=True) + eps) ** -0.5
+    if weight is not None:
+        weight = tensor("weight", weight)
+        refuse_two_places("weight", weight, x)
+        if weight.shape != sizes:
+            raise ValueError(f"weight must have the shape of normalized_shape, {sizes}; received {weight.shape}")
+        y = y * in_dtype(weight, wide.dtype)
+    return in_dtype(y, x.dtype)
 
 
 @drop_in

@@ -28,6 +28,9 @@ def run_on_planes(
 class Put(Function):
     """Elements to their positions in planes, zero elsewhere; where several meet, the last of them, or their sum."""
 
+    reads = ()
+    uses_numpy = False
+
     def forward(
         self, x: np.ndarray, *, index: np.ndarray, layout: Layout, shape: tuple[int, ...], adds: bool
     ) -> np.ndarray:
@@ -40,6 +43,9 @@ class Put(Function):
 
 class Pick(Function):
     """The elements at positions in planes, 0 where a position is -1."""
+
+    reads = ()
+    uses_numpy = False
 
     def forward(self, x: np.ndarray, *, index: np.ndarray, layout: Layout) -> np.ndarray:
         self.index, self.layout, self.shape = index, layout, x.shape

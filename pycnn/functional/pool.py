@@ -1,4 +1,8 @@
-"""Pooling of windows: the greatest, the mean, the norm; of fixed windows and of adaptive ones, in 1 to 3 dimensions."""
+"""Pooling of windows: the greatest, the mean, the norm; of fixed windows and of adaptive ones, in 1 to 3 dimensions.
+
+The engine has one algorithm for each of these operations, on each backend. So there is nothing that ``algorithm`` and
+``workspace_limit``, which convolutions have, could choose from, and poolings do not have them.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,19 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.backend import plan_on
+from pycnn.elementary import Abs, Power, Select
 from pycnn.functional.arguments import (
+    FORMS,
+    GREATEST_EXACT,
     apply,
     array_sizes,
+    boolean,
+    data_of,
     floating,
+    holds_integers,
     integer,
     layout,
+    magnitude,
     per_axis,
     remembered,
     rounded,
@@ -45,6 +56,8 @@ class MaxPool(Function):
     Of a problem with ``normalised``, ``norm`` is mean, scale and bias; no gradients are recorded then.
     """
 
+    reads = ()
+    uses_numpy = False
     outputs = 2
 
     def forward(
@@ -87,6 +100,9 @@ def gradients_of_found(
 class FoundGradient(Function):
     """The gradient goes to the element of each window that was found."""
 
+    reads = ()
+    uses_numpy = False
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
         (dx,) = plan_on(dy, "max_pool_gradient", problem).run(dy, index)
@@ -98,6 +114,9 @@ class FoundGradient(Function):
 
 class PickFound(Function):
     """The elements of ``x`` at the positions that were found in another array; 0 for windows without elements."""
+
+    reads = ()
+    uses_numpy = False
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem, index: np.ndarray) -> np.ndarray:
         self.problem, self.index = problem, index
@@ -128,6 +147,9 @@ def plane_positions(p: PoolProblem, index: np.ndarray) -> np.ndarray:
 
 
 class AveragePool(Function):
+    reads = ()
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         (y,) = plan_on(x, "average_pool", problem).run(x)
@@ -138,6 +160,9 @@ class AveragePool(Function):
 
 
 class AveragePoolGradient(Function):
+    reads = ()
+    uses_numpy = False
+
     def forward(self, dy: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
         (dx,) = plan_on(dy, "average_pool_gradient", problem).run(dy)
@@ -149,6 +174,8 @@ class AveragePoolGradient(Function):
 
 class NormPool(Function):
     """The root of the sum of squares of each window."""
+
+    uses_numpy = False
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
@@ -185,8 +212,7 @@ def max_pool1d(
     >>> max_pool1d(np.array([[3.0, 1.0, 2.0, 5.0]]), 2)
     array([[3., 5.]])
     """
-    problem = windows_of_call(1, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-    return _max_pool(*problem, return_indices)
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format)
 
 
 @drop_in
@@ -209,10 +235,10 @@ def max_pool2d(
 
     Args:
         input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
-            or float16 or bfloat16, computed in float32 and rounded once.
+            or float16 or bfloat16, computed in float32 and rounded once; or integers from -2**53 to 2**53.
         kernel_size: size of a window, one integer or (vertical, horizontal).
-        stride: step between windows; None for the window's size.
-        padding: elements around the input, at most half a window on each side, which never are the greatest:
+        stride: step between windows; None or () for the window's size.
+        padding: elements around the input, at most half the window's size on each side, which never are the greatest:
             one integer, (vertical, horizontal) or ((top, bottom), (left, right)).
         dilation: distance between the elements of a window.
         ceil_mode: round the output size up.
@@ -221,11 +247,13 @@ def max_pool2d(
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
-        y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C), of the input's dtype; with ``return_indices`` a pair.
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64.
-        ValueError: a window that does not fit the padded input, padding of more than half a window.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64, nor one of integers; a size that is
+            no integer, ``ceil_mode`` that is neither True nor False.
+        ValueError: a window that does not fit the padded input, padding of more than half a window, no channels,
+            integers that float64 does not hold.
 
     Source: ``torch.nn.functional.max_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html
@@ -235,8 +263,7 @@ def max_pool2d(
     array([[[ 5.,  7.],
             [13., 15.]]])
     """
-    problem = windows_of_call(2, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-    return _max_pool(*problem, return_indices)
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format)
 
 
 @drop_in
@@ -261,8 +288,7 @@ def max_pool3d(
     >>> max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
     array([[[[7.]]]])
     """
-    problem = windows_of_call(3, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-    return _max_pool(*problem, return_indices)
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format)
 
 
 @drop_in
@@ -286,8 +312,8 @@ def avg_pool1d(
     >>> avg_pool1d(np.array([[3.0, 1.0, 2.0, 5.0]]), 2)
     array([[2. , 3.5]])
     """
-    problem = windows_of_call(1, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
-    return _avg_pool(*problem, count_include_pad, None)
+    count = (count_include_pad, None)
+    return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, *count, data_format)
 
 
 @drop_in
@@ -315,8 +341,10 @@ def avg_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64.
-        ValueError: a window that does not fit the padded input, padding of more than half a window, a divisor of 0.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; a size or divisor that is no integer,
+            ``ceil_mode`` or ``count_include_pad`` that is neither True nor False.
+        ValueError: a window that does not fit the padded input, padding of more than half a window, no channels, a
+            divisor of 0. For volumes also a window larger than the input without its padding, as in PyTorch.
 
     Source: ``torch.nn.functional.avg_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool2d.html
@@ -326,8 +354,8 @@ def avg_pool2d(
     array([[[ 2.5,  4.5],
             [10.5, 12.5]]])
     """
-    problem = windows_of_call(2, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
-    return _avg_pool(*problem, count_include_pad, divisor_override)
+    count = (count_include_pad, divisor_override)
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, *count, data_format)
 
 
 @drop_in
@@ -352,8 +380,8 @@ def avg_pool3d(
     >>> avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
     array([[[[3.5]]]])
     """
-    problem = windows_of_call(3, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
-    return _avg_pool(*problem, count_include_pad, divisor_override)
+    count = (count_include_pad, divisor_override)
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, *count, data_format)
 
 
 @drop_in
@@ -394,18 +422,19 @@ def lp_pool2d(
 
     Args:
         input, kernel_size, stride, data_format: as for :func:`max_pool2d`.
-        norm_type: the power p; 2 has a kernel of its own. Odd powers of negative elements are negative, and what
-            is no root of their sum is NaN.
-        ceil_mode: round the output size up. A window that hangs over the end has the norm of what it holds
-            (PyTorch divides the sum by the share of the window that lies inside).
+        norm_type: the power p, any number but 0; 2 has a kernel of its own. Odd powers of negative elements are
+            negative, and what is no root of their sum is NaN. Infinity gives the greatest absolute value, and
+            minus infinity the least.
+        ceil_mode: round the output size up. Of a window that hangs over the end the sum is divided by the share of
+            the window that lies inside.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
-        y (N, C, OH, OW), or in channels last (N, OH, OW, C). A window of zeros has the gradient 0 for p = 2.
+        y (N, C, OH, OW), or in channels last (N, OH, OW, C). A window with the sum 0 has the gradient 0.
 
     Raises:
         TypeError: the dtype is none of float16, bfloat16, float32 and float64; the power is no number.
-        ValueError: a window that does not fit the input, a power that is not positive and finite.
+        ValueError: a window that does not fit the input, no channels, a power of 0.
 
     Source: ``torch.nn.functional.lp_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool2d.html
@@ -453,7 +482,7 @@ def adaptive_avg_pool1d(
     >>> adaptive_avg_pool1d(np.array([[1.0, 2.0, 6.0]]), 1)
     array([[3.]])
     """
-    return _avg_pool(*_adaptive(1, "average", input, output_size, data_format), True, None)
+    return _adaptive_avg_pool(1, input, output_size, data_format)
 
 
 @drop_in
@@ -468,7 +497,7 @@ def adaptive_avg_pool2d(
     Args:
         input: x (N, C, H, W) or (C, H, W); channels last (N, H, W, C) or (H, W, C). float32 or float64;
             or float16 or bfloat16, computed in float32 and rounded once.
-        output_size: (OH, OW), one integer for both; None keeps the input's size along an axis.
+        output_size: (OH, OW), or one integer for both; None in the pair keeps the input's size along an axis.
         data_format: "channels_first" or "channels_last".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
@@ -477,7 +506,7 @@ def adaptive_avg_pool2d(
 
     Raises:
         TypeError: the dtype is none of float16, bfloat16, float32 and float64; a size that is no integer.
-        ValueError: a size below 1.
+        ValueError: a negative size, an input without pixels, or without channels where the result has a maximum.
 
     Source: ``torch.nn.functional.adaptive_avg_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html
@@ -487,7 +516,7 @@ def adaptive_avg_pool2d(
     array([[[2., 3.],
             [5., 6.]]])
     """
-    return _avg_pool(*_adaptive(2, "average", input, output_size, data_format), True, None)
+    return _adaptive_avg_pool(2, input, output_size, data_format)
 
 
 @drop_in
@@ -503,7 +532,7 @@ def adaptive_avg_pool3d(
     >>> adaptive_avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 1)
     array([[[[3.5]]]])
     """
-    return _avg_pool(*_adaptive(3, "average", input, output_size, data_format), True, None)
+    return _adaptive_avg_pool(3, input, output_size, data_format)
 
 
 @drop_in
@@ -524,7 +553,7 @@ def adaptive_max_pool1d(
     >>> adaptive_max_pool1d(np.array([[1.0, 6.0, 2.0]]), 2)
     array([[6., 6.]])
     """
-    return _max_pool(*_adaptive(1, "max", input, output_size, data_format), return_indices)
+    return _adaptive_max_pool(1, input, output_size, return_indices, data_format)
 
 
 @drop_in
@@ -556,7 +585,7 @@ def adaptive_max_pool2d(
     >>> adaptive_max_pool2d(np.arange(9.0).reshape(1, 3, 3), (1, 2))
     array([[[7., 8.]]])
     """
-    return _max_pool(*_adaptive(2, "max", input, output_size, data_format), return_indices)
+    return _adaptive_max_pool(2, input, output_size, return_indices, data_format)
 
 
 @drop_in
@@ -577,40 +606,105 @@ def adaptive_max_pool3d(
     >>> adaptive_max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 1)
     array([[[[7.]]]])
     """
-    return _max_pool(*_adaptive(3, "max", input, output_size, data_format), return_indices)
+    return _adaptive_max_pool(3, input, output_size, return_indices, data_format)
 
 
-def _max_pool(x: Any, single: bool, problem: PoolProblem, return_indices: bool) -> Any:
+def _max_pool(
+    rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
+    return_indices: bool, data_format: str,
+) -> Any:  # fmt: skip
+    if holds_integers(input):
+        arguments = (kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format)
+        found = _max_pool(rank, _in_float64(input), *arguments)
+        dtype = input.dtype.newbyteorder("=")
+        return (found[0].astype(dtype), found[1]) if return_indices else found.astype(dtype)
+    x, single, problem = windows_of_call(
+        rank, "max", input, kernel_size, stride, padding, dilation, ceil_mode, data_format
+    )
+    return _greatest(x, single, problem, return_indices)
+
+
+def _in_float64(input: Any) -> Any:
+    """Integers as the same numbers in float64.
+
+    Raises:
+        ValueError: there are some which it does not hold.
+    """
+    if data_of(input).itemsize == 8 and magnitude(input) > GREATEST_EXACT:
+        raise ValueError(f"integers that are pooled must be from -2**53 to 2**53; received up to {magnitude(input)}")
+    return input.astype(np.float64)
+
+
+def _greatest(x: Any, single: bool, problem: PoolProblem, return_indices: bool) -> Any:
     y, indices = apply(MaxPool, x, problem=problem, indices=bool(return_indices))
     if return_indices:
         return without_batch(y, single), without_batch(indices, single)
     return without_batch(y, single)
 
 
-def _avg_pool(x: Any, single: bool, problem: PoolProblem, count_include_pad: bool, divisor_override: int | None) -> Any:
+def _avg_pool(
+    rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
+    divisor_override: int | None, data_format: str,
+) -> Any:  # fmt: skip
+    x, single, problem = windows_of_call(
+        rank, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format
+    )
     if divisor_override is not None:
         divisor = integer("divisor_override", divisor_override)
         if divisor == 0:
             raise ValueError("divisor_override must not be 0")
         problem = problem._replace(divisor=divisor)
-    problem = problem._replace(count_padding=bool(count_include_pad))
+    if not boolean("count_include_pad", count_include_pad):
+        problem = problem._replace(count_padding=False)
     return without_batch(apply(AveragePool, x, problem=problem), single)
 
 
 def _lp_pool(
     rank: int, input: Any, norm_type: Any, kernel_size: Any, stride: Any, ceil_mode: bool, data_format: str
 ) -> Any:
-    if isinstance(norm_type, bool) or not isinstance(norm_type, int | float | np.integer | np.floating):
-        raise TypeError(f"norm_type must be a positive number; received {norm_type!r}")
-    if not 0 < norm_type < math.inf:
-        raise ValueError(f"norm_type must be a positive number; received {norm_type!r}")
-    x, single, problem = windows_of_call(rank, "norm", input, kernel_size, stride, 0, 1, ceil_mode, data_format)
-    if norm_type == 2:
+    power = _power(norm_type)
+    # PyTorch multiplies the sizes as they are given, and so takes no tuple of one.
+    kernel = per_axis(
+        "kernel_size", integer("kernel_size", kernel_size) if rank == 1 else kernel_size, rank, spread=False
+    )
+    if math.isinf(power):
+        least = power < 0
+        sizes = apply(Abs, floating("input", input))
+        y = _max_pool(rank, -sizes if least else sizes, kernel, stride, 0, 1, ceil_mode, False, data_format)
+        return -y if least else y
+    x, single, problem = windows_of_call(rank, "norm", input, kernel, stride, 0, 1, ceil_mode, data_format)
+    if power == 2 and not _hangs_over(problem):
         return without_batch(apply(NormPool, x, problem=problem), single)
     dtype, x = x.dtype, widened(x)
-    sums = problem._replace(kind="average", dtype=DTYPE_NAMES[x.dtype], divisor=1)
-    y = apply(AveragePool, x if norm_type == 1 else x**norm_type, problem=sums)
-    return without_batch(rounded(y if norm_type == 1 else y ** (1 / norm_type), dtype), single)
+    means = problem._replace(kind="average", dtype=DTYPE_NAMES[x.dtype])
+    mean = apply(AveragePool, x if power == 1 else _raised(x, power), problem=means)
+    # A sum of 0, at which a root has no slope, has the gradient 0.
+    total = apply(Select, mean, mask=data_of(mean) != 0) * math.prod(problem.kernel)
+    return without_batch(rounded(total if power == 1 else _raised(total, 1 / power), dtype), single)
+
+
+def _raised(x: Any, power: float) -> Any:
+    """``x ** power``, without a warning where that is NaN."""
+    return apply(Power, x, backends.of(data_of(x)).xp.asarray(power, x.dtype))
+
+
+def _power(norm_type: Any) -> float:
+    """The power of a norm.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: zero.
+    """
+    if not isinstance(norm_type, int | float | np.integer | np.floating):
+        raise TypeError(f"norm_type must be a number other than 0; received {norm_type!r}")
+    if norm_type == 0:
+        raise ValueError(f"norm_type must be a number other than 0; received {norm_type!r}")
+    return float(norm_type)
+
+
+def _hangs_over(p: PoolProblem) -> bool:
+    """Whether the last window along an axis holds fewer elements than the others."""
+    return any((out - 1) * step + taps > n for n, out, step, taps in zip(p.size, p.output, p.stride, p.kernel))
 
 
 def batch_of(input: Any, rank: int, data_format: str) -> tuple[Any, bool, int, int, tuple[int, ...]]:
@@ -626,42 +720,76 @@ def windows_of_call(
     data_format: str, **names: tuple[str, str, str],
 ) -> tuple[Any, bool, PoolProblem]:  # fmt: skip
     """What a call pools: the input with a batch axis, whether that was added, and the problem."""
-    x, single, N, C, size = batch_of(input, rank, data_format)
+    x = floating("input", input)
     problem = windows_problem(
-        kind, DTYPE_NAMES[x.dtype], data_format, N, C, size, kernel_size, stride, padding, dilation, ceil_mode, **names
-    )
-    _check_channels(kind, C, x)
-    return x, single, problem
+        rank, kind, DTYPE_NAMES[x.dtype], data_format, x.shape, kernel_size, stride, padding, dilation, ceil_mode,
+        **names,
+    )  # fmt: skip
+    single = x.ndim == rank + 1
+    return (x.reshape(1, *x.shape) if single else x), single, problem
 
 
-def _adaptive(rank: int, kind: Any, input: Any, output_size: Any, data_format: str) -> tuple[Any, bool, PoolProblem]:
-    """What a call of an adaptive pooling pools, as :func:`windows_of_call`."""
+def _adaptive_avg_pool(rank: int, input: Any, output_size: Any, data_format: str) -> Any:
+    x, single, problem, out = _adaptive(rank, "average", input, output_size, data_format)
+    return windows_kept(without_batch(apply(AveragePool, x, problem=problem), single), out, data_format)
+
+
+def _adaptive_max_pool(rank: int, input: Any, output_size: Any, return_indices: bool, data_format: str) -> Any:
+    x, single, problem, out = _adaptive(rank, "max", input, output_size, data_format)
+    found = _greatest(x, single, problem, return_indices)
+    if return_indices:
+        return tuple(windows_kept(each, out, data_format) for each in found)
+    return windows_kept(found, out, data_format)
+
+
+def windows_kept(y: Any, out: tuple[int, ...], data_format: str) -> Any:
+    """A result of the size that a call wants, which may have no windows along an axis: one was computed there."""
+    if 0 not in out:
+        return y
+    kept = tuple(slice(0, wanted) for wanted in out)
+    return y[(..., *kept) if data_format == "channels_first" else (..., *kept, slice(None))]
+
+
+def _adaptive(
+    rank: int, kind: Any, input: Any, output_size: Any, data_format: str
+) -> tuple[Any, bool, PoolProblem, tuple[int, ...]]:
+    """What a call of an adaptive pooling pools, as :func:`windows_of_call`, and the size that it wants.
+
+    The problem has at least one window along each axis.
+    """
     x, single, N, C, size = batch_of(input, rank, data_format)
+    out = _adaptive_size(rank, size, output_size)
+    if C == 0 and not single and (kind == "max" or rank == 3):  # which empty inputs are refused is PyTorch's rule
+        raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
+    ones, none = (1, 1, 1), ((0, 0),) * 3
+    return x, single, PoolProblem(
+        kind, DTYPE_NAMES[x.dtype], layout(data_format), N, C, triple(size), ones, ones, none,
+        rank=rank, target=triple(tuple(max(wanted, 1) for wanted in out)),
+    ), out  # fmt: skip
+
+
+def _adaptive_size(rank: int, size: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
+    """How many windows are wanted along each axis.
+
+    Raises:
+        TypeError: not integers; or None instead of one for each axis, or for the axis of a signal.
+        ValueError: another number of them, or negative ones.
+    """
+    if output_size is None or (rank == 1 and output_size in ((None,), [None])):
+        raise TypeError(f"output_size must be {FORMS[rank]}; received {output_size!r}")
     wanted = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * rank
     if len(wanted) != rank:
         raise ValueError(f"output_size must have {rank} numbers, one for each axis; received {output_size!r}")
-    filled = tuple(n if want is None else want for n, want in zip(size, wanted))
-    _check_channels(kind, C, x)
-    target = triple(per_axis("output_size", filled, rank))
-    ones, none = (1, 1, 1), ((0, 0),) * 3
-    return x, single, PoolProblem(
-        kind, DTYPE_NAMES[x.dtype], layout(data_format), N, C, triple(size), ones, ones, none, rank=rank, target=target
-    )  # fmt: skip
-
-
-def _check_channels(kind: str, C: int, x: Any) -> None:
-    if C == 0 and kind == "max":
-        raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
+    return per_axis("output_size", tuple(n if want is None else want for n, want in zip(size, wanted)), rank, least=0)
 
 
 @remembered
 def windows_problem(
+    rank: int,
     kind: Any,
     dtype: str,
     data_format: str,
-    N: int,
-    C: int,
-    size: tuple[int, ...],
+    shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
     padding: Any,
@@ -669,25 +797,25 @@ def windows_problem(
     ceil_mode: bool,
     names: tuple[str, str, str] = ("kernel_size", "stride", "padding"),
 ) -> PoolProblem:
-    """The checked problem of pooling N images of C channels; ``names`` are those of the arguments in an error.
+    """The checked problem of pooling an array of this shape; ``names`` are those of the arguments in an error.
 
     Raises:
         TypeError, ValueError: as :func:`max_pool2d` says.
     """
-    rank = len(size)
+    N, C, size = array_sizes("input", shape, data_format, rank)
+    if C == 0:
+        raise ValueError(f"input must have at least one channel; received the shape {shape}")
     kernel = per_axis(names[0], kernel_size, rank)
     no_stride = stride is None or (isinstance(stride, tuple | list) and not stride)
     steps = kernel if no_stride else per_axis(names[1], stride, rank)
     distances = per_axis("dilation", dilation, rank)
     sides = sides_per_axis(names[2], padding, rank)
-    for axis, taps, D, pads in zip(_AXES[3 - rank :], kernel, distances, sides):
-        if max(pads) > effective_kernel(taps, D) // 2:
-            raise ValueError(
-                f"{names[2]} must be at most half a window, {effective_kernel(taps, D) // 2} in {axis}; received {pads}"
-            )
+    for axis, taps, pads in zip(_AXES[3 - rank :], kernel, sides):
+        if max(pads) > taps // 2:
+            raise ValueError(f"{names[2]} must be at most half a window, {taps // 2} in {axis}; received {pads}")
     problem = PoolProblem(
         kind, dtype, layout(data_format), N, C, triple(size), triple(kernel), triple(steps),
-        sides_triple(sides), triple(distances), bool(ceil_mode), rank=rank,
+        sides_triple(sides), triple(distances), boolean("ceil_mode", ceil_mode), rank=rank,
     )  # fmt: skip
     for axis, pixels, out, taps, (before, after), D in zip(
         _AXES, problem.size, problem.output, problem.kernel, problem.padding, problem.dilation
@@ -697,4 +825,7 @@ def windows_problem(
                 f"a window must fit the padded input: it extends over {effective_kernel(taps, D)} in {axis}, "
                 f"the input over {pixels} + {before} + {after}"
             )
+        # PyTorch does not let the windows of volumes hang over on both sides, padding or not.
+        if rank == 3 and kind in ("average", "norm") and taps > pixels:
+            raise ValueError(f"{names[0]} must be at most the input's size, {pixels} in {axis}; received {taps}")
     return problem

@@ -26,7 +26,7 @@ from pycnn.functional.arguments import (
     without_batch,
 )
 from pycnn.functional.planes import Put
-from pycnn.functional.pool import AveragePool, FoundGradient, MaxPool, batch_of, windows_of_call
+from pycnn.functional.pool import AveragePool, FoundGradient, MaxPool, batch_of, windows_kept, windows_of_call
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import DTYPE_NAMES, FractionalPoolProblem, PoolProblem
@@ -36,6 +36,9 @@ Grads = tuple[Tensor | None, ...]
 
 class StochasticPool(Function):
     """An element of each window, drawn with the probability of its share of the positive ones' sum."""
+
+    reads = ()
+    uses_numpy = False
 
     def forward(self, x: np.ndarray, *, problem: PoolProblem) -> np.ndarray:
         self.problem = problem
@@ -50,6 +53,8 @@ class StochasticPool(Function):
 class FractionalMaxPool(Function):
     """The greatest of each window, and its position in the input's plane."""
 
+    reads = ()
+    uses_numpy = False
     outputs = 2
 
     def forward(
@@ -259,10 +264,10 @@ def fractional_max_pool2d(
             float16 or bfloat16.
         kernel_size: size of a window, one integer or (vertical, horizontal).
         output_size: (OH, OW), or one integer for both.
-        output_ratio: instead of it, the part of the input's size, in (0, 1): one number or one for each axis.
+        output_ratio: without it, the part of the input's size, from 0 to 1: one number or one for each axis.
         return_indices: also return where each maximum lies in its plane, ``h * W + w``, int64.
-        _random_samples: (N, C, 2), numbers in [0, 1) for the windows along w and along h of each plane; drawn from
-            :func:`pycnn.random.generator` by default.
+        _random_samples: (N, C, 2), numbers in [0, 1) for the windows along w and along h of each plane, of the
+            input's dtype; drawn from :func:`pycnn.random.generator` by default.
         data_format: "channels_first" or "channels_last".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
@@ -270,8 +275,9 @@ def fractional_max_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C); with ``return_indices`` a pair.
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64.
-        ValueError: neither or both of size and ratio; windows that do not fit the input; samples of another shape.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; samples of another dtype.
+        ValueError: neither size nor ratio; windows that do not fit the input; samples of another shape, or outside
+            of [0, 1); a batch without channels.
 
     Source: Graham, "Fractional Max-Pooling", 2014, https://arxiv.org/abs/1412.6071, the pseudorandom overlapping kind;
     ``torch.nn.functional.fractional_max_pool2d``,
@@ -302,14 +308,15 @@ def fractional_max_pool3d(
 ) -> Any:
     """The same of volumes (N, C, D, H, W) or (C, D, H, W); samples (N, C, 3) for d, h and w.
 
-    Otherwise as :func:`fractional_max_pool2d`.
+    Otherwise as :func:`fractional_max_pool2d`, but that ``output_size + kernel_size - 1`` must be less than the
+    input's size, as in PyTorch.
 
     Source: ``torch.nn.functional.fractional_max_pool3d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fractional_max_pool3d.html
 
     >>> import numpy as np
-    >>> fractional_max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2, output_size=1)
-    array([[[[7.]]]])
+    >>> fractional_max_pool3d(np.arange(27.0).reshape(1, 3, 3, 3), 2, output_size=1)
+    array([[[[26.]]]])
     """
     arguments = (kernel_size, output_size, output_ratio, return_indices, _random_samples, data_format)
     return _fractional_max_pool(3, input, *arguments)
@@ -370,32 +377,42 @@ def _fractional_max_pool(
     data_format: str,
 ) -> Any:  # fmt: skip
     x, single, N, C, size = batch_of(input, rank, data_format)
-    kernel = per_axis("kernel_size", kernel_size, rank)
+    if C == 0 and not single:  # as in PyTorch: without a batch axis the channels are what may be empty
+        raise ValueError(f"input must have at least one channel; received the shape {tuple(x.shape)}")
+    kernel = per_axis("kernel_size", kernel_size, rank, spread=False)
     out = _fractional_size(rank, size, output_size, output_ratio)
     for n, k, o in zip(size, kernel, out):
-        if o + k - 1 > n:
-            raise ValueError(f"{o} windows of {k} do not fit {n} elements: output_size + kernel_size - 1 is more")
-    if samples is None:
-        drawn = backends.of(data_of(x)).asarray(_uniform((N, C, rank), DTYPE_NAMES[x.dtype]))
-    else:
-        given = backends.of(data_of(x)).asarray(data_of(floating("_random_samples", samples)))
-        drawn = given.astype(_drawn_dtype(DTYPE_NAMES[x.dtype]))
-    if drawn.shape != (N, C, rank):
-        raise ValueError(f"_random_samples must have the shape {(N, C, rank)}; received {drawn.shape}")
-    if drawn.size and not (drawn.min() >= 0 and drawn.max() < 1):
-        raise ValueError(f"_random_samples must be at least 0 and less than 1; received {drawn.min()} to {drawn.max()}")
+        # PyTorch's windows of volumes must leave an element over.
+        if o + k - 1 + (rank == 3) > n:
+            over = " and one more" if rank == 3 else ""
+            raise ValueError(f"{o} windows of {k} do not fit {n} elements: output_size + kernel_size - 1{over} is more")
+    drawn = _samples(samples, x, N, C, rank)
     if rank == 2:  # PyTorch's order is w, h for images, and d, h, w for volumes
         drawn = drawn[..., ::-1]
-    starts = [_starts(drawn[..., axis], n, o, k) for axis, (n, o, k) in enumerate(zip(size, out, kernel))]
+    starts = [_starts(drawn[..., axis], n, max(o, 1), k) for axis, (n, o, k) in enumerate(zip(size, out, kernel))]
     xp = backends.of(drawn).xp
     starts = [xp.zeros((N, C, 1), np.int64)] * (3 - rank) + starts
     problem = FractionalPoolProblem(
-        DTYPE_NAMES[x.dtype], layout(data_format), N, C, triple(size), triple(kernel), triple(out), rank
-    )
-    y, index = apply(FractionalMaxPool, x, problem=problem, starts=np.concatenate(starts, axis=-1))
-    if return_indices:
-        return without_batch(y, single), without_batch(index, single)
-    return without_batch(y, single)
+        DTYPE_NAMES[x.dtype], layout(data_format), N, C, triple(size), triple(kernel),
+        triple(tuple(max(o, 1) for o in out)), rank,
+    )  # fmt: skip
+    found = apply(FractionalMaxPool, x, problem=problem, starts=np.concatenate(starts, axis=-1))
+    found = tuple(windows_kept(without_batch(each, single), out, data_format) for each in found)
+    return found if return_indices else found[0]
+
+
+def _samples(samples: Any, x: Any, N: int, C: int, rank: int) -> Any:
+    """Numbers (N, C, rank) from 0 up to 1, those of a call or new ones, in the dtype in which windows are placed."""
+    here = backends.of(data_of(x))
+    if samples is None:
+        return here.asarray(_uniform((N, C, rank), DTYPE_NAMES[x.dtype]))
+    given = here.asarray(data_of(floating("_random_samples", samples, like=x)))
+    if given.shape[1:] != (C, rank) or given.shape[0] < N:
+        raise ValueError(f"_random_samples must have the shape {(N, C, rank)}; received {given.shape}")
+    given = given[:N]
+    if given.size and not (given.min() >= 0 and given.max() < 1):
+        raise ValueError(f"_random_samples must be at least 0 and less than 1; received {given.min()} to {given.max()}")
+    return given.astype(_drawn_dtype(DTYPE_NAMES[x.dtype]))
 
 
 def _starts(samples: np.ndarray, size: int, out: int, kernel: int) -> np.ndarray:
@@ -412,14 +429,12 @@ def _starts(samples: np.ndarray, size: int, out: int, kernel: int) -> np.ndarray
 
 
 def _fractional_size(rank: int, size: tuple[int, ...], output_size: Any, output_ratio: Any) -> tuple[int, ...]:
-    if (output_size is None) == (output_ratio is None):
-        raise ValueError(
-            f"exactly one of output_size and output_ratio must be given; received {output_size!r} and {output_ratio!r}"
-        )
     if output_size is not None:
-        return per_axis("output_size", output_size, rank)
+        return per_axis("output_size", output_size, rank, least=0, spread=False)
+    if output_ratio is None:
+        raise ValueError("output_size or output_ratio must be given; received None and None")
     ratios = tuple(output_ratio) if isinstance(output_ratio, tuple | list) else (output_ratio,) * rank
     if len(ratios) != rank:
         raise ValueError(f"output_ratio must have {rank} numbers, one for each axis; received {output_ratio!r}")
     parts = [fraction("output_ratio", ratio) for ratio in ratios]
-    return per_axis("output_size", tuple(int(n * ratio) for n, ratio in zip(size, parts)), rank)
+    return tuple(int(n * ratio) for n, ratio in zip(size, parts))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pycnn import activations
-from pycnn import functional as F
+from pycnn.functional.arguments import rounded, widened
+from pycnn.functional.rectifier import Prelu
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
 from pycnn.shapes import Shape
@@ -86,7 +87,7 @@ class LeakyReLU(_Elementwise):
     """``x`` where it is positive, ``negative_slope * x`` elsewhere.
 
     Args:
-        negative_slope: at least 0.
+        negative_slope: at least 0; ``alpha`` is its former name.
         **kwargs: as for :class:`Layer`.
 
     Raises:
@@ -101,6 +102,7 @@ class LeakyReLU(_Elementwise):
     """
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
+        negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
         self.negative_slope = arguments.number(negative_slope, "negative_slope", least=0)
 
@@ -189,7 +191,8 @@ class PReLU(Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """The function of ``inputs``."""
         assert self.alpha is not None  # the layer is built
-        return F.relu(inputs) - self.alpha * F.relu(-inputs)
+        outputs = Prelu.apply(widened(inputs), widened(self.alpha).reshape(1, *self.alpha.shape))
+        return rounded(outputs, inputs.dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``input_shape``.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pycnn import backend, constraints, initializers, regularizers
+from pycnn import backend, changes, constraints, initializers, regularizers
 from pycnn.autograd import no_grad
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
@@ -377,6 +377,7 @@ class Layer:
             raise ValueError(f"{self}: expected weights of shapes {expected}, received {received}")
         for target, array in zip(targets, arrays):
             target.data[...] = target.backend.asarray(array)
+            changes.note(target.data, "set_weights")
 
     # -- beside the loss -------------------------------------------------------------------------------------
 
@@ -424,6 +425,7 @@ class Layer:
             if weight is not None:
                 with no_grad():
                     weight.data[...] = constraint(weight.detach()).data
+                changes.note(weight.data, "a constraint")
         for layer in self._sublayers():
             layer.apply_constraints()
 

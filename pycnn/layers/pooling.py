@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from pycnn import functional as F
-from pycnn.elementary import PutAt
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
 from pycnn.shapes import Shape
@@ -271,7 +270,9 @@ class LpPooling2D(_Pooling):
     def call(self, inputs: Tensor) -> Tensor:
         """The norms of the windows of ``inputs``."""
         windows = self._windows(inputs)
-        inputs = _with_zeros(inputs, windows.pop("padding"), self.data_format)
+        (top, bottom), (left, right) = windows.pop("padding")
+        if self.padding == "same":
+            inputs = F.pad(inputs, (left, right, top, bottom), data_format=self.data_format)
         return F.lp_pool2d(inputs, self.norm_type, **windows)
 
 
@@ -579,17 +580,6 @@ class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
     """
 
     _RANK = 3
-
-
-def _with_zeros(x: Tensor, sides: tuple[tuple[int, int], ...], layout: arguments.DataFormat) -> Tensor:
-    """``x`` with so many zeros before and after it along each spatial axis."""
-    if not any(map(any, sides)):
-        return x
-    index, shape = [slice(None)] * x.ndim, list(x.shape)
-    for axis, (before, after) in zip(arguments.spatial_axes(len(sides), layout), sides):
-        index[axis] = slice(before, before + shape[axis])
-        shape[axis] += before + after
-    return PutAt.apply(x, index=tuple(index), shape=tuple(shape))
 
 
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D

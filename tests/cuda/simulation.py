@@ -597,7 +597,12 @@ class _Math:
 
     inf, nan, pi = math.inf, math.nan, math.pi
     exp, log, sqrt, tanh, pow = np.exp, np.log, np.sqrt, np.tanh, np.power
+    expm1, log1p, copysign = np.expm1, np.log1p, np.copysign
     fabs, isnan, isinf = np.fabs, np.isnan, np.isinf
+
+    @staticmethod
+    def erf(x: Any) -> Any:
+        return type(x)(math.erf(x))
 
 
 #: The functions of ``ptx.py``, by name.

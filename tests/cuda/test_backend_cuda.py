@@ -11,6 +11,7 @@ import pytest
 import pycnn
 import pycnn.functional as F
 from pycnn import Tensor, backend, optimizers
+from pycnn.in_place import assign_in_place
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +102,79 @@ def test_values_and_gradients_are_those_of_the_cpu(compute: Any) -> None:
     for cpu, cuda in zip(found["cpu"], found["cuda"]):
         if cpu is not None:
             np.testing.assert_allclose(cuda, cpu, rtol=1e-5, atol=1e-6)
+
+
+X, W = (np.random.default_rng(seed).standard_normal(shape) for seed, shape in enumerate([(1, 2, 6, 5), (3, 2, 3, 2)]))
+PLACES = np.arange(X.size).reshape(X.shape) % 30
+#: Operations on x and w, arrays or tensors, and with further arrays by their names.
+CALLS: dict[str, Any] = {
+    "conv2d": lambda x, w, **at: F.conv2d(x, w, bias=W[:, 0, 0, 0], padding=1, **at),
+    "conv2d by name": lambda x, w, **at: F.conv2d(weight=w, input=x, scale=W[:, 0, 0, 0], **at),
+    "conv2d by algorithm": lambda x, w, **at: F.conv2d(x, w, algorithm="direct", workspace_limit=1 << 20, **at),
+    "conv1d": lambda x, w, **at: F.conv1d(x[..., 0], w[..., 0], **at),
+    "conv3d": lambda x, w, **at: F.conv3d(x[..., None], w[..., None], **at),
+    "conv_transpose2d": lambda x, w, **at: F.conv_transpose2d(x, w[:2], stride=2, output_padding=[1, 0], **at),
+    "max_pool2d": lambda x, w, **at: F.max_pool2d(x, 2, **at),
+    "max_pool2d with indices": lambda x, w, **at: F.max_pool2d(x, 2, return_indices=True, **at),
+    "avg_pool2d": lambda x, w, **at: F.avg_pool2d(x, 3, 2, 1, True, **at),
+    "lp_pool2d": lambda x, w, **at: F.lp_pool2d(x, 2, 2, **at),
+    "lp_pool2d hanging over": lambda x, w, **at: F.lp_pool2d(x, 4, 2, ceil_mode=True, **at),
+    "lp_pool2d to infinity": lambda x, w, **at: F.lp_pool2d(x, -np.inf, 2, **at),
+    "adaptive_avg_pool2d": lambda x, w, **at: F.adaptive_avg_pool2d(x, (None, 2), **at),
+    "adaptive_max_pool2d": lambda x, w, **at: F.adaptive_max_pool2d(x, 2, True, **at),
+    "adaptive_max_pool2d of nothing": lambda x, w, **at: F.adaptive_max_pool2d(x, (0, 2), **at),
+    "max_unpool2d": lambda x, w, **at: F.max_unpool2d(x, PLACES, 1, **at),
+    "fractional_max_pool2d": lambda x, w, **at: F.fractional_max_pool2d(
+        x, 2, 3, return_indices=True, _random_samples=np.full((1, 2, 2), 0.3), **at
+    ),
+}
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_backend_for_a_call(name: str, device: Any) -> None:
+    """Arrays go there, and tensors with their gradients, whatever the default is."""
+    call = CALLS[name]
+    expected = _each(call(X, W))
+    for default in ("cpu", "cuda"):
+        with pycnn.use_backend(default):
+            found = _each(call(X, W, backend="cuda"))
+            stays = _each(call(X, W, backend="cpu"))
+            back = _each(call(device.xp.asarray(X), device.xp.asarray(W), backend="cpu"))
+        for right, there, here, returned in zip(expected, found, stays, back, strict=True):
+            assert device.is_array(there)
+            assert isinstance(here, np.ndarray)
+            assert isinstance(returned, np.ndarray)
+            assert there.dtype == here.dtype == returned.dtype == right.dtype
+            np.testing.assert_allclose(there.get(), right, rtol=1e-12, atol=1e-12)
+            np.testing.assert_array_equal(here, right)
+            np.testing.assert_array_equal(returned, right)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_gradients_come_back_from_a_call_elsewhere(name: str) -> None:
+    grads = []
+    for backend_of_call in ("cpu", "cuda"):
+        x, w = Tensor(X, requires_grad=True), Tensor(W, requires_grad=True)
+        y = _each(CALLS[name](x, w, backend=backend_of_call))[0]
+        assert y.backend.name == backend_of_call
+        (y * y).sum().backward()
+        assert x.grad.backend.name == "cpu"
+        grads.append([each.grad.numpy() for each in (x, w) if each.grad is not None])
+    for found, expected in zip(grads[1], grads[0], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_the_greatest_of_integers_on_the_gpu(dtype: str, device: Any) -> None:
+    x = np.arange(36).reshape(1, 6, 6).astype(dtype)
+    y = F.max_pool2d(x, 2, backend="cuda")
+    assert device.is_array(y)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.get(), x[:, 1::2, 1::2])
 
 
 @pytest.mark.parametrize("optimizer", [optimizers.SGD, lambda: optimizers.SGD(0.1, 0.9, True), optimizers.Adam])
@@ -220,6 +294,53 @@ def test_gradients_of_elements(index: Any) -> None:
         (x[index] * x[index]).sum().backward()
         found.append(_host(x.grad))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+def test_changes_in_place() -> None:
+    values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    found = []
+    for name in ("cpu", "cuda"):
+        x = Tensor(values, requires_grad=True, backend=name)
+        y = x * 2
+        y += 1
+        y *= x
+        y[1, 1:] = x[0, :3]
+        y[[0, 2], [3, 3]] = x[1, 0] * 5
+        y[2].sub_(x[1])
+        row = y.reshape(12)[4:8]
+        row.mul_(3.0)
+        assign_in_place(y, F.relu(y))
+        (y * y).sum().backward()
+        found.append((_host(y), _host(row), _host(x.grad)))
+    for on_gpu, on_cpu in zip(found[1], found[0]):
+        np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-5)
+
+
+def test_changes_of_saved_values_are_noticed() -> None:
+    x = Tensor(np.ones((3, 4), np.float32), requires_grad=True, backend="cuda")
+    for change in (lambda: x.mul_(2.0), lambda: x[1].add_(1.0), lambda: x.detach().T[0].zero_()):
+        y = (x * x).sum()
+        with pycnn.no_grad():
+            change()
+        with pytest.raises(RuntimeError, match="has changed in place since"):
+            y.backward()
+    x.grad = Tensor(np.ones((3, 4), np.float32), backend="cuda")
+    y = (x * x).sum()
+    optimizers.SGD(1.0).apply([x])
+    with pytest.raises(RuntimeError, match=r"which SGD\.apply has changed in place since"):
+        y.backward()
+
+
+def test_protocols(device: Any) -> None:
+    x = Tensor(np.ones(3, np.float32), backend="cuda")
+    assert x.__cuda_array_interface__ == x.data.__cuda_array_interface__
+    assert backend.is_on_gpu(x)
+    assert not hasattr(x, "__array_interface__")
+    x.requires_grad = True
+    assert not hasattr(x, "__cuda_array_interface__")
+    assert not backend.is_on_gpu(x)
+    with pytest.raises(BufferError, match="requires a gradient"):
+        x.__dlpack__()
 
 
 def test_parameters_in_another_order_of_memory() -> None:

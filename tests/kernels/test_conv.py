@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pycnn_kernels.cpu.conv_few_channels import rows_go_together
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvProblem
 from tests import reference as oracle
@@ -81,6 +82,20 @@ def test_rows_of_weights_at_multiples_of_a_kilobyte(C: int, K: int, G: int, dtyp
             N=1, C=C, K=K, G=G, size=(12, 13), kernel=kernel, padding=padding, stride=stride, bias=True, dtype=dtype
         )
         check_conv(p)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", [(2, 1), (3, 3), (5, 4)])
+@pytest.mark.parametrize("height", [1, 3, 8])
+def test_rows_of_one_channel(height: int, kernel: tuple[int, int], dtype: str) -> None:
+    """Wide enough that few_channels takes three rows together, of which one or two may be left over."""
+    for C, K, layout in ((1, 1, "channels_first"), (3, 1, "channels_last"), (1, 3, "channels_first")):
+        p = conv_problem(
+            N=2, C=C, K=K, size=(height, 90), kernel=kernel, padding=((2, 2), (1, 3)), dilation=(1, 2), dtype=dtype,
+            layout=layout,
+        )  # fmt: skip
+        assert rows_go_together(p, 1, p.output[2])
+        check_conv(p._replace(bias=True, activation="relu"))
 
 
 # Groups of which a vector holds several, in numbers that leave a part of a vector over; filters for each channel.

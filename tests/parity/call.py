@@ -18,7 +18,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second
 
 #: What refusing a call looks like, there and here. PyTorch's range from RuntimeError for wrong shapes to AssertionError
 #: for what its modules check; here a TypeError or a ValueError says what was expected.
-THEIR_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError)
+THEIR_REFUSALS = (
+    RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, ZeroDivisionError,
+)  # fmt: skip
 OUR_REFUSALS = (TypeError, ValueError)
 
 
@@ -26,12 +28,14 @@ OUR_REFUSALS = (TypeError, ValueError)
 class Call:
     """The arguments of a call. NumPy's arrays among them are the arrays of both libraries.
 
-    Those of floating point want a gradient, but for those at the positions and names in ``constants``.
+    Those of floating point want a gradient, but for those at the positions and names in ``constants``. Those in
+    ``changed`` the operation changes in place: they are compared, too.
     """
 
     arguments: tuple[Any, ...]
     keywords: dict[str, Any] = dataclasses.field(default_factory=dict)
     constants: tuple[int | str, ...] = ()
+    changed: tuple[int | str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -41,13 +45,13 @@ class Case:
     Attributes:
         calls: draws calls, most of which PyTorch accepts.
         bound: of errors, relative to the largest element, in float64.
-        second: whether second derivatives are compared, which PyTorch must have.
+        second: whether second derivatives are compared, which PyTorch must have; or a function that says it of a call.
         differs: says of a call that both libraries accept different ones there, with the reason; None for no call.
     """
 
     calls: st.SearchStrategy[Call]
     bound: float = 1e-11
-    second: bool = True
+    second: bool | Callable[[Call], bool] = True
     differs: Callable[[Call], str | None] = lambda call: None
 
 
@@ -72,6 +76,53 @@ def per_axis(rank: int, least: int, most: int) -> st.SearchStrategy[Any]:
     """One integer for all axes, in a tuple or not, or one for each."""
     one = st.integers(least, most)
     return one | st.tuples(one) | st.tuples(*[one] * rank)
+
+
+def spelled(value: int) -> st.SearchStrategy[Any]:
+    """An integer of Python's, or at times of NumPy's."""
+    return st.sampled_from([value, value, value, np.int64(value)])
+
+
+@st.composite
+def axes(draw: st.DrawFn, rank: int, least: int, most: int) -> Any:
+    """Likewise, in a list at times, of NumPy's integers at times."""
+    value = draw(per_axis(rank, least, most))
+    if isinstance(value, int):
+        return draw(spelled(value))
+    return draw(st.sampled_from([value, list(value), tuple(map(np.int64, value))]))
+
+
+@st.composite
+def with_an_empty_axis(draw: st.DrawFn, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The same sizes but for one, which is 0, or for one axis that is missing."""
+    place = draw(st.integers(0, len(sizes) - 1))
+    return sizes[:place] + draw(st.sampled_from([(0,), ()])) + sizes[place + 1 :]
+
+
+@st.composite
+def spread(
+    draw: st.DrawFn, arrays: dict[str, Any], settings: dict[str, Any], wrong: list[Any], constants: tuple[str, ...] = ()
+) -> Call:
+    """A call with its arrays and some of its settings by position, the others by their names; at times with all.
+
+    Both are in the order of the function's signature. One of ten calls has a setting of the wrong ones.
+    """
+    if settings and draw(st.integers(0, 9)) == 0:
+        settings = settings | {draw(st.sampled_from(sorted(settings))): draw(st.sampled_from(wrong))}
+    named = arrays | settings
+    by_place = draw(st.sampled_from([0, *range(len(arrays), len(named) + 1)]))
+    names = list(named)
+    places = {name: place for place, name in enumerate(names[:by_place])}
+    return Call(
+        tuple(named[name] for name in names[:by_place]),
+        {name: named[name] for name in names[by_place:]},
+        tuple(places.get(name, name) for name in constants),
+    )
+
+
+def rounded_later(dtype: Any) -> tuple[int | str, ...]:
+    """``Call.constants`` for a first argument of a dtype: PyTorch adds up gradients in float16, rounding each sum."""
+    return (0,) if dtype == np.float16 else ()
 
 
 #: Ways to hand over an array in other memory: the same elements at the same places.
@@ -103,16 +154,21 @@ def _unaligned(a: np.ndarray) -> np.ndarray:
 
 
 def converted(
-    call: Call, array: Callable[[np.ndarray, bool], Any]
+    call: Call, array: Callable[[np.ndarray, bool], Any], changed: list[Any] | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[Any]]:
-    """The arguments with ``array(a, wants_gradient)`` for each array, and those that want a gradient."""
+    """The arguments with ``array(a, wants_gradient)`` for each array, and those that want a gradient.
+
+    Those that are changed in place, as copies, are put into ``changed``.
+    """
     wanting: list[Any] = []
 
     def each(place: int | str, value: Any) -> Any:
         if not isinstance(value, np.ndarray):
             return value
         wants = value.dtype.kind == "f" and place not in call.constants
-        made = array(value, wants)
+        made = array(value.copy() if place in call.changed else value, wants)
+        if place in call.changed and changed is not None:
+            changed.append(made)
         if wants:
             wanting.append(made)
         return made
@@ -121,13 +177,16 @@ def converted(
     return positional, {name: each(name, value) for name, value in call.keywords.items()}, wanting
 
 
-def ours(name: str, call: Call, dress: str = "as it is") -> tuple[Any, list[Tensor]]:
-    arguments, keywords, wanting = converted(call, lambda a, wants: Tensor(DRESSES[dress](a), requires_grad=wants))
+def ours(name: str, call: Call, dress: str = "as it is", changed: list[Any] | None = None) -> tuple[Any, list[Tensor]]:
+    dress = "as it is" if call.changed and dress == "read-only" else dress
+    arguments, keywords, wanting = converted(
+        call, lambda a, wants: Tensor(DRESSES[dress](a), requires_grad=wants), changed
+    )
     return getattr(F, name)(*arguments, **keywords), wanting
 
 
-def theirs(name: str, call: Call) -> tuple[Any, list[Any]]:
-    arguments, keywords, wanting = converted(call, lambda a, wants: torch.tensor(a, requires_grad=wants))
+def theirs(name: str, call: Call, changed: list[Any] | None = None) -> tuple[Any, list[Any]]:
+    arguments, keywords, wanting = converted(call, lambda a, wants: torch.tensor(a, requires_grad=wants), changed)
     return getattr(torch.nn.functional, name)(*arguments, **keywords), wanting
 
 
@@ -137,34 +196,41 @@ def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
     Raises:
         AssertionError, Failed: it does not.
     """
+    our_changed: list[Any] = []
+    their_changed: list[Any] = []
     try:
-        expected, their_inputs = theirs(name, call)
+        expected, their_inputs = theirs(name, call, their_changed)
     except THEIR_REFUSALS as refusal:
         with pytest.raises(OUR_REFUSALS):
             print("PyTorch refuses:", refusal, "- accepted:", ours(name, call))
         return False
-    y, our_inputs = ours(name, call, dress)
+    y, our_inputs = ours(name, call, dress, our_changed)
+    for found, right in zip(our_changed, their_changed, strict=True):
+        _compare_arrays(found, right, case.bound)
     assert isinstance(y, tuple) == isinstance(expected, tuple)
     pairs = list(zip(*(each if isinstance(each, tuple) else (each,) for each in (y, expected)), strict=True))
     for found, right in pairs:
         _compare_arrays(found, right, case.bound)
         assert found.requires_grad == right.requires_grad
-    _compare_gradients(case, pairs, our_inputs, their_inputs)
+    second = case.second(call) if callable(case.second) else case.second
+    _compare_gradients(case, second, pairs, our_inputs, their_inputs)
     return True
 
 
 def _compare_arrays(found: Tensor, right: Any, bound: float, least: float = 0.0) -> None:
-    array = right.detach().numpy()
+    array = right.numpy(force=True)  # which PyTorch's tensors of zeros without memory need
     assert found.dtype == array.dtype
     assert_close(found.data, array, 1e7 * bound if array.dtype == np.float32 else bound, least)
 
 
-def _compare_gradients(case: Case, outputs: list[tuple[Any, Any]], inputs: list[Any], their_inputs: list[Any]) -> None:
+def _compare_gradients(
+    case: Case, second: bool, outputs: list[tuple[Any, Any]], inputs: list[Any], their_inputs: list[Any]
+) -> None:
     """The gradients for given ones of the results, and those of their products with other arrays."""
-    first = _gradients(outputs, inputs, their_inputs, seed=1, create_graph=case.second)
+    first = _gradients(outputs, inputs, their_inputs, seed=1, create_graph=second)
     for found, right in first:
         _compare_arrays(found, right, 10 * case.bound, least=1e-2)
-    if case.second:
+    if second:
         for found, right in _gradients(first, inputs, their_inputs, seed=2, create_graph=False):
             _compare_arrays(found, right, 100 * case.bound, least=1e-1)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pycnn_kernels.memory import address, aligned_empty
+from pycnn_kernels.memory import Shape, address, aligned_empty
 
 __all__ = [
-    "KIND", "address", "copied", "described", "empty", "from_host", "is_array", "is_usable", "is_writable", "machine",
-    "synchronize",
+    "KIND", "address", "copied", "described", "empty", "fits", "from_host", "is_array", "is_usable", "is_writable",
+    "machine", "synchronize",
 ]  # fmt: skip
 
 #: What messages call such an array.
@@ -42,10 +42,22 @@ def described(candidate: Any) -> str:
     return type(candidate).__name__
 
 
+def fits(candidate: Any, shape: Shape, dtype: np.dtype) -> bool:
+    """Whether it is an array of this shape and dtype whose elements kernels can read and change where they are.
+
+    False for some that are, with a dtype that is equal and not the same: NumPy's own are.
+    """
+    return (
+        type(candidate) is np.ndarray
+        and candidate.shape == shape
+        and candidate.dtype is dtype
+        and candidate.flags.carray
+    )
+
+
 def is_usable(array: np.ndarray) -> bool:
     """Whether kernels can read its elements where they are: contiguous and aligned."""
-    # carray: and writable; most are, and this is one question.
-    return array.flags.carray or (array.flags.c_contiguous and array.flags.aligned)
+    return array.flags.c_contiguous and array.flags.aligned
 
 
 def is_writable(array: np.ndarray) -> bool:

@@ -9,6 +9,10 @@ gap, and so do the pixels of a tile: it runs on from row to row, computing a few
 wants, instead of ending at each. The input gradient of a convolution with stride S has S x S phases of dx, as in
 the direct algorithm, and each of them is such a plane.
 
+A single channel of the target leaves a tile with one row, which reads a vector for each product, most of them across
+two cache lines. So three neighbouring rows of a plane are computed together: they meet the same rows of the source, and
+each vector that is read is multiplied up to three times.
+
 The zeros around a plane take part in the products. So an infinite weight gives NaN at the border, as it does in
 PyTorch, where the direct algorithm leaves the padding out.
 """
@@ -52,7 +56,7 @@ from pycnn_kernels.cpu.tile import (
     vectors_of,
 )
 from pycnn_kernels.cpu.workspace import aligned_bytes, workspace
-from pycnn_kernels.problem import ConvProblem, effective_kernel
+from pycnn_kernels.problem import ConvProblem, Triple, effective_kernel
 
 MOST_CHANNELS = 10
 
@@ -64,6 +68,9 @@ def _vectors(rows: int) -> int:
 
 # Tiles have 1, 3, 4, 6, 8 or 10 rows; the last rows of a tile that is too tall repeat a channel, and are dropped.
 V1, V3, V4, V6, V8, V10 = (_vectors(rows) for rows in (1, 3, 4, 6, 8, 10))
+
+# Rows that are computed together where the target has one channel.
+ROWS_TOGETHER = 3
 
 # A phase: its first row and column in the target, its first tap and how many it has.
 PHASE_FIELDS = 4
@@ -78,6 +85,7 @@ TAP_FIELDS = 2
     stride_h="int", stride_w="int", w_target="int", w_source="int",
     bands="int", band="int", grid_h="int", first_h="int", first_w="int",
     rows="int", width="int", plane="int", results="int", tile_rows="int", scratch_size="int", ahead="int",
+    high="int", wide="int", line="int",
 )  # fmt: skip
 def few_channels_kernel(a, item, worker):
     """``dst[n, i, l] = sum over taps t and channels r of src[n, o(i, t), r] * w[t, l, r]``, finished.
@@ -98,7 +106,13 @@ def few_channels_kernel(a, item, worker):
     height = min(a.band, a.grid_h - first)
     ahead = (n * a.SH + min(top + a.rows, a.SH)) * a.SW * a.R
     for phase in range(a.phase_count):
-        if a.L == 1:
+        _pack(a, phase, packed)
+        if a.line != 0:
+            together = height - height % ROWS_TOGETHER
+            ahead = _rows_together(a, together, planes, results, packed, ahead, tile_shape(a.src, 1, V1))
+            rest = shift(planes, together * a.width), shift(results, together * a.width)
+            ahead = _phase(a, phase, height - together, rest[0], rest[1], packed, ahead, tile_shape(a.src, 1, V1))
+        elif a.L == 1:
             ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 1, V1))
         elif a.L <= 3:
             ahead = _phase(a, phase, height, planes, results, packed, ahead, tile_shape(a.src, 3, V3))
@@ -129,7 +143,6 @@ def _phase(a, phase, height, planes, results, packed, ahead, shape):
         channels[m] = min(m, a.L - 1)
     first_tap, taps = a.phases[phase * PHASE_FIELDS + 2], a.phases[phase * PHASE_FIELDS + 3]
     offsets = shift(a.taps, first_tap * TAP_FIELDS)
-    _pack(a, offsets, taps, packed, rows_of(shape))
     src, R, plane, lines, has_bias, relu = a.src, a.R, a.plane, a.ahead, a.has_bias, a.relu
     for pixel in range(0, height * a.width, vectors_of(shape) * lanes_of(src)):
         acc = tile_zeros(shape)
@@ -151,17 +164,76 @@ def _phase(a, phase, height, planes, results, packed, ahead, shape):
 
 
 @inlined
-def _pack(a, offsets, taps, packed, rows):
+def _rows_together(a, height, planes, results, packed, ahead, shape):
+    """As :func:`_phase` for the ``height`` rows of a single phase and a single channel, three at a time.
+
+    Row i of the kernel lies ``a.line`` elements from row i - 1, downwards or upwards; in that direction the three rows
+    are the first, the second and the third, so that the one behind meets a row of the source with the kernel's row
+    before. Each sum has the order that it has in :func:`_phase`. The last tile of a row hangs over into the next row,
+    whose first pixels it computes as that row does.
+    """
+    channels = local_table(1)
+    channels[0] = 0
+    src, R, plane, width, line, wide, has_bias, relu = (
+        a.src, a.R, a.plane, a.width, a.line, a.wide, a.has_bias, a.relu,
+    )  # fmt: skip
+    begin = (1 - ROWS_TOGETHER) * min(line, 0)
+    last = (a.high - 1) * wide
+    for row in range(0, height, ROWS_TOGETHER):
+        for column in range(0, width, vectors_of(shape) * lanes_of(src)):
+            pixel = row * width + column + begin
+            first, second, third = tile_zeros(shape), tile_zeros(shape), tile_zeros(shape)
+            if has_bias:
+                first = tile_fill_each(first, a.bias, 0, channels)
+                second, third = first, first
+            for r in range(R):
+                for _ in range(ROWS_TOGETHER * a.ahead):
+                    prefetch_line(src, ahead)
+                    ahead += lanes_of(src)
+                w, b = r * (last + wide), pixel + r * plane
+                for t in range(wide):
+                    there = b + a.taps[t * TAP_FIELDS]
+                    first = tile_multiply_add(first, packed, w + t, None, planes, there, None)
+                for t in range(wide):
+                    there = b + line + a.taps[t * TAP_FIELDS]
+                    first = tile_multiply_add(first, packed, w + wide + t, None, planes, there, None)
+                    second = tile_multiply_add(second, packed, w + t, None, planes, there, None)
+                for kh in range(2, a.high):
+                    row_w = w + kh * wide
+                    for t in range(wide):
+                        there = b + kh * line + a.taps[t * TAP_FIELDS]
+                        first = tile_multiply_add(first, packed, row_w + t, None, planes, there, None)
+                        second = tile_multiply_add(second, packed, row_w - wide + t, None, planes, there, None)
+                        third = tile_multiply_add(third, packed, row_w - 2 * wide + t, None, planes, there, None)
+                for t in range(wide):
+                    there = b + a.high * line + a.taps[t * TAP_FIELDS]
+                    second = tile_multiply_add(second, packed, w + last + t, None, planes, there, None)
+                    third = tile_multiply_add(third, packed, w + last - wide + t, None, planes, there, None)
+                for t in range(wide):
+                    there = b + (a.high + 1) * line + a.taps[t * TAP_FIELDS]
+                    third = tile_multiply_add(third, packed, w + last + t, None, planes, there, None)
+            if relu:
+                first, second, third = tile_relu(first), tile_relu(second), tile_relu(third)
+            tile_store(first, results, pixel, a.results, None)
+            tile_store(second, results, pixel + line, a.results, None)
+            tile_store(third, results, pixel + 2 * line, a.results, None)
+    return ahead
+
+
+@inlined
+def _pack(a, phase, packed):
     """The weights of one phase in the order in which its tiles read them."""
+    first_tap, taps = a.phases[phase * PHASE_FIELDS + 2], a.phases[phase * PHASE_FIELDS + 3]
+    offsets = shift(a.taps, first_tap * TAP_FIELDS)
     to = 0
     for r in range(a.R):
         for t in range(taps):
             w = shift(a.w, offsets[t * TAP_FIELDS + 1] + r * a.w_source)
             for m in range(a.L):
                 packed[to + m] = w[m * a.w_target]
-            for m in range(a.L, rows):
+            for m in range(a.L, a.tile_rows):
                 packed[to + m] = w[(a.L - 1) * a.w_target]
-            to += rows
+            to += a.tile_rows
 
 
 @inlined
@@ -269,6 +341,10 @@ class _FewChannels(OneTask):
                     for oh, kh in g.vertical[r_h]
                     for ow, kw in g.horizontal[r_w]
                 ]
+        high, wide = len(g.vertical[0]), len(g.horizontal[0])
+        line = 0
+        if rows_go_together(p, L, TW):
+            line = (g.vertical[0][1][0] - g.vertical[0][0][0]) * width
         most_taps = max(phase[3] for phase in phases) if phases else 0
         self.worker_bytes = aligned_bytes(R * plane + tile_rows * (results + most_taps * R), p.dtype)
         self.workspace_bytes = self.worker_bytes * most_threads()
@@ -284,7 +360,7 @@ class _FewChannels(OneTask):
             stride_h=stride_h, stride_w=stride_w, w_target=g.w_target, w_source=g.w_source,
             bands=bands, band=band, grid_h=grid_h, first_h=first_h, first_w=first_w,
             rows=rows, width=width, plane=plane, results=results, tile_rows=tile_rows,
-            scratch_size=self.worker_bytes // itemsize, ahead=ahead,
+            scratch_size=self.worker_bytes // itemsize, ahead=ahead, high=high, wide=wide, line=line,
         )  # fmt: skip
 
     def arguments(
@@ -294,6 +370,16 @@ class _FewChannels(OneTask):
 
     def launch(self, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
         self.task.run(*self.arguments(workspace(self.workspace_bytes), 0, src, w, epilogue, dst))
+
+
+def rows_go_together(p: ConvProblem, L: int, target_width: int) -> bool:
+    """Whether rows of a plane are computed together.
+
+    Their tiles end with each row, instead of running on: what hangs over shall be at most a third of a row.
+    """
+    (_, KH, KW), (_, DH, DW) = p.kernel, p.dilation
+    width, tile = target_width + effective_kernel(KW, DW) - 1, V1 * lanes(p.dtype)
+    return L == 1 and p.stride[1:] == (1, 1) and KH > 1 and DH == 1 and 3 * -(-width // tile) * tile <= 4 * width
 
 
 def _extent(taps: list[list[tuple[int, int]]]) -> tuple[int, int]:
@@ -366,17 +452,19 @@ def _plane_bytes(p: ConvProblem, source_channels: int) -> int:
 
 def few_channels_cost_forward(p: ConvProblem) -> float:
     """The expected time of the forward; see ``cost.py`` for the unit."""
-    return _cost(p, p.K, p.C, math.prod(p.output), math.prod(p.size), math.prod(p.kernel))
+    return _cost(p, p.K, p.C, p.output, p.size, math.prod(p.kernel))
 
 
 def few_channels_cost_input_gradient(p: ConvProblem) -> float:
     """The expected time of the input gradient."""
-    return _cost(p, p.C, p.K, math.prod(p.size), math.prod(p.output), math.prod(p.kernel) / math.prod(p.stride))
+    return _cost(p, p.C, p.K, p.size, p.output, math.prod(p.kernel) / math.prod(p.stride))
 
 
-def _cost(p: ConvProblem, L: int, R: int, pixels: int, source_pixels: int, taps: float) -> float:
+def _cost(p: ConvProblem, L: int, R: int, target: Triple, source: Triple, taps: float) -> float:
     """Products of a tile's rows with pixels, and bytes that become planes and come back from them."""
+    pixels, source_pixels = math.prod(target), math.prod(source)
     rows = next(n for n in (1, 3, 4, 6, 8, 10) if n >= L)
     products = p.N * pixels * taps * R * rows / lanes(p.dtype)
     moved = 0.4 * source_pixels * R + 0.33 * pixels * L
-    return 1.3 * products + moved * p.N * item_bytes(p.dtype)
+    product = 0.8 if rows_go_together(p, L, target[2]) else 1.3
+    return product * products + moved * p.N * item_bytes(p.dtype)

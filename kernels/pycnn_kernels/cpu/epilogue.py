@@ -13,7 +13,6 @@ into vector instructions, where a call of the C library would be made element by
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from pycnn_kernels.cpu.formula import LN2_HIGH, LN2_LOW, TAYLOR
 from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import INT64, Kernel, kernel
 from pycnn_kernels.cpu.tile import scalar, shift
@@ -150,23 +150,16 @@ def exponential_of_negative(like, x):
     limit = scalar(like, 88.2) if single(like) else scalar(like, 709.2)  # where n is -127 and -1023
     x = limit if x > limit else x  # a NaN stays one
     n = np.floor(scalar(like, 0.5) - x * scalar(like, 1 / math.log(2)))
-    # ln 2 in two parts, the first of so few bits that its product with n is exact.
-    r = multiply_add(n, scalar(like, -_LN2_HIGH), -x)
-    r = multiply_add(n, scalar(like, -_LN2_LOW), r)
-    series = scalar(like, _TAYLOR[7])
+    r = multiply_add(n, scalar(like, -LN2_HIGH), -x)
+    r = multiply_add(n, scalar(like, -LN2_LOW), r)
+    series = scalar(like, TAYLOR[7])
     if not single(like):
-        series = scalar(like, _TAYLOR[14])
-        for term in (_TAYLOR[13], _TAYLOR[12], _TAYLOR[11], _TAYLOR[10], _TAYLOR[9], _TAYLOR[8], _TAYLOR[7]):
+        series = scalar(like, TAYLOR[14])
+        for term in (TAYLOR[13], TAYLOR[12], TAYLOR[11], TAYLOR[10], TAYLOR[9], TAYLOR[8], TAYLOR[7]):
             series = multiply_add(series, r, scalar(like, term))
-    for term in (_TAYLOR[6], _TAYLOR[5], _TAYLOR[4], _TAYLOR[3], _TAYLOR[2], _TAYLOR[1]):
+    for term in (TAYLOR[6], TAYLOR[5], TAYLOR[4], TAYLOR[3], TAYLOR[2], TAYLOR[1]):
         series = multiply_add(series, r, scalar(like, term))
     return power_of_two(n), series * r
-
-
-_TAYLOR = tuple(1 / math.factorial(k) for k in range(15))
-_LN2_HIGH = math.floor(math.log(2) * 2**11) / 2**11
-# ln 2 has more digits than a float holds; those of the rest come from a longer one.
-_LN2_LOW = float(Fraction("0.693147180559945309417232121458") - Fraction(_LN2_HIGH))
 
 
 @intrinsic

@@ -107,9 +107,10 @@ class Kernel:
         fields: dict[str, str],
         dtypes: tuple[str, ...] = DTYPES,
         given: dict[str, types.Type] | None = None,
+        fast_math: frozenset[str] = FAST_MATH,
     ) -> None:
         self.name = f"{body.__module__}.{body.__qualname__}"
-        self.dtypes = dtypes
+        self.dtypes, self._fast_math = dtypes, fast_math
         self.__doc__ = body.__doc__
         self.fields = Fields(self.name, fields)
         self._body, self._given = body, given or {}
@@ -125,7 +126,7 @@ class Kernel:
         """
         key = tuple(given.values())
         if key not in self._variants:
-            self._variants[key] = Kernel(self._body, self.fields.kinds, self.dtypes, given)
+            self._variants[key] = Kernel(self._body, self.fields.kinds, self.dtypes, given, self._fast_math)
         return self._variants[key]
 
     def usually(self, **given: types.Type) -> None:
@@ -163,7 +164,7 @@ class Kernel:
         block = BlockType(self.name, getattr(types, dtype), self.fields.kinds, self._given)
         numbers = self._body.__code__.co_argcount - 1  # item and worker, unless other kernels call it
         signature = types.void(block, *[types.int64] * numbers)
-        options = {"error_model": "numpy", "fastmath": set(FAST_MATH), "boundscheck": False}
+        options = {"error_model": "numpy", "fastmath": set(self._fast_math), "boundscheck": False}
         compiled = CFunc(self._body, (signature.args, signature.return_type), locals={}, options=options)
         compiled._cache = kernel_cache(self._body, SIMD.name)
         with one_process_at_a_time(str(block), kernel_cache_dir(SIMD.name)):
@@ -179,6 +180,11 @@ def kernel(*dtypes: str, **fields: str) -> Callable[[Callable[..., None]], Kerne
     ``dtypes`` are those that it can be compiled for: all of :data:`DTYPES` unless given.
     """
     return lambda body: Kernel(body, fields, dtypes or DTYPES)
+
+
+def literal_kernel(**fields: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Declare a kernel whose arithmetic is done as it is written: nothing in it is reordered, or rounded otherwise."""
+    return lambda body: Kernel(body, fields, fast_math=frozenset())
 
 
 def _available_cores() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycnn_kernels.algorithms import Algorithm
 from pycnn_kernels.cuda import (
+    activation,
     batch_norm,
     batch_norm_pool,
     channels,
@@ -17,6 +18,8 @@ from pycnn_kernels.cuda import (
     optimizer,
     planes,
     pool,
+    rearrange,
+    resample,
     response_norm,
     softmax,
 )
@@ -28,6 +31,7 @@ _IMPLICIT_GEMM = "a product of matrices, gathered in slices in shared memory, su
 _IM2COL = "windows as rows of a matrix in the workspace, then a product: for many channels with any way of padding"
 _ONE_PASS = "all parameters and their state in one launch"
 _PLANES = "a warp for each plane, 32 pixels at a time in their order"
+_RESULTS = "a thread for each result"
 _WINOGRAD_2X2 = "F(2x2, 3x3): 4 multiplications for 9, rounds like direct sums: for many channels"
 _WINOGRAD_4X4 = "F(4x4, 3x3): 9 multiplications for 36, at ten times the rounding error, by name"
 _WINDOWS = "a thread for each window"
@@ -144,9 +148,13 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "norm_pool": [Algorithm("gather", pool.NormPool, _WINDOWS, pool.supports)],
     "stochastic_pool": [Algorithm("gather", pool.StochasticPool, _WINDOWS, pool.max_supports)],
     "fractional_max_pool": [Algorithm("planes", planes.FractionalMaxPool, _WINDOWS, planes.fractional_supports)],
+    "rearrange": [Algorithm("elements", rearrange.Rearrange, _RESULTS, rearrange.supports)],
+    "rearrange_gradient": [Algorithm("elements", resample.RearrangeGradient, _RESULTS, rearrange.supports)],
+    "resample": [Algorithm("elements", resample.Resample, _RESULTS, resample.supports)],
+    "resample_gradient": [Algorithm("elements", resample.ResampleGradient, _RESULTS, resample.supports)],
     "put": [Algorithm("planes", planes.Put, _PLANES, planes.supports)],
     "put_sums": [Algorithm("planes", planes.PutSums, _PLANES, planes.supports)],
-    "pick": [Algorithm("planes", planes.Pick, "a thread for each result", planes.supports)],
+    "pick": [Algorithm("planes", planes.Pick, _RESULTS, planes.supports)],
     "bias_activation_gradient": [
         Algorithm("one_pass", channels.BiasActivationGradient, "masks and sums in one pass", channels.axes_fit)
     ],
@@ -188,6 +196,10 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "softmax": [Algorithm("rows", softmax.Softmax, "a block for each row")],
     "log_softmax": [Algorithm("rows", softmax.LogSoftmax, "a block for each row")],
     "cross_entropy": [Algorithm("rows", softmax.CrossEntropy, "loss and softmax, a block for each row")],
+    "activation": [Algorithm("one_pass", activation.Activation, "four elements a thread", activation.elements_fit)],
+    "activation_gradient": [
+        Algorithm("one_pass", activation.Activation, "the slope computed anew from x", activation.elements_fit)
+    ],
     "adam": [Algorithm("one_pass", optimizer.AdamStep, _ONE_PASS, optimizer.updates_supported)],
     "sgd": [Algorithm("one_pass", optimizer.SgdStep, _ONE_PASS, optimizer.updates_supported)],
     "sgd_momentum": [Algorithm("one_pass", optimizer.MomentumStep, _ONE_PASS, optimizer.updates_supported)],

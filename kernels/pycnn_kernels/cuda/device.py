@@ -92,6 +92,15 @@ class Device:
         """Whether it is an array in this GPU's memory."""
         return isinstance(candidate, self.xp.ndarray) and candidate.data.device_id == self.number
 
+    def fits(self, candidate: Any, shape: Shape, dtype: np.dtype) -> bool:
+        """Whether it is an array of this shape and dtype that kernels can use where it is."""
+        return (
+            self.is_array(candidate)
+            and candidate.shape == shape
+            and candidate.dtype == dtype
+            and self.is_usable(candidate)
+        )
+
     def described(self, candidate: Any) -> str:
         """What messages call something that is none."""
         if isinstance(candidate, self.xp.ndarray):

@@ -79,7 +79,10 @@ class Variant:
 class Kernel:
     """A kernel, and its variants so far."""
 
-    def __init__(self, factory: Callable[..., Callable[[Any], None]], kinds: dict[str, str]) -> None:
+    def __init__(
+        self, factory: Callable[..., Callable[[Any], None]], kinds: dict[str, str], dtypes: tuple[str, ...] = DTYPES
+    ) -> None:
+        self.dtypes = dtypes
         self.name = f"{factory.__module__}.{factory.__qualname__}"
         self.__doc__ = factory.__doc__
         self.factory, self.fields = factory, Fields(self.name, kinds)
@@ -91,15 +94,18 @@ class Kernel:
         Raises:
             ValueError: kernels are not compiled for this dtype.
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"{self.name} can be compiled for {', '.join(DTYPES)}; received {dtype!r}")
+        if dtype not in self.dtypes:
+            raise ValueError(f"{self.name} can be compiled for {', '.join(self.dtypes)}; received {dtype!r}")
         made = Variant(self, dtype, threads, resident, constants)
         return self._variants.setdefault(made.key, made)
 
 
-def kernel(**kinds: str) -> Callable[[Callable[..., Callable[[Any], None]]], Kernel]:
-    """Declare a kernel by its factory, and its fields, each of a kind in ``block.FIELD_KINDS``."""
-    return lambda factory: Kernel(factory, kinds)
+def kernel(*dtypes: str, **kinds: str) -> Callable[[Callable[..., Callable[[Any], None]]], Kernel]:
+    """Declare a kernel by its factory, and its fields, each of a kind in ``block.FIELD_KINDS``.
+
+    ``dtypes`` are those that it can be compiled for: all of :data:`DTYPES` unless given.
+    """
+    return lambda factory: Kernel(factory, kinds, dtypes or DTYPES)
 
 
 class Task:

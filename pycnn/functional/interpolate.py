@@ -1,0 +1,188 @@
+"""Resizing of signals, images and volumes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+from pycnn.functional.arguments import (
+    apply,
+    array_sizes,
+    data_of,
+    floating,
+    integer,
+    layout,
+    number,
+    one_of,
+    tensor_or_array,
+)
+from pycnn.functional.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from pycnn.functional.rearrange import Rearrange, Resample
+from pycnn.interop.arrays import drop_in
+from pycnn.tensor import Tensor
+from pycnn_kernels.problem import Nearest, RearrangeProblem, ResampledAxis, ResampleProblem
+
+#: The modes of weighted sums: how many axes they resize, and the kind of their weights.
+_WEIGHTED: dict[str, tuple[int, Literal["linear", "cubic"]]] = {
+    "linear": (1, "linear"),
+    "bilinear": (2, "linear"),
+    "trilinear": (3, "linear"),
+    "bicubic": (2, "cubic"),
+}
+_MODES = ("nearest", "nearest-exact", "area", *_WEIGHTED)
+
+_AREA = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
+
+#: Results up to so many elements along their axes together PyTorch computes by a loop of its own, whose positions are
+#: float32 whatever the elements are (ATen/native/cpu/UpSampleKernel.cpp, _use_vectorized_kernel_cond_2d and _3d).
+_SMALL = {1: 0, 2: 128, 3: 512}
+
+
+@drop_in
+def interpolate(
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+    *,
+    data_format: str = "channels_first",
+    backend: str | None = None,
+) -> Any:
+    """Signals, images or volumes resized to ``size``, or ``scale_factor`` times as large.
+
+    Element o of the result lies at ``(o + 0.5) * scale - 0.5`` in the input, ``scale`` being the size of the input by
+    that of the result; with ``align_corners`` at ``o * (size - 1) / (output - 1)``. From there "nearest-exact" takes
+    the nearest element, and "nearest" the one at ``floor(o * scale)``; "linear", "bilinear" and "trilinear" take the
+    mean of the two neighbours along each axis, weighted by their distance, "bicubic" the four next ones, weighted by
+    Keys' kernel with a = -0.75, elements beyond the edge being that on the edge. "area" is adaptive average pooling.
+
+    Args:
+        input: x (N, C, W), (N, C, H, W) or (N, C, D, H, W), channels last (N, ..., C). float16, bfloat16, float32 or
+            float64; in "nearest" and "nearest-exact" of any dtype; in "bilinear" and "bicubic" also uint8, which is
+            computed in float32, rounded and clipped.
+        size: of the result, one integer or one for each axis.
+        scale_factor: instead of ``size``, one number or one for each axis; sizes are rounded down.
+        mode: "nearest", "nearest-exact", "area"; "linear" for signals, "bilinear" and "bicubic" for images, and
+            "trilinear" for volumes.
+        align_corners: in the last four modes, whether the first and last elements lie upon each other, instead of the
+            outer edges of elements. None is False.
+        recompute_scale_factor: whether ``scale`` is computed from the sizes though ``scale_factor`` is given, which
+            rounding may make another.
+        antialias: in "bilinear" and "bicubic" of images that shrink, whether weights spread over as many elements as
+            an element of the result covers (with a = -0.5 for "bicubic").
+        data_format: "channels_first" or "channels_last".
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
+
+    Returns:
+        y, of the dtype of the input, with other sizes.
+
+    Raises:
+        TypeError: another dtype than those; sizes that are no integers, factors that are no numbers.
+        ValueError: both or neither of ``size`` and ``scale_factor``; as many of them as there are no axes; sizes below
+            1 (in "area" below 0); an unknown mode, or one for another number of axes; an input without channels or
+            pixels; align_corners, antialias or recompute_scale_factor where they do not apply.
+
+    Source: ``torch.nn.functional.interpolate``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html; R. Keys, "Cubic convolution
+    interpolation for digital image processing" (1981)
+
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 2.0]]])
+    >>> interpolate(x, scale_factor=2)
+    array([[[1., 1., 2., 2.]]])
+    >>> interpolate(x, 4, mode="linear")
+    array([[[1.  , 1.25, 1.75, 2.  ]]])
+    """
+    one_of("mode", mode, _MODES)
+    last = layout(data_format) == "channels_last"
+    x = tensor_or_array("input", input)
+    rank = x.ndim - 2
+    expected = _WEIGHTED[mode][0] if mode in _WEIGHTED else rank
+    if rank not in (1, 2, 3) or rank != expected:
+        wanted = f"{expected + 2} axes" if mode in _WEIGHTED else "3 to 5 axes"
+        raise ValueError(f"input must have {wanted} in the mode {mode!r}; received the shape {tuple(x.shape)}")
+    if align_corners is not None and mode not in _WEIGHTED:
+        raise ValueError(f"align_corners is of the modes {', '.join(_WEIGHTED)} alone; received it in {mode!r}")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(f"antialias is of the modes 'bilinear' and 'bicubic' alone; received it in {mode!r}")
+    shape = tuple(x.shape)
+    sizes = shape[1:-1] if last else shape[2:]
+    by_sizes = bool(recompute_scale_factor) or mode == "area"
+    out, factors = _sizes_and_factors(sizes, size, scale_factor, recompute_scale_factor, by_sizes)
+    if mode == "area":
+        return _AREA[rank](x, out, data_format=data_format)
+    N, C, _ = array_sizes("input", shape, data_format, rank)
+    if min(out) < 1 or C == 0:
+        raise ValueError(f"sizes and channels must be at least 1; received the sizes {out} for the shape {shape}")
+    images, inner = (N, C) if last else (N * C, 1)
+    resized = (N, *out, C) if last else (N, C, *out)
+    if mode in _WEIGHTED:
+        kind, corners = _WEIGHTED[mode][1], bool(align_corners)
+        axes = tuple(
+            ResampledAxis(kind, n, o, 1 / factor if factor else 0.0, corners, bool(antialias))
+            for n, o, factor in zip(sizes, out, factors)
+        )
+        return _resampled(x, ResampleProblem("float32", images, axes, inner), resized, rank)
+    in_loops = sum(out) <= _SMALL[rank] or (last and rank > 1 and C > 3)
+    ways = tuple(_nearest(*axis, mode == "nearest-exact", x.dtype, in_loops) for axis in zip(sizes, out, factors))
+    moved = tuple((count, axis, 1) for axis, count in enumerate(out))
+    problem = RearrangeProblem("uint8", images, tuple(sizes), moved, (0,) * rank, ways, inner)
+    return apply(Rearrange, x, problem=problem, shape=resized)
+
+
+def _sizes_and_factors(
+    sizes: tuple[int, ...], size: Any, scale_factor: Any, recompute: bool | None, by_sizes: bool
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The sizes of the result, and the factors that positions are computed with; 0 for those of the sizes."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError(f"either size or scale_factor must be given; received {size!r} and {scale_factor!r}")
+    if size is not None:
+        if recompute:
+            raise ValueError("recompute_scale_factor is of scale_factor alone; received it with size")
+        return tuple(_size(each) for each in _for_each("size", size, len(sizes))), (0.0,) * len(sizes)
+    factors = tuple(_factor(each) for each in _for_each("scale_factor", scale_factor, len(sizes)))
+    return tuple(int(n * factor) for n, factor in zip(sizes, factors)), (0.0,) * len(sizes) if by_sizes else factors
+
+
+def _for_each(name: str, value: Any, rank: int) -> tuple[Any, ...]:
+    """One number for each axis."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
+    if len(values) != rank:
+        raise ValueError(f"{name} must be one number, or one for each of {rank} axes; received {value!r}")
+    return values
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"size must be an integer; received {value!r}")
+    return integer("size", value)
+
+
+def _factor(value: Any) -> float:
+    factor = number("scale_factor", value)
+    if not math.isfinite(factor):
+        raise ValueError(f"scale_factor must be finite; received {value!r}")
+    return factor
+
+
+def _resampled(x: Any, problem: ResampleProblem, shape: tuple[int, ...], rank: int) -> Any:
+    """Weighted sums; of bytes in float32, rounded and clipped."""
+    if x.dtype != np.uint8 or rank != 2:
+        return apply(Resample, floating("input", x), problem=problem, shape=shape)
+    y = apply(Resample, x.astype(np.float32), problem=problem, shape=shape)
+    rounded = np.clip(np.rint(data_of(y)), 0, 255).astype(np.uint8)
+    return Tensor._of(rounded) if isinstance(x, Tensor) else rounded
+
+
+def _nearest(size: int, output: int, factor: float, exact: bool, dtype: np.dtype, in_loops: bool) -> Nearest:
+    """How elements of the result find the nearest ones: in float64 where the elements are, unless ``in_loops``."""
+    kind = np.float64 if dtype == np.float64 and not in_loops else np.float32
+    scale = kind(1 / factor) if factor else kind(size) / kind(output)
+    if in_loops and not exact and output in (size, 2 * size):  # whatever the factor is
+        scale = kind(size / output)
+    return Nearest(size, float(scale), np.dtype(kind).name, exact)

@@ -1,0 +1,166 @@
+"""What losses share: operands of one dtype, former names of arguments, and the reduction to one number."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from pycnn.autograd import Function
+from pycnn.elementary import FLOAT32, Select, elementwise
+from pycnn.functional.arguments import floating, one_of, refuse_two_places, tensor_or_array
+from pycnn.tensor import Tensor
+from pycnn_kernels.problem import is_floating, is_half
+
+REDUCTIONS = ("mean", "sum", "none")
+
+Grads = tuple[Tensor | None, ...]
+
+_Operation = TypeVar("_Operation", bound=Callable[..., Any])
+
+
+def on_tensors(operation: _Operation) -> _Operation:
+    """An operation that is written with tensors alone: where no argument is one, its result becomes an array."""
+
+    @wraps(operation)
+    def with_arrays(*arguments: Any, **settings: Any) -> Any:
+        result = operation(*arguments, **settings)
+        for value in (*arguments, *settings.values()):
+            if isinstance(value, Tensor):
+                return result
+        return result.data[()]
+
+    return cast(_Operation, with_arrays)
+
+
+def tensor(name: str, value: Any, like: Any = None) -> Tensor:
+    """Floating-point numbers as a tensor; raises as :func:`pycnn.functional.arguments.floating`."""
+    return _as_tensor(floating(name, value, like))
+
+
+def numbers(name: str, value: Any, like: Any = None) -> Tensor:
+    """Floating-point numbers or integers as a tensor, on the backend of ``like``.
+
+    Raises:
+        TypeError: no real numbers; an array on another backend.
+    """
+    value = tensor_or_array(name, value)
+    if value.dtype.kind not in "iub" and not is_floating(value.dtype):
+        raise TypeError(f"{name} must hold real numbers; received {value.dtype}")
+    if like is not None:
+        refuse_two_places(name, value, like)
+    return _as_tensor(value)
+
+
+def _as_tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else Tensor._of(value)
+
+
+def of_one_dtype(*, single_numbers_count: bool = False, **values: Any) -> tuple[list[Tensor], np.dtype]:
+    """Operands as tensors of the dtype in which to compute, and the dtype of the result.
+
+    As in PyTorch the widest floating-point dtype wins; that of a number without axes only where there is nothing else,
+    or where such numbers are to count.
+
+    Raises:
+        TypeError: no real numbers, no floating-point numbers among them, or arrays on two backends.
+    """
+    first, *others = values.items()
+    x = numbers(*first)
+    found = [x, *(numbers(*other, like=x) for other in others)]
+    floats = {each.dtype for each in found if (each.ndim or single_numbers_count) and is_floating(each.dtype)}
+    floats = floats or {each.dtype for each in found if is_floating(each.dtype)}
+    if not floats:
+        raise TypeError(f"one of {', '.join(values)} must hold floating-point numbers; received {x.dtype}")
+    dtype = floats.pop() if len(floats) == 1 else np.dtype(np.float64 if np.dtype(np.float64) in floats else np.float32)
+    return [in_dtype(each, computed_in(dtype)) for each in found], dtype
+
+
+def computed_in(dtype: np.dtype) -> np.dtype:
+    """float32 for float16 and bfloat16."""
+    return FLOAT32 if is_half(dtype) else dtype
+
+
+def in_dtype(value: Tensor, dtype: np.dtype) -> Tensor:
+    """A tensor of a dtype, itself where it has it."""
+    return value if value.dtype == dtype else value.astype(dtype)
+
+
+def broadcast_shape(**values: Tensor) -> tuple[int, ...]:
+    """The shape that operands broadcast to.
+
+    Raises:
+        ValueError: they do not.
+    """
+    try:
+        return np.broadcast_shapes(*(value.shape for value in values.values()))
+    except ValueError:
+        received = ", ".join(str(value.shape) for value in values.values())
+        raise ValueError(f"{', '.join(values)} must have shapes that broadcast; received {received}") from None
+
+
+def refuse_larger(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless a tensor broadcasts to a shape."""
+    if value.shape != shape and broadcast_shape(**{name: value, "input": Tensor._of(np.empty(shape, bool))}) != shape:
+        raise ValueError(f"{name} must have a shape that broadcasts to {shape}; received {value.shape}")
+
+
+def refuse_gradient(name: str, value: Any) -> None:
+    """Raise a TypeError for a tensor that requires a gradient which there is not."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise TypeError(f"{name} must not require a gradient: it is a constant of this loss")
+
+
+def read_reduction(
+    reduction: Any, size_average: bool | None = None, reduce: bool | None = None, known: tuple[str, ...] = REDUCTIONS
+) -> str:
+    """One of the known reductions, by its name or by PyTorch's former arguments, which win.
+
+    Raises:
+        ValueError: there is no such reduction.
+    """
+    if size_average is not None or reduce is not None:
+        reduction = "none" if reduce is not None and not reduce else "sum" if size_average is False else "mean"
+        warn_caller(f"size_average and reduce are former arguments: use reduction={reduction!r}")
+        return reduction
+    if isinstance(reduction, str) and reduction == "elementwise_mean":
+        warn_caller("reduction='elementwise_mean' is a former name: use reduction='mean'")
+        return "mean"
+    return str(one_of("reduction", reduction, known))
+
+
+def warn_caller(message: str) -> None:
+    """Warn about the line outside of this package that has called it."""
+    level = 1
+    frame: Any = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pycnn."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+def reduced(losses: Tensor, reduction: str, dtype: np.dtype) -> Tensor:
+    """The mean, NaN of nothing at all, or the sum of losses, or themselves, in the dtype of the result."""
+    if reduction == "mean":
+        losses = losses.mean()
+    elif reduction == "sum":
+        losses = losses.sum()
+    return in_dtype(losses, dtype)
+
+
+def chosen(mask: Any, x: Tensor) -> Tensor:
+    """``x`` where a mask of its shape is true, 0 elsewhere, also in place of infinities and NaN."""
+    return Select.apply(x, mask=mask)
+
+
+class AtLeast(Function):
+    """``max(x, least)`` with the gradient of x itself, below ``least``, too."""
+
+    def forward(self, x: np.ndarray, *, least: float) -> np.ndarray:
+        return elementwise(np.maximum, x, x.dtype.type(least))
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return (dy,)

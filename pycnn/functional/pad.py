@@ -1,0 +1,172 @@
+"""Padding and cropping."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pycnn.functional.arguments import apply, integer, layout, one_of, tensor_or_array
+from pycnn.functional.rearrange import Rearrange
+from pycnn.interop.arrays import drop_in
+from pycnn_kernels.problem import Continuation, RearrangeProblem, is_floating
+
+#: Axes that one rearrangement moves along.
+_AT_ONCE = 3
+
+_MODES = ("constant", "reflect", "replicate", "circular")
+
+Sides = dict[int, tuple[int, int]]
+
+
+@drop_in
+def pad(
+    input: Any,
+    pad: Any,
+    mode: str = "constant",
+    value: float | None = None,
+    *,
+    data_format: str = "channels_first",
+    backend: str | None = None,
+) -> Any:
+    """The last axes with elements added before and behind, or, where numbers are negative, taken away.
+
+    What is added is ``value`` in the mode "constant"; the elements mirrored at the first and the last one in
+    "reflect"; these two repeated in "replicate"; and the other end of the axis in "circular".
+
+    Args:
+        input: x of any shape and dtype in "constant"; in the other modes as many padded axes as there are after those
+            of the channels and of the batch, which may be missing: (N, C, H, W) or (C, H, W) for four numbers.
+        pad: (before, after) of the last axis, then of the one in front of it, and so on: (left, right, top, bottom).
+        mode: "constant", "reflect", "replicate" or "circular".
+        value: what is added in "constant", 0 for None.
+        data_format: "channels_first", or "channels_last", in which the last axis has the channels: those in front of
+            it are padded.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
+
+    Returns:
+        y, of the dtype of the input, each axis ``before + size + after`` long.
+
+    Raises:
+        TypeError: pad is no tuple or list of integers; a value that is no number.
+        ValueError: an odd count of numbers, more than there are axes to pad, more taken away than an axis has, an
+            unknown mode. A value in other modes than "constant", or one to add that the dtype does not hold. In the
+            other modes: another count of axes; axes of which nothing would be left, except in "circular"; in
+            "reflect" as much padding as the axis has elements, in "circular" more; an axis without elements, which
+            only "circular" and the batch may have.
+
+    Source: ``torch.nn.functional.pad``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html
+
+    >>> import numpy as np
+    >>> x = np.array([[1, 2, 3]])
+    >>> pad(x, (2, -1))
+    array([[0, 0, 1, 2]])
+    >>> pad(x, (2, 1), mode="reflect")
+    array([[3, 2, 1, 2, 3, 2]])
+    """
+    x = tensor_or_array("input", input)
+    way: Continuation = one_of("mode", mode, _MODES)
+    numbers = _numbers(pad)
+    skipped = 1 if layout(data_format) == "channels_last" else 0
+    shape = tuple(x.shape)
+    if len(numbers) > 2 * (len(shape) - skipped):
+        raise ValueError(
+            f"pad must have at most two numbers for each axis that can be padded; received {len(numbers)} numbers for "
+            f"the shape {shape}"
+        )
+    sides = {
+        len(shape) - 1 - skipped - place: (numbers[2 * place], numbers[2 * place + 1])
+        for place in range(len(numbers) // 2)
+    }
+    if way == "constant":
+        fill = _fill(0 if value is None else value, x.dtype, max(numbers, default=0) > 0)
+    else:
+        if value not in (None, 0):
+            raise ValueError(f"value is of the mode 'constant' alone; received {value!r} in the mode {mode!r}")
+        fill = 0
+        _check_continuation(way, shape, sides, skipped)
+    for axis, (before, after) in sides.items():
+        least = 0 if way in ("reflect", "replicate") else shape[axis] + min(before, 0) + min(after, 0)
+        if least < 0:
+            raise ValueError(
+                f"pad must not take away more than there is; received {(before, after)} for an axis of {shape[axis]}"
+            )
+    if way == "circular":  # of what is left
+        x = _padded(x, {axis: (min(b, 0), min(a, 0)) for axis, (b, a) in sides.items()}, "constant", 0)
+        sides = {axis: (max(b, 0), max(a, 0)) for axis, (b, a) in sides.items()}
+    result = _padded(x, sides, way, fill)
+    return result.astype(x.dtype) if result is x else result
+
+
+def _numbers(pad: Any) -> tuple[int, ...]:
+    if not isinstance(pad, tuple | list) or any(isinstance(number, bool) for number in pad):
+        raise TypeError(f"pad must be a tuple of integers, (before, after) for each axis; received {pad!r}")
+    numbers = tuple(integer("each of pad", number) for number in pad)
+    if len(numbers) % 2:
+        raise ValueError(f"pad must have two numbers for each axis, (before, after); received {pad!r}")
+    return numbers
+
+
+def _fill(value: Any, dtype: np.dtype, is_needed: bool) -> Any:
+    """The value as a number, which the dtype must hold where anything is filled with it."""
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    if not isinstance(value, bool | int | float | np.integer | np.floating):
+        raise TypeError(f"value must be a number; received {value!r}")
+    if not is_needed:
+        return 0
+    if dtype.kind == "b":
+        return bool(value)
+    if is_floating(dtype):
+        with np.errstate(over="ignore"):
+            fits = np.isfinite(float(np.asarray(value).astype(dtype))) or not math.isfinite(value)
+    else:
+        limits = np.iinfo(dtype)
+        fits = math.isfinite(value) and limits.min <= int(value) <= limits.max
+    if not fits:
+        raise ValueError(f"value must be a number that {dtype} holds; received {value!r}")
+    return value if is_floating(dtype) else int(value)
+
+
+def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides, skipped: int) -> None:
+    """Refuse what a mode other than "constant" does not pad."""
+    rank = len(sides)
+    if rank not in (1, 2, 3) or len(shape) not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"the mode {way!r} pads the last one to three axes behind those of the channels and, if there is one, of "
+            f"the batch; received {2 * rank} numbers for the shape {shape}"
+        )
+    batch = len(shape) - rank - 1
+    if way != "circular" and 0 in shape[batch:]:
+        raise ValueError(f"the mode {way!r} needs axes with elements, but for the batch; received the shape {shape}")
+    for axis, (before, after) in sides.items():
+        size = shape[axis]
+        most = {"reflect": size - 1, "circular": size}.get(way)
+        if most is not None and max(before, after) > most:
+            raise ValueError(
+                f"the mode {way!r} pads an axis of {size} elements by at most {most}; received {(before, after)}"
+            )
+    left = [before + shape[axis] + after for axis, (before, after) in sides.items()]
+    if way != "circular" and (min(left) < 0 or max(left) < 1):
+        raise ValueError(f"the mode {way!r} must leave something of the shape {shape}; received {list(sides.values())}")
+
+
+def _padded(x: Any, sides: Sides, way: Continuation, fill: Any) -> Any:
+    """Some axes at a time, from the last one on; x itself where there is nothing to do."""
+    left = sorted(axis for axis, numbers in sides.items() if any(numbers))
+    while left:
+        last = left[-1]
+        first = min(axis for axis in left if axis > last - _AT_ONCE)
+        left = [axis for axis in left if axis < first]
+        moved = range(first, last + 1)
+        shape = tuple(x.shape)
+        numbers = [sides.get(axis, (0, 0)) for axis in moved]
+        counts = tuple(before + shape[axis] + after for axis, (before, after) in zip(moved, numbers))
+        problem = RearrangeProblem(
+            "uint8", math.prod(shape[:first]), shape[first : last + 1],
+            tuple((count, place, 1) for place, count in enumerate(counts)),
+            tuple(-before for before, _ in numbers), (way,) * len(counts), math.prod(shape[last + 1 :]),
+        )  # fmt: skip
+        x = apply(Rearrange, x, problem=problem, shape=shape[:first] + counts + shape[last + 1 :], value=fill)
+    return x

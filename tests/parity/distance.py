@@ -1,0 +1,64 @@
+"""Calls of distances and angles."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.parity.call import Call, Case, arrays, normal, shapes
+from tests.parity.margin_loss import dtypes
+from tests.parity.regression_loss import second_shapes
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    shape = draw(shapes())
+    dtype = draw(dtypes())
+    x, y = (normal(*each, dtype=dtype, seed=seed) for seed, each in enumerate((shape, draw(second_shapes(shape)))))
+    if x.ndim and draw(st.integers(0, 5)) == 0:
+        x[:1] = 0
+    return x, y
+
+
+@st.composite
+def angles(draw: st.DrawFn) -> Call:
+    x, y = draw(pairs())
+    keywords = draw(st.fixed_dictionaries({}, optional={"eps": st.sampled_from([0.5, 1e-3, -1.0])}))
+    if draw(st.booleans()):
+        keywords["dim"] = draw(st.integers(-4, 4))
+    return Call((x, y), keywords)
+
+
+@st.composite
+def distances(draw: st.DrawFn) -> Call:
+    optional = {
+        "p": st.sampled_from([1, 2.0, 3, 1.5, 2.5, 0.5, 0, -1, float("inf"), float("-inf"), None]),
+        "eps": st.sampled_from([0.1, 0, 1]),
+        "keepdim": st.booleans(),
+    }
+    return Call(draw(pairs()), draw(st.fixed_dictionaries({}, optional=optional)))
+
+
+@st.composite
+def normalizations(draw: st.DrawFn) -> Call:
+    x = draw(arrays(shapes()))
+    keywords = draw(st.fixed_dictionaries({}, optional={
+        "p": st.sampled_from([1, 2.0, 3, 1.5, 2.5, 0.5, 0, -1, float("inf"), float("-inf")]),
+        "eps": st.sampled_from([1e-3, 2]),
+    }))  # fmt: skip
+    axis = st.integers(-4, 3)
+    if draw(st.integers(0, 4)):
+        keywords["dim"] = draw(axis | axis | st.none() | st.tuples(axis, axis))
+    return Call((x,), keywords)
+
+
+def _has_second(call: Call) -> bool:
+    """PyTorch's is NaN at a vector without length, and here it is 0."""
+    return all((array != 0).all() for array in call.arguments)
+
+
+CASES = {
+    "cosine_similarity": Case(angles(), second=_has_second),
+    "pairwise_distance": Case(distances()),
+    "normalize": Case(normalizations()),
+}

@@ -1,0 +1,39 @@
+"""Calls with numbers of rows and of classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.parity.call import Call, Case, normal, shapes
+from tests.parity.margin_loss import dtypes
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Call:
+    V, D = draw(st.integers(1, 6)), draw(st.integers(0, 4))
+    wrong = draw(st.integers(0, 19))
+    index = np.asarray(np.random.default_rng(V).integers(-(wrong == 0), V + (wrong == 1), draw(shapes(most=3))))
+    index = index.astype(np.float64 if wrong == 2 else draw(st.sampled_from([np.int64, np.int32])))
+    weight = normal(*((V, D) if wrong != 3 else draw(shapes(most=3))), dtype=draw(dtypes()))
+    keywords = draw(st.fixed_dictionaries({}, optional={
+        "padding_idx": st.integers(-7, 6) | st.none(), "scale_grad_by_freq": st.booleans(),
+    }))  # fmt: skip
+    return Call((index, weight), keywords, (0,))
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Call:
+    array = np.asarray(np.random.default_rng(0).integers(-(draw(st.integers(0, 19)) == 0), 5, draw(shapes())))
+    array = array.astype(draw(st.sampled_from([np.int64] * 9 + [np.float64])))
+    return Call((array,) if draw(st.booleans()) else (array, draw(st.integers(-2, 7))), {}, (0,))
+
+
+def _second_of_frequencies(call: Call) -> str | None:
+    return "PyTorch has no second derivative of it" if call.keywords.get("scale_grad_by_freq") else None
+
+
+CASES = {
+    "embedding": Case(tables(), differs=_second_of_frequencies),
+    "one_hot": Case(numbers(), second=False),
+}

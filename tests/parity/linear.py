@@ -1,0 +1,49 @@
+"""Calls of linear maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.parity.call import Call, Case, normal, shapes
+from tests.parity.margin_loss import dtypes
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> Call:
+    C, K = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+    outer = draw(shapes(most=3))
+    dtype = draw(dtypes())
+    kind = draw(st.integers(0, 19))
+    weight: tuple[int, ...] = (K, C) if kind < 16 else (C,) if kind < 18 else draw(shapes(most=3))
+    x, w = normal(*outer, C, dtype=dtype), normal(*weight, dtype=dtype, seed=1)
+    biases = (
+        [None, (K,), (K,), (K,), (1,), (), (1, K) if outer else (K,), (K + 1,)]
+        if len(weight) > 1
+        else [None, (), (), (1,)]
+    )
+    bias: Any = draw(st.sampled_from(biases))
+    if draw(st.integers(0, 19)) == 0:
+        w = w.astype(np.float32)
+    return Call((x, w) if bias is None else (x, w, normal(*bias, dtype=dtype, seed=2)))
+
+
+@st.composite
+def products(draw: st.DrawFn) -> Call:
+    first, second, K = (draw(st.integers(0 if draw(st.integers(0, 9)) == 0 else 1, 4)) for _ in range(3))
+    outer = draw(shapes(most=2))
+    dtype = draw(dtypes())
+    other = outer if draw(st.integers(0, 9)) else draw(shapes(most=2))
+    x1, x2 = normal(*outer, first, dtype=dtype), normal(*other, second, dtype=dtype, seed=1)
+    arguments = [x1, x2, normal(K, first, second, dtype=dtype, seed=2)]
+    if draw(st.booleans()):
+        arguments.append(normal(K + (draw(st.integers(0, 9)) == 0), dtype=dtype, seed=3))
+    return Call(tuple(arguments))
+
+
+CASES = {
+    "linear": Case(maps()),
+    "bilinear": Case(products()),
+}

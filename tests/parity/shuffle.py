@@ -1,0 +1,53 @@
+"""How the shuffles are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.parity.call import Call, Case, normal
+
+
+def _dtype(draw: st.DrawFn) -> Any:
+    return draw(st.sampled_from([np.float64] * 4 + [np.float32, np.float16, np.int32, np.uint8, np.bool_]))
+
+
+def _factors(most: int) -> st.SearchStrategy[Any]:
+    usual = st.integers(1, most)
+    return st.integers(0, 19).flatmap(lambda i: st.sampled_from([0, -1, 2.0]) if i == 0 else usual)
+
+
+@st.composite
+def _shuffles(draw: st.DrawFn, up: bool) -> Call:
+    factor = draw(_factors(3))
+    r = max(int(factor), 1)
+    image = [draw(st.integers(0, 3)), draw(st.integers(0, 4)), draw(st.integers(0, 4))]
+    grown = [image[0] * r * r, *image[1:]] if up else [image[0], image[1] * r, image[2] * r]
+    if draw(st.integers(0, 9)) == 0:
+        grown[draw(st.integers(0, 2))] += 1
+    batch = draw(st.lists(st.integers(0, 3), max_size=3))
+    shape = (*batch, *grown)[draw(st.integers(0, 30)) == 0 :]
+    return Call((normal(*shape, dtype=_dtype(draw)), factor))
+
+
+@st.composite
+def _channel_shuffles(draw: st.DrawFn) -> Call:
+    groups = draw(_factors(4))
+    C = max(int(groups), 1) * draw(st.integers(1, 3)) + (draw(st.integers(0, 9)) == 0)
+    rest = draw(st.lists(st.integers(0, 3), min_size=draw(st.sampled_from([0, 1, 1, 1, 1])), max_size=3))
+    return Call((normal(draw(st.integers(0, 3)), C, *rest, dtype=_dtype(draw)), groups))
+
+
+def _differs(call: Call) -> str | None:
+    return (
+        "PyTorch gives empty images other shapes, or cannot compute a gradient" if not call.arguments[0].size else None
+    )
+
+
+CASES = {
+    "pixel_shuffle": Case(_shuffles(True), differs=_differs),
+    "pixel_unshuffle": Case(_shuffles(False), differs=_differs),
+    "channel_shuffle": Case(_channel_shuffles()),
+}
