@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from pycnn import functional as F
 from pycnn.naming import nearest
@@ -16,9 +17,108 @@ def linear(x: Tensor) -> Tensor:
     return x
 
 
-def relu(x: Tensor) -> Tensor:
-    """``max(x, 0)``. Layers with weights compute it inside their kernel instead of calling this."""
-    return F.relu(x)
+def relu(x: Tensor, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
+    """``max(x, 0)``. Layers with weights compute it inside their kernel instead of calling this.
+
+    In general: ``x`` above the threshold, there at most ``max_value``; ``negative_slope * (x - threshold)`` elsewhere.
+
+    >>> relu(Tensor([-2.0, 0.5, 3.0, 9.0]), negative_slope=0.5, max_value=6.0, threshold=1.0).numpy()
+    array([-1.5 , -0.25,  3.  ,  6.  ], dtype=float32)
+    """
+    y = F.threshold(x, threshold, 0.0) if threshold else F.relu(x)
+    if max_value is not None:
+        y = y.clip(high=max_value)
+    return y - negative_slope * F.relu(threshold - x) if negative_slope else y
+
+
+def relu6(x: Tensor) -> Tensor:
+    """``min(max(x, 0), 6)``."""
+    return F.relu6(x)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
+    """``x`` above 0, ``negative_slope * x`` elsewhere."""
+    return F.leaky_relu(x, negative_slope)
+
+
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """``x`` above 0, ``alpha * (exp(x) - 1)`` elsewhere."""
+    return F.elu(x, alpha)
+
+
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` elsewhere."""
+    return F.celu(x, alpha)
+
+
+def selu(x: Tensor) -> Tensor:
+    """ELU, scaled such that deep networks keep mean 0 and variance 1."""
+    return F.selu(x)
+
+
+def gelu(x: Tensor, approximate: bool = False) -> Tensor:
+    """``x`` times the probability that a standard normal number is below it, or an approximation of that by tanh."""
+    return F.gelu(x, approximate="tanh" if approximate else "none")
+
+
+def silu(x: Tensor) -> Tensor:
+    """``x * sigmoid(x)``, which is also called swish."""
+    return F.silu(x)
+
+
+def mish(x: Tensor) -> Tensor:
+    """``x * tanh(softplus(x))``."""
+    return F.mish(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``."""
+    return F.softplus(x)
+
+
+def softsign(x: Tensor) -> Tensor:
+    """``x / (1 + |x|)``."""
+    return F.softsign(x)
+
+
+def exponential(x: Tensor) -> Tensor:
+    """``exp(x)``."""
+    return x.exp()
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """``x / 6 + 1 / 2`` within [0, 1]."""
+    return F.hardsigmoid(x)
+
+
+def hard_silu(x: Tensor) -> Tensor:
+    """``x * hard_sigmoid(x)``, which is also called hard swish."""
+    return F.hardswish(x)
+
+
+def hard_tanh(x: Tensor) -> Tensor:
+    """``x`` within [-1, 1]."""
+    return F.hardtanh(x)
+
+
+def hard_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
+    """``x`` outside of [-threshold, threshold], 0 inside."""
+    return F.hardshrink(x, threshold)
+
+
+def soft_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
+    """``x`` nearer to 0 by the threshold, 0 within [-threshold, threshold]."""
+    return F.softshrink(x, threshold)
+
+
+def tanh_shrink(x: Tensor) -> Tensor:
+    """``x - tanh(x)``."""
+    return F.tanhshrink(x)
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """``log(sigmoid(x))``, computed without overflow."""
+    return F.logsigmoid(x)
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -31,9 +131,16 @@ def tanh(x: Tensor) -> Tensor:
     return F.tanh(x)
 
 
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """``exp(x) / sum(exp(x))`` over ``axis``: numbers in [0, 1] that sum to 1."""
-    return F.softmax(x, dim=axis)
+def softmax(x: Tensor, axis: int | Sequence[int] = -1) -> Tensor:
+    """``exp(x) / sum(exp(x))`` over ``axis``, or over several: numbers in [0, 1] that sum to 1."""
+    if isinstance(axis, int):
+        return F.softmax(x, dim=axis)
+    axes = [each % x.ndim for each in axis]
+    order = [each for each in range(x.ndim) if each not in axes] + axes
+    moved = x.transpose(*order)
+    kept = moved.shape[: x.ndim - len(axes)]
+    y = F.softmax(moved.reshape(*kept, math.prod(moved.shape[len(kept) :])), dim=-1)
+    return y.reshape(moved.shape).transpose(*sorted(range(x.ndim), key=order.__getitem__))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -41,8 +148,17 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return F.log_softmax(x, dim=axis)
 
 
+swish = silu
+hard_swish = hard_silu
+
+_ALL: tuple[Callable[..., Tensor], ...] = (
+    linear, relu, relu6, leaky_relu, elu, celu, selu, gelu, silu, mish, softplus, softsign, exponential, sigmoid,
+    hard_sigmoid, hard_silu, tanh, hard_tanh, hard_shrink, soft_shrink, tanh_shrink, softmax, log_softmax, log_sigmoid,
+)  # fmt: skip
 _FUNCTIONS: dict[str, ActivationFunction] = {
-    function.__name__: function for function in (linear, relu, sigmoid, tanh, softmax, log_softmax)
+    **{function.__name__: function for function in _ALL},
+    "swish": silu,
+    "hard_swish": hard_silu,
 }
 
 

@@ -411,3 +411,90 @@ def test_dropout_takes_numbers_of_numpy() -> None:
 def test_one_size_is_asked_for_in_the_singular() -> None:
     with pytest.raises(ValueError, match=r"^filters: expected a positive integer, received 0$"):
         L.Conv2D(0, 3)
+
+
+EVERY: list[tuple[str, tuple[object, ...], tuple[int, ...]]] = [
+    ("Conv1D", (2, 3), (9, 2)),
+    ("Conv2D", (2, 3), (9, 9, 2)),
+    ("Conv3D", (2, 3), (5, 5, 5, 2)),
+    ("Conv1DTranspose", (2, 3, 2, "same"), (9, 2)),
+    ("Conv2DTranspose", (2, 3, 2), (9, 9, 2)),
+    ("Conv3DTranspose", (2, 3), (5, 5, 5, 2)),
+    ("DepthwiseConv1D", (3,), (9, 2)),
+    ("DepthwiseConv2D", (3,), (9, 9, 2)),
+    ("SeparableConv1D", (3, 3), (9, 2)),
+    ("SeparableConv2D", (3, 3), (9, 9, 2)),
+    *((f"{kind}Pooling2D", (2,), (4, 4, 2)) for kind in ("Max", "Average", "AdaptiveMax", "AdaptiveAverage")),
+    *((f"{kind}Pooling{rank}D", (), (4,) * rank + (2,)) for kind in ("GlobalMax", "GlobalAverage") for rank in (1, 2)),
+    ("LpPooling2D", (2, None, "same"), (5, 5, 2)),
+    ("MixedPooling2D", (2,), (5, 5, 2)),
+    ("LayerNormalization", (1,), (3, 4)),
+    ("BatchNormalization", (), (3, 4)),
+    ("Dropout", (0.5,), (3,)),
+    ("SpatialDropout2D", (0.5,), (3, 3, 2)),
+    ("Reshape", ((6,),), (2, 3)),
+    ("Permute", ((2, 1),), (2, 3)),
+    ("RepeatVector", (2,), (3,)),
+    ("Rescaling", (0.5, 1), (3,)),
+    ("Flatten", (), (3, 2)),
+    ("Dense", (3,), (4,)),
+    ("Activation", ("tanh",), (3,)),
+    ("ReLU", (1.0, 0.1, 0.2), (3,)),
+    ("LeakyReLU", (), (3,)),
+    ("PReLU", (), (3,)),
+    ("ELU", (), (3,)),
+    ("Softmax", ((1, 2),), (3, 2)),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "shape"), EVERY)
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("batch", [2, 0])
+def test_every_dtype_and_no_samples(
+    name: str, arguments: tuple[object, ...], shape: tuple[int, ...], dtype: str, batch: int
+) -> None:
+    layer = getattr(L, name)(*arguments, dtype=dtype)
+    x = Tensor(RNG.normal(size=(batch, *shape)), requires_grad=True)
+    y = layer(x, training=batch > 0)
+    assert str(y.dtype) == dtype
+    assert y.shape == layer.compute_output_shape((batch, *shape))
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
+    for weight in layer.trainable_weights:
+        assert weight.grad is not None
+        assert weight.grad.dtype == weight.dtype
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("mode", ["valid", "same"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_lp_pooling(norm_type: float, mode: str, data_format: str) -> None:
+    x = RNG.uniform(0.1, 1, size=(2, 7, 8, 3)).astype(np.float32)
+    first = data_format == "channels_first"
+    layer = L.LpPooling2D(3, 2, mode, data_format, norm_type=norm_type)
+    found = layer(x.transpose(0, 3, 1, 2) if first else x).numpy()
+    expected = (windows(x, 3, 2, mode) ** norm_type).sum(axis=(3, 4)) ** (1 / norm_type)
+    np.testing.assert_allclose(found.transpose(0, 2, 3, 1) if first else found, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="norm_type: expected a finite number above 0, received -1"):
+        L.LpPooling2D(norm_type=-1)
+
+
+def test_mixed_pooling_draws_while_training() -> None:
+    x = RNG.normal(size=(2, 7, 8, 3)).astype(np.float32)
+    largest = windows(x, 3, 2, "same", fill=-np.inf).max(axis=(3, 4))
+    mean = np.nanmean(windows(x, 3, 2, "same", fill=np.nan), axis=(3, 4))
+    layer = L.MixedPooling2D(3, 2, "same")
+    np.testing.assert_allclose(layer(x).numpy(), (largest + mean) / 2, atol=1e-6)
+    kinds: set[str] = set()
+    for _ in range(20):
+        found = layer(x, training=True).numpy()
+        kinds |= {name for name, each in (("max", largest), ("mean", mean)) if np.allclose(found, each, atol=1e-6)}
+    assert kinds == {"max", "mean"}
+    np.testing.assert_allclose(L.MixedPooling2D(3, 2, "same", part=0.25)(x).numpy(), largest / 4 + mean * 0.75, atol=1e-6)
+    with pytest.raises(ValueError, match="part: expected a finite number of at least 0 and of at most 1, received 2"):
+        L.MixedPooling2D(part=2)
+
+
+def test_the_former_name_of_a_slope() -> None:
+    assert L.LeakyReLU(alpha=0.1).negative_slope == 0.1

@@ -238,6 +238,6 @@ def _unsuited(candidates: list[Algorithm], place: int, operation: str, problem: 
         passed = _obstacle(other, operation, problem, limit) or other.suits(computed(problem))
         if other.cost is not None and passed is None:
             others = other.cost(computed(problem))
-            if cost > candidate.margin * others:
+            if cost > candidate.margin * others > 0:  # nothing takes no time: that of no images
                 return f"is expected to take {cost / others:.1f} times as long as {other.name}"
     return None

@@ -1,27 +1,40 @@
 """Layers with Keras' names, arguments, defaults and layouts (channels last, HWIO kernels)."""
 
-from pycnn.layers.activation import Activation
+from pycnn.layers import convolutional, pooling
+from pycnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from pycnn.layers.batch_normalization import BatchNormalization
-from pycnn.layers.conv2d import Conv2D
+from pycnn.layers.convolutional import *  # noqa: F403
 from pycnn.layers.dense import Dense
-from pycnn.layers.dropout import Dropout
-from pycnn.layers.flatten import Flatten
+from pycnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
 from pycnn.layers.input import Input, InputLayer
 from pycnn.layers.layer import Layer
-from pycnn.layers.pooling2d import AveragePooling2D, AvgPool2D, MaxPool2D, MaxPooling2D
+from pycnn.layers.layer_normalization import LayerNormalization
+from pycnn.layers.pooling import *  # noqa: F403
+from pycnn.layers.rescaling import Rescaling
+from pycnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 
 __all__ = [
+    *convolutional.__all__,
+    *pooling.__all__,
+    "ELU",
     "Activation",
-    "AveragePooling2D",
-    "AvgPool2D",
     "BatchNormalization",
-    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
     "Input",
     "InputLayer",
     "Layer",
-    "MaxPool2D",
-    "MaxPooling2D",
+    "LayerNormalization",
+    "LeakyReLU",
+    "PReLU",
+    "Permute",
+    "ReLU",
+    "RepeatVector",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
 ]

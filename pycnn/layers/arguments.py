@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal
+
+import numpy as np
 
 from pycnn.naming import nearest
 from pycnn.shapes import Shape
@@ -14,14 +17,14 @@ from pycnn_kernels.problem import effective_kernel, output_size, same_padding
 DataFormat = Literal["channels_last", "channels_first"]
 
 
-def sizes(value: int | Iterable[int], count: int, name: str) -> tuple[int, ...]:
-    """``value`` as ``count`` positive integers; one integer stands for all of them.
+def sizes(value: int | Iterable[int], count: int, name: str, least: int = 1) -> tuple[int, ...]:
+    """``value`` as ``count`` integers, positive ones or at least ``least``; one integer stands for all of them.
 
     >>> sizes(3, 2, "kernel_size")
     (3, 3)
 
     Raises:
-        ValueError: when it is anything but one or ``count`` positive integers.
+        ValueError: when it is anything but one or ``count`` such integers.
     """
     try:
         found = (operator.index(value),) * count  # type: ignore[arg-type]
@@ -30,8 +33,9 @@ def sizes(value: int | Iterable[int], count: int, name: str) -> tuple[int, ...]:
             found = tuple(operator.index(size) for size in value)  # type: ignore[union-attr]
         except TypeError:
             found = ()
-    if len(found) != count or min(found) < 1:
-        expected = "a positive integer" if count == 1 else f"a positive integer or {count} of them"
+    if len(found) != count or min(found) < least:
+        expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        expected += "" if count == 1 else f" or {count} of them"
         raise ValueError(f"{name}: expected {expected}, received {value!r}")
     return found
 
@@ -43,6 +47,25 @@ def positive(value: Any, name: str) -> int:
         ValueError: when it is anything else.
     """
     return sizes(value, 1, name)[0]
+
+
+def number(
+    value: Any, name: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> float:
+    """``value`` as a finite number within limits.
+
+    >>> number(1, "rate", least=0, most=1)
+    1.0
+
+    Raises:
+        ValueError: when it is anything else.
+    """
+    numeric = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not numeric or not (least <= value <= most and above < value < math.inf):
+        limits = [("of at least", least), ("above", above), ("of at most", most)]
+        said = " and ".join(f"{word} {limit:g}" for word, limit in limits if math.isfinite(limit))
+        raise ValueError(f"{name}: expected a finite number {said}".rstrip() + f", received {value!r}")
+    return float(value)
 
 
 def choice(value: Any, known: tuple[str, ...], name: str) -> Any:
@@ -67,14 +90,40 @@ def data_format(value: str | None) -> DataFormat:
     return found
 
 
-def padding(value: str) -> str:
-    """``"valid"`` or ``"same"``, in either case of letters.
+def padding(value: str, known: tuple[str, ...] = ("valid", "same")) -> str:
+    """``"valid"`` or ``"same"``, or whatever else is ``known``, in either case of letters.
 
     Raises:
-        ValueError: when it is neither.
+        ValueError: when it is none of them.
     """
-    found: str = choice(value.lower() if isinstance(value, str) else value, ("valid", "same"), "padding")
+    found: str = choice(value.lower() if isinstance(value, str) else value, known, "padding")
     return found
+
+
+def check_rank(layer: object, rank: int, layout: DataFormat, input_shape: Shape) -> None:
+    """Raise a ValueError unless an input shape has ``rank`` spatial axes, a batch axis and a channel axis."""
+    if len(input_shape) != rank + 2:
+        raise ValueError(f"{layer}: expected {rank + 2} axes ({layout}), received input shape {input_shape}")
+
+
+def known_channels(layer: object, rank: int, layout: DataFormat, input_shape: Shape) -> int:
+    """The channels of an input shape.
+
+    Raises:
+        ValueError: when it has another number of axes, or its channels are not known.
+    """
+    check_rank(layer, rank, layout, input_shape)
+    channels = input_shape[channel_axis(rank, layout)]
+    if channels is None:
+        raise ValueError(f"{layer}: expected a known number of channels, received input shape {input_shape}")
+    return channels
+
+
+def of_channels(input_shape: Shape, spatial: Shape, channels: int | None, layout: DataFormat) -> Shape:
+    """The shape of a batch with such spatial sizes and channels."""
+    if layout == "channels_last":
+        return (input_shape[0], *spatial, channels)
+    return (input_shape[0], channels, *spatial)
 
 
 def spatial_axes(rank: int, layout: DataFormat) -> range:
@@ -87,12 +136,22 @@ def channel_axis(rank: int, layout: DataFormat) -> int:
     return rank + 1 if layout == "channels_last" else 1
 
 
+def axis_padding(size: int, window: int, stride: int, dilation: int, mode: str) -> tuple[int, int]:
+    """(before, after) along one axis: none for "valid", all of it before for "causal", split as TensorFlow for "same".
+
+    >>> axis_padding(6, 3, 2, 1, "same"), axis_padding(6, 3, 1, 2, "causal")
+    ((0, 1), (4, 0))
+    """
+    if mode == "same":
+        return same_padding(size, window, stride, dilation)
+    return (effective_kernel(window, dilation) - 1 if mode == "causal" else 0), 0
+
+
 def window_output(size: int | None, window: int, stride: int, dilation: int, mode: str) -> int | None:
-    """The output size along one axis for padding ``"valid"`` or ``"same"``; 0 or less where nothing fits."""
+    """The output size along one axis for a padding; 0 or less where nothing fits."""
     if size is None:
         return None
-    before_after = same_padding(size, window, stride, dilation) if mode == "same" else (0, 0)
-    return output_size(size, window, stride, before_after, dilation)
+    return output_size(size, window, stride, axis_padding(size, window, stride, dilation, mode), dilation)
 
 
 @lru_cache(maxsize=4096)
@@ -103,14 +162,12 @@ def window_padding(
     mode: str,
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each spatial axis, split as TensorFlow does for ``"same"``.
+    """(before, after) for each spatial axis; see :func:`axis_padding`.
 
     >>> window_padding((6, 6), (3, 3), (2, 2), "same", (1, 1))
     ((0, 1), (0, 1))
     """
-    if mode == "valid":
-        return ((0, 0),) * len(spatial)
-    return tuple(same_padding(*axis) for axis in zip(spatial, window, strides, dilation))
+    return tuple(axis_padding(*axis, mode) for axis in zip(spatial, window, strides, dilation))
 
 
 @lru_cache(maxsize=4096)
@@ -134,7 +191,7 @@ def window_output_shape(
     strides: tuple[int, ...],
     mode: str,
     dilation: tuple[int, ...],
-) -> tuple[int | None, ...]:
+) -> Shape:
     """The spatial output sizes of a convolution or pooling layer.
 
     Raises:

@@ -11,7 +11,7 @@ from pycnn import functional as F
 from pycnn import initializers
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
-from pycnn.layers.pooling2d import MaxPooling2D
+from pycnn.layers.pooling import MaxPooling2D
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
@@ -31,6 +31,10 @@ class BatchNormalization(Layer):
         scale: whether there is a ``gamma``.
         beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: names or functions of
             (shape, dtype).
+        beta_regularizer, gamma_regularizer: names or functions of the weight, added to the loss; see
+            :mod:`pycnn.regularizers`.
+        beta_constraint, gamma_constraint: names or functions that say what the weight becomes after each step of
+            training; see :mod:`pycnn.constraints`.
         **kwargs: as for :class:`Layer`.
 
     Raises:
@@ -61,6 +65,10 @@ class BatchNormalization(Layer):
         gamma_initializer: str | Callable[..., Any] = "ones",
         moving_mean_initializer: str | Callable[..., Any] = "zeros",
         moving_variance_initializer: str | Callable[..., Any] = "ones",
+        beta_regularizer: str | Callable[[Tensor], Tensor] | None = None,
+        gamma_regularizer: str | Callable[[Tensor], Tensor] | None = None,
+        beta_constraint: str | Callable[[Tensor], Tensor] | None = None,
+        gamma_constraint: str | Callable[[Tensor], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,8 +80,8 @@ class BatchNormalization(Layer):
             raise ValueError(f"{self}: expected a positive epsilon, received {epsilon!r}")
         self.axis, self.momentum, self.epsilon = int(axis), float(momentum), float(epsilon)
         self.center, self.scale = bool(center), bool(scale)
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
+        self._read_rules("beta", beta_initializer, beta_regularizer, beta_constraint)
+        self._read_rules("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
         self.gamma: Tensor | None = None
@@ -85,9 +93,9 @@ class BatchNormalization(Layer):
         """Make the weights for the channels of ``input_shape``."""
         shape = (self._channels(input_shape),)
         if self.scale:
-            self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma")
+            self.gamma = self._add_by_rules("gamma", shape)
         if self.center:
-            self.beta = self.add_weight(shape, self.beta_initializer, name="beta")
+            self.beta = self._add_by_rules("beta", shape)
         self.moving_mean = self.add_weight(shape, self.moving_mean_initializer, trainable=False, name="moving_mean")
         self.moving_variance = self.add_weight(
             shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
@@ -117,13 +125,18 @@ class BatchNormalization(Layer):
 
     def follows_channels(self, data_format: arguments.DataFormat) -> bool:
         """Whether the layer normalises the channels of images in this format, by :meth:`call` of this very class."""
-        return type(self) is BatchNormalization and self.axis % 4 == arguments.channel_axis(2, data_format) % 4
+        return (
+            type(self) is BatchNormalization
+            and self.activity_regularizer is None
+            and self.axis % 4 == arguments.channel_axis(2, data_format) % 4
+        )
 
     def can_pool(self, following: Layer | None, training: bool = False) -> TypeGuard[MaxPooling2D]:
         """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
         return (
             type(following) is MaxPooling2D
             and following.dtype == self.dtype
+            and following.activity_regularizer is None
             and self.follows_channels(following.data_format)
             and not (training and self.trainable)
         )

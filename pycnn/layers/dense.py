@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pycnn import activations, initializers
+from pycnn import activations
 from pycnn import functional as F
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
@@ -22,9 +22,13 @@ class Dense(Layer):
         units: size of the output's last axis.
         activation: name or function applied to the output; None is linear. "relu" costs nothing extra.
         use_bias: whether to add a bias.
-        kernel_initializer: name or function of (shape, dtype).
-        bias_initializer: the same for the bias.
-        **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as for :class:`Layer`.
+        kernel_initializer, bias_initializer: name or function of (shape, dtype).
+        kernel_regularizer, bias_regularizer: name or function of the weight, whose result is added to the loss; see
+            :mod:`pycnn.regularizers`.
+        activity_regularizer: the same of the output.
+        kernel_constraint, bias_constraint: name or function that says what the weight becomes after each step of
+            training; see :mod:`pycnn.constraints`.
+        **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, ``input_dim``, as for :class:`Layer`.
 
     Raises:
         ValueError: for units that are not a positive integer or an unknown name; when called, for inputs of one
@@ -47,23 +51,28 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: str | Callable[..., Any] = "glorot_uniform",
         bias_initializer: str | Callable[..., Any] = "zeros",
+        kernel_regularizer: str | Callable[[Tensor], Tensor] | None = None,
+        bias_regularizer: str | Callable[[Tensor], Tensor] | None = None,
+        activity_regularizer: str | Callable[[Tensor], Tensor] | None = None,
+        kernel_constraint: str | Callable[[Tensor], Tensor] | None = None,
+        bias_constraint: str | Callable[[Tensor], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = arguments.positive(units, "units")
         self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
+        self.use_bias = bool(use_bias)
+        self._read_rules("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._read_rules("bias", bias_initializer, bias_regularizer, bias_constraint)
         self.kernel: Tensor | None = None
         self.bias: Tensor | None = None
 
     def build(self, input_shape: Shape) -> None:
         """Make kernel and bias for the features of ``input_shape``."""
         features = self._features(input_shape)
-        self.kernel = self.add_weight((features, self.units), self.kernel_initializer, name="kernel")
+        self.kernel = self._add_by_rules("kernel", (features, self.units))
         if self.use_bias:
-            self.bias = self.add_weight((self.units,), self.bias_initializer, name="bias")
+            self.bias = self._add_by_rules("bias", (self.units,))
 
     def call(self, inputs: Tensor) -> Tensor:
         """The product of ``inputs`` with the kernel, with bias and activation."""

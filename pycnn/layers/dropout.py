@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Dropout, of elements and of whole channels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from pycnn import functional as F
 from pycnn import random
 from pycnn.functional.dropout import kept_scale
+from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
@@ -80,3 +81,89 @@ class Dropout(Layer):
                 f"received {self.noise_shape}"
             )
         return tuple(have if want is None else want for want, have in zip(self.noise_shape, inputs.shape))
+
+
+class _SpatialDropout(Dropout):
+    """Dropout of whole channels in any number of dimensions."""
+
+    _RANK: int
+
+    def __init__(
+        self,
+        rate: float,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
+        self.data_format = arguments.data_format(data_format)
+        kept: list[int | None] = [1] * (self._RANK + 2)
+        kept[0] = kept[arguments.channel_axis(self._RANK, self.data_format)] = None
+        self.noise_shape = tuple(kept)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """``input_shape``.
+
+        Raises:
+            ValueError: for another number of axes.
+        """
+        arguments.check_rank(self, self._RANK, self.data_format, input_shape)
+        return input_shape
+
+
+class SpatialDropout1D(_SpatialDropout):
+    """Dropout of whole channels of signals (batch, steps, channels); otherwise as :class:`SpatialDropout2D`.
+
+    Source: Keras 3, keras.layers.SpatialDropout1D.
+
+    >>> import numpy as np
+    >>> SpatialDropout1D(0.5)(np.ones((2, 9, 3)), training=True).shape
+    (2, 9, 3)
+    """
+
+    _RANK = 1
+
+    def __init__(
+        self, rate: float, seed: int | None = None, name: str | None = None, dtype: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(rate, None, seed, name, dtype, **kwargs)
+
+
+class SpatialDropout2D(_SpatialDropout):
+    """Sets whole channels of random samples to zero while training; the rest grows by ``1 / (1 - rate)``.
+
+    Neighbouring pixels of a map tell nearly the same: dropping single ones would hide nothing.
+
+    Args:
+        rate: the part to drop, in [0, 1].
+        data_format: "channels_last" (the default) or "channels_first".
+        seed, name, dtype, **kwargs: as for :class:`Dropout`.
+
+    Raises:
+        ValueError: for a rate outside [0, 1]; when called, for inputs with another number of axes.
+
+    Source: Tompson et al., "Efficient Object Localization Using Convolutional Networks" (2015); Keras 3,
+    keras.layers.SpatialDropout2D.
+
+    >>> import numpy as np
+    >>> channels = SpatialDropout2D(0.5, seed=0)(np.ones((1, 4, 4, 100)), training=True).numpy().sum(axis=(1, 2))
+    >>> sorted(set(channels.ravel().tolist()))
+    [0.0, 32.0]
+    """
+
+    _RANK = 2
+
+
+class SpatialDropout3D(_SpatialDropout):
+    """Dropout of whole channels of volumes; otherwise as :class:`SpatialDropout2D`.
+
+    Source: Keras 3, keras.layers.SpatialDropout3D.
+
+    >>> import numpy as np
+    >>> SpatialDropout3D(0.5)(np.ones((2, 3, 3, 3, 4)), training=True).shape
+    (2, 3, 3, 3, 4)
+    """
+
+    _RANK = 3

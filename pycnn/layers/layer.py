@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pycnn import backend, changes, initializers
+from pycnn import backend, changes, constraints, initializers, regularizers
+from pycnn.autograd import no_grad
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.naming import nearest
@@ -19,19 +22,36 @@ from pycnn.tensor import Tensor
 from pycnn_kernels.problem import STORAGE_DTYPES, numpy_dtype
 
 
+class _Calls(threading.local):
+    """How many layers of a thread are at work, each called by the one before."""
+
+    depth = 0
+
+
+_calls = _Calls()
+
+#: The layers that hold what :meth:`Layer.add_loss` was given: without any there is nothing to look for.
+_with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()
+
+
 class Layer:
     """A function of one tensor with weights: the base class of all layers and models.
 
-    A subclass defines ``build(input_shape)``, which makes weights with :meth:`add_weight`; ``call(inputs)`` or
-    ``call(inputs, training=False)``; and ``compute_output_shape(input_shape)``. A layer is built once, by the
-    first input shape that it meets.
+    A subclass defines ``call(inputs)`` or ``call(inputs, training=False)``. It may define ``build(input_shape)``, which
+    makes weights with :meth:`add_weight`, and ``compute_output_shape(input_shape)``; without the latter the layer is
+    called on zeros to find out. Layers among its attributes, and in lists and dictionaries of them, are its sublayers:
+    their weights are its own. A layer is built once, by the first input shape that it meets.
 
     Args:
+        activity_regularizer: name or function of the output, whose result, divided by the size of the batch, is added
+            to the loss; see :mod:`pycnn.regularizers`.
         trainable: whether the weights take part in training.
         dtype: of weights and inputs, "float32" (the default), "float64", "float16" or "bfloat16". The last two are
             computed in float32, each result rounded once.
+        autocast: whether inputs of other dtypes are cast.
         name: unique within a model; made from the class name by default (``dense``, ``dense_1``, ...).
         input_shape: shape of one sample, without the batch axis, when this is the first layer of a model.
+        input_dim: the same for samples of one axis: ``input_shape=(input_dim,)``.
 
     Raises:
         ValueError: for an unknown argument (the message names the nearest), dtype, name or input shape.
@@ -42,9 +62,6 @@ class Layer:
     >>> class Doubling(Layer):
     ...     def call(self, inputs):
     ...         return inputs * 2.0
-    ...
-    ...     def compute_output_shape(self, input_shape):
-    ...         return input_shape
     >>> Doubling()(np.ones((1, 2))).numpy()
     array([[2., 2.]], dtype=float32)
     """
@@ -58,12 +75,17 @@ class Layer:
     def __init__(
         self,
         *,
+        activity_regularizer: str | Callable[[Tensor], Tensor] | None = None,
         trainable: bool = True,
         dtype: str | None = None,
+        autocast: bool = True,
         name: str | None = None,
         input_shape: Iterable[int | None] | None = None,
+        input_dim: int | None = None,
         **unknown: Any,
     ) -> None:
+        #: The names of the attributes in which there may be sublayers; see __setattr__.
+        object.__setattr__(self, "_places", [])
         if unknown:
             raise ValueError(_unknown_argument(type(self), next(iter(unknown))))
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
@@ -71,13 +93,40 @@ class Layer:
         self.name = name or auto_name(type(self).__name__)
         self.dtype: str = choice(dtype or "float32", ("float32", "float64", *STORAGE_DTYPES), "dtype")
         numpy_dtype(self.dtype)  # bfloat16 needs a package: its absence must not show at the first batch only
+        self.autocast = bool(autocast)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
         self._trainable = bool(trainable)
+        if input_dim is not None:
+            input_shape = (input_dim,)
         self._declared_shape = None if input_shape is None else (None, *sample_shape(input_shape))
         self._trainable_weights: dict[str, Tensor] = {}
         self._non_trainable_weights: dict[str, Tensor] = {}
+        self._regularizers: dict[str, regularizers.RegularizerFunction] = {}
+        self._constraints: dict[str, constraints.ConstraintFunction] = {}
+        self._losses: list[Tensor] = []
         #: The last input shape, and its output shape: one value, for threads may call at the same time.
         self._accepted: tuple[Shape | None, Shape] = None, ()
+        self._found_shapes: dict[Shape, Shape] = {}
+        self._places_of_sublayers().clear()  # what was set above are no sublayers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lists count even while they are empty: layers may be appended later.
+        if isinstance(value, Layer | list | dict) or (type(value) is tuple and any(_layers_in(value))):
+            places = self._places_of_sublayers()
+            if name not in places:
+                places.append(name)
+        object.__setattr__(self, name, value)
+
+    def _places_of_sublayers(self) -> list[str]:
+        """The list itself; a layer whose constructor has not called that of its base class has none yet."""
+        try:
+            places: list[str] = self.__dict__["_places"]
+        except KeyError:
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ must call super().__init__() before it sets attributes"
+            ) from None
+        return places
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
@@ -95,8 +144,23 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define call(inputs)")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """The output shape for an input shape; raises ValueError where the layer cannot take it."""
-        raise NotImplementedError(f"{type(self).__name__} must define compute_output_shape(input_shape)")
+        """The output shape for an input shape, by default that of the output for a sample of zeros.
+
+        Raises:
+            ValueError: where the layer cannot take it, or, by default, for sizes that are not known.
+        """
+        if input_shape not in self._found_shapes:
+            if None in input_shape[1:]:
+                raise ValueError(
+                    f"{self}: expected an input shape without None, received {input_shape}; or define "
+                    f"{type(self).__name__}.compute_output_shape(input_shape)"
+                )
+            sample = Tensor(np.zeros((1, *input_shape[1:]), numpy_dtype(self.dtype)), backend=self._place_of(()))
+            with no_grad():
+                output = self._called(sample, training=False)
+            self._clear_losses()
+            self._found_shapes[input_shape] = (input_shape[0], *output.shape[1:])
+        return self._found_shapes[input_shape]
 
     # -- calling ---------------------------------------------------------------------------------------------
 
@@ -111,10 +175,20 @@ class Layer:
             TypeError: the inputs are no numbers.
             ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths.
         """
-        x = self.accept(inputs)
-        if self._call_takes_training:
-            return self.call(x, training=bool(training))  # type: ignore[call-arg]
-        return self.call(x)
+        if _with_losses and not _calls.depth:
+            self._clear_losses()
+        _calls.depth += 1
+        try:
+            return self._called(self.accept(inputs), training)
+        finally:
+            _calls.depth -= 1
+
+    def _called(self, x: Tensor, training: bool | None) -> Tensor:
+        """The output for an input that was accepted."""
+        y = self.call(x, training=bool(training)) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
+        if self.activity_regularizer is not None:
+            self.add_loss(self.activity_regularizer(y) * (1 / max(len(y), 1)))
+        return y
 
     def accept(self, inputs: Tensor | ArrayLike) -> Tensor:
         """The inputs as ``call`` takes them; builds the layer where that has not happened yet.
@@ -125,7 +199,7 @@ class Layer:
             TypeError, ValueError: as calling the layer.
         """
         x = inputs if isinstance(inputs, Tensor) else Tensor(backend.asarray(inputs, "inputs", self._place_of(inputs)))
-        if x.dtype != self.dtype:
+        if x.dtype != self.dtype and self.autocast:
             x = x.astype(self.dtype)
         self.accept_shape(x.shape)
         return x
@@ -139,7 +213,8 @@ class Layer:
         for group in (self._trainable_weights, self._non_trainable_weights):
             for weight in group.values():
                 return weight
-        return None
+        found = (layer._some_weight() for layer in self._sublayers())
+        return next((weight for weight in found if weight is not None), None)
 
     def accept_shape(self, shape: Shape) -> Shape:
         """The output shape for inputs of ``shape``, its batch None; builds the layer as :meth:`accept` does.
@@ -173,7 +248,9 @@ class Layer:
         dtype: str | None = None,
         trainable: bool = True,
         *,
-        name: str,
+        regularizer: str | Callable[[Tensor], Tensor] | None = None,
+        constraint: str | Callable[[Tensor], Tensor] | None = None,
+        name: str | None = None,
     ) -> Tensor:
         """Make a weight; it appears in :attr:`weights` in the order of making.
 
@@ -182,11 +259,16 @@ class Layer:
             initializer: a name or function of (shape, dtype); by default "glorot_uniform".
             dtype: by default that of the layer.
             trainable: whether it has a gradient.
-            name: unique within the layer, for example "kernel".
+            regularizer: name or function of the weight, whose result is added to the loss while it is trained.
+            constraint: name or function that says what the weight becomes after each step of training.
+            name: unique within the layer, for example "kernel"; by default "variable", "variable_1", ...
 
         Raises:
-            ValueError: when the initializer gives another shape.
+            ValueError: when the initializer gives another shape, or the layer has a weight of that name.
         """
+        name = name or self._free_name("variable")
+        if name in self._trainable_weights or name in self._non_trainable_weights:
+            raise ValueError(f"{self}: expected a weight with a name of its own, received a second {name!r}")
         fill = initializers.get("glorot_uniform" if initializer is None else initializer)
         shape, kind = tuple(shape), dtype or self.dtype
         values = np.array(fill(shape, dtype=kind), dtype=kind)  # a copy, for training changes it in place
@@ -195,11 +277,48 @@ class Layer:
         weight = Tensor(values, requires_grad=trainable and self._trainable)
         group = self._trainable_weights if trainable else self._non_trainable_weights
         group[name] = weight
+        if regularizer is not None:
+            self._regularizers[name] = regularizers.get(regularizer)  # type: ignore[assignment]
+        if constraint is not None:
+            self._constraints[name] = constraints.get(constraint)  # type: ignore[assignment]
         return weight
+
+    def _free_name(self, base: str) -> str:
+        known = {*self._trainable_weights, *self._non_trainable_weights}
+        names = (base if count == 0 else f"{base}_{count}" for count in range(len(known) + 1))
+        return next(name for name in names if name not in known)
+
+    def _read_rules(self, kind: str, initializer: Any, regularizer: Any, constraint: Any) -> None:
+        """Keep, for the kind "kernel", ``kernel_initializer``, ``kernel_regularizer`` and ``kernel_constraint``.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        setattr(self, f"{kind}_initializer", initializers.get(initializer))
+        setattr(self, f"{kind}_regularizer", regularizers.get(regularizer))
+        setattr(self, f"{kind}_constraint", constraints.get(constraint))
+
+    def _add_by_rules(self, kind: str, shape: Sequence[int], name: str | None = None) -> Tensor:
+        """Make a weight of a name, by default its kind, by what :meth:`_read_rules` has kept for the kind."""
+        return self.add_weight(
+            shape,
+            getattr(self, f"{kind}_initializer"),
+            regularizer=getattr(self, f"{kind}_regularizer"),
+            constraint=getattr(self, f"{kind}_constraint"),
+            name=name or kind,
+        )
+
+    def _sublayers(self) -> list[Layer]:
+        """The layers among the attributes, each once, in the order of setting the attributes."""
+        places = self._places_of_sublayers()
+        if not places:
+            return []
+        found = (layer for place in places for layer in _layers_in(self.__dict__.get(place)))
+        return list(dict.fromkeys(found))
 
     @property
     def trainable(self) -> bool:
-        """Whether the weights take part in training; settable."""
+        """Whether the weights take part in training; setting it sets that of every sublayer."""
         return self._trainable
 
     @trainable.setter
@@ -207,20 +326,33 @@ class Layer:
         self._trainable = bool(value)
         for weight in self._trainable_weights.values():
             weight.requires_grad = self._trainable
+        for layer in self._sublayers():
+            layer.trainable = value
 
     def named_weights(self) -> dict[str, Tensor]:
-        """Every weight by its name within the layer, in the order of :attr:`weights`."""
-        return {**self._trainable_weights, **self._non_trainable_weights}
+        """Every weight by its name within the layer, in the order of :attr:`weights`.
+
+        Those of a sublayer by ``layer/weight``, for example ``conv2d/kernel``.
+        """
+        named = {**self._trainable_weights, **self._non_trainable_weights}
+        for layer in self._sublayers():
+            named.update((f"{layer.name}/{name}", weight) for name, weight in layer.named_weights().items())
+        return named
 
     @property
     def weights(self) -> list[Tensor]:
-        """All weights: first those made for training, then the others, as in Keras."""
-        return list(self.named_weights().values())
+        """All weights: first those made for training, then the others, then those of sublayers, as in Keras."""
+        own = (*self._trainable_weights.values(), *self._non_trainable_weights.values())
+        below = (weight for layer in self._sublayers() for weight in layer.weights)
+        return list({id(weight): weight for weight in (*own, *below)}.values())
 
     @property
     def trainable_weights(self) -> list[Tensor]:
         """The weights that training changes; none when :attr:`trainable` is False."""
-        return list(self._trainable_weights.values()) if self._trainable else []
+        if not self._trainable:
+            return []
+        below = (weight for layer in self._sublayers() for weight in layer.trainable_weights)
+        return list({id(weight): weight for weight in (*self._trainable_weights.values(), *below)}.values())
 
     @property
     def non_trainable_weights(self) -> list[Tensor]:
@@ -247,6 +379,56 @@ class Layer:
             target.data[...] = target.backend.asarray(array)
             changes.note(target.data, "set_weights")
 
+    # -- beside the loss -------------------------------------------------------------------------------------
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Add a scalar to the loss of the batch at work; to be called inside ``call``.
+
+        Raises:
+            ValueError: when it is no tensor of one element.
+        """
+        if not isinstance(loss, Tensor) or loss.size != 1:
+            raise ValueError(f"{self}: add_loss expected a tensor of one element, received {loss!r}")
+        self._losses.append(loss)
+        _with_losses.add(self)
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """What training adds to the loss: what the last call has added, and that of the weights' regularizers."""
+        return [*self._added_losses(), *self._regularization()]
+
+    def _added_losses(self) -> Iterator[Tensor]:
+        yield from self._losses
+        for layer in self._sublayers():
+            yield from layer._added_losses()
+
+    def _regularization(self) -> Iterator[Tensor]:
+        if self._trainable:
+            for name, regularizer in self._regularizers.items():
+                if name in self._trainable_weights:
+                    yield regularizer(self._trainable_weights[name])
+            for layer in self._sublayers():
+                yield from layer._regularization()
+
+    def _clear_losses(self) -> None:
+        self._losses.clear()
+        _with_losses.discard(self)
+        for layer in self._sublayers():
+            layer._clear_losses()
+
+    def apply_constraints(self) -> None:
+        """Change each weight that is trained and has a constraint to what that says; training does so after a step."""
+        if not self._trainable:
+            return
+        for name, constraint in self._constraints.items():
+            weight = self._trainable_weights.get(name)
+            if weight is not None:
+                with no_grad():
+                    weight.data[...] = constraint(weight.detach()).data
+                changes.note(weight.data, "a constraint")
+        for layer in self._sublayers():
+            layer.apply_constraints()
+
     def count_params(self) -> int:
         """How many numbers the weights hold.
 
@@ -261,6 +443,18 @@ class Layer:
     def declared_input_shape(self) -> Shape | None:
         """The input shape that the layer was given, with the batch axis; None when it was given none."""
         return self._declared_shape
+
+
+def _layers_in(value: Any) -> Iterator[Layer]:
+    """A layer, or those of a list, tuple or dictionary."""
+    if isinstance(value, Layer):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _layers_in(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _layers_in(each)
 
 
 def sample_shape(shape: Iterable[int | None]) -> Shape:

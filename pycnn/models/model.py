@@ -23,7 +23,7 @@ from pycnn.tensor import Tensor
 class Model(Layer):
     """A layer made of layers that can be trained. Use :class:`Sequential`, or derive a class of your own.
 
-    A subclass defines :attr:`layers`, ``call`` and ``compute_output_shape``.
+    A subclass sets its layers as attributes and defines ``call``, as a :class:`pycnn.layers.Layer` does.
 
     Attributes:
         optimizer: set by :meth:`compile`.
@@ -40,10 +40,14 @@ class Model(Layer):
 
     # -- structure -------------------------------------------------------------------------------------------
 
+    def build(self, input_shape: Shape) -> None:
+        """Remember the input shape; the layers are built when they are first called."""
+        self._declared_shape = input_shape
+
     @property
     def layers(self) -> list[Layer]:
-        """The layers, in order."""
-        raise NotImplementedError(f"{type(self).__name__} must define layers")
+        """The layers, in order: those among the attributes."""
+        return super()._sublayers()
 
     @property
     def input_shape(self) -> Shape:
@@ -83,33 +87,8 @@ class Model(Layer):
         known = ", ".join(layer.name for layer in self.layers)
         raise ValueError(f"{self} has no layer {index if name is None else name!r}. Its layers: {known}")
 
-    def _some_weight(self) -> Tensor | None:
-        found = (layer._some_weight() for layer in self.layers)
-        return next((weight for weight in found if weight is not None), None)
-
-    def named_weights(self) -> dict[str, Tensor]:
-        """Every weight by ``layer/weight``, for example ``conv2d/kernel``, in the order of the layers."""
-        return {
-            f"{layer.name}/{name}": weight for layer in self.layers for name, weight in layer.named_weights().items()
-        }
-
-    @property
-    def trainable_weights(self) -> list[Tensor]:
-        """The weights that training changes, in the order of the layers; none when :attr:`trainable` is False."""
-        if not self._trainable:
-            return []
-        return [weight for layer in self.layers for weight in layer.trainable_weights]
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the weights take part in training; setting it sets that of every layer."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for layer in self.layers:
-            layer.trainable = value
+    def _sublayers(self) -> list[Layer]:
+        return self.layers
 
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
         """Print a table of the layers with output shapes and numbers of parameters.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from pycnn.layers.batch_normalization import BatchNormalization
-from pycnn.layers.conv2d import Conv2D
+from pycnn.layers.convolutional import Conv2D
 from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.models.model import Model

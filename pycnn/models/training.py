@@ -14,6 +14,7 @@ from pycnn.models.data import Array, Batches, as_array, count, paired, split
 
 if TYPE_CHECKING:
     from pycnn.models.model import Model
+    from pycnn.tensor import Tensor
 
 
 def fit(
@@ -125,7 +126,7 @@ def _train_step(model: Model, x: Array, y: Array) -> None:
     optimizer = model.optimizer
     assert optimizer is not None  # compile() sets it together with the objective
     predictions = model(x, training=True)
-    loss = model.objective.loss(y, predictions)
+    loss = _loss(model, y, predictions)
     weights = model.trainable_weights
     if weights:
         # An interrupted step may have left gradients, and layers that are not trained get some that nobody takes.
@@ -133,7 +134,13 @@ def _train_step(model: Model, x: Array, y: Array) -> None:
             weight.grad = None
         loss.backward()
         optimizer.apply(weights)
+        model.apply_constraints()
     model.objective.update(loss.item(), y, predictions.detach().numpy())
+
+
+def _loss(model: Model, y: Array, predictions: Tensor) -> Tensor:
+    """The loss of a batch, with what the layers add to it."""
+    return sum(model.losses, model.objective.loss(y, predictions))
 
 
 def _test(model: Model, batches: Batches, called: CallbackList) -> dict[str, float]:
@@ -145,7 +152,7 @@ def _test(model: Model, batches: Batches, called: CallbackList) -> dict[str, flo
             called.call("on_test_batch_begin", step)
             with no_grad():
                 predictions = model(x)
-                objective.update(objective.loss(y, predictions).item(), y, predictions.numpy())
+                objective.update(_loss(model, y, predictions).item(), y, predictions.numpy())
             called.call("on_test_batch_end", step, objective.result())
     finally:
         called.call("on_test_end", objective.result())

@@ -1,0 +1,152 @@
+"""What weights are changed to after each step of training, by Keras' names and formulas.
+
+A constraint is called with a weight, a tensor, and returns a tensor of the same shape: what the weight becomes. Layers
+take one for each of their weights: ``kernel_constraint``, ``bias_constraint``, ...
+
+The norms are those of the vectors along ``axis``: 0 for each unit of a dense kernel (features, units), [0, 1, 2] for
+each filter of a kernel (height, width, channels, filters).
+
+Source: Keras 3, keras.constraints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pycnn import functional as F
+from pycnn.functional.arguments import widened
+from pycnn.naming import named
+from pycnn.tensor import Tensor
+
+ConstraintFunction = Callable[[Tensor], Tensor]
+
+#: Keeps a division by a norm finite; Keras' ``backend.epsilon()``.
+_EPSILON = 1e-7
+
+
+class Constraint:
+    """Base class: called with a weight, returns what it becomes."""
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """The new weight."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(w)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+
+class MaxNorm(Constraint):
+    """Norms of at most ``max_value``: longer vectors are shortened to it.
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15 (2014).
+
+    >>> MaxNorm(1.0)(Tensor([[3.0, 0.0], [4.0, 0.5]])).numpy().round(3)
+    array([[0.6, 0. ],
+           [0.8, 0.5]], dtype=float32)
+    """
+
+    def __init__(self, max_value: float = 2, axis: int | Sequence[int] = 0) -> None:
+        self.max_value, self.axis = max_value, axis
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """``w`` with norms of at most the limit."""
+        w, norms = _with_norms(w, self.axis)
+        return w * (norms.clip(0, self.max_value) / (norms + _EPSILON))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"max_value": self.max_value, "axis": self.axis}
+
+
+class NonNeg(Constraint):
+    """No element below 0.
+
+    >>> NonNeg()(Tensor([-1.0, 2.0])).numpy()
+    array([0., 2.], dtype=float32)
+    """
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """``max(w, 0)``."""
+        return F.relu(w)
+
+
+class UnitNorm(Constraint):
+    """Norms of 1.
+
+    >>> UnitNorm()(Tensor([[3.0], [4.0]])).numpy().round(3)
+    array([[0.6],
+           [0.8]], dtype=float32)
+    """
+
+    def __init__(self, axis: int | Sequence[int] = 0) -> None:
+        self.axis = axis
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """``w`` divided by its norms."""
+        w, norms = _with_norms(w, self.axis)
+        return w / (norms + _EPSILON)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"axis": self.axis}
+
+
+class MinMaxNorm(Constraint):
+    """Norms from ``min_value`` to ``max_value``.
+
+    Args:
+        min_value, max_value: the limits.
+        rate: how much of the way to the limits each step goes; 1 is all of it.
+        axis: along which the norms are taken.
+
+    >>> MinMaxNorm(min_value=1.0, max_value=2.0)(Tensor([[3.0, 0.3], [4.0, 0.4]])).numpy().round(3)
+    array([[1.2, 0.6],
+           [1.6, 0.8]], dtype=float32)
+    """
+
+    def __init__(
+        self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: int | Sequence[int] = 0
+    ) -> None:
+        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """``w`` with norms between, or nearer to, the limits."""
+        w, norms = _with_norms(w, self.axis)
+        wanted = norms.clip(self.min_value, self.max_value) * self.rate + norms * (1 - self.rate)
+        return w * (wanted / (norms + _EPSILON))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
+
+
+max_norm = MaxNorm
+non_neg = NonNeg
+unit_norm = UnitNorm
+min_max_norm = MinMaxNorm
+
+_CLASSES: dict[str, type[Constraint]] = {
+    "max_norm": MaxNorm,
+    "non_neg": NonNeg,
+    "unit_norm": UnitNorm,
+    "min_max_norm": MinMaxNorm,
+}
+_KNOWN = {**_CLASSES, **{kind.__name__: kind for kind in _CLASSES.values()}}
+
+
+def get(identifier: Any) -> ConstraintFunction | None:
+    """The constraint for a name ("max_norm" or "MaxNorm") or a class; a function as it is; None as it is.
+
+    Raises:
+        ValueError: for an unknown name (the message names the nearest) or anything that cannot be called.
+
+    >>> get("max_norm").max_value
+    2
+    """
+    return None if identifier is None else named("constraint", identifier, _KNOWN)
+
+
+def _with_norms(w: Tensor, axis: int | Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The weight and its norms along ``axis``, which stays with size 1; halves in float32, where epsilon is not 0."""
+    w = widened(w)
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    return w, (w * w).sum(axes, keepdims=True).sqrt()
