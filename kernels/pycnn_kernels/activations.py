@@ -246,6 +246,17 @@ def _mish_curvature(g: Term, x: Term) -> Term:
 
 mish = Activation(value=lambda x: x * _mish_gate(x)[0], gradient=_mish_gradient, curvature=_mish_curvature)
 
+# The gradients of tanh and of the sigmoid are known of their results, which what follows keeps anyway: 1 - y^2 and
+# y (1 - y) are the slopes of these polynomials, at a result y.
+tanh_result = Activation(
+    value=lambda y: y - y * y * y / 3, gradient=lambda g, y: g * (1 - y * y), curvature=lambda g, y: g * -2 * y
+)
+sigmoid_result = Activation(
+    value=lambda y: y * y / 2 - y * y * y / 3,
+    gradient=lambda g, y: g * y * (1 - y),
+    curvature=lambda g, y: g * (1 - 2 * y),
+)
+
 #: All, by the names that problems have.
 ACTIVATIONS: dict[str, Activation] = {
     "relu": relu,
@@ -258,8 +269,10 @@ ACTIVATIONS: dict[str, Activation] = {
     "hardshrink": hardshrink,
     "softshrink": softshrink,
     "tanh": tanh_activation,
+    "tanh_result": tanh_result,
     "tanhshrink": tanhshrink,
     "sigmoid": sigmoid_activation,
+    "sigmoid_result": sigmoid_result,
     "logsigmoid": logsigmoid,
     "softplus": softplus_activation,
     "softsign": softsign,

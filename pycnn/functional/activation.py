@@ -33,25 +33,35 @@ Grads = tuple[Tensor | None, ...]
 
 
 class Activation(Function):
-    """One of the engine's activations, element by element; NaN stays NaN.
-
-    The slope of relu is known of its result. That is kept anyway, by what follows, and its input need not be.
-    """
+    """One of the engine's activations, element by element; NaN stays NaN."""
 
     uses_numpy = False
 
     def forward(self, x: np.ndarray, *, name: str, parameters: tuple[float, ...] = ()) -> np.ndarray:
         self.settings: dict[str, Any] = {"name": name, "parameters": parameters}
-        y = computed(name, x, parameters)
-        self.y = y if name == "relu" else None
-        return y
-
-    def places_read(self) -> set[int]:
-        return super().places_read() if self.y is None else set()
+        return computed(name, x, parameters)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        at = self.inputs[0] if self.y is None else self.output(self.y)
-        return (ActivationGradient.apply(dy, at, derivative=1, **self.settings),)
+        return (ActivationGradient.apply(dy, self.inputs[0], derivative=1, **self.settings),)
+
+
+#: Activations whose slope is known of their result, by the name of the formula that says so.
+_BY_RESULT = {"relu": "relu", "tanh": "tanh_result", "sigmoid": "sigmoid_result"}
+
+
+class ActivationByResult(Function):
+    """One of those whose gradient needs the result, which what follows keeps anyway, and not the input."""
+
+    reads = ()
+    uses_numpy = False
+
+    def forward(self, x: np.ndarray, *, name: str, parameters: tuple[float, ...]) -> np.ndarray:
+        self.name, self.y = name, computed(name, x, parameters)
+        return self.y
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        y = self.output(self.y)
+        return (ActivationGradient.apply(dy, y, derivative=1, name=_BY_RESULT[self.name], parameters=()),)
 
 
 class ActivationGradient(Function):
@@ -99,7 +109,8 @@ def activated(name: str, input: Any, parameters: tuple[float, ...] = (), inplace
         TypeError: it holds no floating-point numbers.
     """
     x = floating("input", input)
-    y = rounded(apply(Activation, widened(x), name=name, parameters=parameters), x.dtype)
+    function = ActivationByResult if name in _BY_RESULT else Activation
+    y = rounded(apply(function, widened(x), name=name, parameters=parameters), x.dtype)
     return in_place(input, y) if inplace else y
 
 
