@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend, changes
 from pycnn import functional as F
-from pycnn.elementary import cast, elementwise
+from pycnn.elementary import cast
 from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
 from pycnn.shapes import Shape, shapes_agree
@@ -130,7 +130,7 @@ def binary_crossentropy(
     truth = _beside(labels, predictions)
     logits = predictions if from_logits else logits_of(predictions, "sigmoid")
     if logits is not None:
-        return (_softplus(logits) - logits * truth).mean(axis=-1)
+        return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(axis=-1)
     probabilities = predictions.clip(EPSILON, 1 - EPSILON)
     likelihood = truth * probabilities.log() + (1 - truth) * (1 - probabilities).log()
     return -likelihood.mean(axis=-1)
@@ -153,8 +153,8 @@ def mean_squared_error(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -
     [2.5]
     """
     predictions = _tensor(y_pred)
-    difference = predictions - _beside(_like(y_true, predictions), predictions)
-    return (difference * difference).mean(axis=-1)
+    truth = _beside(_like(y_true, predictions), predictions)
+    return F.mse_loss(predictions, truth, reduction="none").mean(axis=-1)
 
 
 # -- objects: the mean over a batch ------------------------------------------------------------------------------
@@ -366,12 +366,6 @@ def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
     if logits is not None:
         return logits
     return predictions.clip(EPSILON, 1 - EPSILON).log()
-
-
-def _softplus(x: Tensor) -> Tensor:
-    """``log(1 + exp(x))`` without overflow; the subtracted maximum is a constant, so the gradient is sigmoid(x)."""
-    peak = Tensor._of(elementwise(np.maximum, x.data, x.dtype.type(0)))
-    return peak + ((x - peak).exp() + (-peak).exp()).log()
 
 
 def _reduce(values: Tensor, reduction: str) -> Tensor:

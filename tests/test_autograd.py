@@ -58,6 +58,7 @@ def poolings_of_every_rank() -> dict[str, tuple[Callable[..., Any], list[np.ndar
 
 LABELS = np.array([1, 0, 3])
 WEIGHTS = np.array([0.5, 1, 2, 1.5])
+SIGNS = np.array([[1, -1, -1, 1], [-1, 1, 1, -1], [1, 1, -1, -1]])
 IMAGE, KERNEL, BIAS = normal(2, 4, 7, 6), normal(6, 4, 3, 2), normal(6)
 MASK = np.array([[True, False, True, True], [False] * 4, [True] * 4])
 
@@ -289,6 +290,53 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         [apart(3, 4, 5), positive(4), normal(4)],
     ),
     "batch_norm running alone": (lambda x: F.batch_norm(x, *_statistics(x)), [normal(3, 4)]),
+    "binary_cross_entropy_with_logits": (
+        lambda x, t, w, p: F.binary_cross_entropy_with_logits(x, t, w, pos_weight=p),
+        [normal(3, 4), positive(3, 4), positive(4), positive(3, 1)],
+    ),
+    "nll_loss": (lambda x: F.nll_loss(x, LABELS.reshape(3, 1), ignore_index=0), [normal(3, 4, 1)]),
+    "kl_div": (lambda x, t: F.kl_div(x, t, reduction="batchmean"), [normal(3, 4), positive(3, 4)]),
+    "kl_div of logarithms": (
+        lambda x, t: F.kl_div(x, t, reduction="sum", log_target=True),
+        [normal(3, 4), normal(3, 4)],
+    ),
+    "mse_loss": (F.mse_loss, [normal(3, 4), normal(3, 4)]),
+    "mse_loss with weights": (lambda x, t, w: F.mse_loss(x, t, weight=w), [normal(3, 4), normal(3, 4), positive(3, 4)]),
+    "l1_loss": (lambda x, t: F.l1_loss(x, t, reduction="none"), [normal(3, 4), normal(3, 4)]),
+    "smooth_l1_loss": (lambda x, t: F.smooth_l1_loss(x, t, beta=0.7), [normal(3, 4), normal(3, 4)]),
+    "huber_loss": (lambda x, t: F.huber_loss(x, t, delta=0.7), [normal(3, 4), normal(3, 4)]),
+    "poisson_nll_loss": (lambda x, t: F.poisson_nll_loss(x, t, full=True), [normal(3, 4), positive(3, 4) + 2]),
+    "poisson_nll_loss of rates": (lambda x, t: F.poisson_nll_loss(x, t, False), [positive(3, 4), positive(3, 4)]),
+    "gaussian_nll_loss": (F.gaussian_nll_loss, [normal(3, 4), normal(3, 4), positive(3)]),
+    "hinge_embedding_loss": (lambda x: F.hinge_embedding_loss(x, SIGNS), [normal(3, 4)]),
+    "margin_ranking_loss": (lambda x, y: F.margin_ranking_loss(x, y, SIGNS, 0.3), [normal(3, 4), normal(3, 4)]),
+    "soft_margin_loss": (lambda x, t: F.soft_margin_loss(x, t), [normal(3, 4), normal(3, 4)]),
+    "triplet_margin_loss": (
+        lambda a, p, n: F.triplet_margin_loss(a, p, n, 3.0, swap=True),
+        [normal(3, 4), normal(3, 4), normal(3, 4)],
+    ),
+    "cosine_embedding_loss": (
+        lambda x, y: F.cosine_embedding_loss(x, y, SIGNS[:, 0], -0.9),
+        [normal(3, 4), normal(3, 4)],
+    ),
+    "multi_margin_loss": (lambda x: F.multi_margin_loss(x, LABELS, 2), [normal(3, 4)]),
+    "multilabel_margin_loss": (
+        lambda x: F.multilabel_margin_loss(x, np.array([[0, 2, -1, 1]] * 3)),
+        [normal(3, 4)],
+    ),
+    "multilabel_soft_margin_loss": (F.multilabel_soft_margin_loss, [normal(3, 4), positive(3, 4), positive(4)]),
+    "cosine_similarity": (F.cosine_similarity, [normal(3, 4), normal(3, 4)]),
+    "pairwise_distance": (lambda x, y: F.pairwise_distance(x, y, 2.5), [normal(3, 4), normal(4)]),
+    "normalize": (lambda x: F.normalize(x, 3, 0), [apart(3, 4)]),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (4,), w), [normal(3, 4), normal(4)]),
+    "instance_norm": (lambda x, w, b: F.instance_norm(x, None, None, w, b), [normal(2, 3, 4), normal(3), normal(3)]),
+    "group_norm": (
+        lambda x, w, b: F.group_norm(x, 2, w, b, data_format="channels_last"),
+        [normal(2, 3, 4), normal(4), normal(4)],
+    ),
+    "bilinear": (F.bilinear, [normal(3, 4), normal(3, 2), normal(5, 4, 2), normal(5)]),
+    "embedding": (lambda w: F.embedding(np.array([[1, 0], [1, 3]]), w, 2), [normal(4, 3)]),
+    "linear of one_hot rows": (lambda w: F.linear(F.one_hot(LABELS, 4).astype(w.dtype), w), [normal(3, 4)]),
     "layer_norm": (lambda x, w, b: F.layer_norm(x, (4,), w, b), [normal(3, 2, 4), normal(4), normal(4)]),
     "layer_norm over two axes": (lambda x, w: F.layer_norm(x, (2, 4), w), [normal(3, 2, 4), normal(2, 4)]),
     "layer_norm with a bias alone": (lambda x, b: F.layer_norm(x, [4], bias=b, eps=0.1), [normal(3, 4), normal(4)]),
@@ -306,7 +354,21 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         lambda x: F.local_response_norm(x, 2, 0.6, 1.4, data_format="channels_last"),
         [normal(2, 3, 2, 5)],
     ),
-    "dropout": (lambda x: _seeded_dropout(x), [normal(3, 4)]),
+    "dropout": (lambda x: _seeded(F.dropout)(x, 0.4), [normal(3, 4)]),
+    "dropout1d": (lambda x: _seeded(F.dropout1d)(x, 0.4), [normal(3, 4)]),
+    "dropout2d": (lambda x: _seeded(F.dropout2d)(x, 0.4), [normal(2, 3, 2, 2)]),
+    "dropout3d": (lambda x: _seeded(F.dropout3d)(x, 0.4), [normal(4, 1, 2, 2)]),
+    "alpha_dropout": (lambda x: _seeded(F.alpha_dropout)(x, 0.4, True), [normal(3, 4)]),
+    "feature_alpha_dropout": (lambda x: _seeded(F.feature_alpha_dropout)(x, 0.4, True), [normal(3, 4, 2)]),
+    "rrelu": (lambda x: _seeded(F.rrelu)(x, training=True), [normal(3, 4)]),
+    "gumbel_softmax": (lambda x: _seeded(F.gumbel_softmax)(x, 0.7), [normal(3, 4)]),
+    "prelu": (F.prelu, [normal(3, 4), normal(4)]),
+    "threshold": (lambda x: F.threshold(x, 0.1, -2), [normal(3, 4)]),
+    "gelu tanh": (lambda x: F.gelu(x, approximate="tanh"), [normal(3, 4)]),
+    "softplus": (lambda x: F.softplus(x, 1.5, 2), [normal(3, 4)]),
+    "celu": (lambda x: F.celu(x, 0.6), [normal(3, 4)]),
+    "softmin": (lambda x: F.softmin(x, 1), [normal(3, 4)]),
+    "glu": (lambda x: F.glu(x, 0), [normal(4, 3)]),
     "a small network": (
         lambda x, w, b, v: F.cross_entropy(
             F.linear(F.max_pool2d(F.conv2d(x, w, b, activation="relu"), 2).reshape(3, -1), v), LABELS
@@ -314,6 +376,13 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
         [normal(3, 2, 6, 6), normal(3, 2, 3, 3), normal(3), normal(4, 12)],
     ),
 }
+OPERATIONS |= {
+    name: (getattr(F, name), [3 * normal(3, 4)])
+    for name in (
+        "relu6", "leaky_relu", "elu", "selu", "silu", "mish", "gelu", "hardtanh", "hardsigmoid", "hardswish",
+        "hardshrink", "softshrink", "logsigmoid", "softsign", "tanhshrink",
+    )
+}  # fmt: skip
 
 #: The same for what the engine does not compute yet.
 PENDING: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
@@ -366,9 +435,14 @@ def _statistics(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(4).astype(x.dtype), np.arange(1, 5).astype(x.dtype)
 
 
-def _seeded_dropout(x: Tensor) -> Tensor:
-    pycnn.random.seed(5)
-    return F.dropout(x, 0.4)
+def _seeded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function with the same numbers drawn in each call."""
+
+    def seeded(*arguments: Any, **settings: Any) -> Tensor:
+        pycnn.random.seed(5)
+        return function(*arguments, **settings)
+
+    return seeded
 
 
 def leaves(arrays: list[np.ndarray]) -> list[Tensor]:

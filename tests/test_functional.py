@@ -683,6 +683,14 @@ def test_gradients_of_weights_of_an_empty_batch() -> None:
     np.testing.assert_array_equal(b.grad.data, np.zeros(5))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_of_batch_norm_of_an_empty_batch(training: bool) -> None:
+    w, b = Tensor(normal(5), requires_grad=True), Tensor(normal(5), requires_grad=True)
+    F.batch_norm(np.zeros((0, 5)), np.zeros(5), np.ones(5), w, b, training).sum().backward()
+    np.testing.assert_array_equal(w.grad.data, np.zeros(5))
+    np.testing.assert_array_equal(b.grad.data, np.zeros(5))
+
+
 # Dropout
 
 

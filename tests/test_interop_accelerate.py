@@ -184,6 +184,37 @@ def test_what_pytorch_computes_faster_is_left_to_it() -> None:
     assert report.rows
     assert not any(row.by_pycnn for row in report.rows)
     assert "pycnn takes 2.00 times as long" in str(report)
+    assert not any("forward" in module.__dict__ for module in model.modules())  # given back altogether
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_an_example_in_evaluation_mode_is_called_without_gradients() -> None:
+    report = accelerate(network().eval(), example=(images(),))
+    assert report.rows
+    assert not any(row.gradient for row in report.rows)
+    assert "The model: 1000.000 ms accelerated, 2000.000 ms by PyTorch alone" in str(report)
+    model = network().train()
+    report = accelerate(model, example=images())
+    assert all(row.gradient for row in report.rows)
+    assert report.torch_ms is None
+    with torch.no_grad():
+        model.eval()(images())
+    assert accelerate(model).rows == report.rows  # twice is once
+    assert {row.gradient for row in report.rows} == {True, False}
+
+
+def test_a_model_that_is_not_faster_as_a_whole_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    winners = iter(["pycnn", "torch"])  # the layer, and then the model
+
+    def best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
+        winner = next(winners)
+        return {name: 1.0 if name == winner else 2.0 for name in sides}
+
+    monkeypatch.setattr(acceleration, "_best_times", best_times)
+    layer = nn.Conv2d(1, 1, 1).eval()
+    report = accelerate(layer, example=torch.zeros(1, 1, 2, 2))
+    assert report.rows[0].by_pycnn
+    assert "forward" not in layer.__dict__
 
 
 def test_the_clock_decides() -> None:

@@ -469,6 +469,7 @@ class ResampledAxis(NamedTuple):
         scale: elements of the input to one of the result, as given; 0 for the quotient of the sizes.
         align_corners: whether the first and last elements lie upon each other, instead of the outer edges.
         antialias: whether the weights spread over ``scale`` times as many elements where that is above 1.
+        of_bytes: whether the weights are rounded to 16 bits, as is usual where the elements are bytes.
     """
 
     kind: Literal["linear", "cubic"]
@@ -477,6 +478,7 @@ class ResampledAxis(NamedTuple):
     scale: float = 0.0
     align_corners: bool = False
     antialias: bool = False
+    of_bytes: bool = False
 
 
 class ResampleProblem(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycnn.functional.arguments import apply, floating, integer, layout
+from pycnn.functional.arguments import apply, floating, integer, layout, remembered
 from pycnn.functional.rearrange import Rearrange, RearrangeGradient
 from pycnn.interop.arrays import drop_in
 from pycnn_kernels.problem import Continuation, RearrangeProblem
@@ -148,6 +148,7 @@ def _pair(name: str, value: Any, least: int = 1) -> Pair:
     return first, second
 
 
+@remembered
 def _windows(
     last: bool, N: int, C: int, size: Pair, kernel_size: Any, dilation: Any, padding: Any, stride: Any
 ) -> RearrangeProblem:

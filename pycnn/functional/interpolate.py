@@ -63,8 +63,8 @@ def interpolate(
 
     Args:
         input: x (N, C, W), (N, C, H, W) or (N, C, D, H, W), channels last (N, ..., C). float16, bfloat16, float32 or
-            float64; in "nearest" and "nearest-exact" of any dtype; in "bilinear" and "bicubic" also uint8, which is
-            computed in float32, rounded and clipped.
+            float64; in "nearest" and "nearest-exact" of any dtype; in "bilinear" and "bicubic" also uint8, with
+            weights of 16 bits, rounded and clipped along each axis.
         size: of the result, one integer or one for each axis.
         scale_factor: instead of ``size``, one number or one for each axis; sizes are rounded down.
         mode: "nearest", "nearest-exact", "area"; "linear" for signals, "bilinear" and "bicubic" for images, and
@@ -127,7 +127,7 @@ def interpolate(
             ResampledAxis(kind, n, o, 1 / factor if factor else 0.0, corners, bool(antialias))
             for n, o, factor in zip(sizes, out, factors)
         )
-        return _resampled(x, ResampleProblem("float32", images, axes, inner), resized, rank)
+        return _resampled(x, ResampleProblem("float32", images, axes, inner), resized)
     in_loops = sum(out) <= _SMALL[rank] or (last and rank > 1 and C > 3)
     ways = tuple(_nearest(*axis, mode == "nearest-exact", x.dtype, in_loops) for axis in zip(sizes, out, factors))
     moved = tuple((count, axis, 1) for axis, count in enumerate(out))
@@ -170,13 +170,19 @@ def _factor(value: Any) -> float:
     return factor
 
 
-def _resampled(x: Any, problem: ResampleProblem, shape: tuple[int, ...], rank: int) -> Any:
-    """Weighted sums; of bytes in float32, rounded and clipped."""
-    if x.dtype != np.uint8 or rank != 2:
+def _resampled(x: Any, problem: ResampleProblem, shape: tuple[int, ...]) -> Any:
+    """Weighted sums; of bytes in float32, and rounded to bytes along the width and then along the height."""
+    if x.dtype != np.uint8 or len(problem.axes) != 2:
         return apply(Resample, floating("input", x), problem=problem, shape=shape)
-    y = apply(Resample, x.astype(np.float32), problem=problem, shape=shape)
-    rounded = np.clip(np.rint(data_of(y)), 0, 255).astype(np.uint8)
-    return Tensor._of(rounded) if isinstance(x, Tensor) else rounded
+    high, wide = (axis._replace(of_bytes=True) for axis in problem.axes)
+    rows = ResampleProblem("float32", problem.N * high.size, (wide,), problem.inner)
+    columns = ResampleProblem("float32", problem.N, (high,), wide.output * problem.inner)
+    y = data_of(x)
+    for one in (rows, columns):
+        y = apply(Resample, y.astype(np.float32), problem=one, shape=one.y_shape)  # exact, as the weights are
+        y = np.clip(np.floor(y + np.float32(0.5)), 0, 255).astype(np.uint8)
+    y = y.reshape(shape)
+    return Tensor._of(y) if isinstance(x, Tensor) else y
 
 
 def _nearest(size: int, output: int, factor: float, exact: bool, dtype: np.dtype, in_loops: bool) -> Nearest:

@@ -32,8 +32,8 @@ def linear(
         input: x (..., I), float32 or float64; or float16 or bfloat16, which are multiplied and added in float32 and
             rounded once.
         weight: w (O, I), or (I, O) for "IO"; or (I,) for a single output without an axis of its own.
-        bias: b (O,), which is added in the same pass, another shape that broadcasts to that of y, or None. As in
-            PyTorch a single number beside a weight (I,), and None for rows (N, I) beside one.
+        bias: b (O,), which is added in the same pass, another shape that broadcasts to that of y, or None. A
+            single number beside a weight (I,).
         weight_format: "OI" (PyTorch's) or "IO" (Keras').
         activation: None or "relu", applied to the result in the same pass.
         algorithm: "auto", or an algorithm by name.
@@ -92,11 +92,8 @@ def linear(
 
 def _refuse_other_bias(bias: tuple[int, ...], shape: tuple[int, ...], single: bool) -> None:
     """A bias may be of any shape that broadcasts to the result's, beside a weight of one axis only a single number."""
-    if single and (len(shape) == 1 or bias):
-        raise ValueError(
-            "bias beside a weight (I,) must be a single number, as in PyTorch, and None for rows (N, I); "
-            f"received the shape {bias} beside a result of the shape {shape}"
-        )
+    if single and bias:
+        raise ValueError(f"bias beside a weight (I,) must be a single number; received the shape {bias}")
     try:
         fits = np.broadcast_shapes(bias, shape) in (shape, (1, *shape) if len(shape) == 1 else shape)
     except ValueError:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.functional.arguments import apply, integer, layout, one_of, tensor_or_array
+from pycnn.functional.arguments import apply, integer, layout, one_of, remembered, tensor_or_array
 from pycnn.functional.rearrange import Rearrange
 from pycnn.interop.arrays import drop_in
 from pycnn_kernels.problem import Continuation, RearrangeProblem, is_floating
@@ -66,37 +66,50 @@ def pad(
     array([[3, 2, 1, 2, 3, 2]])
     """
     x = tensor_or_array("input", input)
+    steps, adds = _steps(tuple(x.shape), pad, mode, data_format)
+    if mode == "constant":
+        fill = _fill(0 if value is None else value, x.dtype, adds)
+    elif value not in (None, 0):
+        raise ValueError(f"value is of the mode 'constant' alone; received {value!r} in the mode {mode!r}")
+    else:
+        fill = 0
+    y = x
+    for problem, shape in steps:
+        y = apply(Rearrange, y, problem=problem, shape=shape, value=fill)
+    return x.astype(x.dtype) if y is x else y
+
+
+#: A rearrangement, and the shape of its result.
+_Step = tuple[RearrangeProblem, tuple[int, ...]]
+
+
+@remembered
+def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str) -> tuple[list[_Step], bool]:
+    """What a call does, one after the other, and whether it adds anything."""
     way: Continuation = one_of("mode", mode, _MODES)
     numbers = _numbers(pad)
     skipped = 1 if layout(data_format) == "channels_last" else 0
-    shape = tuple(x.shape)
     if len(numbers) > 2 * (len(shape) - skipped):
         raise ValueError(
             f"pad must have at most two numbers for each axis that can be padded; received {len(numbers)} numbers for "
             f"the shape {shape}"
         )
-    sides = {
-        len(shape) - 1 - skipped - place: (numbers[2 * place], numbers[2 * place + 1])
-        for place in range(len(numbers) // 2)
-    }
-    if way == "constant":
-        fill = _fill(0 if value is None else value, x.dtype, max(numbers, default=0) > 0)
-    else:
-        if value not in (None, 0):
-            raise ValueError(f"value is of the mode 'constant' alone; received {value!r} in the mode {mode!r}")
-        fill = 0
-        _check_continuation(way, shape, sides, skipped)
-    for axis, (before, after) in sides.items():
-        least = 0 if way in ("reflect", "replicate") else shape[axis] + min(before, 0) + min(after, 0)
-        if least < 0:
+    last = len(shape) - 1 - skipped
+    sides = {last - place: sides for place, sides in enumerate(zip(numbers[::2], numbers[1::2]))}
+    if way != "constant":
+        _check_continuation(way, shape, sides)
+    cut = {axis: (min(before, 0), min(after, 0)) for axis, (before, after) in sides.items()}
+    for axis, (before, after) in cut.items():
+        if way in ("constant", "circular") and before + shape[axis] + after < 0:
             raise ValueError(
-                f"pad must not take away more than there is; received {(before, after)} for an axis of {shape[axis]}"
+                f"pad must not take away more than there is; received {sides[axis]} for an axis of {shape[axis]}"
             )
+    steps: list[_Step] = []
     if way == "circular":  # of what is left
-        x = _padded(x, {axis: (min(b, 0), min(a, 0)) for axis, (b, a) in sides.items()}, "constant", 0)
-        sides = {axis: (max(b, 0), max(a, 0)) for axis, (b, a) in sides.items()}
-    result = _padded(x, sides, way, fill)
-    return result.astype(x.dtype) if result is x else result
+        shape = _add_steps(steps, shape, cut, "constant")
+        sides = {axis: (max(before, 0), max(after, 0)) for axis, (before, after) in sides.items()}
+    _add_steps(steps, shape, sides, way)
+    return steps, max(numbers, default=0) > 0
 
 
 def _numbers(pad: Any) -> tuple[int, ...]:
@@ -129,7 +142,7 @@ def _fill(value: Any, dtype: np.dtype, is_needed: bool) -> Any:
     return value if is_floating(dtype) else int(value)
 
 
-def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides, skipped: int) -> None:
+def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides) -> None:
     """Refuse what a mode other than "constant" does not pad."""
     rank = len(sides)
     if rank not in (1, 2, 3) or len(shape) not in (rank + 1, rank + 2):
@@ -152,15 +165,14 @@ def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides, skipped:
         raise ValueError(f"the mode {way!r} must leave something of the shape {shape}; received {list(sides.values())}")
 
 
-def _padded(x: Any, sides: Sides, way: Continuation, fill: Any) -> Any:
-    """Some axes at a time, from the last one on; x itself where there is nothing to do."""
+def _add_steps(steps: list[_Step], shape: tuple[int, ...], sides: Sides, way: Continuation) -> tuple[int, ...]:
+    """The rearrangements of some axes at a time, from the last one on; returns the shape that they lead to."""
     left = sorted(axis for axis, numbers in sides.items() if any(numbers))
     while left:
         last = left[-1]
         first = min(axis for axis in left if axis > last - _AT_ONCE)
         left = [axis for axis in left if axis < first]
         moved = range(first, last + 1)
-        shape = tuple(x.shape)
         numbers = [sides.get(axis, (0, 0)) for axis in moved]
         counts = tuple(before + shape[axis] + after for axis, (before, after) in zip(moved, numbers))
         problem = RearrangeProblem(
@@ -168,5 +180,6 @@ def _padded(x: Any, sides: Sides, way: Continuation, fill: Any) -> Any:
             tuple((count, place, 1) for place, count in enumerate(counts)),
             tuple(-before for before, _ in numbers), (way,) * len(counts), math.prod(shape[last + 1 :]),
         )  # fmt: skip
-        x = apply(Rearrange, x, problem=problem, shape=shape[:first] + counts + shape[last + 1 :], value=fill)
-    return x
+        shape = shape[:first] + counts + shape[last + 1 :]
+        steps.append((problem, shape))
+    return shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ Shape = tuple[int, ...]
 def _name(x: Any) -> str:
     """The problems' name of the dtype of an array of floating point."""
     return dtype_name(x.dtype) or x.dtype.name
+
+
+@lru_cache(maxsize=64)
+def _stored(dtype: np.dtype) -> tuple[np.dtype, str]:
+    """As what elements of a dtype are moved, and its name: halves as integers, which are not converted."""
+    stored = np.dtype(np.uint16) if is_half(dtype) else dtype
+    return stored, stored.name
 
 
 class Rearrange(Function):
@@ -40,9 +48,8 @@ class Rearrange(Function):
     ) -> Any:
         self.problem, self.inverse, self.shape = problem, inverse, x.shape
         fill = backends.of(x).xp.full(1, value, x.dtype)
-        # What a half is does not matter here, and as integers they are not converted.
-        stored = np.dtype(np.uint16) if is_half(x.dtype) else x.dtype
-        plan = plan_on(x, "rearrange", problem._replace(dtype=stored.name))
+        stored, name = _stored(x.dtype)
+        plan = plan_on(x, "rearrange", problem._replace(dtype=name))
         (y,) = plan.run(x.reshape(problem.x_shape).view(stored), fill.view(stored))
         return y.view(x.dtype).reshape(shape)
 

@@ -42,15 +42,13 @@ def convolutions(draw: st.DrawFn, rank: int, transposed: bool) -> Call:
         (normal(*shape, seed=seed) * (9 if dtypes[0] is np.int64 else 1)).astype(dtype)
         for seed, (shape, dtype) in enumerate(zip(shapes, dtypes))
     ]
-    stride, padding, dilation = draw(axes(rank, 1, 3)), draw(axes(rank, 0, 3)), draw(axes(rank, 1, 3))
+    stride, dilation = draw(axes(rank, 1, 3)), draw(axes(rank, 1, 3))
+    padding = draw(axes(rank, 0, draw(st.sampled_from([0, 1, 1, 3]))))
     groups = draw(spelled(G))
     settings: dict[str, Any]
     if transposed:
-        settings = {
-            "stride": stride,
-            "padding": padding,
-            "output_padding": draw(st.just(0) | axes(rank, 0, 1) | axes(rank, 0, 3)),
-        }
+        output_padding = draw(axes(rank, 0, draw(st.sampled_from([0, 0, 0, 1, 3]))))
+        settings = {"stride": stride, "padding": padding, "output_padding": output_padding}
         settings |= {"groups": groups, "dilation": dilation}
     else:
         padding = draw(st.just(padding) | st.sampled_from(["same", "valid"]))

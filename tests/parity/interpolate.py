@@ -21,7 +21,11 @@ def _interpolations(draw: st.DrawFn) -> Call:
         rank = draw(st.integers(0, 4))
     least = 0 if draw(st.integers(0, 19)) == 0 else 1
     shape = (draw(st.integers(0, 2)), draw(st.integers(least, 3)), *(draw(st.integers(least, 6)) for _ in range(rank)))
-    kinds = [np.float64] * 5 + [np.float32] * 2 + ([np.uint8, np.float16] if mode.startswith("nearest") else [])
+    kinds = [np.float64] * 5 + [np.float32] * 2
+    if mode not in ("area", "linear", "trilinear"):
+        kinds.append(np.uint8)
+    if mode.startswith("nearest"):
+        kinds.append(np.float16)
     dtype = draw(st.sampled_from(kinds))
     keywords: dict[str, Any] = {"mode": mode}
 

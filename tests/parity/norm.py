@@ -84,7 +84,9 @@ def groups(draw: st.DrawFn) -> Call:
 @st.composite
 def rows(draw: st.DrawFn, *names: str) -> Call:
     sizes = draw(shapes(1, 3))
-    x = np.asarray(3 * normal(*draw(shapes(0, 2)), *sizes, dtype=draw(dtypes())) + 1)
+    # Gradients of rows of equal numbers are what rounding leaves of nothing, times 1 / sqrt(eps): too much in float32.
+    dtype = np.float64 if np.prod(sizes) == 1 else draw(dtypes())
+    x = np.asarray(3 * normal(*draw(shapes(0, 2)), *sizes, dtype=dtype) + 1)
     if x.ndim and x.dtype == np.float64 and draw(st.integers(0, 3)) == 0:
         x[:1] = 0  # rows of equal numbers
     keywords = draw(parameters(x, sizes, *names))

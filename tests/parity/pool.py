@@ -68,7 +68,7 @@ def max_pool_differs(call: Call) -> str | None:
     if (
         x.size
         and all(isinstance(step, int | np.integer) for step in steps)
-        and max(steps, default=0) > min(x.shape[1:])
+        and max(steps, default=0) > min(x.shape[1:], default=0)
     ):
         return "between the elements of a window may lie all of the input: PyTorch's gradient writes beside its memory"
     if x.dtype.kind in "iu" and x.ndim == 3 and not _asks_for_indices(call):

@@ -14,7 +14,7 @@ import copy
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -28,6 +28,9 @@ from pycnn.console import table_lines
 
 #: pycnn must take less than this part of PyTorch's time: measurements scatter, and a change of engines costs something.
 _MARGIN = 0.95
+#: And so much less in any case: between other work a call takes longer than in the loop of a measurement, by what
+#: Python has to fetch anew.
+_LEAST_SECONDS = 30e-6
 #: Shapes that a layer remembers.
 _MOST_SHAPES = 64
 #: A comparison takes so many rounds, and is over earlier if one side takes less than this part of the other's time.
@@ -73,19 +76,22 @@ class Report:
     """What :func:`accelerate` replaced; rows come with the first calls of new shapes. ``print(report)`` is a table.
 
     Attributes:
-        model: the accelerated model.
+        pycnn_ms, torch_ms: milliseconds of the whole model with the example, accelerated and not; None where it was not
+            measured.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, forwards: dict[str, _Forward]) -> None:
+        self._forwards = forwards
+        self.pycnn_ms: float | None = None
+        self.torch_ms: float | None = None
 
     @property
     def rows(self) -> list[Row]:
         """What has been measured so far, in the order of the model's modules."""
         return [
             Row(*_named(name, choice), **found._asdict())
-            for name, module in self.model.named_modules()
-            for choice in _choices_of(module)
+            for name, forward in self._forwards.items()
+            for choice in forward.choices()
             for found in choice.found()
         ]
 
@@ -101,7 +107,10 @@ class Report:
             )
             for row in rows
         ]  # fmt: skip
-        return "\n".join(table_lines(header, cells))
+        lines = table_lines(header, cells)
+        if self.torch_ms is not None:
+            lines.append(f"The model: {_ms(self.pycnn_ms)} ms accelerated, {_ms(self.torch_ms)} ms by PyTorch alone")
+        return "\n".join(lines)
 
     __repr__ = __str__
 
@@ -111,10 +120,9 @@ def _ms(milliseconds: float | None) -> str:
 
 
 def _named(name: str, choice: _Choice) -> tuple[str, str]:
-    what = " + ".join(type(each).__name__ for each in choice.modules())
     if choice.names:
         name = f"{name}.{choice.names[0]}-{choice.names[-1]}".lstrip(".")
-    return name, what
+    return name, choice.what
 
 
 def accelerate(model: nn.Module, *, example: Any = None) -> Report:
@@ -129,7 +137,11 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
 
     Args:
         model: any module of PyTorch; it is changed.
-        example: an input, or a tuple of inputs, with which the model is called once, so that it has measured.
+        example: an input, or a tuple of inputs, like those to come. With it the model is called now, in its mode (in
+            evaluation mode without gradients), so that its layers have measured. Those at which PyTorch is faster are
+            given back to it altogether: to ask at each call costs some microseconds, which small layers notice. A model
+            in evaluation mode is then called several times more, and given back as a whole if it is not faster than
+            PyTorch alone.
 
     Returns:
         A report, which says of each layer what was measured and who computes it.
@@ -146,13 +158,49 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; received {type(model).__name__}")
-    for module in model.modules():
-        if _is_plain(module) and (_rule_of(module) is not None or _is_stock(module, nn.Sequential)):
+    forwards: dict[str, _Forward] = {}
+    for name, module in model.named_modules():
+        before = module.__dict__.get("forward")
+        if isinstance(before, _Forward):
+            forwards[name] = before
+        elif _is_plain(module) and (_rule_of(module) is not None or _is_stock(module, nn.Sequential)):
             made = _Chain if isinstance(module, nn.Sequential) else _Layer
-            module.forward = made(module)
+            module.forward = forwards[name] = made(module)
+    report = Report(forwards)
     if example is not None:
-        model(*example) if isinstance(example, tuple) else model(example)
-    return Report(model)
+        _settle(model, example if isinstance(example, tuple) else (example,), report, forwards)
+    return report
+
+
+def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards: dict[str, _Forward]) -> None:
+    """Keep what brings something for such inputs."""
+    kept = list(forwards.values())
+
+    def accelerated() -> None:
+        _attach(kept)
+        model(*inputs)
+
+    def plain() -> None:
+        restore(model)
+        model(*inputs)
+
+    training = any(module.training for module in model.modules())
+    with torch.set_grad_enabled(training and torch.is_grad_enabled()):
+        accelerated()
+        kept = [forward for forward in kept if not forward.is_pytorchs()]
+        if not training and kept:
+            times = _best_times({"pycnn": accelerated, "torch": plain})
+            report.pycnn_ms, report.torch_ms = 1e3 * times["pycnn"], 1e3 * times["torch"]
+            if times["pycnn"] >= times["torch"]:
+                kept = []
+    restore(model)
+    _attach(kept)
+
+
+def _attach(forwards: Sequence[_Forward]) -> None:
+    for forward in forwards:
+        module: Any = forward.module
+        module.forward = forward
 
 
 def restore(model: nn.Module) -> None:
@@ -325,11 +373,13 @@ class _Choice:
 
     Attributes:
         names: of neighbours in an ``nn.Sequential``.
+        what: the classes of the modules.
     """
 
     def __init__(self, modules: Sequence[nn.Module], compute: _Compute, names: Sequence[str] = ()) -> None:
         self._modules = [weakref.ref(module) for module in modules]
         self._compute, self.names = compute, names
+        self.what = " + ".join(type(each).__name__ for each in modules)
         self._table: OrderedDict[tuple[Any, ...], _Finding] = OrderedDict()
 
     def modules(self) -> list[Any]:
@@ -383,7 +433,7 @@ class _Choice:
                 for buffer, value in zip(state, before):
                     buffer.copy_(value)
         ratio = times["pycnn"] / times["torch"]
-        faster = ratio < _MARGIN
+        faster = times["pycnn"] < _MARGIN * times["torch"] - _LEAST_SECONDS
         reason = f"{1 / ratio:.2f} times as fast" if faster else f"pycnn takes {ratio:.2f} times as long"
         return _Finding(shape, gradient, 1e3 * times["pycnn"], 1e3 * times["torch"], faster, reason)
 
@@ -456,6 +506,10 @@ class _Forward:
     def choices(self) -> list[_Choice]:
         raise NotImplementedError
 
+    def is_pytorchs(self) -> bool:
+        """Whether all that was measured is faster by PyTorch, and nothing is left to be measured."""
+        return all(choice.found() and not any(found.by_pycnn for found in choice.found()) for choice in self.choices())
+
     def __reduce__(self) -> tuple[Any, ...]:
         # When this is read back the module has no attributes yet, and its forward is its class's.
         return getattr, (self.module, "forward")
@@ -522,12 +576,6 @@ class _Chain(_Forward):
             count = _neighbours(modules[place:])
             if count > 1:
                 self.groups[place] = _Choice(modules[place : place + count], _fused, names[place : place + count])
-
-
-def _choices_of(module: nn.Module) -> Iterator[_Choice]:
-    forward = module.__dict__.get("forward")
-    if isinstance(forward, _Forward):
-        yield from forward.choices()
 
 
 def _neighbours(modules: Sequence[Any]) -> int:

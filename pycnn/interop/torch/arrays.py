@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from pycnn import backend as backends
-from pycnn.autograd import recording
+from pycnn.autograd import grad, recording
 from pycnn.interop.arrays import Kind
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import numpy_dtype
@@ -159,11 +158,16 @@ class _Recorded(torch.autograd.Function):
             ctx.leaves = ctx.outputs = None
 
         def compute(given: tuple[torch.Tensor, ...], needs: tuple[bool, ...]) -> tuple[list[Tensor], Any]:
+            if not pairs:  # nothing depends on what has a gradient
+                return [*leaves], (None,) * len(wanted)
             start = len(leaves)
             weights = [Tensor(KIND.read(t), requires_grad=needed) for t, needed in zip(given[start:], needs[start:])]
             with backends.use_backend(default):
-                found = _gradients([output for output, _ in pairs], wanted, weights, create_graph)
-            return [*leaves, *weights], tuple(found)
+                found = grad(
+                    [output for output, _ in pairs], wanted, weights,
+                    retain_graph=True, create_graph=create_graph, allow_unused=True,
+                )  # fmt: skip
+            return [*leaves, *weights], found
 
         if create_graph:
             found = _Recorded.apply(compute, *tensors, *(grad for _, grad in pairs))
@@ -185,20 +189,3 @@ def _without_elements(output: Tensor) -> Tensor:
         return output
     zero = output.backend.xp.zeros((), output.dtype)
     return Tensor._of(output.backend.xp.broadcast_to(zero, output.shape), output._node, output._place)
-
-
-#: A walk leaves its gradients on leaves, where a walk on another thread through the same graph would find them.
-_walking = threading.Lock()
-
-
-def _gradients(
-    outputs: list[Tensor], inputs: list[Tensor], weights: list[Tensor], create_graph: bool
-) -> list[Tensor | None]:
-    """The gradients of the inputs; the graph is kept, as that of the gradients is a part of it."""
-    with _walking:
-        for output, weight in zip(outputs, weights):
-            output.backward(weight, retain_graph=True, create_graph=create_graph)
-        found = [each.grad for each in inputs]
-        for each in inputs:
-            each.grad = None
-    return found
