@@ -85,6 +85,7 @@ class Layer:
         **unknown: Any,
     ) -> None:
         #: The names of the attributes in which there may be sublayers; see __setattr__.
+        self._places: list[str]
         object.__setattr__(self, "_places", [])
         if unknown:
             raise ValueError(_unknown_argument(type(self), next(iter(unknown))))
@@ -108,7 +109,7 @@ class Layer:
         #: The last input shape, and its output shape: one value, for threads may call at the same time.
         self._accepted: tuple[Shape | None, Shape] = None, ()
         self._found_shapes: dict[Shape, Shape] = {}
-        self._places_of_sublayers().clear()  # what was set above are no sublayers
+        self._places.clear()  # what was set above are no sublayers
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lists count even while they are empty: layers may be appended later.
@@ -310,10 +311,9 @@ class Layer:
 
     def _sublayers(self) -> list[Layer]:
         """The layers among the attributes, each once, in the order of setting the attributes."""
-        places = self._places_of_sublayers()
-        if not places:
+        if not self._places:  # as in nearly every layer, and every step of training asks
             return []
-        found = (layer for place in places for layer in _layers_in(self.__dict__.get(place)))
+        found = (layer for place in self._places for layer in _layers_in(self.__dict__.get(place)))
         return list(dict.fromkeys(found))
 
     @property
@@ -342,17 +342,16 @@ class Layer:
     @property
     def weights(self) -> list[Tensor]:
         """All weights: first those made for training, then the others, then those of sublayers, as in Keras."""
-        own = (*self._trainable_weights.values(), *self._non_trainable_weights.values())
-        below = (weight for layer in self._sublayers() for weight in layer.weights)
-        return list({id(weight): weight for weight in (*own, *below)}.values())
+        own = [*self._trainable_weights.values(), *self._non_trainable_weights.values()]
+        return _each_once(own, [layer.weights for layer in self._sublayers()])
 
     @property
     def trainable_weights(self) -> list[Tensor]:
         """The weights that training changes; none when :attr:`trainable` is False."""
         if not self._trainable:
             return []
-        below = (weight for layer in self._sublayers() for weight in layer.trainable_weights)
-        return list({id(weight): weight for weight in (*self._trainable_weights.values(), *below)}.values())
+        own = list(self._trainable_weights.values())
+        return _each_once(own, [layer.trainable_weights for layer in self._sublayers()])
 
     @property
     def non_trainable_weights(self) -> list[Tensor]:
@@ -395,20 +394,25 @@ class Layer:
     @property
     def losses(self) -> list[Tensor]:
         """What training adds to the loss: what the last call has added, and that of the weights' regularizers."""
-        return [*self._added_losses(), *self._regularization()]
+        found: list[Tensor] = []
+        if _with_losses:
+            self._collect_added(found)
+        self._collect_regularization(found)
+        return found
 
-    def _added_losses(self) -> Iterator[Tensor]:
-        yield from self._losses
+    def _collect_added(self, found: list[Tensor]) -> None:
+        found.extend(self._losses)
         for layer in self._sublayers():
-            yield from layer._added_losses()
+            layer._collect_added(found)
 
-    def _regularization(self) -> Iterator[Tensor]:
-        if self._trainable:
-            for name, regularizer in self._regularizers.items():
-                if name in self._trainable_weights:
-                    yield regularizer(self._trainable_weights[name])
-            for layer in self._sublayers():
-                yield from layer._regularization()
+    def _collect_regularization(self, found: list[Tensor]) -> None:
+        if not self._trainable:
+            return
+        for name, regularizer in self._regularizers.items():
+            if name in self._trainable_weights:
+                found.append(regularizer(self._trainable_weights[name]))
+        for layer in self._sublayers():
+            layer._collect_regularization(found)
 
     def _clear_losses(self) -> None:
         self._losses.clear()
@@ -443,6 +447,13 @@ class Layer:
     def declared_input_shape(self) -> Shape | None:
         """The input shape that the layer was given, with the batch axis; None when it was given none."""
         return self._declared_shape
+
+
+def _each_once(own: list[Tensor], below: list[list[Tensor]]) -> list[Tensor]:
+    """A layer's own weights and those of its sublayers, each once: layers may be shared."""
+    if not below:
+        return own
+    return list({id(weight): weight for weights in (own, *below) for weight in weights}.values())
 
 
 def _layers_in(value: Any) -> Iterator[Layer]:

@@ -52,6 +52,25 @@ def _normalised() -> list[Any]:
     ]
 
 
+def _of_many_kinds() -> list[Any]:
+    """Each family of layers once, with what is added to the loss and done to weights after a step."""
+    return [
+        layers.Rescaling(2.0, -1.0, input_shape=(8, 8, 2)),
+        layers.SeparableConv2D(3, 2, padding="same", strides=2, depthwise_regularizer="l2"),
+        layers.PReLU(shared_axes=[1, 2]),
+        layers.LayerNormalization(gamma_constraint="non_neg"),
+        layers.SpatialDropout2D(0.25),
+        layers.Conv2DTranspose(2, 2, strides=2, padding="same", kernel_constraint="unit_norm"),
+        layers.Permute((3, 1, 2)),
+        layers.GlobalAveragePooling2D("channels_first"),
+        layers.RepeatVector(4),
+        layers.Conv1D(2, 2, padding="causal", activity_regularizer="l1"),
+        layers.ReLU(6.0, 0.1, 0.01),
+        layers.Flatten(),
+        layers.Dense(3, activation="softmax"),
+    ]
+
+
 def _trained(make: Callable[[], list[Any]], name: str, optimizer: Any) -> tuple[list[float], np.ndarray, np.ndarray]:
     """The losses of three epochs of two steps, what is predicted then, and all weights."""
     with pycnn.use_backend(name):
@@ -66,8 +85,12 @@ def _trained(make: Callable[[], list[Any]], name: str, optimizer: Any) -> tuple[
 
 @pytest.mark.parametrize(
     ("make", "optimizer"),
-    [(_plain, optimizers.Adam), (_normalised, lambda: optimizers.SGD(0.05, momentum=0.9))],
-    ids=["plain, Adam", "normalised, SGD"],
+    [
+        (_plain, optimizers.Adam),
+        (_normalised, lambda: optimizers.SGD(0.05, momentum=0.9)),
+        (_of_many_kinds, lambda: optimizers.SGD(0.05)),
+    ],
+    ids=["plain, Adam", "normalised, SGD", "of many kinds, SGD"],
 )
 def test_the_same_seed_learns_the_same(make: Callable[[], list[Any]], optimizer: Any) -> None:
     """Sums of other orders differ by some units in the last place; steps let the difference grow."""
