@@ -93,8 +93,13 @@ def test_more_elements_than_are_counted_in_32_bits_are_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_compiled(architecture: str) -> None:
+    assert not spills(sass(resample.sums_kernel.variant("float32", weighted=True), architecture))
+
+
+def test_others_compiled() -> None:
     for variant in (
-        *(rearrange.rearrange_kernel.variant(f"uint{bits}") for bits in (8, 16, 32, 64)),
-        *(resample.sums_kernel.variant(dtype, weighted=weighted) for dtype in DTYPES for weighted in (False, True)),
+        rearrange.rearrange_kernel.variant("uint8"),
+        rearrange.rearrange_kernel.variant("uint64"),
+        resample.sums_kernel.variant("float64", weighted=False),
     ):
-        assert not spills(sass(variant, architecture))
+        assert not spills(sass(variant))
