@@ -11,7 +11,7 @@ import pytest
 
 import pycnn
 import pycnn.functional as F
-from pycnn import Tensor
+from pycnn import Tensor, grad
 from pycnn_kernels.activations import ACTIVATIONS, formula_of
 from tests import reference as oracle
 from tests.kernels.problems import each_number_of_threads
@@ -96,14 +96,25 @@ def test_every_derivative_is_the_one_of_the_formula_before(name: str) -> None:
 
 def test_third_derivatives_are_refused() -> None:
     x = Tensor(np.array([0.5]), requires_grad=True)
-    F.tanh(x).backward(create_graph=True)
+    F.silu(x).backward(create_graph=True)
     first, x.grad = x.grad, None
     first.backward(create_graph=True)
     second = x.grad
-    with pytest.raises(NotImplementedError, match="tanh has a first and a second derivative here; a third was asked"):
+    with pytest.raises(NotImplementedError, match="silu has a first and a second derivative here; a third was asked"):
         second.backward()
     with pytest.raises(ValueError, match="relu has no curvature"):
         formula_of("relu", 2)
+
+
+@pytest.mark.parametrize(("function", "third"), [(F.tanh, lambda y: (1 - y**2) * (6 * y**2 - 2)), (F.sigmoid, None)])
+def test_third_derivatives_of_what_is_known_by_its_result(function: Any, third: Any) -> None:
+    x = Tensor(np.array([0.5, -1.0]), requires_grad=True)
+    y = derivative = function(x)
+    for _ in range(3):
+        (derivative,) = grad(derivative.sum(), x, create_graph=True)
+    y = y.detach().numpy()
+    expected = y * (1 - y) * (1 - 6 * y + 6 * y**2) if third is None else third(y)
+    np.testing.assert_allclose(derivative.detach().numpy(), expected, rtol=1e-12)
 
 
 def test_infinite_gradients_stop_where_a_function_is_flat() -> None:

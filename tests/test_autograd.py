@@ -384,6 +384,18 @@ OPERATIONS |= {
     )
 }  # fmt: skip
 
+OPERATIONS |= {
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), [normal(2, 4, 3)]),
+    "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), [normal(2, 4, 2, 3)]),
+    "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), [normal(2, 1, 4, 6)]),
+    "pad": (lambda x: F.pad(x, (1, 2, -1, 1), "reflect"), [normal(2, 3, 4, 5)]),
+    "pad around": (lambda x: F.pad(x, (2, 1), "circular"), [normal(2, 3, 4)]),
+    "unfold": (lambda x: F.unfold(x, (2, 3), 2, 1, (1, 2)), [normal(2, 3, 5, 6)]),
+    "fold": (lambda x: F.fold(x, (4, 5), (2, 3), padding=1, stride=2), [normal(2, 12, 9)]),
+    "interpolate": (lambda x: F.interpolate(x, size=(3, 7), mode="bicubic"), [normal(1, 2, 5, 4)]),
+    "interpolate by area": (lambda x: F.interpolate(x, size=(3, 2), mode="area"), [normal(1, 2, 5, 4)]),
+}
+
 #: The same for what the engine does not compute yet.
 PENDING: dict[str, tuple[Callable[..., Tensor], list[np.ndarray]]] = {
     "conv1d reflect": (

@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn import backend as backends
 from pycnn import changes, random
-from pycnn.autograd import Function
+from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.elementary import FLOAT32
 from pycnn.functional.arguments import (
@@ -61,6 +61,8 @@ class ActivationByResult(Function):
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         y = self.output(self.y)
+        if is_grad_enabled() and self.name != "relu":  # of operations that have derivatives of every order
+            return (dy * (1 - y * y) if self.name == "tanh" else dy * y * (1 - y),)
         return (ActivationGradient.apply(dy, y, derivative=1, name=_BY_RESULT[self.name], parameters=()),)
 
 

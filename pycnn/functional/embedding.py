@@ -9,7 +9,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.elementary import PutAt
-from pycnn.functional.arguments import data_of, integer, number
+from pycnn.functional.arguments import data_of, integer, number, tensor_or_array
 from pycnn.functional.distance import VectorNorm, refuse_extremes_of_nothing
 from pycnn.functional.loss import placed
 from pycnn.functional.loss_arguments import on_tensors, tensor
@@ -112,16 +112,16 @@ def _shorten(table: Tensor, index: np.ndarray, longest: float, p: float) -> None
 
 @drop_in
 @on_tensors
-def one_hot(tensor: Any, num_classes: int = -1, *, backend: str | None = None) -> Any:
+def one_hot(input: Any, num_classes: int = -1, *, backend: str | None = None) -> Any:
     """For each number a row of zeros with a one at it.
 
     Args:
-        tensor: class numbers, any shape and integer dtype.
+        input: class numbers, any shape and integer dtype.
         num_classes: the length of a row; -1 is one more than the largest number.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
-        int64, of the shape (*tensor.shape, num_classes).
+        int64, of the shape (*input.shape, num_classes).
 
     Raises:
         TypeError: no integers.
@@ -136,15 +136,15 @@ def one_hot(tensor: Any, num_classes: int = -1, *, backend: str | None = None) -
            [0, 0, 1]])
     """
     num_classes = integer("num_classes", num_classes)
-    numbers = data_of(tensor if isinstance(tensor, Tensor) else backends.asarray(tensor, "tensor"))
+    numbers = data_of(tensor_or_array("input", input))
     if numbers.dtype.kind not in "iu":
-        raise TypeError(f"tensor must hold class numbers, integers; received {numbers.dtype}")
+        raise TypeError(f"input must hold class numbers, integers; received {numbers.dtype}")
     if numbers.size == 0 and num_classes <= 0:
         raise ValueError(f"num_classes must be at least 1 where there are no numbers; received {num_classes}")
     if numbers.size:
         least, most = int(numbers.min()), int(numbers.max())
         num_classes = most + 1 if num_classes == -1 else num_classes
         if least < 0 or most >= num_classes:
-            raise ValueError(f"tensor must hold numbers from 0 to {num_classes - 1}; received {least} to {most}")
+            raise ValueError(f"input must hold numbers from 0 to {num_classes - 1}; received {least} to {most}")
     rows = numbers.astype(np.int64)[..., None] == backends.of(numbers).xp.arange(num_classes)
     return Tensor._of(rows.astype(np.int64))
