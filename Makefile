@@ -34,6 +34,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m bench.report
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m bench.accelerate --threads 2; fi
 	$(BIN)/python -m pytest bench
 
 bench-gpu: $(VENV)/installed-cuda

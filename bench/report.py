@@ -213,6 +213,20 @@ def images_table(options: Options) -> None:
         print(f"\nleast ratio to SciPy {min(ratios):.1f}")
 
 
+@table
+def calls_table(options: Options) -> None:
+    """Small calls on NumPy's arrays: microseconds on one pinned core, and PyTorch's on its tensors."""
+    use_threads(options._replace(threads=1))
+    from bench.calls import CALLS, call_sides
+    from bench.measure import medians
+
+    repeated = 100
+    columns = Table(options, "call", "microseconds", "PyTorch", first=36)
+    for name in progress(list(CALLS), "calls"):
+        timed = medians(call_sides(name, repeated), options.seconds)
+        columns.row(name, *(f"{seconds / repeated * 1e6:.1f}" for seconds in timed.values()))
+
+
 def compare_to_copies(
     layers: list, sides_of: Callable[..., dict], torch_sides_of: Callable[..., dict | None], options: Options
 ) -> None:
@@ -435,7 +449,7 @@ def contended_table(options: Options) -> None:
 
 #: What runs where no table is named: the sets are part of "all".
 _TABLES_OF_EVERYTHING = (
-    "conv", "all", "layouts", "choice", "images", "contended", "step", "inference", "memory", "start",
+    "conv", "all", "layouts", "choice", "images", "calls", "contended", "step", "inference", "memory", "start",
 )  # fmt: skip
 
 
