@@ -568,6 +568,22 @@ def test_softmax_casts_first() -> None:
     assert F.softmax(Tensor(np.float32([[1, 2]])), 1, dtype="float64").dtype == np.float64
 
 
+@pytest.mark.parametrize("function", (F.softmax, F.softmin, F.log_softmax))
+def test_softmax_takes_everybodys_dtypes(function: Callable[..., Any]) -> None:
+    x = np.array([1, 2])
+    expected = function(x.astype(np.float64), 0)
+    for dtype in ("float64", np.float64, np.dtype("float64"), float):
+        np.testing.assert_array_equal(function(x, 0, dtype=dtype), expected)
+    for other in ("int64", np.int32, "float8", 3, [1]):
+        with pytest.raises(TypeError, match=re.escape(f"float32 or float64; received {other!r}")):
+            function(x, 0, dtype=other)
+    torch = pytest.importorskip("torch")
+    assert function(x, 0, dtype=torch.float32).dtype == np.float32
+    assert function(torch.from_numpy(x), 0, dtype=torch.bfloat16).dtype == torch.bfloat16
+    with pytest.raises(TypeError, match=r"^dtype must be .*; received torch\.int64"):
+        function(x, 0, dtype=torch.int64)
+
+
 def test_logits_are_remembered() -> None:
     x = Tensor(normal(2, 3), requires_grad=True)
     assert logits_of(F.softmax(x, -1), "softmax") is x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from pycnn.functional.arguments import (
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.activations import ACTIVATIONS
-from pycnn_kernels.problem import DTYPE_NAMES, ActivationProblem, RowsProblem, numpy_dtype
+from pycnn_kernels.problem import DTYPE_NAMES, ActivationProblem, RowsProblem, dtype_name, numpy_dtype
 
 Grads = tuple[Tensor | None, ...]
 
@@ -262,14 +263,15 @@ def softmax(
     Args:
         input: float16, bfloat16 (both computed in float32 and rounded once), float32 or float64, any shape.
         dim: the axis; None, as in PyTorch, is 1 for 2 and for 4 and more axes, otherwise 0.
-        dtype: cast the input, which may then hold integers, too, to this first.
+        dtype: cast the input, which may then hold integers, too, to this first: float16, bfloat16, float32 or float64,
+            as NumPy's dtype, its name, or PyTorch's dtype.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         An array or tensor of the input's shape.
 
     Raises:
-        TypeError: the input holds something else, or ``dim`` is no integer.
+        TypeError: the input holds something else, ``dim`` is no integer, or ``dtype`` is none of those.
         ValueError: there is no such axis.
 
     Source: ``torch.nn.functional.softmax``,
@@ -386,13 +388,30 @@ def logits_of(tensor: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor | N
 
 def _along(input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:
     x = tensor_or_array("input", input)
-    x = floating("input", x if dtype is None else x.astype(numpy_dtype(dtype) if isinstance(dtype, str) else dtype))
+    x = floating("input", x if dtype is None else x.astype(_floating_dtype(dtype)))
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
     dim, axes = integer("dim", dim), max(x.ndim, 1)
     if not -axes <= dim < axes:
         raise ValueError(f"dim must be from {-axes} to {axes - 1} for the shape {tuple(x.shape)}; received {dim}")
     return x, dim % axes
+
+
+def _floating_dtype(dtype: Any) -> np.dtype:
+    """The dtype that an argument names: one of NumPy's, its name, or one of PyTorch's, which is read by its name.
+
+    Raises:
+        TypeError: it names none, or one that holds no floating-point numbers.
+    """
+    name = str(dtype)
+    with contextlib.suppress(TypeError, ValueError):
+        if isinstance(dtype, str) or name.startswith("torch."):
+            found = numpy_dtype(name.removeprefix("torch."))
+        else:
+            found = np.dtype(dtype)
+        if dtype_name(found) is not None:
+            return found
+    raise TypeError(f"dtype must be float16, bfloat16, float32 or float64; received {dtype!r}")
 
 
 def _by_axis(function: type[Function], x: Any, axis: int) -> Any:
