@@ -1040,3 +1040,31 @@ INTEGERS = np.ones((1, 2, 4, 4), np.int64)
 def test_integers_that_are_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+FLAGS: dict[str, Callable[[Any], Any]] = {
+    "training of dropout": lambda flag: F.dropout(normal(3), 0.5, flag),
+    "training of feature_alpha_dropout": lambda flag: F.feature_alpha_dropout(normal(3, 2), 0.5, flag),
+    "training of rrelu": lambda flag: F.rrelu(normal(3), training=flag),
+    "training of batch_norm": lambda flag: F.batch_norm(normal(3, 2), np.zeros(2), np.ones(2), training=flag),
+    "training of mixed_pool1d": lambda flag: F.mixed_pool1d(normal(1, 4), 2, training=flag),
+    "training of stochastic_pool1d": lambda flag: F.stochastic_pool1d(normal(1, 4), 2, training=flag),
+    "use_input_stats": lambda flag: F.instance_norm(normal(3, 2, 4), np.zeros(2), np.ones(2), use_input_stats=flag),
+    "scale_grad_by_freq": lambda flag: F.embedding([0], normal(3, 2), scale_grad_by_freq=flag),
+    "sparse": lambda flag: F.embedding([0], normal(3, 2), sparse=flag),
+    "keepdim": lambda flag: F.pairwise_distance(normal(3, 2), normal(3, 2), keepdim=flag),
+    "log_input": lambda flag: F.poisson_nll_loss(normal(3), normal(3), log_input=flag),
+    "full": lambda flag: F.poisson_nll_loss(normal(3), normal(3), full=flag),
+    "log_target": lambda flag: F.kl_div(normal(3), normal(3), log_target=flag, reduction="sum"),
+    "align_corners": lambda flag: F.interpolate(normal(1, 1, 4), 2, mode="linear", align_corners=flag),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_are_true_or_false(name: str) -> None:
+    call = FLAGS[name]
+    for flag in (True, np.bool_(False)):
+        call(flag)
+    for other in ("no", 0, 1.0):
+        with pytest.raises(TypeError, match=f"{name.split()[0]} must be True or False; received {other!r}"):
+            call(other)

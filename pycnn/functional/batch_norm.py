@@ -17,6 +17,7 @@ from pycnn.elementary import Select, cast
 from pycnn.functional.arguments import (
     ArrayLike,
     apply,
+    boolean,
     floating,
     layout,
     number,
@@ -282,7 +283,8 @@ def batch_norm(
         An array or a tensor of the shape and dtype of the input.
 
     Raises:
-        TypeError: dtypes other than those above, or not the input's; running statistics that are tensors to be trained.
+        TypeError: dtypes other than those above, or not the input's; running statistics that are tensors to be trained;
+            a ``training`` that is neither True nor False.
         ValueError: shapes that do not fit; running statistics that are missing where they are needed, one without the
             other, or not writable; a single value per channel, which has no variance, in training; an eps below 0, or
             of 0 in training.
@@ -299,7 +301,7 @@ def batch_norm(
     array([[0., 0.],
            [1., 2.]])
     """
-    where = layout(data_format)
+    where, training = layout(data_format), boolean("training", training)
     one_of("activation", activation, (None, "relu"))
     x = floating("input", input)
     if x.ndim < 2:

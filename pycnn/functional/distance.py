@@ -10,7 +10,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import Broadcast, elementwise
-from pycnn.functional.arguments import data_of, integer, number, widened
+from pycnn.functional.arguments import boolean, data_of, integer, number, widened
 from pycnn.functional.loss_arguments import AtLeast, broadcast_shape, chosen, in_dtype, of_one_dtype, on_tensors, tensor
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
@@ -142,7 +142,7 @@ def pairwise_distance(
         The distances, without the last axis, in the wider dtype of the two.
 
     Raises:
-        TypeError: no floating-point numbers; a p or an eps that is no number.
+        TypeError: no floating-point numbers; a p or an eps that is no number; a keepdim neither True nor False.
         ValueError: shapes that do not broadcast; no elements where the norm needs one.
 
     Source: ``torch.nn.functional.pairwise_distance``,
@@ -152,7 +152,7 @@ def pairwise_distance(
     >>> pairwise_distance(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]])).round(4)
     array([5.])
     """
-    p, eps = number("p", p), number("eps", eps)
+    p, eps, keepdim = number("p", p), number("eps", eps), boolean("keepdim", keepdim)
     (a, b), dtype = of_one_dtype(x1=x1, x2=x2)
     broadcast_shape(x1=a, x2=b)
     distances = distances_between(a, b, p, eps)

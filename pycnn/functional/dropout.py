@@ -11,7 +11,7 @@ from pycnn import backend as backends
 from pycnn import random
 from pycnn.autograd import Function
 from pycnn.elementary import elementwise, where
-from pycnn.functional.arguments import apply, floating, fraction, in_place, rounded, tensor_or_array, widened
+from pycnn.functional.arguments import apply, boolean, floating, fraction, in_place, rounded, tensor_or_array, widened
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
@@ -85,7 +85,7 @@ def dropout(
         An array or tensor of the input's shape and dtype.
 
     Raises:
-        TypeError: ``p`` is no number, or the input holds another dtype.
+        TypeError: ``p`` is no number, ``training`` neither True nor False, or the input holds another dtype.
         RuntimeError: ``inplace`` for a leaf that requires a gradient, while operations are recorded.
         ValueError: ``p`` is no probability; ``inplace`` for a read-only array.
 
@@ -224,7 +224,7 @@ def _dropped(
 ) -> Any:
     """A dropout of single elements, or of all that has the same place along the first ``features`` axes."""
     x = tensor_or_array("input", input)
-    if not training or p == 0 or not x.size:
+    if not boolean("training", training) or p == 0 or not x.size:
         return x
     if p == 1:  # of either kind: a NaN or an infinity times 0 is NaN
         y = x * x.dtype.type(0)

@@ -9,7 +9,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.elementary import PutAt
-from pycnn.functional.arguments import data_of, integer, number, tensor_or_array
+from pycnn.functional.arguments import boolean, data_of, integer, number, tensor_or_array
 from pycnn.functional.distance import VectorNorm, refuse_extremes_of_nothing
 from pycnn.functional.loss import placed
 from pycnn.functional.loss_arguments import on_tensors, tensor
@@ -67,7 +67,8 @@ def embedding(
         The rows, of the shape (*input.shape, D) and the dtype of the table.
 
     Raises:
-        TypeError: numbers of rows that are no integers, a table of another dtype, on another backend.
+        TypeError: numbers of rows that are no integers, a table of another dtype, on another backend; a
+            ``scale_grad_by_freq`` or ``sparse`` that is neither True nor False.
         ValueError: numbers outside of the table, a table with other axes, or one to be changed that is not writable.
 
     Source: ``torch.nn.functional.embedding``,
@@ -78,6 +79,7 @@ def embedding(
     array([[4., 5.],
            [0., 1.]])
     """
+    by_frequency, _ = boolean("scale_grad_by_freq", scale_grad_by_freq), boolean("sparse", sparse)
     table = tensor("weight", weight)
     if table.ndim != 2:
         raise ValueError(f"weight must have the axes (V, D); received the shape {table.shape}")
@@ -96,7 +98,7 @@ def embedding(
     index = backends.of(table.data).asarray(index)
     if max_norm is not None:
         _shorten(table, index, number("max_norm", max_norm), number("norm_type", norm_type))
-    return Rows.apply(table, index=index, padding=padding_idx, by_frequency=bool(scale_grad_by_freq))
+    return Rows.apply(table, index=index, padding=padding_idx, by_frequency=by_frequency)
 
 
 def _shorten(table: Tensor, index: np.ndarray, longest: float, p: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pycnn import backend as backends
 from pycnn.elementary import Broadcast
-from pycnn.functional.arguments import integer, layout, number, widened
+from pycnn.functional.arguments import boolean, integer, layout, number, widened
 from pycnn.functional.batch_norm import (
     BatchNorm,
     BatchStatisticsNorm,
@@ -58,7 +58,8 @@ def instance_norm(
         An array or a tensor of the shape and dtype of the input.
 
     Raises:
-        TypeError: dtypes other than those above, or not the input's; running statistics that are tensors to be trained.
+        TypeError: dtypes other than those above, or not the input's; running statistics that are tensors to be trained;
+            a ``use_input_stats`` that is neither True nor False.
         ValueError: shapes that do not fit; running statistics that are missing where they are needed, one without the
             other, or not writable; a single pixel, which has no variance, where the statistics of the input are taken.
 
@@ -72,7 +73,7 @@ def instance_norm(
             [ 1., -1.]]])
     """
     where, x = layout(data_format), tensor("input", input)
-    if not use_input_stats:
+    if not boolean("use_input_stats", use_input_stats):
         return batch_norm(x, running_mean, running_var, weight, bias, eps=eps, data_format=data_format)
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C, ...); received the shape {x.shape}")

@@ -10,6 +10,7 @@ import numpy as np
 from pycnn.functional.arguments import (
     apply,
     array_sizes,
+    boolean,
     data_of,
     floating,
     integer,
@@ -82,7 +83,8 @@ def interpolate(
         y, of the dtype of the input, with other sizes.
 
     Raises:
-        TypeError: another dtype than those; sizes that are no integers, factors that are no numbers.
+        TypeError: another dtype than those; sizes that are no integers, factors that are no numbers; an
+            ``align_corners`` that is neither True nor False, nor None.
         ValueError: both or neither of ``size`` and ``scale_factor``; as many of them as there are no axes; sizes below
             1 (in "area" below 0); an unknown mode, or one for another number of axes; an input without channels or
             pixels; align_corners, antialias or recompute_scale_factor where they do not apply.
@@ -106,8 +108,10 @@ def interpolate(
     if rank not in (1, 2, 3) or rank != expected:
         wanted = f"{expected + 2} axes" if mode in _WEIGHTED else "3 to 5 axes"
         raise ValueError(f"input must have {wanted} in the mode {mode!r}; received the shape {tuple(x.shape)}")
-    if align_corners is not None and mode not in _WEIGHTED:
-        raise ValueError(f"align_corners is of the modes {', '.join(_WEIGHTED)} alone; received it in {mode!r}")
+    if align_corners is not None:
+        align_corners = boolean("align_corners", align_corners)
+        if mode not in _WEIGHTED:
+            raise ValueError(f"align_corners is of the modes {', '.join(_WEIGHTED)} alone; received it in {mode!r}")
     if antialias and mode not in ("bilinear", "bicubic"):
         raise ValueError(f"antialias is of the modes 'bilinear' and 'bicubic' alone; received it in {mode!r}")
     shape = tuple(x.shape)
@@ -144,7 +148,7 @@ def _sizes_and_factors(
     if size is not None:
         if recompute:
             raise ValueError("recompute_scale_factor is of scale_factor alone; received it with size")
-        return tuple(_size(each) for each in _for_each("size", size, len(sizes))), (0.0,) * len(sizes)
+        return tuple(integer("size", each) for each in _for_each("size", size, len(sizes))), (0.0,) * len(sizes)
     factors = tuple(_factor(each) for each in _for_each("scale_factor", scale_factor, len(sizes)))
     return tuple(int(n * factor) for n, factor in zip(sizes, factors)), (0.0,) * len(sizes) if by_sizes else factors
 
@@ -155,12 +159,6 @@ def _for_each(name: str, value: Any, rank: int) -> tuple[Any, ...]:
     if len(values) != rank:
         raise ValueError(f"{name} must be one number, or one for each of {rank} axes; received {value!r}")
     return values
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"size must be an integer; received {value!r}")
-    return integer("size", value)
 
 
 def _factor(value: Any) -> float:

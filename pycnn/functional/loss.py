@@ -11,7 +11,7 @@ from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.functional.activation import Activation, log_softmax, softmax
-from pycnn.functional.arguments import data_of, fraction, integer, refuse_two_places, widened
+from pycnn.functional.arguments import boolean, data_of, fraction, integer, refuse_two_places, widened
 from pycnn.functional.loss_arguments import (
     REDUCTIONS,
     broadcast_shape,
@@ -458,7 +458,7 @@ def kl_div(
         The loss, a single number unless reduction is "none", in the wider dtype of the two.
 
     Raises:
-        TypeError: dtypes other than those above.
+        TypeError: dtypes other than those above, a ``log_target`` that is neither True nor False.
         ValueError: shapes that do not broadcast, an unknown reduction.
 
     Source: Kullback and Leibler, "On information and sufficiency" (1951); ``torch.nn.functional.kl_div``,
@@ -474,6 +474,7 @@ def kl_div(
             "reduction='mean' is over all elements; 'batchmean' is over the batch alone, as the divergence is defined"
         )
     reduction = read_reduction(reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
+    log_target = boolean("log_target", log_target)
     (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
     broadcast_shape(input=x, target=t)
     losses = t.exp() * (t - x) if log_target else XLogX.apply(t) - t * x

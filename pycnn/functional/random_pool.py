@@ -14,6 +14,7 @@ from pycnn.elementary import Select
 from pycnn.functional.activation import relu
 from pycnn.functional.arguments import (
     apply,
+    boolean,
     data_of,
     floating,
     fraction,
@@ -123,7 +124,8 @@ def mixed_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the part is no number.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the part is no number; ``training`` is neither
+            True nor False.
         ValueError: a window that does not fit the padded input, padding of more than half a window; a part
             outside [0, 1].
 
@@ -210,7 +212,8 @@ def stochastic_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64, or ``training`` neither True nor
+            False.
         ValueError: a window that does not fit the padded input, padding of more than half a window.
 
     Source: Zeiler and Fergus, "Stochastic Pooling for Regularization of Deep Convolutional Neural Networks", ICLR 2013.
@@ -336,6 +339,7 @@ def _mixed_pool(
     drawn_per: str, training: bool, data_format: str,
 ) -> Any:  # fmt: skip
     one_of("drawn_per", drawn_per, ("call", "window"))
+    training = boolean("training", training)
     x, single, problem = windows_of_call(rank, "max", input, kernel_size, stride, padding, 1, ceil_mode, data_format)
     mean = problem._replace(kind="average", count_padding=False)
     if part is None and training and drawn_per == "window":
@@ -361,7 +365,7 @@ def _stochastic_pool(
     rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, training: bool,
     data_format: str,
 ) -> Any:  # fmt: skip
-    kind = "stochastic" if training else "average"
+    kind = "stochastic" if boolean("training", training) else "average"
     x, single, problem = windows_of_call(rank, kind, input, kernel_size, stride, padding, 1, ceil_mode, data_format)
     if training:
         return without_batch(apply(StochasticPool, x, problem=problem), single)

@@ -12,7 +12,7 @@ from pycnn import random
 from pycnn.autograd import Function, unbroadcast
 from pycnn.elementary import Select, elementwise, where
 from pycnn.functional.activation import Grads, activated, of_integers
-from pycnn.functional.arguments import apply, floating, holds_integers, in_place, number, rounded, widened
+from pycnn.functional.arguments import apply, boolean, floating, holds_integers, in_place, number, rounded, widened
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 
@@ -143,7 +143,7 @@ def rrelu(
         An array or tensor of the input's shape and dtype.
 
     Raises:
-        TypeError: the input holds something else, or a bound is no number.
+        TypeError: the input holds something else, a bound is no number, or ``training`` neither True nor False.
         RuntimeError: ``inplace`` for a leaf that requires a gradient, while operations are recorded.
         ValueError: a bound is not finite, or the lower one the greater one; ``inplace`` for a read-only array.
 
@@ -157,7 +157,7 @@ def rrelu(
     lower, upper = number("lower", lower), number("upper", upper)
     if not -math.inf < lower <= upper < math.inf:
         raise ValueError(f"lower must be at most upper, and both finite; received {lower} and {upper}")
-    if not training:
+    if not boolean("training", training):
         return activated("leaky_relu", input, ((lower + upper) / 2,), inplace)
     x = floating("input", input)
     y = rounded(apply(RandomRelu, widened(x), lower=lower, upper=upper), x.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn.autograd import Function, unbroadcast
 from pycnn.elementary import elementwise
-from pycnn.functional.arguments import number
+from pycnn.functional.arguments import boolean, number
 from pycnn.functional.loss_arguments import (
     AtLeast,
     broadcast_shape,
@@ -316,7 +316,8 @@ def poisson_nll_loss(
         The loss, a single number unless reduction is "none".
 
     Raises:
-        TypeError: no real numbers, or no floating-point numbers among them; an eps that is no number.
+        TypeError: no real numbers, or no floating-point numbers among them; an eps that is no number; a
+            ``log_input`` or ``full`` that is neither True nor False.
         ValueError: shapes that do not broadcast, an unknown reduction.
 
     Source: ``torch.nn.functional.poisson_nll_loss``,
@@ -327,7 +328,7 @@ def poisson_nll_loss(
     1.0
     """
     reduction = read_reduction(reduction, size_average, reduce)
-    eps = number("eps", eps)
+    eps, log_input, full = number("eps", eps), boolean("log_input", log_input), boolean("full", full)
     (x, t), dtype = of_one_dtype(input=input, target=target)
     broadcast_shape(input=x, target=t)
     losses = x.exp() - t * x if log_input else x - t * (x + eps).log()
