@@ -568,7 +568,7 @@ def test_softmax_casts_first() -> None:
     assert F.softmax(Tensor(np.float32([[1, 2]])), 1, dtype="float64").dtype == np.float64
 
 
-@pytest.mark.parametrize("function", (F.softmax, F.softmin, F.log_softmax))
+@pytest.mark.parametrize("function", [F.softmax, F.softmin, F.log_softmax])
 def test_softmax_takes_everybodys_dtypes(function: Callable[..., Any]) -> None:
     x = np.array([1, 2])
     expected = function(x.astype(np.float64), 0)
@@ -1068,3 +1068,43 @@ def test_flags_are_true_or_false(name: str) -> None:
     for other in ("no", 0, 1.0):
         with pytest.raises(TypeError, match=f"{name.split()[0]} must be True or False; received {other!r}"):
             call(other)
+
+
+@pytest.mark.parametrize("wrap", [np.array, np.float32, Tensor])
+def test_numbers_may_be_arrays_without_axes(wrap: Callable[[float], Any]) -> None:
+    x = np.array([-2.0, 2.0])
+    np.testing.assert_array_equal(F.leaky_relu(x, wrap(0.5)), [-1, 2])
+    np.testing.assert_array_equal(F.dropout(x, wrap(1.0)), [0, 0])
+    np.testing.assert_array_equal(F.lp_pool1d(x[None], wrap(1.0), 2), [[0]])
+    for other in (wrap([0.5]), np.array("0.5"), np.array(True), Tensor(0.5, requires_grad=True)):
+        with pytest.raises(TypeError, match="negative_slope must be a number; received"):
+            F.leaky_relu(x, other)
+        with pytest.raises(TypeError, match="p must be a number from 0 to 1; received"):
+            F.dropout(x, other)
+
+
+def test_numbers_may_be_tensors_of_pytorch_without_axes() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([-2.0, 2.0], requires_grad=True)
+    for slope in (torch.tensor(0.5), torch.tensor(0.5, dtype=torch.bfloat16)):
+        assert F.leaky_relu(x, slope).tolist() == [-1, 2]
+        assert F.leaky_relu(x.detach(), slope).tolist() == [-1, 2]
+        assert F.leaky_relu(x.detach().numpy(), slope.float().numpy()).tolist() == [-1, 2]
+
+
+@pytest.mark.parametrize(
+    "value, received",
+    [
+        (2.5, "2.5"),
+        (np.array([2, 2]), "array([2, 2]), neither a tuple nor a list"),
+        (range(2, 4), "range(2, 4), neither a tuple nor a list"),
+        ((2, "2"), "(2, '2')"),
+    ],
+)
+def test_sizes_are_integers_or_pairs_of_them(value: Any, received: str) -> None:
+    x, w = normal(1, 1, 4, 4), normal(1, 1, 2, 2)
+    says = re.escape(f" must be an integer or a pair of integers; received {received}") + "$"
+    with pytest.raises(TypeError, match="kernel_size" + says):
+        F.max_pool2d(x, value)
+    with pytest.raises(TypeError, match="stride" + says):
+        F.conv2d(x, w, stride=value)

@@ -142,6 +142,20 @@ def in_place(target: Any, result: Any) -> Any:
     return assign_in_place(target, result)
 
 
+def _real(value: Any) -> float | None:
+    """A real number of Python's or NumPy's, or of an array or a tensor without axes; None for booleans and all else.
+
+    A tensor that requires a gradient, which would be lost, is none.
+    """
+    if isinstance(value, int | float | np.integer | np.floating):
+        return None if isinstance(value, bool) else float(value)
+    data = data_of(value)
+    dtype = getattr(data, "dtype", None)
+    if not isinstance(dtype, np.dtype) or data.shape or getattr(value, "requires_grad", False):
+        return None
+    return float(data) if dtype.kind in "iu" or dtype_name(dtype) is not None else None
+
+
 def fraction(name: str, value: Any) -> float:
     """A number from 0 to 1.
 
@@ -149,22 +163,24 @@ def fraction(name: str, value: Any) -> float:
         TypeError: not a number.
         ValueError: outside of 0 to 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    found = _real(value)
+    if found is None:
         raise TypeError(f"{name} must be a number from 0 to 1; received {value!r}")
-    if not 0 <= value <= 1:
+    if not 0 <= found <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1; received {value!r}")
-    return float(value)
+    return found
 
 
 def number(name: str, value: Any) -> float:
-    """Any real number.
+    """Any real number, also in an array or a tensor without axes.
 
     Raises:
         TypeError: not a number.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    found = _real(value)
+    if found is None:
         raise TypeError(f"{name} must be a number; received {value!r}")
-    return float(value)
+    return found
 
 
 def integer(name: str, value: Any) -> int:
@@ -212,7 +228,11 @@ def per_axis(name: str, value: Any, rank: int, least: float = 1, spread: bool = 
     values = tuple(value) if is_sequence else (value,)
     if len(values) != rank and (len(values) != 1 or (is_sequence and not spread)):
         raise ValueError(f"{name} must be {FORMS[rank]}; received {value!r}")
-    numbers = tuple(integer(name, v) for v in values)
+    try:
+        numbers = tuple(integer(name, v) for v in values)
+    except TypeError:
+        note = ", neither a tuple nor a list" if not is_sequence and hasattr(value, "__iter__") else ""
+        raise TypeError(f"{name} must be {FORMS[rank]}; received {value!r}{note}") from None
     if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}; received {value!r}")
     return numbers if len(numbers) == rank else numbers * rank

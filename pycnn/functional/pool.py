@@ -27,6 +27,7 @@ from pycnn.functional.arguments import (
     integer,
     layout,
     magnitude,
+    number,
     per_axis,
     remembered,
     rounded,
@@ -695,11 +696,10 @@ def _power(norm_type: Any) -> float:
         TypeError: not a number.
         ValueError: zero.
     """
-    if not isinstance(norm_type, int | float | np.integer | np.floating):
-        raise TypeError(f"norm_type must be a number other than 0; received {norm_type!r}")
-    if norm_type == 0:
+    power = number("norm_type", norm_type)
+    if power == 0:
         raise ValueError(f"norm_type must be a number other than 0; received {norm_type!r}")
-    return float(norm_type)
+    return power
 
 
 def _hangs_over(p: PoolProblem) -> bool:

@@ -124,8 +124,8 @@ def mixed_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the part is no number; ``training`` is neither
-            True nor False.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the part is no number;
+            ``training`` is neither True nor False.
         ValueError: a window that does not fit the padded input, padding of more than half a window; a part
             outside [0, 1].
 
