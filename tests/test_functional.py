@@ -1093,7 +1093,7 @@ def test_numbers_may_be_tensors_of_pytorch_without_axes() -> None:
 
 
 @pytest.mark.parametrize(
-    "value, received",
+    ("value", "received"),
     [
         (2.5, "2.5"),
         (np.array([2, 2]), "array([2, 2]), neither a tuple nor a list"),
@@ -1108,3 +1108,15 @@ def test_sizes_are_integers_or_pairs_of_them(value: Any, received: str) -> None:
         F.max_pool2d(x, value)
     with pytest.raises(TypeError, match="stride" + says):
         F.conv2d(x, w, stride=value)
+
+
+def test_normalize_writes_into_arrays_alone() -> None:
+    x = normal(3, 2)
+    with pytest.raises(TypeError, match="out must be an array or a tensor like the input; received list$"):
+        F.normalize(x, out=[1])
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"like the input; received torch\.Tensor$"):
+        F.normalize(x, out=torch.empty(3, 2))
+    out = torch.empty(3, 2, dtype=torch.float64)
+    assert F.normalize(torch.from_numpy(x), out=out) is out
+    np.testing.assert_array_equal(out.numpy(), F.normalize(x))

@@ -198,7 +198,7 @@ def normalize(
 
     Raises:
         TypeError: another dtype, a p or an eps that is no number, a dim that is no integer, an ``out`` beside an input
-            that requires a gradient.
+            that requires a gradient, or that is no array.
         ValueError: an axis that does not exist or is named twice; no elements where the norm needs one; an ``out`` of
             another shape or dtype, or not writable.
 
@@ -210,10 +210,12 @@ def normalize(
     array([[0.6, 0.8],
            [0. , 1. ]])
     """
+    if out is not None and not isinstance(out, Tensor | np.ndarray) and not backends.is_on_gpu(out):
+        kind = type(out)
+        name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+        raise TypeError(f"out must be an array or a tensor like the input; received {name}")
     result = _normalized(input, p, dim, eps)
-    if out is None:
-        return result
-    return _written(out, result)
+    return result if out is None else _written(out, result)
 
 
 @on_tensors
@@ -232,7 +234,10 @@ def _normalized(input: Any, p: float, dim: int | tuple[int, ...] | None, eps: fl
 def _written(out: Any, result: Any) -> Any:
     """``out`` with a result in it."""
     if any(isinstance(each, Tensor) and each.requires_grad for each in (out, result)):
-        raise TypeError("out must be None where a gradient is required: what is written into it has none")
+        raise TypeError(
+            "out must be None where a gradient is required: what is written into it has none; "
+            f"received one of the shape {tuple(out.shape)}"
+        )
     array, values = data_of(out), data_of(result)
     if array.shape != values.shape or array.dtype != values.dtype:
         raise ValueError(
