@@ -1112,7 +1112,7 @@ def test_sizes_are_integers_or_pairs_of_them(value: Any, received: str) -> None:
 
 def test_normalize_writes_into_arrays_alone() -> None:
     x = normal(3, 2)
-    with pytest.raises(TypeError, match="out must be an array or a tensor like the input; received list$"):
+    with pytest.raises(TypeError, match=r"out must be an array or a tensor like the input; received list$"):
         F.normalize(x, out=[1])
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match=r"like the input; received torch\.Tensor$"):

@@ -340,7 +340,7 @@ def moved(
         )
     for name, each in zip(("running_mean", "running_var"), running):
         if each is not None and not backends.of(each).is_writable(each):
-            raise ValueError(f"{prefix}{name} is changed in place: it must be writable")
+            raise ValueError(f"{prefix}{name} is changed in place: it must be writable; received a read-only array")
     if values == 0:  # an empty batch says nothing about its channels
         running = None, None
     moving = tuple(None if each is None else _movable(each) for each in running)
@@ -370,7 +370,11 @@ def _read(
         for name, each in (("running_mean", running_mean), ("running_var", running_var))
     )
     if (mean is None) != (variance is None):
-        raise ValueError(f"{prefix}running_mean and {prefix}running_var must be given both, or neither of them")
+        alone = "running_mean" if variance is None else "running_var"
+        raise ValueError(
+            f"{prefix}running_mean and {prefix}running_var must be given both, or neither of them; "
+            f"received {prefix}{alone} alone"
+        )
     return scale, offset, (mean, variance)
 
 
@@ -398,7 +402,7 @@ def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray |
         return None
     if isinstance(value, Tensor):
         if value.requires_grad:
-            raise TypeError(f"{name} must not require a gradient: it is moved in place")
+            raise TypeError(f"{name} must not require a gradient: it is moved in place; received one that does")
         value = value.data
     elif not (isinstance(value, np.ndarray) or backends.is_on_gpu(value)):
         raise TypeError(

@@ -104,7 +104,7 @@ def embedding(
 def _shorten(table: Tensor, index: np.ndarray, longest: float, p: float) -> None:
     """Scale the rows at an index to a length, in place, where they are longer; PyTorch's 1e-7 keeps from 0 / 0."""
     if not backends.of(table.data).is_writable(table.data):
-        raise ValueError("weight is changed in place for max_norm: it must be writable")
+        raise ValueError("weight is changed in place for max_norm: it must be writable; received a read-only one")
     refuse_extremes_of_nothing(table.shape, p, (1,))
     asked = np.unique(index)
     rows = Tensor._of(table.data[asked])

@@ -88,7 +88,7 @@ def instance_norm(
         )
     for name, each in zip(("running_mean", "running_var"), running):
         if each is not None and not backends.of(each).is_writable(each):
-            raise ValueError(f"{name} is changed in place: it must be writable")
+            raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
     if x.size == 0:
         return x
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]

@@ -112,7 +112,7 @@ def refuse_larger(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
 def refuse_gradient(name: str, value: Any) -> None:
     """Raise a TypeError for a tensor that requires a gradient which there is not."""
     if isinstance(value, Tensor) and value.requires_grad:
-        raise TypeError(f"{name} must not require a gradient: it is a constant of this loss")
+        raise TypeError(f"{name} must not require a gradient: it is a constant of this loss; received one that does")
 
 
 def read_reduction(

@@ -653,7 +653,7 @@ def _avg_pool(
     if divisor_override is not None:
         divisor = integer("divisor_override", divisor_override)
         if divisor == 0:
-            raise ValueError("divisor_override must not be 0")
+            raise ValueError(f"divisor_override must not be 0; received {divisor_override!r}")
         problem = problem._replace(divisor=divisor)
     if not boolean("count_include_pad", count_include_pad):
         problem = problem._replace(count_padding=False)
