@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycnn.functional.arguments import apply, floating, integer, layout, remembered
+from pycnn.functional.arguments import apply, floating, layout, per_axis, remembered
 from pycnn.functional.rearrange import Rearrange, RearrangeGradient
 from pycnn.interop.arrays import drop_in
 from pycnn_kernels.problem import Continuation, RearrangeProblem
@@ -136,15 +136,8 @@ def _batch(shape: tuple[int, ...], image: int) -> int:
 
 
 def _pair(name: str, value: Any, least: int = 1) -> Pair:
-    """One integer for both axes, or one for each."""
-    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(values) != 2:
-        raise ValueError(f"{name} must be an integer or a pair of integers; received {value!r}")
-    if any(isinstance(each, bool) for each in values):
-        raise TypeError(f"{name} must be an integer or a pair of integers; received {value!r}")
-    first, second = (integer(name, each) for each in values)
-    if min(first, second) < least:
-        raise ValueError(f"{name} must be at least {least}; received {value!r}")
+    """One integer for both axes, or one for each; a tuple of one is neither."""
+    first, second = per_axis(name, value, 2, least, spread=False)
     return first, second
 
 

@@ -113,7 +113,7 @@ def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str) -> tup
 
 
 def _numbers(pad: Any) -> tuple[int, ...]:
-    if not isinstance(pad, tuple | list) or any(isinstance(number, bool) for number in pad):
+    if not isinstance(pad, tuple | list):
         raise TypeError(f"pad must be a tuple of integers, (before, after) for each axis; received {pad!r}")
     numbers = tuple(integer("each of pad", number) for number in pad)
     if len(numbers) % 2:

@@ -52,7 +52,16 @@ def hardtanh(
 
 @drop_in
 def relu6(input: Any, inplace: bool = False, *, backend: str | None = None) -> Any:
-    """``min(max(x, 0), 6)``, element by element; the arguments, results and errors are those of :func:`hardtanh`.
+    """``min(max(x, 0), 6)``, element by element.
+
+    Args:
+        input, inplace, backend: as for :func:`hardtanh`.
+
+    Returns:
+        An array or tensor of the input's shape and dtype.
+
+    Raises:
+        TypeError, RuntimeError, ValueError: as :func:`hardtanh` for its input and ``inplace``.
 
     Source: ``torch.nn.functional.relu6``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html
 

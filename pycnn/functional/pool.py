@@ -398,6 +398,9 @@ def lp_pool1d(
 ) -> Any:
     """The norm of each window of signals (N, C, W) or (C, W); otherwise as :func:`lp_pool2d`.
 
+    Raises:
+        TypeError, ValueError: as :func:`lp_pool2d`; a size in a tuple or a list.
+
     Source: ``torch.nn.functional.lp_pool1d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool1d.html
 
@@ -459,6 +462,9 @@ def lp_pool3d(
     backend: str | None = None,
 ) -> Any:
     """The norm of each window of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`lp_pool2d`.
+
+    Raises:
+        TypeError, ValueError: as :func:`lp_pool2d`.
 
     Source: ``torch.nn.functional.lp_pool3d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool3d.html

@@ -87,6 +87,11 @@ def mixed_pool1d(
 ) -> Any:
     """Mixed pooling of signals (N, C, W) or (C, W); otherwise as :func:`mixed_pool2d`.
 
+    Raises:
+        TypeError, ValueError: as :func:`mixed_pool2d`.
+
+    Source: that of :func:`mixed_pool2d`.
+
     >>> import numpy as np
     >>> mixed_pool1d(np.array([[3.0, 1.0, 2.0, 5.0]]), 2, part=0.5)
     array([[2.5 , 4.25]])
@@ -156,6 +161,11 @@ def mixed_pool3d(
 ) -> Any:
     """Mixed pooling of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`mixed_pool2d`.
 
+    Raises:
+        TypeError, ValueError: as :func:`mixed_pool2d`.
+
+    Source: that of :func:`mixed_pool2d`.
+
     >>> import numpy as np
     >>> mixed_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2, part=0.5)
     array([[[[5.25]]]])
@@ -177,6 +187,11 @@ def stochastic_pool1d(
     backend: str | None = None,
 ) -> Any:
     """Stochastic pooling of signals (N, C, W) or (C, W); otherwise as :func:`stochastic_pool2d`.
+
+    Raises:
+        TypeError, ValueError: as :func:`stochastic_pool2d`.
+
+    Source: that of :func:`stochastic_pool2d`.
 
     >>> import numpy as np
     >>> stochastic_pool1d(np.array([[3.0, 1.0, 0.0, 5.0]]), 2, training=False)
@@ -238,6 +253,11 @@ def stochastic_pool3d(
     backend: str | None = None,
 ) -> Any:
     """Stochastic pooling of volumes (N, C, D, H, W) or (C, D, H, W); otherwise as :func:`stochastic_pool2d`.
+
+    Raises:
+        TypeError, ValueError: as :func:`stochastic_pool2d`.
+
+    Source: that of :func:`stochastic_pool2d`.
 
     >>> import numpy as np
     >>> stochastic_pool3d(np.full((1, 2, 2, 2), 4.0), 2)

@@ -134,8 +134,6 @@ def channel_shuffle(input: Any, groups: int, *, data_format: str = "channels_fir
 
 
 def _factor(name: str, value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer; received {value!r}")
     factor = integer(name, value)
     if factor < 1:
         raise ValueError(f"{name} must be at least 1; received {value!r}")
