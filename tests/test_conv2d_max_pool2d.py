@@ -197,7 +197,7 @@ def test_without_a_gradient_tensors_are_pooled_at_once(plans: list[Plan]) -> Non
 X, W = normal(2, 3, 6, 5), normal(4, 3, 3, 3)
 ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pool_size": 0}, ValueError, "pool_size must be at least 1; received 0"),
-    ({"pool_size": 2.5}, TypeError, "pool_size must be an integer; received 2.5"),
+    ({"pool_size": 2.5}, TypeError, "pool_size must be an integer or a pair of integers; received 2.5"),
     ({"pool_size": 2, "pool_stride": (1, 2, 3)}, ValueError, "pool_stride must be an integer or a pair of integers"),
     ({"pool_size": 2, "pool_padding": 2}, ValueError, "pool_padding must be at most half a window, 1 in height; rec"),
     ({"pool_size": 5}, ValueError, "a window must fit the padded input: it extends over 5 in height, the input over 4"),

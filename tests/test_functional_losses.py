@@ -230,7 +230,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.embedding(LABELS + 3, X), ValueError, "input must hold numbers from 0 to 3; received 3 to 5"),
     (lambda: F.embedding(T, X), TypeError, "input must hold numbers of rows, integers; received float64"),
     (lambda: F.embedding(LABELS, X, 4), ValueError, "padding_idx must be from -4 to 3; received 4"),
-    (lambda: F.one_hot(LABELS, 2), ValueError, "tensor must hold numbers from 0 to 1; received 0 to 2"),
+    (lambda: F.one_hot(LABELS, 2), ValueError, "input must hold numbers from 0 to 1; received 0 to 2"),
     (lambda: F.one_hot(LABELS[:0]), ValueError, "num_classes must be at least 1 where there are no numbers"),
 ]  # fmt: skip
 

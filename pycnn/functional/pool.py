@@ -702,7 +702,8 @@ def _power(norm_type: Any) -> float:
         TypeError: not a number.
         ValueError: zero.
     """
-    power = number("norm_type", norm_type)
+    # A boolean is a number in PyTorch's powers.
+    power = number("norm_type", int(norm_type) if isinstance(norm_type, bool) else norm_type)
     if power == 0:
         raise ValueError(f"norm_type must be a number other than 0; received {norm_type!r}")
     return power
@@ -783,10 +784,12 @@ def _adaptive_size(rank: int, size: tuple[int, ...], output_size: Any) -> tuple[
     """
     if output_size is None or (rank == 1 and output_size in ((None,), [None])):
         raise TypeError(f"output_size must be {FORMS[rank]}; received {output_size!r}")
-    wanted = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * rank
-    if len(wanted) != rank:
+    if not isinstance(output_size, tuple | list):
+        return per_axis("output_size", output_size, rank, least=0)
+    if len(output_size) != rank:
         raise ValueError(f"output_size must have {rank} numbers, one for each axis; received {output_size!r}")
-    return per_axis("output_size", tuple(n if want is None else want for n, want in zip(size, wanted)), rank, least=0)
+    wanted = tuple(n if want is None else want for n, want in zip(size, output_size))
+    return per_axis("output_size", wanted, rank, least=0)
 
 
 @remembered
