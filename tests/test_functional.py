@@ -885,7 +885,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.linear, (X, normal(3, 5), normal(2)), ValueError, "bias must have the shape (3,); received (2,)"),
     (F.linear, (X, W), ValueError, "weight must have the axes (O, I) and input at least one axis; received the shapes"),
     (F.linear, (X, normal(3, 5, dtype="float32")), TypeError, "weight must have the dtype of the input, float64"),
-    (F.linear, (X.astype(int), normal(3, 5)), TypeError, f"input {MUST_HOLD} int64"),
+    (F.linear, (X.astype(int), normal(3, 5)), TypeError, "weight must have the dtype of the input, int64; received"),
     *((f, (X.astype(int),), TypeError, f"input {MUST_HOLD} int64")
       for f in (F.leaky_relu, F.gelu, F.silu, F.softmax, F.log_softmax, F.dropout)),
     (F.relu, (X > 0,), TypeError, f"input {MUST_HOLD} bool"),
@@ -1120,3 +1120,41 @@ def test_normalize_writes_into_arrays_alone() -> None:
     out = torch.empty(3, 2, dtype=torch.float64)
     assert F.normalize(torch.from_numpy(x), out=out) is out
     np.testing.assert_array_equal(out.numpy(), F.normalize(x))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", ">i2"])
+def test_linear_of_integers_is_exact_and_wraps_around(dtype: str) -> None:
+    x, w, b = (np.round(20 * a).astype(np.int64).astype(dtype) for a in (normal(2, 5, 7), normal(3, 7), normal(3)))
+    exact = x.astype(np.int64) @ w.astype(np.int64).T
+    beside = np.arange(15).reshape(5, 3).astype(dtype)
+    for given, expected in (((x, w), exact), ((x, w, b), exact + b), ((x, w, beside), exact + beside)):
+        y = F.linear(*given)
+        assert y.dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(y, expected.astype(y.dtype))
+    np.testing.assert_array_equal(F.linear(Tensor(x), w.T, weight_format="IO").numpy(), exact.astype(y.dtype))
+    with pytest.raises(TypeError, match="input must hold floats for an activation; received"):
+        F.linear(x, w, activation="relu")
+    with pytest.raises(TypeError, match="weight must have the dtype of the input"):
+        F.linear(x, w.astype(np.float32))
+
+
+def test_means_of_integers_are_without_their_fractions() -> None:
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    for limit in (3, 50, 10**12):
+        for kernel, settings in [
+            (1, {}),
+            (3, {"padding": 1}),
+            (7, {"stride": 1}),
+            ((5, 7), {"padding": (2, 3), "count_include_pad": False, "ceil_mode": True, "stride": 2}),
+            (2, {"divisor_override": -3}),
+            (2, {"divisor_override": 49}),
+        ]:
+            x = generator.integers(-limit, limit + 1, (2, 3, 9, 8))
+            expected = torch.nn.functional.avg_pool2d(torch.from_numpy(x), kernel, **settings).numpy()
+            y = F.avg_pool2d(x, kernel, **settings)
+            np.testing.assert_array_equal(y, expected, strict=True)
+            np.testing.assert_array_equal(F.avg_pool2d(np.full_like(x, limit), kernel, stride=1), limit)
+    assert F.avg_pool1d(Tensor(x[0, 0]), 2).dtype == np.int64
+    with pytest.raises(ValueError, match="sums of integers must be at most"):
+        F.avg_pool1d(np.full((1, 4), 2**50), 2)

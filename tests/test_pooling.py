@@ -328,7 +328,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.lp_pool2d, (X, 0, 2), ValueError, "norm_type must be a number other than 0; received 0"),
     (F.lp_pool2d, (X, 2, (2,)), ValueError, "kernel_size must be an integer or a pair of integers; received (2,)"),
     (F.lp_pool1d, (X[0], 2, (2,)), TypeError, "kernel_size must be an integer; received (2,)"),
-    (F.adaptive_avg_pool2d, (X, -1), ValueError, "output_size must be at least 0; received (-1, -1)"),
+    (F.adaptive_avg_pool2d, (X, -1), ValueError, "output_size must be at least 0; received -1"),
     (F.adaptive_avg_pool2d, (X, None), TypeError, "output_size must be an integer or a pair of integers; received"),
     (F.adaptive_max_pool1d, (X[0], (None,)), TypeError, "output_size must be an integer; received (None,)"),
     (F.adaptive_avg_pool2d, (X, (1, 2, 3)), ValueError, "output_size must have 2 numbers, one for each axis; received"),

@@ -9,8 +9,8 @@ import numpy as np
 
 from pycnn.elementary import matrix_problem
 from pycnn.functional.activation import relu
-from pycnn.functional.arguments import apply, floating, one_of, widened
-from pycnn.functional.conv import Convolution
+from pycnn.functional.arguments import apply, floating, holds_integers, one_of, widened
+from pycnn.functional.conv import Convolution, of_integers
 from pycnn.functional.loss_arguments import in_dtype, on_tensors, tensor
 from pycnn.interop.arrays import drop_in
 
@@ -30,7 +30,7 @@ def linear(
 
     Args:
         input: x (..., I), float32 or float64; or float16 or bfloat16, which are multiplied and added in float32 and
-            rounded once.
+            rounded once; or integers, computed in float64, whose sums must not exceed 2**53, and which wrap around.
         weight: w (O, I), or (I, O) for "IO"; or (I,) for a single output without an axis of its own.
         bias: b (O,), which is added in the same pass, another shape that broadcasts to that of y, or None. A
             single number beside a weight (I,).
@@ -43,8 +43,8 @@ def linear(
         y (..., O).
 
     Raises:
-        TypeError: other dtypes than those, or different ones.
-        ValueError: shapes that do not fit each other.
+        TypeError: other dtypes than those, or different ones; an activation of integers.
+        ValueError: shapes that do not fit each other; integers whose sums may exceed 2**53.
 
     Source: ``torch.nn.functional.linear``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.linear.html
@@ -53,6 +53,15 @@ def linear(
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([0.5, 0.0]))
     array([[11.5,  2. ]])
     """
+    if holds_integers(input):
+        if activation is not None:
+            raise TypeError(f"input must hold floats for an activation; received {input.dtype}")
+        exact = "direct" if algorithm == "auto" else algorithm  # others round
+
+        def in_floats(x: Any, w: Any, b: Any) -> Any:
+            return linear(x, w, b, weight_format=weight_format, algorithm=exact)
+
+        return of_integers(in_floats, input, weight, bias)
     x = floating("input", input)
     w = floating("weight", weight, like=x)
     b = None if bias is None else floating("bias", bias, like=x)

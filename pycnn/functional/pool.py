@@ -333,7 +333,8 @@ def avg_pool2d(
     """The mean of each window.
 
     Args:
-        input, kernel_size, stride, padding, ceil_mode, data_format: as for :func:`max_pool2d`; padding is zeros.
+        input, kernel_size, stride, padding, ceil_mode, data_format: as for :func:`max_pool2d`; padding is zeros. The
+            means of integers are integers, without their fractions.
         count_include_pad: whether the padding counts as elements of a window.
         divisor_override: divide by this instead of the number of elements.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -342,10 +343,11 @@ def avg_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C).
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64; a size or divisor that is no integer,
-            ``ceil_mode`` or ``count_include_pad`` that is neither True nor False.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64, nor one of integers; a size or divisor
+            that is no integer, ``ceil_mode`` or ``count_include_pad`` that is neither True nor False.
         ValueError: a window that does not fit the padded input, padding of more than half a window, no channels, a
-            divisor of 0. For volumes also a window larger than the input without its padding, as in PyTorch.
+            divisor of 0, integers whose sums may exceed 2**50. For volumes also a window larger than the input without
+            its padding, as in PyTorch.
 
     Source: ``torch.nn.functional.avg_pool2d``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool2d.html
@@ -653,6 +655,10 @@ def _avg_pool(
     rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
     divisor_override: int | None, data_format: str,
 ) -> Any:  # fmt: skip
+    if holds_integers(input):
+        return _avg_pool_of_integers(
+            rank, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, data_format
+        )
     x, single, problem = windows_of_call(
         rank, "average", input, kernel_size, stride, padding, 1, ceil_mode, data_format
     )
@@ -664,6 +670,27 @@ def _avg_pool(
     if not boolean("count_include_pad", count_include_pad):
         problem = problem._replace(count_padding=False)
     return without_batch(apply(AveragePool, x, problem=problem), single)
+
+
+def _avg_pool_of_integers(rank: int, input: Any, kernel_size: Any, *arguments: Any) -> Any:
+    """Means of integers, without their fractions: computed in float64.
+
+    Means that are no integers are at least ``1 / most`` away from one, ``most`` being the greatest divisor, and float64
+    is less than half of that away from them: so this half tells what has rounded below an integer.
+
+    Raises:
+        ValueError: the sums may exceed 2**50.
+    """
+    means = _avg_pool(rank, _in_float64(input), kernel_size, *arguments)
+    window = math.prod(per_axis("kernel_size", kernel_size, rank))
+    most = max(window, abs(arguments[-2] or 0))
+    if magnitude(input) * most > GREATEST_EXACT // 8:
+        raise ValueError(
+            f"sums of integers must be at most 2**50; these may be up to {magnitude(input) * most}: convert to floats"
+        )
+    values = data_of(means)
+    whole = np.trunc(values + np.copysign(0.5 / most, values)).astype(np.int64).astype(input.dtype.newbyteorder("="))
+    return Tensor(whole) if isinstance(means, Tensor) else whole
 
 
 def _lp_pool(
