@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -499,3 +500,20 @@ def test_mixed_pooling_draws_while_training() -> None:
 
 def test_the_former_name_of_a_slope() -> None:
     assert L.LeakyReLU(alpha=0.1).negative_slope == 0.1
+
+
+@pytest.mark.parametrize("axis", [[1, 6], [1, 1], [1, -3], 4, -5, "a", 1.5, [0.5], []])
+def test_softmax_over_axes_that_do_not_exist(axis: Any) -> None:
+    x = np.zeros((2, 3, 4, 5), np.float32)
+    with pytest.raises(ValueError, match="axis: expected .* received"):
+        activations.softmax(Tensor(x), axis)
+    with pytest.raises(ValueError, match="axis: expected .* received"):
+        L.Softmax(axis)(x)
+
+
+@pytest.mark.parametrize("axis", [None, -2, [1, -1], (3, 0, 1), np.int64(1)])
+def test_softmax_over_one_axis_several_or_all(axis: Any) -> None:
+    x = np.random.default_rng(3).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    axes = tuple(range(4)) if axis is None else tuple(np.atleast_1d(axis).tolist())
+    e = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(L.Softmax(axis)(x).numpy(), e / e.sum(axes, keepdims=True), rtol=1e-5)
