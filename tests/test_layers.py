@@ -505,9 +505,9 @@ def test_the_former_name_of_a_slope() -> None:
 @pytest.mark.parametrize("axis", [[1, 6], [1, 1], [1, -3], 4, -5, "a", 1.5, [0.5], []])
 def test_softmax_over_axes_that_do_not_exist(axis: Any) -> None:
     x = np.zeros((2, 3, 4, 5), np.float32)
-    with pytest.raises(ValueError, match="axis: expected .* received"):
+    with pytest.raises(ValueError, match=r"axis: expected .* received"):
         activations.softmax(Tensor(x), axis)
-    with pytest.raises(ValueError, match="axis: expected .* received"):
+    with pytest.raises(ValueError, match=r"axis: expected .* received"):
         L.Softmax(axis)(x)
 
 

@@ -115,9 +115,9 @@ def correlate2d(
         An array of the dtype that NumPy gives ``in1 * in2``. Integers stay integers, and sums beyond their range wrap
         around as SciPy's do (uint8 counts modulo 256), exactly; where a sum may pass 2^52 that takes up to 16 times as
         long. Complex numbers are computed from real ones in one call. float16 and bfloat16, which SciPy does not have,
-        are computed in float32 and rounded once. A tensor where one of the two is, and otherwise an array of the package
-        that the first of them is of (PyTorch, JAX, ...); gradients flow to both, for real floating point, and can be
-        differentiated again.
+        are computed in float32 and rounded once. A tensor where one of the two is, and otherwise an array of the
+        package that the first of them is of (PyTorch, JAX, ...); gradients flow to both, for real floating point, and
+        can be differentiated again.
 
         The padding costs nothing with "fill" and 0; otherwise a copy of the image, 0.2 ms for 1024x1024 of float32.
 
