@@ -466,6 +466,23 @@ def test_arrays_of_jax_stay_such() -> None:
     np.testing.assert_array_equal(np.asarray(found), np.full((2, 3), 4))
 
 
+@pytest.mark.parametrize("sigma", [0.01, 1e-200, 5e-324])
+def test_the_narrowest_bells(sigma: float) -> None:
+    """All weight is in the middle: one pixel for odd sizes, four for even ones."""
+    np.testing.assert_array_equal(kernels.gaussian(1, sigma), [[1]])
+    np.testing.assert_array_equal(kernels.gaussian(3, sigma), kernels.identity(3))
+    np.testing.assert_array_equal(kernels.gaussian(4, sigma), np.pad(np.full((2, 2), 0.25), 1))
+
+
+def test_a_narrow_laplacian_of_a_bell() -> None:
+    found = kernels.laplacian_of_gaussian(3, 1e-10, dtype=np.float64)
+    expected = -2e20 * kernels.identity(3)
+    np.testing.assert_allclose(found, expected - expected.mean(), rtol=1e-6)
+    for size, sigma in ((3, 1e-200), (4, 1e-160), (3, 1e-20)):
+        with pytest.raises(ValueError, match=f"sigma must be so large that .* float32; received {sigma}"):
+            kernels.laplacian_of_gaussian(size, sigma)
+
+
 def test_the_module_is_a_part_of_pycnn() -> None:
     assert pycnn.signal is signal
     assert signal.kernels is kernels

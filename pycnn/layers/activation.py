@@ -175,7 +175,8 @@ class PReLU(Layer):
         **kwargs: as for :class:`Layer`.
 
     Raises:
-        ValueError: for an unknown name; when called, for inputs with other sizes than those of ``alpha``.
+        ValueError: for an unknown name, axes that are no integers; when called, for inputs with other sizes than those
+            of ``alpha``, or without such axes.
 
     Source: He et al., "Delving Deep into Rectifiers" (2015); Keras 3, keras.layers.PReLU.
 
@@ -195,7 +196,8 @@ class PReLU(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self._read_rules("alpha", alpha_initializer, alpha_regularizer, alpha_constraint)
-        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else [*(shared_axes or ())]
+        axes = () if shared_axes is None else shared_axes
+        self.shared_axes = list(arguments.integers(axes, "shared_axes", or_one=True))
         self.alpha: Tensor | None = None
 
     def build(self, input_shape: Shape) -> None:
