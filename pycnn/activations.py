@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pycnn import functional as F
 from pycnn.naming import nearest
+from pycnn.shapes import axes_within
 from pycnn.tensor import Tensor
 
 ActivationFunction = Callable[[Tensor], Tensor]
@@ -131,12 +132,20 @@ def tanh(x: Tensor) -> Tensor:
     return F.tanh(x)
 
 
-def softmax(x: Tensor, axis: int | Sequence[int] = -1) -> Tensor:
-    """``exp(x) / sum(exp(x))`` over ``axis``, or over several: numbers in [0, 1] that sum to 1."""
-    if isinstance(axis, int):
-        return F.softmax(x, dim=axis)
-    axes = [each % x.ndim for each in axis]
-    order = [each for each in range(x.ndim) if each not in axes] + axes
+def softmax(x: Tensor, axis: int | Sequence[int] | None = -1) -> Tensor:
+    """``exp(x) / sum(exp(x))`` over ``axis``, over several, or over all (None): numbers in [0, 1] that sum to 1.
+
+    Raises:
+        ValueError: for an axis that is no integer, that ``x`` does not have, or that is named twice.
+
+    >>> softmax(Tensor([[0.0, 0.0], [0.0, 0.0]]), axis=None).numpy()
+    array([[0.25, 0.25],
+           [0.25, 0.25]], dtype=float32)
+    """
+    axes = axes_within(axis, x.shape)
+    if len(axes) == 1:
+        return F.softmax(x, dim=axes[0])
+    order = [*(each for each in range(x.ndim) if each not in axes), *axes]
     moved = x.transpose(*order)
     kept = moved.shape[: x.ndim - len(axes)]
     y = F.softmax(moved.reshape(*kept, math.prod(moved.shape[len(kept) :])), dim=-1)

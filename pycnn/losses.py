@@ -49,14 +49,18 @@ def sparse_categorical_crossentropy(
         Values of shape (batch, ...).
 
     Raises:
-        ValueError: when the shapes do not agree.
+        TypeError: when one of the two holds no real numbers.
+        ValueError: when the shapes do not agree, ``y_pred`` is a single number, or a label is no whole number in
+            0 .. classes - 1.
 
     >>> loss = sparse_categorical_crossentropy([1, 2], [[0.05, 0.95, 0.0], [0.1, 0.8, 0.1]])
     >>> [round(value, 4) for value in loss.numpy().tolist()]
     [0.0513, 2.3026]
     """
     predictions = _tensor(y_pred)
-    labels = _sparse_labels(_array(y_true), predictions.shape).astype(np.int64)
+    labels = _sparse_labels(_array(y_true), predictions.shape)
+    _check_classes("y_true", labels, predictions.shape[-1])
+    labels = labels.astype(np.int64)
     # Classes are the last axis here and the second one in F.cross_entropy: rows of classes serve both.
     rows = _logits(predictions, from_logits).reshape(labels.size, predictions.shape[-1])
     return F.cross_entropy(rows, labels.reshape(-1), reduction="none").reshape(*labels.shape)
@@ -80,12 +84,14 @@ def categorical_crossentropy(
         Values of shape (batch, ...).
 
     Raises:
-        ValueError: when the shapes differ.
+        TypeError: when one of the two holds no real numbers, or ``label_smoothing`` is none.
+        ValueError: when the shapes differ, ``y_pred`` is a single number, or ``label_smoothing`` is not in [0, 1].
 
     >>> loss = categorical_crossentropy([[0, 1, 0], [0, 0, 1]], [[0.05, 0.95, 0.0], [0.1, 0.8, 0.1]])
     >>> [round(value, 4) for value in loss.numpy().tolist()]
     [0.0513, 2.3026]
     """
+    label_smoothing = _fraction(label_smoothing, "label_smoothing")
     predictions = _tensor(y_pred)
     labels = _array(y_true)
     _check_categorical_shape(labels.shape, predictions.shape)
@@ -116,12 +122,15 @@ def binary_crossentropy(
         Values of shape (batch, ...).
 
     Raises:
-        ValueError: when the shapes do not agree.
+        TypeError: when one of the two holds no real numbers, or ``label_smoothing`` is none.
+        ValueError: when the shapes do not agree, ``y_pred`` is a single number, or ``label_smoothing`` is not in
+            [0, 1].
 
     >>> loss = binary_crossentropy([[0, 1], [0, 0]], [[0.6, 0.4], [0.4, 0.6]])
     >>> [round(value, 4) for value in loss.numpy().tolist()]
     [0.9163, 0.7136]
     """
+    label_smoothing = _fraction(label_smoothing, "label_smoothing")
     predictions = _tensor(y_pred)
     labels = _like(y_true, predictions)
     if label_smoothing:
@@ -147,7 +156,8 @@ def mean_squared_error(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -
         Values of shape (batch, ...).
 
     Raises:
-        ValueError: when the shapes do not agree.
+        TypeError: when one of the two holds no real numbers.
+        ValueError: when the shapes do not agree, or ``y_pred`` is a single number.
 
     >>> mean_squared_error([[0.0, 2.0]], [[1.0, 4.0]]).numpy().tolist()
     [2.5]
@@ -222,6 +232,9 @@ class LossFunctionWrapper(Loss):
 class SparseCategoricalCrossentropy(LossFunctionWrapper):
     """The mean of :func:`sparse_categorical_crossentropy` over a batch.
 
+    Raises:
+        TypeError, ValueError: as the function, and as :class:`Loss`.
+
     >>> loss = SparseCategoricalCrossentropy(from_logits=True)
     >>> round(loss([0], [[0.0, 0.0]]).item(), 4)
     0.6931
@@ -242,15 +255,19 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
             ValueError: when they are not.
         """
         labels = _sparse_labels(y_true, (len(y_true), *output_shape[1:]))
-        classes = output_shape[-1]
-        if is_floating(labels.dtype) and not (labels == np.floor(labels)).all():
-            raise ValueError(f"{self.name}: expected integer labels, received fractions or NaN among the labels")
-        if classes is not None:
-            _check_range(self.name, labels, 0, classes - 1, f"labels in 0 .. {classes - 1} for {classes} classes")
+        _check_classes(self.name, labels, output_shape[-1])
 
 
 class CategoricalCrossentropy(LossFunctionWrapper):
-    """The mean of :func:`categorical_crossentropy` over a batch."""
+    """The mean of :func:`categorical_crossentropy` over a batch.
+
+    Raises:
+        TypeError, ValueError: as the function, and as :class:`Loss`.
+
+    >>> loss = CategoricalCrossentropy()
+    >>> round(loss([[0, 1]], [[0.5, 0.5]]).item(), 4)
+    0.6931
+    """
 
     def __init__(
         self,
@@ -273,7 +290,15 @@ class CategoricalCrossentropy(LossFunctionWrapper):
 
 
 class BinaryCrossentropy(LossFunctionWrapper):
-    """The mean of :func:`binary_crossentropy` over a batch."""
+    """The mean of :func:`binary_crossentropy` over a batch.
+
+    Raises:
+        TypeError, ValueError: as the function, and as :class:`Loss`.
+
+    >>> loss = BinaryCrossentropy(from_logits=True)
+    >>> round(loss([[1]], [[0.0]]).item(), 4)
+    0.6931
+    """
 
     def __init__(
         self,
@@ -296,7 +321,14 @@ class BinaryCrossentropy(LossFunctionWrapper):
 
 
 class MeanSquaredError(LossFunctionWrapper):
-    """The mean of :func:`mean_squared_error` over a batch."""
+    """The mean of :func:`mean_squared_error` over a batch.
+
+    Raises:
+        TypeError, ValueError: as the function, and as :class:`Loss`.
+
+    >>> MeanSquaredError()([[0.0], [2.0]], [[1.0], [4.0]]).item()
+    2.5
+    """
 
     def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "mean_squared_error") -> None:
         super().__init__(mean_squared_error, name, reduction)
@@ -375,8 +407,17 @@ def _reduce(values: Tensor, reduction: str) -> Tensor:
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:
-    """Predictions as a tensor; those in float16 and bfloat16 in float32, for 1 - EPSILON is 1 in them."""
-    tensor = values if isinstance(values, Tensor) else Tensor(backend.asarray(values)).astype(np.float32)
+    """Predictions as a tensor; those in float16 and bfloat16 in float32, for 1 - EPSILON is 1 in them.
+
+    Raises:
+        TypeError: when they are no real numbers.
+        ValueError: when they are a single one.
+    """
+    given = values if isinstance(values, Tensor) else backend.asarray(values, "y_pred")
+    _check_numbers("y_pred", given.dtype)
+    if not given.ndim:
+        raise ValueError(f"y_pred: expected predictions of shape (batch, ...), received a single number, {values!r}")
+    tensor = given if isinstance(given, Tensor) else Tensor(given).astype(np.float32)
     if not is_half(tensor.dtype):
         return tensor
     wide = tensor.astype(np.float32)
@@ -388,7 +429,14 @@ def _tensor(values: ArrayLike | Tensor) -> Tensor:
 
 
 def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
-    return values.detach().numpy() if isinstance(values, Tensor) else backend.on_host(values)
+    """Targets as an array.
+
+    Raises:
+        TypeError: when they are no real numbers.
+    """
+    found: NDArray[Any] = values.detach().numpy() if isinstance(values, Tensor) else backend.on_host(values)
+    _check_numbers("y_true", found.dtype)
+    return found
 
 
 def _beside(values: NDArray[Any], predictions: Tensor) -> Tensor:
@@ -415,6 +463,18 @@ def _sparse_labels(labels: NDArray[Any], output_shape: Shape) -> NDArray[Any]:
             f"shape {output_shape}, received {labels.shape}{hint}"
         )
     return labels
+
+
+def _check_numbers(name: str, dtype: np.dtype) -> None:
+    if not (dtype.kind in "biuf" or is_floating(dtype)):
+        raise TypeError(f"{name}: expected real numbers, received {dtype}")
+
+
+def _check_classes(name: str, labels: NDArray[Any], classes: int | None) -> None:
+    if is_floating(labels.dtype) and not (labels == np.floor(labels)).all():
+        raise ValueError(f"{name}: expected integer labels, received fractions or NaN among the labels")
+    if classes is not None:
+        _check_range(name, labels, 0, classes - 1, f"labels in 0 .. {classes - 1} for {classes} classes")
 
 
 def _check_categorical_shape(labels: Shape, output_shape: Shape) -> None:

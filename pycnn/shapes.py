@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
+from typing import Any
+
 #: A shape with the batch axis first; None where a size is not known yet.
 Shape = tuple[int | None, ...]
 
@@ -13,3 +17,48 @@ def shapes_agree(a: Shape, b: Shape) -> bool:
     (True, False)
     """
     return len(a) == len(b) and all(i is None or j is None or i == j for i, j in zip(a, b))
+
+
+def one_or_more_axes(value: int | Iterable[int] | None, name: str = "axis") -> int | tuple[int, ...] | None:
+    """``value`` as an axis, several of them, or None, which stands for all axes.
+
+    Raises:
+        ValueError: when it is anything else.
+
+    >>> one_or_more_axes([0, -1]), one_or_more_axes(2)
+    ((0, -1), 2)
+    """
+    if value is None:
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    try:
+        found = tuple(operator.index(axis) for axis in value)  # type: ignore[union-attr]
+    except TypeError:
+        found = ()
+    if not found:
+        raise ValueError(f"{name}: expected an integer, several of them, or None for all axes, received {value!r}")
+    return found
+
+
+def axes_within(value: Any, shape: tuple[int, ...], name: str = "axis") -> tuple[int, ...]:
+    """The axes of ``shape`` that :func:`one_or_more_axes` names, counted from 0.
+
+    Raises:
+        ValueError: when it names anything else, an axis that the shape does not have, or an axis twice.
+
+    >>> axes_within([0, -1], (5, 6, 7)), axes_within(None, (5, 6, 7))
+    ((0, 2), (0, 1, 2))
+    """
+    read, rank = one_or_more_axes(value, name), len(shape)
+    if read is None:
+        return tuple(range(rank))
+    given = read if isinstance(read, tuple) else (read,)
+    found = tuple(axis % rank for axis in given if -rank <= axis < rank)
+    if len(set(found)) < len(given):
+        raise ValueError(
+            f"{name}: expected axes from {-rank} to {rank - 1}, each once, for the shape {shape}, received {value!r}"
+        )
+    return found

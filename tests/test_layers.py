@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,6 +311,15 @@ def test_input_layer_forms() -> None:
         (lambda: L.BatchNormalization(epsilon=0), "a positive epsilon, received 0"),
         (lambda: L.Dropout(1.5), r"\[0, 1\], received 1.5"),
         (lambda: L.Dropout("half"), "received 'half'"),
+        (lambda: L.Dropout(0.5, noise_shape=5), "noise_shape: expected a tuple.* received 5"),
+        (lambda: L.Dropout(0.5, noise_shape=("a", 1, 1, 1)), r"noise_shape: .* received \('a', 1, 1, 1\)"),
+        (lambda: L.Dropout(0.5, noise_shape=(1, -1)), r"noise_shape: .* received \(1, -1\)"),
+        (lambda: L.Dropout(0.5, seed="a"), "seed: .* received 'a'"),
+        (lambda: L.SpatialDropout2D(0.5, seed=-1), "seed: .* received -1"),
+        (lambda: L.Reshape(5), "target_shape: expected a tuple of integers, received 5"),
+        (lambda: L.Reshape("ab"), "target_shape: .* received 'ab'"),
+        (lambda: L.Permute(1), "dims: expected a tuple of integers, received 1"),
+        (lambda: L.PReLU(shared_axes="a"), "shared_axes: expected an integer or several, received 'a'"),
         (lambda: L.Input(), "exactly one of shape and batch_shape"),
         (lambda: L.Input((0, 3)), r"received \(0, 3\)"),
         (lambda: L.Input(28), "received 28"),
@@ -499,3 +509,33 @@ def test_mixed_pooling_draws_while_training() -> None:
 
 def test_the_former_name_of_a_slope() -> None:
     assert L.LeakyReLU(alpha=0.1).negative_slope == 0.1
+
+
+@pytest.mark.parametrize("axis", [[1, 6], [1, 1], [1, -3], 4, -5, "a", 1.5, [0.5], []])
+def test_softmax_over_axes_that_do_not_exist(axis: Any) -> None:
+    x = np.zeros((2, 3, 4, 5), np.float32)
+    with pytest.raises(ValueError, match=r"axis: expected .* received"):
+        activations.softmax(Tensor(x), axis)
+    with pytest.raises(ValueError, match=r"axis: expected .* received"):
+        L.Softmax(axis)(x)
+
+
+@pytest.mark.parametrize("axis", [None, -2, [1, -1], (3, 0, 1), np.int64(1)])
+def test_softmax_over_one_axis_several_or_all(axis: Any) -> None:
+    x = np.random.default_rng(3).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    axes = tuple(range(4)) if axis is None else tuple(np.atleast_1d(axis).tolist())
+    e = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(L.Softmax(axis)(x).numpy(), e / e.sum(axes, keepdims=True), rtol=1e-5)
+
+
+def test_the_sizes_of_a_mask_are_1_or_the_inputs() -> None:
+    x = np.ones((2, 8, 8, 3), np.float32)
+    with pytest.raises(ValueError, match=r"sizes of noise_shape .* \(2, 8, 8, 3\), received \(2, 7, 8, 3\)"):
+        L.Dropout(0.5, noise_shape=(2, 7, 8, 3))(x, training=True)
+    mask = L.Dropout(0.5, noise_shape=(2, 1, np.int64(8), None), seed=np.int64(1))(x, training=True).numpy()
+    assert (mask == mask[:, :1]).all()
+
+
+def test_shared_axes_are_numbers_of_any_package() -> None:
+    assert L.PReLU(shared_axes=np.int64(1)).shared_axes == [1]
+    assert L.PReLU(shared_axes=np.array([1, 2])).shared_axes == [1, 2]

@@ -209,3 +209,34 @@ def test_errors_name_the_nearest() -> None:
         losses.MeanSquaredError(reduction="avg")
     with pytest.raises(ValueError, match="label_smoothing"):
         losses.CategoricalCrossentropy(label_smoothing=1.5)
+
+
+P = [[0.2, 0.8], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: losses.mean_squared_error(1.0, 2.0), ValueError, "y_pred: .* received a single number, 2.0"),
+        (lambda: losses.binary_crossentropy(1.0, 2.0), ValueError, "y_pred: .* received a single number, 2.0"),
+        (lambda: losses.categorical_crossentropy(1.0, 2.0), ValueError, "y_pred: .* received a single number, 2.0"),
+        (lambda: losses.sparse_categorical_crossentropy(1, 2.0), ValueError, "y_pred: .* a single number, 2.0"),
+        (lambda: losses.sparse_categorical_crossentropy(["a", "b"], P), TypeError, "y_true: expected real numbers"),
+        (lambda: losses.sparse_categorical_crossentropy([0, 1], [["a"], ["b"]]), TypeError, "y_pred.* number"),
+        (lambda: losses.sparse_categorical_crossentropy([0.5, 1], P), ValueError, "y_true: expected integer labels"),
+        (lambda: losses.sparse_categorical_crossentropy([0, 2], P), ValueError, r"y_true: .* 0 \.\. 1 .* from 0 to 2"),
+        (lambda: losses.sparse_categorical_crossentropy([0, -100], P), ValueError, "y_true: .* from -100 to 0"),
+        (
+            lambda: losses.categorical_crossentropy(P, P, label_smoothing=2),
+            ValueError,
+            "label_smoothing: .* received 2",
+        ),
+        (lambda: losses.categorical_crossentropy(P, P, label_smoothing="a"), TypeError, "label_smoothing: .* 'a'"),
+        (lambda: losses.binary_crossentropy(P, P, label_smoothing=2), ValueError, "label_smoothing: .* received 2"),
+        (lambda: losses.binary_crossentropy(P, P, label_smoothing="a"), TypeError, "label_smoothing: .* 'a'"),
+        (lambda: losses.mean_squared_error([[1j]], [[1.0]]), TypeError, "y_true: expected real numbers.*complex128"),
+    ],
+)
+def test_wrong_arguments_of_functions(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()

@@ -111,6 +111,36 @@ def test_constraints() -> None:
         np.testing.assert_allclose(copy(Tensor(w)).numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: constraints.MaxNorm("a"), "max_value: expected a number of at least 0, received 'a'"),
+        (lambda: constraints.MaxNorm(-1), "max_value: expected a number of at least 0, received -1"),
+        (lambda: constraints.MaxNorm(float("nan")), "max_value: .* received nan"),
+        (lambda: constraints.MaxNorm(1, axis="a"), "axis: expected an integer, several .* received 'a'"),
+        (lambda: constraints.UnitNorm(0.5), "axis: .* received 0.5"),
+        (lambda: constraints.MinMaxNorm(2, 1), "min_value: expected at most the max_value, 1, received 2"),
+        (lambda: constraints.MinMaxNorm(rate=2), "rate: expected a number from 0 to 1, received 2"),
+        (lambda: constraints.UnitNorm(9)(Tensor(X)), r"axis: expected axes from -2 to 1.*\(6, 3\), received 9"),
+        (lambda: constraints.UnitNorm([0, -2])(Tensor(X)), r"each once, .* received \(0, -2\)"),
+    ],
+)
+def test_wrong_arguments_of_constraints(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_axes_of_constraints() -> None:
+    for axis in (None, np.int64(0), (0, -1), [1]):
+        axes = axis if axis is None else tuple(np.atleast_1d(axis).tolist())
+        norms = np.sqrt((X**2).sum(axes, keepdims=True))
+        np.testing.assert_allclose(constraints.UnitNorm(axis)(Tensor(X)).numpy(), X / norms, rtol=1e-5)
+    largest = float(np.sqrt((X**2).sum()))
+    np.testing.assert_array_equal(
+        constraints.MinMaxNorm(largest / 2, float("inf"), axis=None)(Tensor(X)).shape, X.shape
+    )
+
+
 def network(**rules: Any) -> Sequential:
     return Sequential([L.Dense(4, input_dim=3, **rules), L.Dense(2)])
 

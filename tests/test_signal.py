@@ -429,6 +429,60 @@ def test_refusals_of_kernels(call: Any, message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "float32", "float64", "bfloat16", "complex64"])
+def test_tensors_of_pytorch_stay_such(rng: np.random.Generator, name: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    image = torch.from_numpy(rng.integers(0, 9, (2, 5, 6))).to(getattr(torch, dtype))
+    kernel = torch.from_numpy(rng.integers(0, 9, (2, 3))).to(getattr(torch, dtype))
+    filtered = getattr(signal, name)
+    found = filtered(image, kernel, "same", "symm")
+    assert isinstance(found, torch.Tensor)
+    assert found.dtype == image.dtype
+    wide = "complex128" if image.is_complex() else "float64"
+    expected = filtered(*(each.to(getattr(torch, wide)).numpy() for each in (image, kernel)), "same", "symm")
+    # Whole numbers: modulo 256 for uint8, and rounded once for bfloat16.
+    expected = torch.from_numpy(expected.astype(np.int64) % 256 if dtype == "uint8" else expected).to(image.dtype)
+    assert torch.equal(found, expected)
+    assert isinstance(filtered(image, kernel, backend="cpu"), torch.Tensor)
+
+
+def test_gradients_of_pytorch(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    image = torch.ones(4, 4, requires_grad=True)
+    signal.convolve2d(image, torch.ones(2, 2)).sum().backward()
+    assert torch.equal(image.grad, torch.full((4, 4), 4.0))
+    image, kernel = (torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for shape in ((4, 5), (3, 2)))
+    for function in (signal.convolve2d, signal.correlate2d):
+        for boundary in BOUNDARIES:
+            assert torch.autograd.gradcheck(lambda x, w: function(x, w, "same", boundary, 2.0), (image, kernel))  # noqa: B023
+            assert torch.autograd.gradgradcheck(lambda x, w: function(x, w, "same", boundary, 2.0), (image, kernel))  # noqa: B023
+
+
+def test_arrays_of_jax_stay_such() -> None:
+    jax = pytest.importorskip("jax")
+    found = signal.correlate2d(jax.numpy.ones((3, 4)), jax.numpy.ones((2, 2)), "valid")
+    assert isinstance(found, jax.Array)
+    np.testing.assert_array_equal(np.asarray(found), np.full((2, 3), 4))
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1e-200, 5e-324])
+def test_the_narrowest_bells(sigma: float) -> None:
+    """All weight is in the middle: one pixel for odd sizes, four for even ones."""
+    np.testing.assert_array_equal(kernels.gaussian(1, sigma), [[1]])
+    np.testing.assert_array_equal(kernels.gaussian(3, sigma), kernels.identity(3))
+    np.testing.assert_array_equal(kernels.gaussian(4, sigma), np.pad(np.full((2, 2), 0.25), 1))
+
+
+def test_a_narrow_laplacian_of_a_bell() -> None:
+    found = kernels.laplacian_of_gaussian(3, 1e-10, dtype=np.float64)
+    expected = -2e20 * kernels.identity(3)
+    np.testing.assert_allclose(found, expected - expected.mean(), rtol=1e-6)
+    for size, sigma in ((3, 1e-200), (4, 1e-160), (3, 1e-20)):
+        with pytest.raises(ValueError, match=f"sigma must be so large that .* float32; received {sigma}"):
+            kernels.laplacian_of_gaussian(size, sigma)
+
+
 def test_the_module_is_a_part_of_pycnn() -> None:
     assert pycnn.signal is signal
     assert signal.kernels is kernels

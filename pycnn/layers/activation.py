@@ -10,7 +10,7 @@ from pycnn.functional.arguments import rounded, widened
 from pycnn.functional.rectifier import Prelu
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
-from pycnn.shapes import Shape
+from pycnn.shapes import Shape, one_or_more_axes
 from pycnn.tensor import Tensor
 
 
@@ -114,6 +114,13 @@ class LeakyReLU(_Elementwise):
 class ELU(_Elementwise):
     """``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
+    Args:
+        alpha: minus the limit for very negative inputs.
+        **kwargs: as for :class:`Layer`.
+
+    Raises:
+        ValueError: for an alpha that is no finite number.
+
     Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units"
     (2016); Keras 3, keras.layers.ELU.
 
@@ -134,6 +141,13 @@ class ELU(_Elementwise):
 class Softmax(_Elementwise):
     """``exp(x) / sum(exp(x))`` over an axis, or over several together.
 
+    Args:
+        axis: an integer, several of them, or None for all axes, that of the batch included.
+        **kwargs: as for :class:`Layer`.
+
+    Raises:
+        ValueError: for an axis that is no integer; when called, for one that the inputs do not have, or named twice.
+
     Source: Keras 3, keras.layers.Softmax.
 
     >>> import numpy as np
@@ -141,9 +155,9 @@ class Softmax(_Elementwise):
     array([[0.5, 0.5]], dtype=float32)
     """
 
-    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
+    def __init__(self, axis: int | Sequence[int] | None = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.axis = axis if isinstance(axis, int) else tuple(axis)
+        self.axis = one_or_more_axes(axis)
 
     def call(self, inputs: Tensor) -> Tensor:
         """The function of ``inputs``."""
@@ -161,7 +175,8 @@ class PReLU(Layer):
         **kwargs: as for :class:`Layer`.
 
     Raises:
-        ValueError: for an unknown name; when called, for inputs with other sizes than those of ``alpha``.
+        ValueError: for an unknown name, axes that are no integers; when called, for inputs with other sizes than those
+            of ``alpha``, or without such axes.
 
     Source: He et al., "Delving Deep into Rectifiers" (2015); Keras 3, keras.layers.PReLU.
 
@@ -181,7 +196,8 @@ class PReLU(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self._read_rules("alpha", alpha_initializer, alpha_regularizer, alpha_constraint)
-        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else [*(shared_axes or ())]
+        axes = () if shared_axes is None else shared_axes
+        self.shared_axes = list(arguments.integers(axes, "shared_axes", or_one=True))
         self.alpha: Tensor | None = None
 
     def build(self, input_shape: Shape) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 from collections.abc import Iterable
@@ -47,6 +48,35 @@ def positive(value: Any, name: str) -> int:
         ValueError: when it is anything else.
     """
     return sizes(value, 1, name)[0]
+
+
+def integers(value: int | Iterable[int], name: str, or_one: bool = False) -> tuple[int, ...]:
+    """``value`` as integers of any count; with ``or_one`` a single one stands for itself.
+
+    >>> integers([2, -1], "target_shape"), integers(1, "shared_axes", or_one=True)
+    ((2, -1), (1,))
+
+    Raises:
+        ValueError: when it is anything else.
+    """
+    given: Any = value
+    if or_one:
+        with contextlib.suppress(TypeError):
+            return (operator.index(given),)
+    try:
+        return tuple(map(operator.index, given))
+    except TypeError:
+        expected = "an integer or several" if or_one else "a tuple of integers"
+        raise ValueError(f"{name}: expected {expected}, received {value!r}") from None
+
+
+def seed(value: Any) -> int | None:
+    """``value`` as a seed of random numbers, an integer of at least 0, or None.
+
+    Raises:
+        ValueError: when it is anything else.
+    """
+    return None if value is None else sizes(value, 1, "seed", least=0)[0]
 
 
 def number(

@@ -23,13 +23,15 @@ class Dropout(Layer):
 
     Args:
         rate: the part to drop, in [0, 1].
-        noise_shape: shape of the random mask, None for a size taken from the input; a size of 1 drops or keeps
-            that axis as a whole. By default every element is drawn for itself.
-        seed: for draws of the layer's own; by default it draws from :func:`pycnn.random.generator`.
+        noise_shape: shape of the random mask, each size 1 or the input's, None for a size taken from the input; a size
+            of 1 drops or keeps that axis as a whole. By default every element is drawn for itself.
+        seed: for draws of the layer's own, an integer of at least 0; by default it draws from
+            :func:`pycnn.random.generator`.
         **kwargs: as for :class:`Layer`.
 
     Raises:
-        ValueError: for a rate outside [0, 1].
+        ValueError: for a rate outside [0, 1], sizes that are neither positive integers nor None, another seed; when
+            called, for inputs that the noise_shape does not fit.
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15
     (2014); Keras 3, keras.layers.Dropout.
@@ -53,9 +55,9 @@ class Dropout(Layer):
         if not isinstance(rate, int | float | np.integer | np.floating) or not 0 <= rate <= 1:
             raise ValueError(f"{self}: expected a rate in [0, 1], received {rate!r}")
         self.rate = float(rate)
-        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
-        self.seed = seed
-        self._generator = None if seed is None else np.random.default_rng(seed)
+        self.noise_shape = None if noise_shape is None else _mask_sizes(noise_shape)
+        self.seed = arguments.seed(seed)
+        self._generator = None if self.seed is None else np.random.default_rng(self.seed)
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
@@ -80,7 +82,26 @@ class Dropout(Layer):
                 f"{self}: expected a noise_shape of {inputs.ndim} axes for inputs of shape {inputs.shape}, "
                 f"received {self.noise_shape}"
             )
+        if any(want not in (None, 1, have) for want, have in zip(self.noise_shape, inputs.shape)):
+            raise ValueError(
+                f"{self}: expected sizes of noise_shape that are 1, None or those of the inputs, {inputs.shape}, "
+                f"received {self.noise_shape}"
+            )
         return tuple(have if want is None else want for want, have in zip(self.noise_shape, inputs.shape))
+
+
+def _mask_sizes(noise_shape: Any) -> tuple[int | None, ...]:
+    """Positive integers, and None for sizes that are the input's.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return tuple(None if size is None else arguments.positive(size, "noise_shape") for size in noise_shape)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"noise_shape: expected a tuple of positive integers or None, received {noise_shape!r}"
+        ) from None
 
 
 class _SpatialDropout(Dropout):

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
 from pycnn.shapes import Shape
@@ -21,6 +19,9 @@ class Flatten(Layer):
         data_format: order of the input's axes, "channels_last" (the default) or "channels_first"; in both the
             channels vary fastest in the output, so that weights of the next layer mean the same.
         **kwargs: as for :class:`Layer`.
+
+    Raises:
+        ValueError: for another data_format.
 
     Source: Keras 3, keras.layers.Flatten.
 
@@ -71,9 +72,8 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Iterable[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.target_shape = tuple(target_shape)
-        whole = all(isinstance(size, int | np.integer) and (size > 0 or size == -1) for size in self.target_shape)
-        if not whole or self.target_shape.count(-1) > 1:
+        self.target_shape = arguments.integers(target_shape, "target_shape")
+        if any(size < 1 and size != -1 for size in self.target_shape) or self.target_shape.count(-1) > 1:
             raise ValueError(
                 f"{self}: expected a target_shape of positive integers, one of which may be -1, received "
                 f"{target_shape!r}"
@@ -124,7 +124,7 @@ class Permute(Layer):
 
     def __init__(self, dims: Iterable[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dims = tuple(dims)
+        self.dims = arguments.integers(dims, "dims")
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"{self}: expected each of 1, 2, ... once in dims, received {self.dims}")
         self.built = True

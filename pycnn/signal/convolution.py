@@ -21,6 +21,7 @@ from pycnn.functional.arguments import (
     triple,
 )
 from pycnn.functional.conv import Convolution
+from pycnn.interop.arrays import drop_in
 from pycnn.signal.extension import Extend, Sides
 from pycnn.signal.planes import Planes, complex_planes, integer_planes, real_planes
 from pycnn.tensor import Tensor
@@ -38,6 +39,7 @@ BOUNDARIES = {
 EXACT_ALGORITHMS = ("few_channels", "direct")
 
 
+@drop_in
 def convolve2d(
     in1: Any,
     in2: Any,
@@ -47,6 +49,7 @@ def convolve2d(
     *,
     algorithm: str = "auto",
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """2-D convolution of images with a kernel: ``y[i] = sum over j of in1[i - j] * in2[j]``.
 
@@ -55,7 +58,7 @@ def convolve2d(
     the same upside down and left to right, as most that blur and sharpen are, that makes no difference.
 
     Args:
-        in1, in2, mode, boundary, fillvalue, algorithm, workspace_limit: as for :func:`correlate2d`.
+        in1, in2, mode, boundary, fillvalue, algorithm, workspace_limit, backend: as for :func:`correlate2d`.
 
     Returns:
         As :func:`correlate2d`.
@@ -74,6 +77,7 @@ def convolve2d(
     return _filter(True, in1, in2, mode, boundary, fillvalue, algorithm=algorithm, workspace_limit=workspace_limit)
 
 
+@drop_in
 def correlate2d(
     in1: Any,
     in2: Any,
@@ -83,6 +87,7 @@ def correlate2d(
     *,
     algorithm: str = "auto",
     workspace_limit: int | None = None,
+    backend: str | None = None,
 ) -> Any:
     """2-D cross-correlation of images with a kernel: ``y[i] = sum over j of in1[i + j] * conj(in2[j])``.
 
@@ -104,13 +109,15 @@ def correlate2d(
             "few_channels", which multiplies and adds as SciPy does. On a GPU it may be "winograd" for kernels of 3x3,
             with more rounding; "direct" multiplies and adds there.
         workspace_limit: bytes of scratch memory that the algorithm may take; None for no limit.
+        backend: "cpu" or "cuda", where to compute; None is where the input is.
 
     Returns:
         An array of the dtype that NumPy gives ``in1 * in2``. Integers stay integers, and sums beyond their range wrap
         around as SciPy's do (uint8 counts modulo 256), exactly; where a sum may pass 2^52 that takes up to 16 times as
         long. Complex numbers are computed from real ones in one call. float16 and bfloat16, which SciPy does not have,
-        are computed in float32 and rounded once. A tensor where one of the two is; gradients flow to both, for real
-        floating point, and can be differentiated again.
+        are computed in float32 and rounded once. A tensor where one of the two is, and otherwise an array of the
+        package that the first of them is of (PyTorch, JAX, ...); gradients flow to both, for real floating point, and
+        can be differentiated again.
 
         The padding costs nothing with "fill" and 0; otherwise a copy of the image, 0.2 ms for 1024x1024 of float32.
 

@@ -175,7 +175,9 @@ def laplacian_of_gaussian(size: Any, sigma: float, *, dtype: Any = np.float32) -
         dtype: float32 or float64.
 
     Raises:
-        TypeError, ValueError: as :func:`gaussian`.
+        TypeError: as :func:`gaussian`.
+        ValueError: as :func:`gaussian`; a sigma so small that the weights, which grow with 1 / sigma^2, cannot be
+            computed in the dtype.
 
     Source: Marr and Hildreth, "Theory of edge detection", 1980; ``scipy.ndimage.gaussian_laplace``, whose weights these
     are up to their mean.
@@ -185,9 +187,14 @@ def laplacian_of_gaussian(size: Any, sigma: float, *, dtype: Any = np.float32) -
            [ 0.8 , -4.82,  0.8 ],
            [ 0.4 ,  0.8 ,  0.4 ]], dtype=float32)
     """
-    window, sigma = pair("size", size), _positive("sigma", sigma)
-    kernel = (_squared_distances(window) - 2 * sigma**2) / sigma**4 * _bell(window, sigma)
-    return _of_dtype(kernel - kernel.mean(), dtype)
+    window, width = pair("size", size), _positive("sigma", sigma)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        # (r / sigma)^2 / sigma^2: sigma^4 would be 0 long before sigma is.
+        kernel = (_squared_distances(window) / width / width - 2) / width / width * _bell(window, width)
+        found = _of_dtype(kernel - kernel.mean(), dtype)
+    if not np.isfinite(found).all():
+        raise ValueError(f"sigma must be so large that the weights can be computed in {found.dtype}; received {sigma!r}")
+    return found
 
 
 def sobel(axis: int = -1, *, dtype: Any = np.float32) -> np.ndarray:
@@ -268,7 +275,10 @@ def _derivative(smoothing: list[int], axis: Any, dtype: Any) -> np.ndarray:
 
 def _bell(size: tuple[int, int], sigma: float) -> np.ndarray:
     """:func:`gaussian` in float64."""
-    kernel = np.exp(-_squared_distances(size) / (2 * sigma**2))
+    squares = _squared_distances(size)
+    # Beyond the least distance, so that one weight is exp(0) however small sigma is; its square would be 0 before it.
+    with np.errstate(over="ignore"):  # infinitely far away, where the weight is 0
+        kernel = np.exp(-(squares - squares.min()) / sigma / sigma / 2)
     return kernel / kernel.sum()
 
 
