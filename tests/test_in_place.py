@@ -394,6 +394,39 @@ def test_a_leaf_is_not_changed_while_operations_are_recorded(name: str) -> None:
         assert x._node is None
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_view_that_was_made_a_leaf_is_one(name: str) -> None:
+    w = Tensor(np.arange(6.0)).reshape(2, 3)
+    w.requires_grad = True
+    with pytest.raises(RuntimeError, match=f"{name} cannot change a leaf that requires a gradient"):
+        CHANGES[name](w)
+    with pytest.raises(RuntimeError, match=f"{name} cannot change a view of a leaf that requires a gradient"):
+        CHANGES[name](w[0])
+    np.testing.assert_array_equal(w.data, [[0, 1, 2], [3, 4, 5]])
+    (w * w).sum().backward()
+    np.testing.assert_array_equal(w.grad.data, 2 * w.data)
+    with pycnn.no_grad():
+        CHANGES[name](w)
+    assert w.requires_grad
+    assert w._node is None
+
+
+def test_a_view_that_was_made_a_leaf_stays_one_when_what_it_looks_into_changes() -> None:
+    v, p = Tensor(np.arange(3.0)), leaf(1.0)
+    w = v[1:]
+    w.requires_grad = True
+    v.add_(p)
+    (w * w).sum().backward()
+    np.testing.assert_array_equal(w.grad.data, [4, 6])
+    assert p.grad is None
+    late = v[1:]  # has come with a history already, and is no leaf
+    late.requires_grad = True
+    with pytest.raises(ValueError, match="the result of an operation cannot stop requiring a gradient"):
+        late.requires_grad = False
+    late.sum().backward()
+    assert p.grad.item() == 2
+
+
 @needs_torch
 @pytest.mark.parametrize("name", CHANGES)
 def test_pytorch_refuses_the_same(name: str) -> None:
