@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NoReturn
 
 import numpy as np
@@ -98,6 +99,34 @@ class Tensor:
     def _take_history(self, other: Tensor) -> None:
         """Come from where another tensor comes from."""
         self._node, self._place, self._requires_grad = other._node, other._place, other._requires_grad
+
+    # Copies. Without these they would be views of what the original is a view of, and pickles hold its whole history.
+
+    def __copy__(self) -> Tensor:
+        other = in_place.alias(self)
+        other.grad, other._view = self.grad, self._view
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf with a copy of the array and of the gradient.
+
+        Raises:
+            RuntimeError: the tensor is the result of an operation, and requires a gradient.
+        """
+        self._refuse_history("copied by copy.deepcopy")
+        return _restored(copy.deepcopy(self.data, memo), copy.deepcopy(self.grad, memo), self._requires_grad)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle; raises as a deep copy."""
+        self._refuse_history("pickled")
+        return _restored, (self.data, self.grad, self._requires_grad)
+
+    def _refuse_history(self, what: str) -> None:
+        if self.requires_grad and self._node is not None:
+            raise RuntimeError(
+                f"only tensors that no operation made can be {what}; received the result of one, which requires a "
+                "gradient: use tensor.detach()"
+            )
 
     @property
     def requires_grad(self) -> bool:
@@ -429,6 +458,13 @@ class Tensor:
         notes += ", backend='cuda'" if self.backend.name == "cuda" else ""
         notes += ", requires_grad=True" if self._requires_grad else ""
         return f"Tensor({body}{notes})"
+
+
+def _restored(data: Any, grad: Tensor | None, requires_grad: bool) -> Tensor:
+    """A tensor that was copied or pickled."""
+    tensor = Tensor._of(data)
+    tensor.grad, tensor._requires_grad = grad, requires_grad
+    return tensor
 
 
 def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy as copying
 import gc
 import importlib
 import inspect
+import pickle
 import pkgutil
 import weakref
 from collections.abc import Callable
@@ -563,6 +565,48 @@ def test_no_circle_keeps_memory() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_copy_of_a_view_is_a_view_of_nothing() -> None:
+    x, p = Tensor(np.zeros(4)), leaf(np.ones(3))
+    for copied in (copying.deepcopy(x[1:]), pickle.loads(pickle.dumps(x[1:]))):
+        copied.add_(p)
+        np.testing.assert_array_equal(copied.data, [1, 1, 1])
+        assert not x.requires_grad
+        np.testing.assert_array_equal(x.data, [0, 0, 0, 0])
+    same = copying.copy(x[1:])
+    same.add_(p)
+    x.sum().backward()
+    np.testing.assert_array_equal(x.data, [0, 1, 1, 1])
+    np.testing.assert_array_equal(p.grad.data, [1, 1, 1])
+
+
+def test_a_view_whose_array_was_replaced_is_a_view_of_nothing() -> None:
+    x, p = Tensor(np.zeros(4)), leaf(np.ones(3))
+    v = x[1:]
+    inner = v[1:]
+    v.data = np.full(3, 7.0)
+    v.add_(p)
+    np.testing.assert_array_equal(v.data, [8, 8, 8])
+    np.testing.assert_array_equal(x.data, [0, 0, 0, 0])
+    assert not x.requires_grad
+    assert not inner.requires_grad
+    inner.add_(p[1:])  # is a view of x still
+    np.testing.assert_array_equal(x.data, [0, 0, 1, 1])
+    assert x.requires_grad
+    (v * v).sum().backward()
+    np.testing.assert_array_equal(p.grad.data, [16, 16, 16])
+
+
+def test_a_view_of_what_has_got_another_array_is_a_view_of_nothing() -> None:
+    x, p = Tensor(np.zeros(4)), leaf(np.ones(3))
+    v = x[1:]
+    x.data = np.full(4, 7.0)
+    v.add_(p)
+    np.testing.assert_array_equal(v.data, [1, 1, 1])
+    np.testing.assert_array_equal(x.data, [7, 7, 7, 7])
+    assert v.requires_grad
+    assert not x.requires_grad
 
 
 def test_thousands_of_changes() -> None:

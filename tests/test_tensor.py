@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -295,6 +297,37 @@ def test_tensors_are_hashed_by_identity() -> None:
 def test_rows_of_different_lengths() -> None:
     with pytest.raises(ValueError, match="data must be an array or rows of equal lengths; received others"):
         Tensor([[1.0], [2.0, 3.0]])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_copies_and_pickles_of_leaves(again: Any, requires_grad: bool) -> None:
+    x = Tensor(np.arange(6.0).reshape(2, 3)[:, 1:], requires_grad=requires_grad)
+    x.grad = Tensor(np.ones((2, 2)))
+    y, same = again([x, x])
+    assert y is same
+    assert y.requires_grad == requires_grad
+    assert y._node is None
+    for one, other in ((y, x), (y.grad, x.grad)):
+        np.testing.assert_array_equal(one.data, other.data)
+        assert not np.shares_memory(one.data, other.data)
+    if requires_grad:
+        (y * y).sum().backward()
+        np.testing.assert_array_equal(y.grad.data, 2 * y.data + 1)
+        np.testing.assert_array_equal(x.grad.data, np.ones((2, 2)))
+
+
+def test_results_of_operations_are_neither_deeply_copied_nor_pickled() -> None:
+    x = Tensor(np.ones(3), requires_grad=True)
+    for result in (x * 2, x[1:]):
+        with pytest.raises(RuntimeError, match=r"copied by copy\.deepcopy; received the result of one, .*detach\(\)"):
+            copy.deepcopy(result)
+        with pytest.raises(RuntimeError, match=r"can be pickled; received the result of one"):
+            pickle.dumps(result)
+        assert copy.deepcopy(result.detach()).requires_grad is False
+        same = copy.copy(result)
+        assert same.data is result.data
+        assert same._node is result._node
 
 
 # Protocols of arrays: who takes a tensor, and how.
