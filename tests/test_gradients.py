@@ -397,6 +397,16 @@ def test_given_grad_outputs() -> None:
         gradgradcheck(lambda x: (x**3, x.sum()), leaf(A), Tensor(B))
 
 
+def test_second_derivatives_of_a_power_of_0() -> None:
+    assert gradgradcheck(lambda a, b: a**b, (leaf([2.0, 3.0]), leaf([0.0, 1.0])))
+    a, b = leaf([0.0, 0.0, 0.0, 1e-320, np.inf]), leaf([0.0, 1.0, 2.0, 0.0, 0.0])
+    da, db = grad((a**b).sum(), (a, b), create_graph=True)  # the values are PyTorch's
+    np.testing.assert_array_equal(da.data, [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(db.data, [0, 0, 0, np.log(1e-320), np.inf])
+    for first in (da[:3], db[:3]):
+        assert all(np.isfinite(second.data).all() for second in grad(first.sum(), (a, b), retain_graph=True))
+
+
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 def test_what_cannot_be_checked(check: Callable[..., bool]) -> None:
     with pytest.raises(ValueError, match="needs an input that requires a gradient; received none"):
