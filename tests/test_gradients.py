@@ -403,8 +403,9 @@ def test_second_derivatives_of_a_power_of_0() -> None:
     da, db = grad((a**b).sum(), (a, b), create_graph=True)  # the values are PyTorch's
     np.testing.assert_array_equal(da.data, [0, 1, 0, 0, 0])
     np.testing.assert_array_equal(db.data, [0, 0, 0, np.log(1e-320), np.inf])
-    for first in (da[:3], db[:3]):
-        assert all(np.isfinite(second.data).all() for second in grad(first.sum(), (a, b), retain_graph=True))
+    for first in (da, db):
+        for second in grad(first.sum(), (a, b), retain_graph=True):
+            assert np.isfinite(second.data[:3]).all()
 
 
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
