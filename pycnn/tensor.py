@@ -197,20 +197,29 @@ class Tensor:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     @property
-    def __array_interface__(self) -> dict[str, Any]:
-        """The memory of the array for NumPy and others.
+    def __array_struct__(self) -> Any:
+        """The memory of the array for NumPy: a capsule, which keeps the array.
 
         Raises:
             AttributeError: the tensor is on a GPU, requires a gradient, or holds bfloat16, for which there is no
                 code; NumPy then goes by :meth:`__array__`, which says so or knows the dtype.
         """
-        if self.requires_grad or not isinstance(self.data, np.ndarray):
-            self._lacks("__array_interface__", "is on a GPU")
-        interface: dict[str, Any] = self.data.__array_interface__
-        if np.dtype(interface["typestr"]) != self.dtype:
-            self._lacks("__array_interface__", f"holds {self.dtype}")
+        return self._described("__array_struct__").__array_struct__
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """The memory of the array for others who do not know :attr:`__array_struct__`; raises as that."""
+        interface: dict[str, Any] = self._described("__array_interface__").__array_interface__
         self._lend()
         return interface
+
+    def _described(self, protocol: str) -> np.ndarray:
+        """The array, if NumPy's protocol can tell what it is."""
+        if self.requires_grad or not isinstance(self.data, np.ndarray):
+            self._lacks(protocol, "is on a GPU")
+        if np.dtype(self.dtype.str) != self.dtype:
+            self._lacks(protocol, f"holds {self.dtype}")
+        return self.data
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -230,7 +239,9 @@ class Tensor:
         raise AttributeError(_DETACH if self._requires_grad else f"a tensor that {reason} has no {protocol}")
 
     def _lend(self) -> None:
-        """Keep the array for as long as the tensor: who has taken an interface keeps the tensor alone."""
+        """Keep the array for as long as the tensor: who has taken an interface keeps the tensor alone, and may do so
+        when ``data`` has long been set to another array.
+        """
         lent = getattr(self, "_lent", ())
         if all(array is not self.data for array in lent):
             self._lent = (*lent, self.data)

@@ -360,7 +360,7 @@ def test_numpy_takes_the_memory() -> None:
 
 
 def test_memory_that_was_taken_stays() -> None:
-    """NumPy keeps the tensor alone, whose ``data`` can be set to another array."""
+    """``data`` of the tensor can be set to another array."""
     x = Tensor(np.full(1000, 3.0))
     taken = np.asarray(x)
     alive = weakref.ref(x.data)
@@ -371,6 +371,27 @@ def test_memory_that_was_taken_stays() -> None:
     assert (again == 0).all()
     del taken, again, x
     assert alive() is None
+
+
+def test_memory_that_was_given_back_is_free() -> None:
+    x = Tensor(np.zeros(1000))
+    taken = np.asarray(x)
+    alive = weakref.ref(x.data)
+    x.data = np.zeros(1000)
+    assert alive() is not None
+    del taken
+    assert alive() is None
+
+
+def test_memory_that_was_taken_by_an_interface_stays() -> None:
+    """Who goes by the dictionary keeps the tensor alone."""
+    x = Tensor(np.full(1000, 3.0))
+    array, interface = weakref.ref(x.data), x.__array_interface__
+    x.data = np.zeros(1000)
+    assert array() is not None
+    assert array().__array_interface__["data"] == interface["data"]  # type: ignore[union-attr]
+    del x
+    assert array() is None
 
 
 def test_torch_and_jax_take_the_memory() -> None:
@@ -395,6 +416,7 @@ def test_bfloat16_is_given_as_an_array_alone() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     x = Tensor(np.ones(3, ml_dtypes.bfloat16))
     assert not hasattr(x, "__array_interface__")
+    assert not hasattr(x, "__array_struct__")
     assert np.asarray(x).dtype == ml_dtypes.bfloat16
     with pytest.raises(BufferError):
         x.__dlpack__()
