@@ -7,6 +7,7 @@ operations on tensors, so gradients can be differentiated again.
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -79,7 +80,8 @@ class Function:
     on it. It returns a gradient for each input, tensors of their shapes or None where there is none: a tuple, or
     the tensor alone where there is one input. Gradients that nobody wants, see ``needs``, may be None. It computes with
     *tensors*: then gradients can be differentiated again. What it computes with arrays is a constant to the second
-    derivative, which :func:`pycnn.gradgradcheck` finds.
+    derivative, which :func:`pycnn.gradgradcheck` finds. What it puts on ``self`` may be gone afterwards: where some of
+    the gradients are not wanted a copy is asked.
 
     What backward reads must hold what it held in forward. Arrays that are kept on ``self`` and the inputs that
     ``reads`` tells are looked after: if one of them is changed in place in between, the walk raises a RuntimeError.
@@ -167,6 +169,7 @@ class Function:
     sources: tuple[Tensor | _Output | None, ...] = ()
     moment = 0
     released = False
+    _original: Function | None = None  # whom it stands in for, see asked_for
 
     def forward(self, *arrays: Any, **settings: Any) -> Any:
         raise NotImplementedError
@@ -244,9 +247,20 @@ class Function:
             ]
         )
 
+    def asked_for(self, needs: tuple[bool, ...]) -> Function:
+        """This node where all gradients are wanted, or one that is asked for some of them and stands in for it.
+
+        The node itself stays as it is: another thread may walk through it at the same time.
+        """
+        if needs == self.needs:
+            return self
+        asked = copy.copy(self)
+        asked.needs, asked._original = needs, self
+        return asked
+
     def output(self, array: np.ndarray, place: int = 0) -> Tensor:
         """For ``backward``: an output that ``forward`` has kept, as the tensor that it is, with its history."""
-        return Function.tensor_of(array, self if _mode.recording else None, place)
+        return Function.tensor_of(array, (self._original or self) if _mode.recording else None, place)
 
     def shape_of(self, place: int) -> tuple[int, ...]:
         """For ``backward``: the shape of an input whose gradient is wanted."""
@@ -519,12 +533,7 @@ def _input_gradients(node: Function, grads: list[Tensor | None], needs: tuple[bo
     """The gradients that are wanted of a node, each with where its input came from, in that input's dtype."""
     if node.moment != changes.moment:
         _refuse_changed(node)
-    all_needs = node.needs
-    try:
-        node.needs = needs
-        returned = node.backward(*grads)
-    finally:
-        node.needs = all_needs
+    returned = node.asked_for(needs).backward(*grads)
     if type(returned) is not tuple:
         returned = tuple(returned) if isinstance(returned, list) else (returned,)
     if len(returned) < len(needs) or any(extra is not None for extra in returned[len(needs) :]):

@@ -174,7 +174,9 @@ class Power(_Binary):
 
     def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
         # Where a factor is 0 the other must not be infinite: x**0 has the slope 0 at 0, and so has 0**y for y >= 0.
-        no_power = (b.data == 0).astype(b.dtype)
+        # Elsewhere the slope of x**0 must be b * x**-1 nevertheless: it is 0, but its derivative by b is 1 / x.
+        with np.errstate(all="ignore"):
+            no_power = ((b.data == 0) & np.isinf(1 / a.data)).astype(b.dtype)
         no_log = ((a.data == 0) & (b.data >= 0)).astype(a.dtype)
         return lambda: dy * b * a ** (b - 1 + no_power), lambda: dy * a**b * (a + no_log).log()
 

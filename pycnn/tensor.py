@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NoReturn
 
 import numpy as np
@@ -99,6 +100,34 @@ class Tensor:
         """Come from where another tensor comes from."""
         self._node, self._place, self._requires_grad = other._node, other._place, other._requires_grad
 
+    # Copies. Without these they would be views of what the original is a view of, and pickles hold its whole history.
+
+    def __copy__(self) -> Tensor:
+        other = in_place.alias(self)
+        other.grad, other._view = self.grad, self._view
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf with a copy of the array and of the gradient.
+
+        Raises:
+            RuntimeError: the tensor is the result of an operation, and requires a gradient.
+        """
+        self._refuse_history("copied by copy.deepcopy")
+        return _restored(copy.deepcopy(self.data, memo), copy.deepcopy(self.grad, memo), self._requires_grad)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle; raises as a deep copy."""
+        self._refuse_history("pickled")
+        return _restored, (self.data, self.grad, self._requires_grad)
+
+    def _refuse_history(self, what: str) -> None:
+        if self.requires_grad and self._node is not None:
+            raise RuntimeError(
+                f"only tensors that no operation made can be {what}; received the result of one, which requires a "
+                "gradient: use tensor.detach()"
+            )
+
     @property
     def requires_grad(self) -> bool:
         if self._view is not None:
@@ -107,10 +136,14 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if self._view is not None:
+            self._view.refresh(self)
         if value and not is_floating(self.data.dtype):
             raise TypeError(f"only floating-point tensors have gradients; this one holds {self.data.dtype}")
         if not value and self._node is not None:
             raise ValueError("the result of an operation cannot stop requiring a gradient; use detach()")
+        if value and self._node is None:
+            self._view = None  # a leaf has no history from what it looks into
         self._requires_grad = bool(value)
 
     @property
@@ -164,20 +197,29 @@ class Tensor:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     @property
-    def __array_interface__(self) -> dict[str, Any]:
-        """The memory of the array for NumPy and others.
+    def __array_struct__(self) -> Any:
+        """The memory of the array for NumPy: a capsule, which keeps the array.
 
         Raises:
             AttributeError: the tensor is on a GPU, requires a gradient, or holds bfloat16, for which there is no
                 code; NumPy then goes by :meth:`__array__`, which says so or knows the dtype.
         """
-        if self.requires_grad or not isinstance(self.data, np.ndarray):
-            self._lacks("__array_interface__", "is on a GPU")
-        interface: dict[str, Any] = self.data.__array_interface__
-        if np.dtype(interface["typestr"]) != self.dtype:
-            self._lacks("__array_interface__", f"holds {self.dtype}")
+        return self._described("__array_struct__").__array_struct__
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """The memory of the array for others who do not know :attr:`__array_struct__`; raises as that."""
+        interface: dict[str, Any] = self._described("__array_interface__").__array_interface__
         self._lend()
         return interface
+
+    def _described(self, protocol: str) -> np.ndarray:
+        """The array, if NumPy's protocol can tell what it is."""
+        if self.requires_grad or not isinstance(self.data, np.ndarray):
+            self._lacks(protocol, "is on a GPU")
+        if np.dtype(self.dtype.str) != self.dtype:
+            self._lacks(protocol, f"holds {self.dtype}")
+        return self.data
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -197,7 +239,9 @@ class Tensor:
         raise AttributeError(_DETACH if self._requires_grad else f"a tensor that {reason} has no {protocol}")
 
     def _lend(self) -> None:
-        """Keep the array for as long as the tensor: who has taken an interface keeps the tensor alone."""
+        """Keep the array for as long as the tensor: who has taken an interface keeps the tensor alone, and may do so
+        when ``data`` has long been set to another array.
+        """
         lent = getattr(self, "_lent", ())
         if all(array is not self.data for array in lent):
             self._lent = (*lent, self.data)
@@ -425,6 +469,13 @@ class Tensor:
         notes += ", backend='cuda'" if self.backend.name == "cuda" else ""
         notes += ", requires_grad=True" if self._requires_grad else ""
         return f"Tensor({body}{notes})"
+
+
+def _restored(data: Any, grad: Tensor | None, requires_grad: bool) -> Tensor:
+    """A tensor that was copied or pickled."""
+    tensor = Tensor._of(data)
+    tensor.grad, tensor._requires_grad = grad, requires_grad
+    return tensor
 
 
 def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ class View(Function):
             return
         outer = x._view
         whole = x if outer is None else outer.whole
-        y._view = Look(whole, whole._node, whole._place, outer, function, settings)
+        y._view = Look(whole, whole._node, whole._place, outer, function, settings, y.data, whole.data)
 
 
 def _lies_in(array: Any, whole: Any) -> bool:
@@ -47,6 +47,7 @@ class Look(NamedTuple):
         node, place: where ``whole`` came from when the view was made.
         outer: through which view it looks, None where it looks at ``whole`` itself.
         function, settings: the operation that made the view.
+        shown, memory: the arrays of the view and of ``whole``; where ``data`` was set to another one, it is no view.
     """
 
     whole: Tensor
@@ -55,6 +56,8 @@ class Look(NamedTuple):
     outer: Look | None
     function: type[Function]
     settings: dict[str, Any]
+    shown: Any
+    memory: Any
 
     @property
     def path(self) -> Path:
@@ -68,12 +71,16 @@ class Look(NamedTuple):
 
     def refresh(self, view: Tensor) -> None:
         """Give the view another history if what it looks into has got one, which a change in place does."""
+        if view.data is not self.shown or self.whole.data is not self.memory:
+            view._view = None
+            return
         if self.whole._node is self.node and self.whole._place == self.place:
             return
         with recording(True):
             again = through(self.path, self.whole)
         view._take_history(again)
-        view._view = again._view
+        look = again._view
+        view._view = None if look is None else look._replace(shown=view.data)
 
 
 def through(path: Path, x: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -395,6 +397,69 @@ def test_given_grad_outputs() -> None:
     assert gradgradcheck(lambda x: (x**3, x.sum()), leaf(A), (Tensor(B), np.ones(())))
     with pytest.raises(ValueError, match="a tensor for each of 2 outputs; received 1"):
         gradgradcheck(lambda x: (x**3, x.sum()), leaf(A), Tensor(B))
+
+
+def test_two_threads_walk_through_one_graph() -> None:
+    """What one of them leaves out the other one finds, also when they are in the same backward at the same time."""
+    inside = threading.Barrier(2, timeout=20)
+
+    class Product(Function):
+        def forward(self, x: Any, y: Any) -> Any:
+            return x * y
+
+        def backward(self, dz: Tensor) -> Any:  # type: ignore[override]
+            if is_waiting:
+                inside.wait()
+            x, y = self.inputs
+            found = (dz * y if self.needs[0] else None), (dz * x if self.needs[1] else None)
+            if is_waiting:
+                inside.wait()
+            return found
+
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    product = Product.apply(x, y)
+    z, is_waiting = product.sum(), True
+    with ThreadPoolExecutor(2) as threads:
+        dx, dy = [threads.submit(grad, z, each, retain_graph=True) for each in (x, y)]
+        np.testing.assert_array_equal(dx.result()[0].data, [3, 4])
+        np.testing.assert_array_equal(dy.result()[0].data, [1, 2])
+    is_waiting = False
+    assert product._node is not None
+    assert product._node.needs == (True, True)
+    both = grad(z, (x, y))
+    np.testing.assert_array_equal(both[0].data, [3, 4])
+    np.testing.assert_array_equal(both[1].data, [1, 2])
+
+
+def test_kept_outputs_have_their_whole_history_where_one_gradient_is_wanted() -> None:
+    class Exponential2(Function):
+        """exp(x + y)"""
+
+        reads = ()
+
+        def forward(self, x: Any, y: Any) -> Any:
+            self.z = np.exp(x + y)
+            return self.z
+
+        def backward(self, dz: Tensor) -> Any:  # type: ignore[override]
+            slope = dz * self.output(self.z)
+            return tuple(slope if needed else None for needed in self.needs)
+
+    x, y = leaf([0.5, 1.0]), leaf([0.25, -1.0])
+    (dx,) = grad(Exponential2.apply(x, y).sum(), x, create_graph=True)
+    (dxdy,) = grad(dx.sum(), y)
+    np.testing.assert_allclose(dxdy.data, np.exp(x.data + y.data))
+
+
+def test_second_derivatives_of_a_power_of_0() -> None:
+    assert gradgradcheck(lambda a, b: a**b, (leaf([2.0, 3.0]), leaf([0.0, 1.0])))
+    a, b = leaf([0.0, 0.0, 0.0, 1e-320, np.inf]), leaf([0.0, 1.0, 2.0, 0.0, 0.0])
+    da, db = grad((a**b).sum(), (a, b), create_graph=True)  # the values are PyTorch's
+    np.testing.assert_array_equal(da.data, [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(db.data, [0, 0, 0, np.log(1e-320), np.inf])
+    for first in (da, db):
+        for second in grad(first.sum(), (a, b), retain_graph=True):
+            assert np.isfinite(second.data[:3]).all()
 
 
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])

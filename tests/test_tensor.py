@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -297,6 +299,37 @@ def test_rows_of_different_lengths() -> None:
         Tensor([[1.0], [2.0, 3.0]])
 
 
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_copies_and_pickles_of_leaves(again: Any, requires_grad: bool) -> None:
+    x = Tensor(np.arange(6.0).reshape(2, 3)[:, 1:], requires_grad=requires_grad)
+    x.grad = Tensor(np.ones((2, 2)))
+    y, same = again([x, x])
+    assert y is same
+    assert y.requires_grad == requires_grad
+    assert y._node is None
+    for one, other in ((y, x), (y.grad, x.grad)):
+        np.testing.assert_array_equal(one.data, other.data)
+        assert not np.shares_memory(one.data, other.data)
+    if requires_grad:
+        (y * y).sum().backward()
+        np.testing.assert_array_equal(y.grad.data, 2 * y.data + 1)
+        np.testing.assert_array_equal(x.grad.data, np.ones((2, 2)))
+
+
+def test_results_of_operations_are_neither_deeply_copied_nor_pickled() -> None:
+    x = Tensor(np.ones(3), requires_grad=True)
+    for result in (x * 2, x[1:]):
+        with pytest.raises(RuntimeError, match=r"copied by copy\.deepcopy; received the result of one, .*detach\(\)"):
+            copy.deepcopy(result)
+        with pytest.raises(RuntimeError, match=r"can be pickled; received the result of one"):
+            pickle.dumps(result)
+        assert copy.deepcopy(result.detach()).requires_grad is False
+        same = copy.copy(result)
+        assert same.data is result.data
+        assert same._node is result._node
+
+
 # Protocols of arrays: who takes a tensor, and how.
 
 
@@ -327,7 +360,7 @@ def test_numpy_takes_the_memory() -> None:
 
 
 def test_memory_that_was_taken_stays() -> None:
-    """NumPy keeps the tensor alone, whose ``data`` can be set to another array."""
+    """``data`` of the tensor can be set to another array."""
     x = Tensor(np.full(1000, 3.0))
     taken = np.asarray(x)
     alive = weakref.ref(x.data)
@@ -338,6 +371,27 @@ def test_memory_that_was_taken_stays() -> None:
     assert (again == 0).all()
     del taken, again, x
     assert alive() is None
+
+
+def test_memory_that_was_given_back_is_free() -> None:
+    x = Tensor(np.zeros(1000))
+    taken = np.asarray(x)
+    alive = weakref.ref(x.data)
+    x.data = np.zeros(1000)
+    assert alive() is not None
+    del taken
+    assert alive() is None
+
+
+def test_memory_that_was_taken_by_an_interface_stays() -> None:
+    """Who goes by the dictionary keeps the tensor alone."""
+    x = Tensor(np.full(1000, 3.0))
+    array, interface = weakref.ref(x.data), x.__array_interface__
+    x.data = np.zeros(1000)
+    assert array() is not None
+    assert array().__array_interface__["data"] == interface["data"]  # type: ignore[union-attr]
+    del x
+    assert array() is None
 
 
 def test_torch_and_jax_take_the_memory() -> None:
@@ -362,6 +416,7 @@ def test_bfloat16_is_given_as_an_array_alone() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     x = Tensor(np.ones(3, ml_dtypes.bfloat16))
     assert not hasattr(x, "__array_interface__")
+    assert not hasattr(x, "__array_struct__")
     assert np.asarray(x).dtype == ml_dtypes.bfloat16
     with pytest.raises(BufferError):
         x.__dlpack__()
