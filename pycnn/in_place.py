@@ -120,8 +120,6 @@ def update(target: Tensor, function: type[Function], operand: Tensor, what: str)
         TypeError: the result is floating-point, and the tensor is not.
     """
     refuse_fixed(target, what)
-    if target._view is not None:
-        target._view.refresh(target)
     old = alias(target)
     result = function.apply(old, operand)
     if result.shape != target.shape:
@@ -223,6 +221,8 @@ def alias(tensor: Tensor) -> Tensor:
 
 def refuse_fixed(target: Tensor, what: str) -> None:
     """Raise an error where a tensor cannot be changed in place; see :func:`assign_in_place`."""
+    if target._view is not None:
+        target._view.refresh(target)
     look = target._view
     whole = target if look is None else look.whole
     if is_grad_enabled() and whole._requires_grad and whole._node is None:

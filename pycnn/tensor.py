@@ -107,10 +107,14 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if self._view is not None:
+            self._view.refresh(self)
         if value and not is_floating(self.data.dtype):
             raise TypeError(f"only floating-point tensors have gradients; this one holds {self.data.dtype}")
         if not value and self._node is not None:
             raise ValueError("the result of an operation cannot stop requiring a gradient; use detach()")
+        if value and self._node is None:
+            self._view = None  # a leaf has no history from what it looks into
         self._requires_grad = bool(value)
 
     @property

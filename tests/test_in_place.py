@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import inspect
+import pkgutil
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 import pycnn
 import pycnn.functional as F
 from pycnn import Tensor, changes
+from pycnn.autograd import Function
 from pycnn.functional.activation import logits_of
 from pycnn.in_place import assign_in_place
 from pycnn.layers import BatchNormalization, Dense
@@ -394,6 +398,39 @@ def test_a_leaf_is_not_changed_while_operations_are_recorded(name: str) -> None:
         assert x._node is None
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_view_that_was_made_a_leaf_is_one(name: str) -> None:
+    w = Tensor(np.arange(6.0)).reshape(2, 3)
+    w.requires_grad = True
+    with pytest.raises(RuntimeError, match=f"{name} cannot change a leaf that requires a gradient"):
+        CHANGES[name](w)
+    with pytest.raises(RuntimeError, match=f"{name} cannot change a view of a leaf that requires a gradient"):
+        CHANGES[name](w[0])
+    np.testing.assert_array_equal(w.data, [[0, 1, 2], [3, 4, 5]])
+    (w * w).sum().backward()
+    np.testing.assert_array_equal(w.grad.data, 2 * w.data)
+    with pycnn.no_grad():
+        CHANGES[name](w)
+    assert w.requires_grad
+    assert w._node is None
+
+
+def test_a_view_that_was_made_a_leaf_stays_one_when_what_it_looks_into_changes() -> None:
+    v, p = Tensor(np.arange(3.0)), leaf(1.0)
+    w = v[1:]
+    w.requires_grad = True
+    v.add_(p)
+    (w * w).sum().backward()
+    np.testing.assert_array_equal(w.grad.data, [4, 6])
+    assert p.grad is None
+    late = v[1:]  # has come with a history already, and is no leaf
+    late.requires_grad = True
+    with pytest.raises(ValueError, match="the result of an operation cannot stop requiring a gradient"):
+        late.requires_grad = False
+    late.sum().backward()
+    assert p.grad.item() == 2
+
+
 @needs_torch
 @pytest.mark.parametrize("name", CHANGES)
 def test_pytorch_refuses_the_same(name: str) -> None:
@@ -652,6 +689,42 @@ def test_what_is_read_and_what_is_not(name: str) -> None:
         else:
             with pytest.raises(RuntimeError, match=r"the gradient of \w+ is computed of .* Tensor.mul_ has changed"):
                 y.sum().backward()
+
+
+def all_operations() -> list[type[Function]]:
+    for module in pkgutil.walk_packages(pycnn.__path__, "pycnn."):
+        if not module.name.startswith("pycnn.interop.") and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found: list[type[Function]] = [Function]
+    for operation in found:
+        found.extend(each for each in operation.__subclasses__() if each not in found)
+    return [each for each in found if each.__module__.startswith("pycnn.") and each.backward is not Function.backward]
+
+
+def test_operations_whose_gradients_read_no_input_say_so() -> None:
+    """Without ``reads`` changes of their inputs would be refused, and the inputs kept, for nothing."""
+    operations = all_operations()
+    assert len(operations) > 50
+    for operation in operations:
+        classes = [each for each in operation.__mro__ if issubclass(each, Function) and each is not Function]
+        if not any("self.inputs" in inspect.getsource(each) for each in classes):
+            assert operation.reads == (), f"{operation.__module__}.{operation.__name__} reads no input: reads = ()"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [lambda x: F.pixel_shuffle(x, 2), lambda x: F.pad(x, (1, 1, 1, 1), "reflect"),
+     lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear"), lambda x: F.rrelu(x, training=True),
+     lambda x: F.alpha_dropout(x, 0.5, training=True)],
+)  # fmt: skip
+def test_inputs_of_linear_operations_may_change(operation: Callable[[Tensor], Tensor]) -> None:
+    w = leaf(np.arange(144.0).reshape(1, 4, 6, 6) - 70)
+    x = w * 1
+    y = operation(x).sum()
+    (before,) = pycnn.grad(y, w, retain_graph=True)
+    x.add_(1.0)
+    y.backward()
+    np.testing.assert_array_equal(w.grad.data, before.data)
 
 
 def test_only_gradients_that_are_wanted_read() -> None:

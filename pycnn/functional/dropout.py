@@ -39,6 +39,8 @@ class AlphaDropout(Function):
     Source: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks" (2017), section 2.
     """
 
+    reads = ()
+
     def forward(self, x: np.ndarray, *, p: float, mask_shape: tuple[int, ...]) -> np.ndarray:
         kept, number = _kept(random.generator(), mask_shape, p), x.dtype.type
         a = 1 / math.sqrt((1 + p * SELU_LIMIT**2) * (1 - p))

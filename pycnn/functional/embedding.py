@@ -22,6 +22,8 @@ Grads = tuple[Tensor | None, ...]
 class Rows(Function):
     """Rows of a table (V, D) at an index; the gradients of a row are added up in the order of the index."""
 
+    reads = ()
+
     def forward(self, table: np.ndarray, *, index: np.ndarray, padding: int | None, by_frequency: bool) -> np.ndarray:
         self.index, self.padding, self.by_frequency, self.shape = index, padding, by_frequency, table.shape
         return table[index]

@@ -35,6 +35,7 @@ class Rearrange(Function):
     ``inverse`` is the problem that leads back, where each element of x has one place in y.
     """
 
+    reads = ()
     uses_numpy = False
 
     def forward(
@@ -62,6 +63,7 @@ class Rearrange(Function):
 class RearrangeGradient(Function):
     """For each element of x the sum of those of dy that show it; the result in a shape."""
 
+    reads = ()
     uses_numpy = False
 
     def forward(self, dy: Any, *, problem: RearrangeProblem, shape: Shape) -> Any:
@@ -77,6 +79,7 @@ class RearrangeGradient(Function):
 class Resample(Function):
     """x with some of its axes resized to weighted sums of their elements, or with the transposed weights."""
 
+    reads = ()
     uses_numpy = False
 
     def forward(self, x: Any, *, problem: ResampleProblem, shape: Shape, transposed: bool = False) -> Any:

@@ -41,6 +41,8 @@ class Prelu(Function):
 class RandomRelu(Function):
     """``x`` above 0, elsewhere x times a slope of its own, drawn between two bounds on the CPU."""
 
+    reads = ()
+
     def forward(self, x: np.ndarray, *, lower: float, upper: float) -> np.ndarray:
         here, drawn = backends.of(x), random.generator().uniform(lower, upper, x.shape)
         below = x <= x.dtype.type(0)

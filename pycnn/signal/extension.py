@@ -51,6 +51,8 @@ class Extend(Function):
     Beyond "fill" lies the number ``fill``, which the dtype of x must hold.
     """
 
+    reads = ()
+
     def forward(self, x: Any, *, sides: tuple[Sides, Sides], boundary: str, fill: Any) -> Any:
         self.settings = {"sides": sides, "boundary": boundary}
         N, H, W = x.shape
@@ -73,6 +75,7 @@ class Extend(Function):
 class ExtendGradient(Function):
     """The sums of all pixels of dy that :class:`Extend` took from the same pixel, period after period."""
 
+    reads = ()
     settings: dict[str, Any]
 
     def forward(self, dy: Any, *, sides: tuple[Sides, Sides], boundary: str) -> Any:
