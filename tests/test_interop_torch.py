@@ -188,6 +188,112 @@ def test_a_change_in_place_of_what_a_gradient_needs_is_noticed() -> None:
         y.sum().backward()
 
 
+ELEMENTWISE = ["relu", "leaky_relu", "elu", "selu", "celu", "sigmoid", "tanh", "gelu", "silu", "mish", "softplus",
+               "hardswish", "hardsigmoid", "logsigmoid", "softsign", "tanhshrink", "hardtanh"]  # fmt: skip
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    **{name: lambda f, x, name=name: getattr(f, name)(x) for name in ELEMENTWISE},
+    "softmax": lambda f, x: f.softmax(x, 1),
+    "log_softmax": lambda f, x: f.log_softmax(x, 1),
+    "pad": lambda f, x: f.pad(x, (1, 1)),
+    "interpolate": lambda f, x: f.interpolate(x, scale_factor=2),
+    "unfold": lambda f, x: f.unfold(x, 2),
+    "pixel_shuffle": lambda f, x: f.pixel_shuffle(x.reshape(2, 9, 2, 5), 3),
+    "adaptive_avg_pool2d": lambda f, x: f.adaptive_avg_pool2d(x, 1),
+    "avg_pool2d": lambda f, x: f.avg_pool2d(x, 2),
+    "max_pool2d": lambda f, x: f.max_pool2d(x, 2),
+    "layer_norm": lambda f, x: f.layer_norm(x, (5,)),
+    "batch_norm": lambda f, x: f.batch_norm(x, None, None, training=True),
+    "linear": lambda f, x: f.linear(x, torch.ones(2, 5, dtype=x.dtype)),
+    "conv2d": lambda f, x: f.conv2d(x, weight()),
+    "normalize": lambda f, x: f.normalize(x),
+    "dropout": lambda f, x: f.dropout(x, 0.5),
+}
+
+#: Where gradients are computed of something else than PyTorch's: what may be changed differs.
+_BY_INPUT = {"elu", "hardtanh", "layer_norm", "batch_norm", "celu", "selu", "leaky_relu", "logsigmoid", "softsign",
+             "tanhshrink", "normalize", "max_pool2d", "relu", "softplus", "hardsigmoid", "linear", "conv2d"}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", ["input", "result"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_change_in_place_is_harmless_or_refused(name: str, changed: str) -> None:
+    """The gradient is that of the values at the time, or there is PyTorch's error."""
+    call = CALLS[name]
+
+    def gradient(f: Any, change: bool) -> Any:
+        leaf = drawn(2, 3, 6, 5, requires_grad=True)
+        x = leaf * 1
+        pycnn.random.seed(3)
+        torch.manual_seed(3)
+        y = call(f, x)
+        if change:
+            (x if changed == "input" else y).mul_(3.0)
+        y.sum().backward()
+        return leaf.grad
+
+    expected = gradient(F, False) * (3.0 if changed == "result" else 1.0)
+    try:
+        found = gradient(F, True)
+    except RuntimeError as refusal:
+        assert "modified by an inplace operation" in str(refusal)
+        if name not in _BY_INPUT:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                gradient(G, True)
+    else:
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_change_of_a_result_is_noticed_where_the_gradient_needs_it() -> None:
+    def fused(x: Any) -> Any:
+        return F.conv2d(x, weight(), activation="relu")
+
+    for call in (F.sigmoid, F.tanh, fused, lambda x: F.softmax(x, 1)):
+        y = call(image(requires_grad=True))
+        y.sub_(10.0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+    _, index = pair = F.fractional_max_pool2d(image(requires_grad=True), 2, output_size=3, return_indices=True)
+    index.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        pair[0].sum().backward()
+
+
+def test_a_change_of_a_result_is_noticed_by_second_gradients() -> None:
+    x = image(requires_grad=True)
+    y = F.sigmoid(x)
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    y.mul_(3.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        slope.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softmax", "log_softmax", "gelu", "layer_norm", "conv2d"])
+def test_second_gradients_know_an_input_that_was_changed(name: str) -> None:
+    """The graph reads results; where they came from does not change with the memory of the input."""
+
+    def second(f: Any) -> Any:
+        leaf = drawn(2, 3, 6, 5, requires_grad=True)
+        x = leaf * 1
+        y = CALLS[name](f, x)
+        if name in ("sigmoid", "tanh", "softmax", "log_softmax"):
+            x.mul_(3.0)
+        (slope,) = torch.autograd.grad((y * y).sum(), leaf, create_graph=True)
+        return torch.autograd.grad((slope**2).sum(), leaf)[0]
+
+    torch.testing.assert_close(second(F), second(G))
+
+
+def test_the_memory_of_an_input_that_no_gradient_reads_is_free() -> None:
+    for call in (F.relu, lambda x: F.pad(x, (1, 1)), lambda x: F.softmax(x, -1)):
+        h = image(requires_grad=True) * 1
+        y = call(h)
+        memory = weakref.ref(h)
+        del h
+        assert memory() is None
+        assert set(y.grad_fn.wanted[0].data.strides) == {0}
+        y.sum().backward()
+
+
 def test_a_result_may_be_changed_in_place() -> None:
     x, w = image(requires_grad=True), weight(requires_grad=True)
     F.conv2d(x, w).relu_().sum().backward()

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from pycnn import backend as backends
-from pycnn.autograd import grad, recording
+from pycnn import changes
+from pycnn.autograd import _OF_NODES, Function, _arrays_in, grad, recording
 from pycnn.interop.arrays import Kind
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import numpy_dtype
+from pycnn_kernels.problem import is_floating, numpy_dtype
 
 #: What PyTorch's autocast on the CPU computes in the lower precision.
 #: Source: https://docs.pytorch.org/docs/stable/amp.html#cpu-ops-that-can-autocast-to-bfloat16
@@ -103,7 +104,7 @@ class _Torch(Kind):
             for place, leaf in zip(places, leaves):
                 # What needs no gradient is an array, that operations which change such arguments find what they change.
                 filled[place] = leaf if leaf.requires_grad else leaf.data
-            return leaves, call(filled)
+            return leaves, 0, call(filled)
 
         return _Recorded.apply(compute, *(values[place] for place in places))
 
@@ -119,64 +120,149 @@ class _Recorded(torch.autograd.Function):
 
     Its gradient walks pycnn's graph. Where the gradient is to be differentiated itself, the walk is recorded by pycnn,
     too, and is one more such operation, of the inputs and of the gradients that it was given; and so on.
+
+    PyTorch saves what pycnn's graph reads, inputs and outputs, and so notices changes of it in place. Other inputs may
+    be changed, and their memory is free: their leaves are without elements.
     """
 
     @staticmethod
-    def forward(ctx: Any, compute: Callable[..., tuple[list[Tensor], Any]], *tensors: torch.Tensor) -> Any:
-        """``compute(tensors, needs)`` gives a tensor of pycnn for each of ``tensors``, and results."""
+    def forward(ctx: Any, compute: Callable[..., tuple[list[Tensor], int, Any]], *tensors: torch.Tensor) -> Any:
+        """``compute(tensors, needs)`` gives a tensor of pycnn for each of ``tensors``, how many of these (the first
+        ones) an earlier operation has made, and results.
+        """
         # PyTorch's mode says whether to record, and this function is called only if so.
         with recording(True):
-            leaves, results = compute(tensors, ctx.needs_input_grad[1:])
+            leaves, earlier, results = compute(tensors, ctx.needs_input_grad[1:])
         several = isinstance(results, tuple)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)  # which notices changes of them in place
-        ctx.leaves, ctx.outputs, ctx.default = leaves, [], backends.get()
+        ctx.outputs, ctx.default = [], backends.get()
         sources = {id(each): tensor for leaf, tensor in zip(leaves, tensors) for each in (leaf, leaf.data)}
-        given, constant = [], []
+        read = _Read(results if several else (results,))
+        given, constant, saved, kept = [], [], [], []
         for result in results if several else (results,):
             array = result.data if isinstance(result, Tensor) else result
             tensor = sources.get(id(result))
             if tensor is None:
                 is_array = isinstance(array, np.ndarray | np.generic) or backends.is_on_gpu(array)
                 tensor = KIND.give(array, None) if is_array else array
+                if is_array and array in read:
+                    saved.append(tensor)
+                    kept.append(Tensor._of(array))
             given.append(tensor)
             differentiable = isinstance(result, Tensor) and result.requires_grad
             ctx.outputs.append(_without_elements(result) if differentiable else None)
             if not differentiable and isinstance(tensor, torch.Tensor):
                 constant.append(tensor)
+        ctx.wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        ctx.edges, edged = [], []
+        for place, (leaf, tensor) in enumerate(zip(leaves, tensors)):
+            if leaf.data in read:
+                saved.append(tensor)
+                kept.append(leaf)
+                continue
+            if read.intermediate and leaf.requires_grad:
+                ctx.edges.append(_edge_of(tensor))
+                edged.append(leaf)
+            if place >= earlier:  # those of an earlier operation are read by its own walk, perhaps
+                leaf.data = _elementless(leaf)
+        ctx.leaves = kept + edged
+        ctx.save_for_backward(*saved)
         ctx.mark_non_differentiable(*constant)
         return tuple(given) if several else given[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor | None) -> Any:
-        tensors = ctx.saved_tensors  # raises where one was changed, or a walk before this one has let go of them
-        leaves, default = ctx.leaves, ctx.default
+        saved = ctx.saved_tensors  # raises where one was changed, or a walk before this one has let go of them
+        if ctx.leaves is None:  # of which PyTorch knows nothing where it has saved nothing
+            raise RuntimeError(
+                "Trying to backward through the graph a second time: pass retain_graph=True to the first backward()"
+            )
+        leaves, wanted, default, edges = ctx.leaves, ctx.wanted, ctx.default, ctx.edges
+        needed = iter(ctx.needs_input_grad[1:])
         pairs = [(output, grad) for output, grad in zip(ctx.outputs, grads) if output is not None and grad is not None]
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]
         create_graph = torch.is_grad_enabled()
         if not _keeps_graph():
-            ctx.leaves = ctx.outputs = None
+            ctx.leaves = ctx.outputs = ctx.wanted = ctx.edges = None
 
-        def compute(given: tuple[torch.Tensor, ...], needs: tuple[bool, ...]) -> tuple[list[Tensor], Any]:
-            if not pairs:  # nothing depends on what has a gradient
-                return [*leaves], (None,) * len(wanted)
+        def compute(given: tuple[torch.Tensor, ...], needs: tuple[bool, ...]) -> tuple[list[Tensor], int, Any]:
             start = len(leaves)
             weights = [Tensor(KIND.read(t), requires_grad=needed) for t, needed in zip(given[start:], needs[start:])]
+            if not pairs:  # nothing depends on what has a gradient
+                return [*leaves, *weights], start, (None,) * len(wanted)
             with backends.use_backend(default):
                 found = grad(
                     [output for output, _ in pairs], wanted, weights,
                     retain_graph=True, create_graph=create_graph, allow_unused=True,
                 )  # fmt: skip
-            return [*leaves, *weights], found
+            return [*leaves, *weights], start, found
 
         if create_graph:
-            found = _Recorded.apply(compute, *tensors, *(grad for _, grad in pairs))
+            inputs = [t if leaf.requires_grad else t.detach() for t, leaf in zip((*saved, *edges), leaves)]
+            found = _Recorded.apply(compute, *inputs, *(grad for _, grad in pairs))
         else:
-            inputs = (*tensors, *(grad for _, grad in pairs))
-            _, results = compute(inputs, (False,) * len(inputs))
+            inputs = (*saved, *edges, *(grad for _, grad in pairs))
+            _, _, results = compute(inputs, (False,) * len(inputs))
             found = [None if each is None else KIND.give(each.data, None) for each in results]
         each = iter(found)
-        return None, *(next(each) if leaf.requires_grad else None for leaf in leaves)
+        return None, *(next(each) if need else None for need in needed)
+
+
+class _Read:
+    """The memory that walks back from some results read: what nodes keep, and the inputs whose values they need.
+
+    Attributes:
+        intermediate: whether some of it may depend on the leaves without being one of them, such as a kept result.
+    """
+
+    def __init__(self, results: tuple[Any, ...]) -> None:
+        self._memory: set[Any] = set()
+        self.intermediate = False
+        waiting = [result._node for result in results if isinstance(result, Tensor) and result._node is not None]
+        seen = set(waiting)
+        while waiting:
+            node = waiting.pop()
+            self._add(node)
+            for source in node.sources:
+                if type(source) is tuple and source[0] not in seen:
+                    seen.add(source[0])
+                    waiting.append(source[0])
+
+    def _add(self, node: Function) -> None:
+        for place in node.places_read():
+            read = node.inputs[place]
+            if read is not None:
+                self._memory.add(_memory_of(read.data))
+                self.intermediate |= read._node is not None
+        for name, value in vars(node).items():
+            if name not in _OF_NODES:
+                for array in _arrays_in(value):
+                    self._memory.add(_memory_of(array))
+                    self.intermediate |= is_floating(array.dtype)
+
+    def __contains__(self, array: Any) -> bool:
+        return bool(self._memory) and _memory_of(array) in self._memory
+
+
+def _memory_of(array: Any) -> Any:
+    """Whose memory an array is in: equal for views of one array."""
+    return changes._key(changes._owner(array))
+
+
+class _Edge(torch.autograd.Function):
+    """A tensor's place in PyTorch's graph, without its elements: changes of them in place are of no concern to it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(tensor.shape, (0,) * tensor.ndim, dtype=tensor.dtype, device=tensor.device)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad
+
+
+def _edge_of(tensor: torch.Tensor) -> torch.Tensor:
+    with torch.enable_grad():
+        return _Edge.apply(tensor)
 
 
 #: Whether the walk in progress was told to keep the graph; PyTorch drops by itself only what it saved.
@@ -187,5 +273,12 @@ def _without_elements(output: Tensor) -> Tensor:
     """The tensor with its history, and not its memory: a walk begins at it and does not look at its elements."""
     if output._node is None:  # an input itself
         return output
-    zero = output.backend.xp.zeros((), output.dtype)
-    return Tensor._of(output.backend.xp.broadcast_to(zero, output.shape), output._node, output._place)
+    return Tensor._of(_elementless(output), output._node, output._place)
+
+
+def _elementless(tensor: Tensor) -> Any:
+    """An array of the tensor's shape and dtype that is one zero in all places."""
+    zero = tensor.backend.xp.zeros((), tensor.dtype)
+    if isinstance(zero, np.ndarray):  # broadcast_to takes five times as long
+        return np.ndarray(tensor.shape, tensor.dtype, zero, strides=(0,) * tensor.ndim)
+    return tensor.backend.xp.broadcast_to(zero, tensor.shape)
