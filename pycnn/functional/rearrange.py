@@ -71,9 +71,10 @@ class Rearrange(Function):
         self.problem, self.inverse, self.shape = problem, inverse, x.shape
         if x.dtype != np.complex128:
             return _moved(x, problem, value).reshape(shape)
-        y = backends.of(x).empty(shape, x.dtype)
-        y.real, y.imag = _moved(x.real, problem, value).reshape(shape), _moved(x.imag, problem, 0).reshape(shape)
-        return y
+        xp = backends.of(x).xp
+        words = xp.ascontiguousarray(x).reshape(problem.x_shape).view(np.float64)
+        parts = _moved(words[..., ::2], problem, value), _moved(words[..., 1::2], problem, 0)
+        return xp.stack(parts, axis=-1).view(x.dtype).reshape(shape)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         if self.inverse is not None:
