@@ -596,6 +596,8 @@ def resampling_matrix(
     kind: str, size: int, output: int, scale: float = 0.0, align_corners: bool = False, antialias: bool = False
 ) -> np.ndarray:
     """(output, size): the weights of the elements of an axis in each element of the resized one."""
+    if antialias and size == output:
+        return np.eye(size)
     scale = scale or size / output
     if align_corners:
         scale = (size - 1) / (output - 1) if output > 1 else 0

@@ -76,18 +76,26 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_derivative_is_the_one_of_the_formula_before(name: str) -> None:
-    """Gradients against differences of values, curvatures against differences of gradients; away from the kinks."""
+    """Gradients against differences of values, curvatures against differences of gradients; away from the kinks.
+
+    Those that are formulas of the result have no curvature of their own.
+    """
     from pycnn.functional.activation import Activation, ActivationGradient
 
     settings = {"name": name, "parameters": PARAMETERS.get(name, ())}
     x = np.linspace(-4.03, 4.07, 97)
-    one = np.ones_like(x)
+    one, is_by_result = np.ones_like(x), ACTIVATIONS[name].by_result
+
+    def value(x: np.ndarray) -> np.ndarray:
+        return Activation().compute(x, **settings)
 
     def slope(x: np.ndarray) -> np.ndarray:
-        return ActivationGradient().compute(one, x, derivative=1, **settings)
+        return ActivationGradient().compute(one, value(x) if is_by_result else x, derivative=1, **settings)
 
-    np.testing.assert_allclose(slope(x), _central(lambda x: Activation().compute(x, **settings), x), atol=1e-9)
-    if ACTIVATIONS[name].curvature is None:
+    np.testing.assert_allclose(slope(x), _central(value, x), atol=1e-9)
+    if is_by_result:
+        assert ACTIVATIONS[name].curvature is None
+    elif ACTIVATIONS[name].curvature is None:
         np.testing.assert_allclose(_central(slope, x), 0, atol=1e-9)
     else:
         bend = ActivationGradient().compute(one, x, derivative=2, **settings)
@@ -102,8 +110,9 @@ def test_third_derivatives_are_refused() -> None:
     second = x.grad
     with pytest.raises(NotImplementedError, match="silu has a first and a second derivative here; a third was asked"):
         second.backward()
-    with pytest.raises(ValueError, match="relu has no curvature"):
-        formula_of("relu", 2)
+    for name, reason in (("relu", "of its result"), ("tanh", "of its result"), ("hardtanh", "straight lines")):
+        with pytest.raises(ValueError, match=f"{name} has no curvature: .*{reason}"):
+            formula_of(name, 2)
 
 
 @pytest.mark.parametrize(("function", "third"), [(F.tanh, lambda y: (1 - y**2) * (6 * y**2 - 2)), (F.sigmoid, None)])
@@ -126,6 +135,30 @@ def test_infinite_gradients_stop_where_a_function_is_flat() -> None:
         x.grad = None
         function(x).backward(np.full(3, np.inf))
         np.testing.assert_array_equal(x.grad.numpy(), expected)
+
+
+@pytest.mark.parametrize("function", [F.hardswish, F.elu, F.celu, F.selu, F.gelu, F.silu, F.softplus, F.tanh])
+def test_derivatives_at_nan_are_nan(function: Any) -> None:
+    x = Tensor(np.array([np.nan, 0.5]), requires_grad=True)
+    (first,) = grad(function(x).sum(), x, create_graph=True)
+    assert np.isnan(first.data).tolist() == [True, False]
+    if function is not F.hardswish:  # whose slope is a straight line there
+        (second,) = grad(first.sum(), x)
+        assert np.isnan(second.data).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_from_0_gelu_is_straight(approximate: str, dtype: Any) -> None:
+    x = Tensor(np.array([-2e11, -41, 41, 50, 2e11], dtype), requires_grad=True)
+    if approximate == "none":
+        x = Tensor(
+            np.append(x.data, np.array([-2e19, 2e19, np.sqrt(np.finfo(dtype).max) * 2], dtype)), requires_grad=True
+        )
+    (first,) = grad(F.gelu(x, approximate=approximate).sum(), x, create_graph=True)
+    np.testing.assert_array_equal(first.data, x.data > 0)
+    (second,) = grad(first.sum(), x)
+    np.testing.assert_array_equal(second.data, 0)
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "softplus", "prelu", "glu", "hardswish"])
@@ -172,6 +205,16 @@ def test_in_place_of_integers() -> None:
     assert x.tolist() == [7, 3]
 
 
+def test_bounds_of_integers_are_their_whole_parts() -> None:
+    x = np.array([-5, 0, 5], np.int8)
+    assert F.hardtanh(x, -1.5, 2.7).tolist() == [-1, 0, 2]
+    assert F.hardtanh(x, -128.5, 127.9).tolist() == x.tolist()
+    assert F.hardtanh(np.array([0, 9], np.uint8), -0.5, 3).tolist() == [0, 3]
+    assert F.threshold(x, 0.5, 7.9).tolist() == [7, 7, 5]
+    long = np.array([2**53 + 1, 2**53 + 3])
+    assert F.threshold(long, 2**53 + 1, 2**62 + 1).tolist() == [2**62 + 1, 2**53 + 3]
+
+
 def test_what_cannot_be_changed_in_place() -> None:
     x = np.ones(3)
     x.flags.writeable = False
@@ -197,7 +240,15 @@ def test_what_cannot_be_changed_in_place() -> None:
         (lambda x: F.glu(x, 2), "dim must be an axis of the input; received 2"),
         (lambda x: F.prelu(x, x), "weight must be a number or have one axis"),
         (lambda x: F.prelu(x, np.ones(2)), "one for each channel of the input: 3; received 2"),
-        (lambda x: F.hardtanh(np.ones(3, np.uint8)), "min_val must be 0 or more for unsigned integers"),
+        (lambda x: F.hardtanh(np.ones(3, np.uint8)), "min_val must be a number that uint8 holds; received -1.0"),
+        *(
+            (lambda x, most=most: F.hardtanh(x.astype(np.int8), 0, most), "max_val must be a number that int8 holds")
+            for most in (math.inf, math.nan, 1e300, 300, 10**400)
+        ),
+        (lambda x: F.threshold(x.astype(np.int8), math.inf, 1), "threshold must be a number that int8 holds"),
+        (lambda x: F.threshold(x.astype(np.int8), math.nan, 1), "threshold must be a number that int8 holds"),
+        (lambda x: F.threshold(x.astype(np.int8), 0, 300), "value must be a number that int8 holds; received 300"),
+        (lambda x: F.threshold(x.astype(np.uint8), 0, -1), "value must be a number that uint8 holds; received -1"),
         (lambda x: F.dropout1d(x[0]), r"must have the axes \(N, C, L\) or \(C, L\); received the shape \(3,\)"),
         (lambda x: F.dropout2d(x[0]), r"at least 2 axes; received the shape \(3,\)"),
         (lambda x: F.feature_alpha_dropout(x[0], training=True), "at least 2 axes"),

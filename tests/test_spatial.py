@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,56 @@ def test_bytes_are_resized_as_pytorch_does(mode: str) -> None:
     assert F.interpolate(Tensor(x), 3, mode=mode).dtype == np.uint8
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_axes_that_keep_their_size_are_left_as_they_are_if_antialiased_or_of_bytes(mode: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 7)).astype(np.uint8)
+    for factors in ((1.1, 1.1), (1.1, 1.5), (0.5, 1.13), (1.1, 1.0)):
+        for array, antialias in ((x, False), (x, True), (x.astype(np.float32), False), (x.astype(np.float32), True)):
+            settings = {"scale_factor": factors, "mode": mode, "antialias": antialias}
+            right = torch.nn.functional.interpolate(torch.tensor(array), **settings).numpy()
+            np.testing.assert_allclose(F.interpolate(array, **settings), right, atol=0 if array is x else 1e-3)
+
+
+def test_bytes_that_shrink_much_are_summed_exactly() -> None:
+    x = np.full((1, 1, 4000, 1), 17, np.uint8)
+    x[:, :, ::2] = 18
+    assert F.interpolate(x, (3, 1), mode="bilinear", antialias=True).ravel().tolist() == [18, 18, 17]
+
+
+#: Operations that only move elements.
+MOVES = (
+    "constant",
+    "reflect",
+    "circular",
+    "nearest",
+    "nearest-exact",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+)
+
+
+@pytest.mark.parametrize("dtype", [object, np.longdouble, np.clongdouble, "U3", "S2", "M8[s]", "i4,i4"])
+@pytest.mark.parametrize("name", MOVES)
+def test_only_numbers_are_moved(name: str, dtype: Any) -> None:
+    """Elements are copied as bits: a reference to one of Python's objects would not be counted."""
+    x = np.zeros((1, 36, 6, 6), dtype)
+    with pytest.raises(TypeError, match=f"at most 64 bits; received {re.escape(str(x.dtype))}"):
+        OPERATIONS[name](x)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("name", MOVES)
+def test_complex_numbers_are_moved(name: str, dtype: Any) -> None:
+    real, imaginary = numbers((1, 36, 6, 6), "float32"), numbers((1, 36, 6, 6), "float32", 1)
+    compute = OPERATIONS[name]
+    y = compute((real + 1j * imaginary).astype(dtype))
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.real, compute(real))
+    np.testing.assert_array_equal(y.imag, compute(imaginary) if name != "constant" else F.pad(imaginary, (1, 2, -1, 3)))
+
+
 @pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint16, np.int32, np.int64, np.float16])
 def test_any_dtype_is_moved(dtype: Any) -> None:
     x = (10 * numbers((1, 4, 4, 6), "float64")).astype(dtype)
@@ -141,7 +192,13 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.pad(X, (4, 1, 0, 0), "reflect"), "pads an axis of 4 elements by at most 3"),
     (lambda: F.pad(X, (5, 1, 0, 0), "circular"), "pads an axis of 4 elements by at most 4"),
     (lambda: F.pad(X[:, :0], (1, 1, 1, 1), "replicate"), "needs axes with elements"),
+    (lambda: F.pad(X, (3, -4, 0, 0), "circular"), r"leave something of an axis to add it again; received \(3, -4\)"),
+    (lambda: F.pad(X, (-4, 3, 1, 1), "circular"), r"leave something of an axis to add it again; received \(-4, 3\)"),
     (lambda: F.pad(X.astype(np.uint8), (1, 1), value=-1), "value must be a number that uint8 holds; received -1"),
+    (lambda: F.pad(X.astype(np.int8), (1, 1), value=10**400), "value must be a number that int8 holds"),
+    (lambda: F.pad(X, (1, 1), value=10**400), "value must be a number that float64 holds"),
+    (lambda: F.pad(X.astype(np.complex64), (1, 1), value=1e300), "value must be a number that complex64 holds"),
+    (lambda: F.pad(X.astype(np.complex64), (1, 1), value=2j), "value must be a number; received 2j"),
     (lambda: F.pad(X, (1, 1), value="a"), "value must be a number; received 'a'"),
     (lambda: F.pad(X[0, 0, 0], (1, 1), data_format="channels_last"), "received 2 numbers for the shape"),
     (lambda: F.unfold(X, 5), "do not fit into images of"),

@@ -23,14 +23,16 @@ class Activation(NamedTuple):
     Attributes:
         value: the formula of (x, \\*parameters).
         gradient: that of (g, x, \\*parameters).
-        curvature: likewise; None where it is 0 wherever there is one.
+        curvature: likewise; None where it is 0 wherever there is one, or ``by_result``.
         parameters: their names.
+        by_result: whether the gradient is a formula of the result in place of x: what follows keeps that anyway.
     """
 
     value: Formula
     gradient: Formula
     curvature: Formula | None = None
     parameters: tuple[str, ...] = ()
+    by_result: bool = False
 
 
 #: Parameters that kernels have room for.
@@ -82,6 +84,11 @@ def density(x: Term) -> Term:
     return exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
 
 
+def _near(x: Term) -> Term:
+    """x no further from 0 than where densities and slopes have become 0, so that its powers do not become infinite."""
+    return where(x > 40, 40, where(x < -40, -40, x))
+
+
 def _sign(x: Term) -> Term:
     return where(x > 0, 1, where(x < 0, -1, 0 * x))
 
@@ -90,7 +97,8 @@ def _sign(x: Term) -> Term:
 
 relu = Activation(
     value=lambda x: where(x < 0, 0, x),
-    gradient=lambda g, x: where(x <= 0, 0, g),
+    gradient=lambda g, y: where(y <= 0, 0, g),
+    by_result=True,
 )
 
 leaky_relu = Activation(
@@ -109,7 +117,7 @@ threshold = Activation(
 elu = Activation(
     value=lambda x, above, below, rate: where(x > 0, x * above, below * expm1(x * rate)),
     gradient=lambda g, x, above, below, rate: where(x > 0, g * above, g * rate * below * exp(x * rate)),
-    curvature=lambda g, x, above, below, rate: where(x < 0, g * rate * rate * below * exp(x * rate), 0),
+    curvature=lambda g, x, above, below, rate: where(x >= 0, 0, g * rate * rate * below * exp(x * rate)),
     parameters=("above", "below", "rate"),
 )
 
@@ -128,7 +136,7 @@ hardsigmoid = Activation(
 
 hardswish = Activation(
     value=lambda x: x * where(x <= -3, 0, where(x >= 3, 1, (x + 3) / 6)),
-    gradient=lambda g, x: where(x <= -3, 0, where(x < 3, g * (x / 3 + 0.5), g)),
+    gradient=lambda g, x: where(x <= -3, 0, where(x >= 3, g, g * (x / 3 + 0.5))),
     curvature=lambda g, x: where(x > -3, where(x < 3, g / 3, 0), 0),
 )
 
@@ -148,8 +156,8 @@ softshrink = Activation(
 
 tanh_activation = Activation(
     value=tanh,
-    gradient=lambda g, x: g * tanh_slope(x),
-    curvature=lambda g, x: g * -2 * tanh(x) * tanh_slope(x),
+    gradient=lambda g, y: g * (1 - y * y),
+    by_result=True,
 )
 
 tanhshrink = Activation(
@@ -160,8 +168,8 @@ tanhshrink = Activation(
 
 sigmoid_activation = Activation(
     value=sigmoid,
-    gradient=lambda g, x: g * sigmoid_slope(x),
-    curvature=lambda g, x: g * sigmoid_curvature(x),
+    gradient=lambda g, y: g * y * (1 - y),
+    by_result=True,
 )
 
 logsigmoid = Activation(
@@ -193,7 +201,7 @@ silu = Activation(
 gelu = Activation(
     value=lambda x: x * normal(x),
     gradient=lambda g, x: g * (normal(x) + x * density(x)),
-    curvature=lambda g, x: g * (2 - x * x) * density(x),
+    curvature=lambda g, x: g * (2 - _near(x) * _near(x)) * density(x),
 )
 
 # With tanh for the error function: x s(v) of the sigmoid s, since (1 + tanh(v / 2)) / 2 = s(v).
@@ -211,8 +219,12 @@ def _v_slope(x: Term) -> Term:
 gelu_tanh = Activation(
     value=lambda x: x * sigmoid(_v(x)),
     gradient=lambda g, x: g * (sigmoid(_v(x)) + x * sigmoid_slope(_v(x)) * _v_slope(x)),
-    curvature=lambda g, x: g * (2 * sigmoid_slope(_v(x)) * _v_slope(x) + x * _gate_curvature(x)),
+    curvature=lambda g, x: _gelu_tanh_curvature(g, _near(x)),
 )
+
+
+def _gelu_tanh_curvature(g: Term, x: Term) -> Term:
+    return g * (2 * sigmoid_slope(_v(x)) * _v_slope(x) + x * _gate_curvature(x))
 
 
 def _gate_curvature(x: Term) -> Term:
@@ -246,17 +258,6 @@ def _mish_curvature(g: Term, x: Term) -> Term:
 
 mish = Activation(value=lambda x: x * _mish_gate(x)[0], gradient=_mish_gradient, curvature=_mish_curvature)
 
-# The gradients of tanh and of the sigmoid are known of their results, which what follows keeps anyway: 1 - y^2 and
-# y (1 - y) are the slopes of these polynomials, at a result y.
-tanh_result = Activation(
-    value=lambda y: y - y * y * y / 3, gradient=lambda g, y: g * (1 - y * y), curvature=lambda g, y: g * -2 * y
-)
-sigmoid_result = Activation(
-    value=lambda y: y * y / 2 - y * y * y / 3,
-    gradient=lambda g, y: g * y * (1 - y),
-    curvature=lambda g, y: g * (1 - 2 * y),
-)
-
 #: All, by the names that problems have.
 ACTIVATIONS: dict[str, Activation] = {
     "relu": relu,
@@ -269,10 +270,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "hardshrink": hardshrink,
     "softshrink": softshrink,
     "tanh": tanh_activation,
-    "tanh_result": tanh_result,
     "tanhshrink": tanhshrink,
     "sigmoid": sigmoid_activation,
-    "sigmoid_result": sigmoid_result,
     "logsigmoid": logsigmoid,
     "softplus": softplus_activation,
     "softsign": softsign,
@@ -288,12 +287,13 @@ def formula_of(name: str, derivative: int) -> Formula:
 
     Raises:
         KeyError: there is no such activation.
-        ValueError: the curvature is 0.
+        ValueError: there is no formula of the curvature.
     """
     activation = ACTIVATIONS[name]
     formula = (activation.value, activation.gradient, activation.curvature)[derivative]
     if formula is None:
-        raise ValueError(f"{name} has no curvature: it consists of straight lines")
+        why = "its gradient is a formula of its result" if activation.by_result else "it consists of straight lines"
+        raise ValueError(f"{name} has no curvature: {why}")
     return formula
 
 

@@ -51,6 +51,9 @@ class Rearrangement(NamedTuple):
 def rearrangement(p: RearrangeProblem, least: int = 1) -> Rearrangement:
     """The tables of a problem; where columns have less than ``least`` elements, each element is a column.
 
+    Raises:
+        ValueError: they would show memory beyond the elements of x.
+
     >>> shifted = RearrangeProblem("uint8", 1, (3,), ((4, 0, 1),), (-1,), ("constant",))
     >>> rearrangement(shifted).columns, rearrangement(shifted).runs
     (array([[-1,  0,  1,  2]]), array([[1, 4]]))
@@ -77,8 +80,23 @@ def rearrangement(p: RearrangeProblem, least: int = 1) -> Rearrangement:
     if inner < least:
         each = np.where(tables[..., None] == NOWHERE, NOWHERE, tables[..., None] + np.arange(inner))
         tables, inner = each.reshape(len(tables), -1), 1
+    _check_inside(p, base.ravel(), tables.max(axis=1, initial=NOWHERE)[choice.ravel()], inner)
     runs = np.array([_longest_run(table, inner) for table in tables], np.int64).reshape(-1, 2)
     return Rearrangement(base.ravel(), choice.ravel(), np.ascontiguousarray(tables), runs, inner)
+
+
+def _check_inside(p: RearrangeProblem, base: np.ndarray, furthest: np.ndarray, inner: int) -> None:
+    """Refuse tables that lead beyond x: kernels read and write where they say, and ask nobody.
+
+    Args:
+        base: of each row.
+        furthest: of each row the greatest offset of its columns.
+        inner: elements of a column.
+    """
+    ends = np.where((base < 0) | (furthest < 0), 0, base + furthest + inner)
+    size = math.prod(p.size) * p.inner
+    if ends.max(initial=0) > size:
+        raise ValueError(f"a rearrangement of {size} elements must show none beyond; received {p}")
 
 
 def sources(p: RearrangeProblem) -> list[tuple[np.ndarray, np.ndarray]]:

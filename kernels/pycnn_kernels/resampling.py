@@ -4,7 +4,8 @@ Along each axis a resampling is a matrix with few entries a row, kept row by row
 ``begins[o]`` to ``begins[o + 1] - 1``, each a source and a weight. The gradient has the transposed matrix.
 
 The arithmetic is PyTorch's, in the precision of the elements: ATen/native/UpSample.h and ATen/native/cpu/
-UpSampleKernel.cpp.
+UpSampleKernel.cpp. The gradient is that of this matrix. PyTorch's gradient of an antialiased axis that keeps its size
+has the weights of a given scale, though its forward has left the axis as it is.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def weights(axis: ResampledAxis, dtype: str, transposed: bool = False) -> Weight
     (array([0, 1, 0, 1, 0, 1, 1, 1]), array([1.  , 0.  , 0.75, 0.25, 0.25, 0.75, 0.75, 0.25], dtype=float32))
     """
     computed = np.float64 if axis.of_bytes else np.dtype(dtype).type
-    rows, index, weight = (_antialiased if axis.antialias else _KINDS[axis.kind])(axis, computed)
+    if axis.size == axis.output and (axis.antialias or axis.of_bytes):  # whatever the scale is
+        rows, index, weight = _unchanged(axis, computed)
+    else:
+        rows, index, weight = (_antialiased if axis.antialias else _KINDS[axis.kind])(axis, computed)
     if axis.of_bytes:
         places, entry = np.unique(rows * axis.size + index, return_inverse=True)  # those on the edge together
         rows, index, weight = places // axis.size, places % axis.size, _in_16_bits(np.bincount(entry, weight))
@@ -76,15 +80,19 @@ def _places(axis: ResampledAxis, dtype: Any) -> np.ndarray:
     return (np.float64(scale) * (o + 0.5) - 0.5).astype(dtype)
 
 
-def _linear(axis: ResampledAxis, dtype: Any) -> tuple[np.ndarray, ...]:
+def _unchanged(axis: ResampledAxis, dtype: Any) -> tuple[np.ndarray, ...]:
     rows = np.arange(axis.output)
+    return rows, rows, np.ones(axis.output, dtype)
+
+
+def _linear(axis: ResampledAxis, dtype: Any) -> tuple[np.ndarray, ...]:
     if axis.size == axis.output:
-        return rows, rows, np.ones(axis.output, dtype)
+        return _unchanged(axis, dtype)
     places = np.maximum(_places(axis, dtype), dtype(0))
     first = np.minimum(places.astype(np.int64), axis.size - 1)
     second = np.minimum(first + 1, axis.size - 1)
     share = np.clip(places - first.astype(dtype), dtype(0), dtype(1))
-    return np.repeat(rows, 2), _alternating(first, second), _alternating(dtype(1) - share, share)
+    return np.repeat(np.arange(axis.output), 2), _alternating(first, second), _alternating(dtype(1) - share, share)
 
 
 def _cubic(axis: ResampledAxis, dtype: Any) -> tuple[np.ndarray, ...]:
@@ -130,7 +138,8 @@ def _antialiased(axis: ResampledAxis, dtype: Any) -> tuple[np.ndarray, ...]:
 def _in_16_bits(weight: np.ndarray) -> np.ndarray:
     """Weights rounded to multiples of the least power of 2 for which 15 bits hold the largest of them.
 
-    Sums of such weights times bytes are exact in float32. Source: Pillow, Resample.c, whose way with bytes PyTorch has.
+    Sums of such weights times bytes are exact in float64. In float32 they are not where the weights are many and small:
+    they then have up to 22 bits behind the point. Source: Pillow, Resample.c, whose way with bytes PyTorch has.
     """
     largest = float(weight.max(initial=0))
     bits = 0

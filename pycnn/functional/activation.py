@@ -46,10 +46,6 @@ class Activation(Function):
         return (ActivationGradient.apply(dy, self.inputs[0], derivative=1, **self.settings),)
 
 
-#: Activations whose slope is known of their result, by the name of the formula that says so.
-_BY_RESULT = {"relu": "relu", "tanh": "tanh_result", "sigmoid": "sigmoid_result"}
-
-
 class ActivationByResult(Function):
     """One of those whose gradient needs the result, which what follows keeps anyway, and not the input."""
 
@@ -64,7 +60,7 @@ class ActivationByResult(Function):
         y = self.output(self.y)
         if is_grad_enabled() and self.name != "relu":  # of operations that have derivatives of every order
             return (dy * (1 - y * y) if self.name == "tanh" else dy * y * (1 - y),)
-        return (ActivationGradient.apply(dy, y, derivative=1, name=_BY_RESULT[self.name], parameters=()),)
+        return (ActivationGradient.apply(dy, y, derivative=1, name=self.name, parameters=()),)
 
 
 class ActivationGradient(Function):
@@ -112,7 +108,7 @@ def activated(name: str, input: Any, parameters: tuple[float, ...] = (), inplace
         TypeError: it holds no floating-point numbers.
     """
     x = floating("input", input)
-    function = ActivationByResult if name in _BY_RESULT else Activation
+    function = ActivationByResult if ACTIVATIONS[name].by_result else Activation
     y = rounded(apply(function, widened(x), name=name, parameters=parameters), x.dtype)
     return in_place(input, y) if inplace else y
 

@@ -195,6 +195,22 @@ def integer(name: str, value: Any) -> int:
     raise TypeError(f"{name} must be an integer; received {value!r}")
 
 
+def integer_held(name: str, value: Any, dtype: np.dtype) -> int:
+    """The whole part of a number, as one of a dtype of integers.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: the dtype does not hold it: it is too large or too small, infinite or NaN.
+    """
+    exact = value if isinstance(value, int | np.integer) and not isinstance(value, bool) else number(name, value)
+    limits = np.iinfo(dtype)
+    with contextlib.suppress(OverflowError, ValueError):  # of what has no whole part
+        whole = int(exact)
+        if limits.min <= whole <= limits.max:
+            return whole
+    raise ValueError(f"{name} must be a number that {dtype} holds; received {value!r}")
+
+
 def boolean(name: str, value: Any) -> bool:
     """True or False, Python's or NumPy's.
 

@@ -20,7 +20,7 @@ from pycnn.functional.arguments import (
     tensor_or_array,
 )
 from pycnn.functional.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from pycnn.functional.rearrange import Rearrange, Resample
+from pycnn.functional.rearrange import Rearrange, Resample, movable
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import Nearest, RearrangeProblem, ResampledAxis, ResampleProblem
@@ -64,8 +64,8 @@ def interpolate(
 
     Args:
         input: x (N, C, W), (N, C, H, W) or (N, C, D, H, W), channels last (N, ..., C). float16, bfloat16, float32 or
-            float64; in "nearest" and "nearest-exact" of any dtype; in "bilinear" and "bicubic" also uint8, with
-            weights of 16 bits, rounded and clipped along each axis.
+            float64; in "nearest" and "nearest-exact" also booleans, integers and complex numbers; in "bilinear" and
+            "bicubic" also uint8, with weights of 16 bits, rounded and clipped along each axis.
         size: of the result, one integer or one for each axis.
         scale_factor: instead of ``size``, one number or one for each axis; sizes are rounded down.
         mode: "nearest", "nearest-exact", "area"; "linear" for signals, "bilinear" and "bicubic" for images, and
@@ -75,7 +75,8 @@ def interpolate(
         recompute_scale_factor: whether ``scale`` is computed from the sizes though ``scale_factor`` is given, which
             rounding may make another.
         antialias: in "bilinear" and "bicubic" of images that shrink, whether weights spread over as many elements as
-            an element of the result covers (with a = -0.5 for "bicubic").
+            an element of the result covers (with a = -0.5 for "bicubic"). An axis that keeps its size is left as it
+            is, whatever its factor, and so is its gradient; PyTorch's gradient has the factor's weights there.
         data_format: "channels_first" or "channels_last".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
 
@@ -136,7 +137,7 @@ def interpolate(
     ways = tuple(_nearest(*axis, mode == "nearest-exact", x.dtype, in_loops) for axis in zip(sizes, out, factors))
     moved = tuple((count, axis, 1) for axis, count in enumerate(out))
     problem = RearrangeProblem("uint8", images, tuple(sizes), moved, (0,) * rank, ways, inner)
-    return apply(Rearrange, x, problem=problem, shape=resized)
+    return apply(Rearrange, movable("input", x), problem=problem, shape=resized)
 
 
 def _sizes_and_factors(
@@ -169,16 +170,16 @@ def _factor(value: Any) -> float:
 
 
 def _resampled(x: Any, problem: ResampleProblem, shape: tuple[int, ...]) -> Any:
-    """Weighted sums; of bytes in float32, and rounded to bytes along the width and then along the height."""
+    """Weighted sums; of bytes in float64, where they are exact, rounded along the width and then along the height."""
     if x.dtype != np.uint8 or len(problem.axes) != 2:
         return apply(Resample, floating("input", x), problem=problem, shape=shape)
     high, wide = (axis._replace(of_bytes=True) for axis in problem.axes)
-    rows = ResampleProblem("float32", problem.N * high.size, (wide,), problem.inner)
-    columns = ResampleProblem("float32", problem.N, (high,), wide.output * problem.inner)
+    rows = ResampleProblem("float64", problem.N * high.size, (wide,), problem.inner)
+    columns = ResampleProblem("float64", problem.N, (high,), wide.output * problem.inner)
     y = data_of(x)
     for one in (rows, columns):
-        y = apply(Resample, y.astype(np.float32), problem=one, shape=one.y_shape)  # exact, as the weights are
-        y = np.clip(np.floor(y + np.float32(0.5)), 0, 255).astype(np.uint8)
+        y = apply(Resample, y.astype(np.float64), problem=one, shape=one.y_shape)
+        y = np.clip(np.floor(y + 0.5), 0, 255).astype(np.uint8)
     y = y.reshape(shape)
     return Tensor._of(y) if isinstance(x, Tensor) else y
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import numpy as np
 
-from pycnn.functional.arguments import apply, integer, layout, one_of, remembered, tensor_or_array
-from pycnn.functional.rearrange import Rearrange
+from pycnn.functional.arguments import apply, integer, integer_held, layout, one_of, remembered
+from pycnn.functional.rearrange import Rearrange, movable
 from pycnn.interop.arrays import drop_in
-from pycnn_kernels.problem import Continuation, RearrangeProblem, is_floating
+from pycnn_kernels.problem import Continuation, RearrangeProblem
 
 #: Axes that one rearrangement moves along.
 _AT_ONCE = 3
@@ -36,8 +37,9 @@ def pad(
     "reflect"; these two repeated in "replicate"; and the other end of the axis in "circular".
 
     Args:
-        input: x of any shape and dtype in "constant"; in the other modes as many padded axes as there are after those
-            of the channels and of the batch, which may be missing: (N, C, H, W) or (C, H, W) for four numbers.
+        input: x, booleans, integers, real or complex floating-point numbers. Of any shape in "constant"; in the other
+            modes as many padded axes as there are after those of the channels and of the batch, which may be missing:
+            (N, C, H, W) or (C, H, W) for four numbers.
         pad: (before, after) of the last axis, then of the one in front of it, and so on: (left, right, top, bottom).
         mode: "constant", "reflect", "replicate" or "circular".
         value: what is added in "constant", 0 for None.
@@ -49,12 +51,12 @@ def pad(
         y, of the dtype of the input, each axis ``before + size + after`` long.
 
     Raises:
-        TypeError: pad is no tuple or list of integers; a value that is no number.
+        TypeError: another dtype than those; pad is no tuple or list of integers; a value that is no real number.
         ValueError: an odd count of numbers, more than there are axes to pad, more taken away than an axis has, an
             unknown mode. A value in other modes than "constant", or one to add that the dtype does not hold. In the
             other modes: another count of axes; axes of which nothing would be left, except in "circular"; in
             "reflect" as much padding as the axis has elements, in "circular" more; an axis without elements, which
-            only "circular" and the batch may have.
+            only "circular" and the batch may have; in "circular" an addition where nothing is left.
 
     Source: ``torch.nn.functional.pad``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html
 
@@ -65,7 +67,7 @@ def pad(
     >>> pad(x, (2, 1), mode="reflect")
     array([[3, 2, 1, 2, 3, 2]])
     """
-    x = tensor_or_array("input", input)
+    x = movable("input", input)
     steps, adds = _steps(tuple(x.shape), pad, mode, data_format)
     if mode == "constant":
         fill = _fill(0 if value is None else value, x.dtype, adds)
@@ -107,6 +109,11 @@ def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str) -> tup
     steps: list[_Step] = []
     if way == "circular":  # of what is left
         shape = _add_steps(steps, shape, cut, "constant")
+        for axis, numbers_of_axis in sides.items():
+            if shape[axis] == 0 and max(numbers_of_axis) > 0:
+                raise ValueError(
+                    f"the mode 'circular' must leave something of an axis to add it again; received {numbers_of_axis}"
+                )
         sides = {axis: (max(before, 0), max(after, 0)) for axis, (before, after) in sides.items()}
     _add_steps(steps, shape, sides, way)
     return steps, max(numbers, default=0) > 0
@@ -131,15 +138,14 @@ def _fill(value: Any, dtype: np.dtype, is_needed: bool) -> Any:
         return 0
     if dtype.kind == "b":
         return bool(value)
-    if is_floating(dtype):
-        with np.errstate(over="ignore"):
-            fits = np.isfinite(float(np.asarray(value).astype(dtype))) or not math.isfinite(value)
-    else:
-        limits = np.iinfo(dtype)
-        fits = math.isfinite(value) and limits.min <= int(value) <= limits.max
-    if not fits:
-        raise ValueError(f"value must be a number that {dtype} holds; received {value!r}")
-    return value if is_floating(dtype) else int(value)
+    if dtype.kind in "iu":
+        return integer_held("value", int(value) if isinstance(value, bool) else value, dtype)
+    part = np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
+    with np.errstate(over="ignore"), contextlib.suppress(OverflowError):  # of an integer that no float holds
+        exact = float(value)
+        if not math.isfinite(exact) or math.isfinite(np.asarray(exact).astype(part)):
+            return exact
+    raise ValueError(f"value must be a number that {dtype} holds; received {value!r}")
 
 
 def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides) -> None:

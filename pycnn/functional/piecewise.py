@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from pycnn.functional.activation import activated, of_integers
-from pycnn.functional.arguments import floating, holds_integers, number, tensor_or_array
+from pycnn.functional.arguments import floating, holds_integers, integer_held, number
 from pycnn.interop.arrays import drop_in
 
 
@@ -20,7 +20,7 @@ def hardtanh(
 
     Args:
         input: float16, bfloat16, float32, float64 or integers, any shape.
-        min_val: any number; for integers its whole part.
+        min_val: any number; for integers its whole part, which their dtype must hold.
         max_val: likewise.
         inplace: whether to write the result to the input's memory and return the input.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -30,8 +30,9 @@ def hardtanh(
 
     Raises:
         TypeError: the input holds something else, or a bound is no number.
-        ValueError: ``min_val`` is greater than ``max_val``, or a bound is negative and the input of unsigned integers;
-            ``inplace`` for a tensor that requires a gradient, or a read-only array.
+        RuntimeError: ``inplace`` for a leaf that requires a gradient, while operations are recorded.
+        ValueError: ``min_val`` is greater than ``max_val``, or the input is of integers whose dtype does not hold a
+            bound; ``inplace`` for a read-only array.
 
     Source: ``torch.nn.functional.hardtanh``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardtanh.html
@@ -40,14 +41,17 @@ def hardtanh(
     >>> hardtanh(np.array([-3.0, 0.5, 3.0]))
     array([-1. ,  0.5,  1. ])
     """
-    low, high = number("min_val", min_val), number("max_val", max_val)
+    low: float
+    high: float
+    if holds_integers(input):
+        low, high = (integer_held(*each, input.dtype) for each in (("min_val", min_val), ("max_val", max_val)))
+    else:
+        low, high = number("min_val", min_val), number("max_val", max_val)
     if low > high:
         raise ValueError(f"min_val must be at most max_val; received {min_val} and {max_val}")
-    if not holds_integers(input):
-        return activated("hardtanh", input, (low, high), inplace)
-    if low < 0 and tensor_or_array("input", input).dtype.kind == "u":
-        raise ValueError(f"min_val must be 0 or more for unsigned integers; received {min_val}")
-    return of_integers(input, lambda x: np.clip(x, int(low), int(high)), inplace)
+    if holds_integers(input):
+        return of_integers(input, lambda x: np.clip(x, low, high), inplace)
+    return activated("hardtanh", input, (low, high), inplace)
 
 
 @drop_in

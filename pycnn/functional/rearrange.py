@@ -10,6 +10,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.backend import plan_on
+from pycnn.functional.arguments import rounded, tensor_or_array, widened
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import RearrangeProblem, ResampleProblem, dtype_name, is_half
 
@@ -23,14 +24,35 @@ def _name(x: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def _stored(dtype: np.dtype) -> tuple[np.dtype, str]:
-    """As what elements of a dtype are moved, and its name: halves as integers, which are not converted."""
-    stored = np.dtype(np.uint16) if is_half(dtype) else dtype
-    return stored, stored.name
+def _stored(dtype: np.dtype) -> np.dtype | None:
+    """As what elements of a dtype are moved: integers of their size; None for those that cannot be.
+
+    What is a pointer to something else, as Python's objects are, must not be copied without counting it.
+    """
+    if (dtype.kind in "biufc" or is_half(dtype)) and dtype.itemsize in (1, 2, 4, 8):
+        return np.dtype(f"uint{8 * dtype.itemsize}")
+    return None
+
+
+def movable(name: str, value: Any) -> Any:
+    """A tensor, or an array made ready, of a dtype whose elements :class:`Rearrange` moves.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    value = tensor_or_array(name, value)
+    if value.dtype != np.complex128 and _stored(value.dtype) is None:
+        raise TypeError(
+            f"{name} must hold booleans, integers, or real or complex floating-point numbers whose parts have at most "
+            f"64 bits; received {value.dtype}"
+        )
+    return value
 
 
 class Rearrange(Function):
-    """x of any dtype with its elements at other places, ``value`` where there is none; the result in a shape.
+    """x with its elements at other places, ``value`` where there is none; the result in a shape.
+
+    x is of a dtype that :func:`movable` takes; complex128 is moved as two arrays, its real and its imaginary parts.
 
     ``inverse`` is the problem that leads back, where each element of x has one place in y.
     """
@@ -48,16 +70,26 @@ class Rearrange(Function):
         inverse: RearrangeProblem | None = None,
     ) -> Any:
         self.problem, self.inverse, self.shape = problem, inverse, x.shape
-        fill = backends.of(x).xp.full(1, value, x.dtype)
-        stored, name = _stored(x.dtype)
-        plan = plan_on(x, "rearrange", problem._replace(dtype=name))
-        (y,) = plan.run(x.reshape(problem.x_shape).view(stored), fill.view(stored))
-        return y.view(x.dtype).reshape(shape)
+        if x.dtype != np.complex128:
+            return _moved(x, problem, value).reshape(shape)
+        xp = backends.of(x).xp
+        words = xp.ascontiguousarray(x).reshape(problem.x_shape).view(np.float64)
+        parts = _moved(words[..., ::2], problem, value), _moved(words[..., 1::2], problem, 0)
+        return xp.stack(parts, axis=-1).view(x.dtype).reshape(shape)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         if self.inverse is not None:
             return (Rearrange.apply(dy, problem=self.inverse, shape=self.shape, inverse=self.problem),)
         return (RearrangeGradient.apply(dy, problem=self.problem, shape=self.shape),)
+
+
+def _moved(x: Any, problem: RearrangeProblem, value: float) -> Any:
+    """y of a problem, of x as bits, which are not converted."""
+    fill, stored = backends.of(x).xp.full(1, value, x.dtype), _stored(x.dtype)
+    assert stored is not None, x.dtype  # by movable
+    plan = plan_on(x, "rearrange", problem._replace(dtype=stored.name))
+    (y,) = plan.run(x.reshape(problem.x_shape).view(stored), fill.view(stored))
+    return y.view(x.dtype)
 
 
 class RearrangeGradient(Function):
@@ -68,9 +100,10 @@ class RearrangeGradient(Function):
 
     def forward(self, dy: Any, *, problem: RearrangeProblem, shape: Shape) -> Any:
         self.problem, self.shape = problem, dy.shape
-        plan = plan_on(dy, "rearrange_gradient", problem._replace(dtype=_name(dy)))
-        (dx,) = plan.run(dy.reshape(problem.y_shape))
-        return dx.reshape(shape)
+        wide = widened(dy)
+        plan = plan_on(wide, "rearrange_gradient", problem._replace(dtype=_name(wide)))
+        (dx,) = plan.run(wide.reshape(problem.y_shape))
+        return rounded(dx.reshape(shape), dy.dtype)
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
         return (Rearrange.apply(ddx, problem=self.problem, shape=self.shape),)
@@ -84,9 +117,10 @@ class Resample(Function):
 
     def forward(self, x: Any, *, problem: ResampleProblem, shape: Shape, transposed: bool = False) -> Any:
         self.problem, self.shape, self.transposed = problem, x.shape, transposed
-        plan = plan_on(x, "resample_gradient" if transposed else "resample", problem._replace(dtype=_name(x)))
-        (y,) = plan.run(x.reshape(problem.y_shape if transposed else problem.x_shape))
-        return y.reshape(shape)
+        wide = widened(x)
+        plan = plan_on(wide, "resample_gradient" if transposed else "resample", problem._replace(dtype=_name(wide)))
+        (y,) = plan.run(wide.reshape(problem.y_shape if transposed else problem.x_shape))
+        return rounded(y.reshape(shape), x.dtype)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         return (Resample.apply(dy, problem=self.problem, shape=self.shape, transposed=not self.transposed),)

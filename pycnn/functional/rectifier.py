@@ -12,7 +12,17 @@ from pycnn import random
 from pycnn.autograd import Function, unbroadcast
 from pycnn.elementary import Select, elementwise, where
 from pycnn.functional.activation import Grads, activated, of_integers
-from pycnn.functional.arguments import apply, boolean, floating, holds_integers, in_place, number, rounded, widened
+from pycnn.functional.arguments import (
+    apply,
+    boolean,
+    floating,
+    holds_integers,
+    in_place,
+    integer_held,
+    number,
+    rounded,
+    widened,
+)
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 
@@ -258,7 +268,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False,
 
     Args:
         input: float16, bfloat16, float32, float64 or integers, any shape.
-        threshold: any number; for integers its whole part.
+        threshold: any number; for integers its whole part, which their dtype must hold.
         value: likewise.
         inplace: whether to write the result to the input's memory and return the input.
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -269,7 +279,8 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False,
     Raises:
         TypeError: the input holds something else, or one of the others is no number.
         RuntimeError: ``inplace`` for a leaf that requires a gradient, while operations are recorded.
-        ValueError: ``inplace`` for a read-only array.
+        ValueError: the input is of integers whose dtype does not hold the threshold or the value; ``inplace`` for a
+            read-only array.
 
     Source: ``torch.nn.functional.threshold``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.threshold.html
@@ -278,13 +289,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False,
     >>> threshold(np.array([-1.0, 0.5, 2.0]), 0.5, 20)
     array([20., 20.,  2.])
     """
-    limit, value = number("threshold", threshold), number("value", value)
     if holds_integers(input):
-        return of_integers(input, lambda x: _threshold_of_integers(x, int(limit), int(value)), inplace)
-    return activated("threshold", input, (limit, value), inplace)
-
-
-def _threshold_of_integers(x: np.ndarray, limit: int, value: int) -> np.ndarray:
-    """Both numbers in the dtype of x, which may not hold them: then what is left of their bits."""
-    small, other = (np.asarray(each).astype(x.dtype)[()] for each in (limit, value))
-    return np.where(x <= small, other, x)
+        limit, shown = integer_held("threshold", threshold, input.dtype), integer_held("value", value, input.dtype)
+        return of_integers(input, lambda x: np.where(x <= limit, x.dtype.type(shown), x), inplace)
+    return activated("threshold", input, (number("threshold", threshold), number("value", value)), inplace)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pycnn.functional.arguments import apply, integer, layout, tensor_or_array
-from pycnn.functional.rearrange import Rearrange
+from pycnn.functional.arguments import apply, integer, layout
+from pycnn.functional.rearrange import Rearrange, movable
 from pycnn.interop.arrays import drop_in
 from pycnn_kernels.problem import Continuation, RearrangeProblem
 
@@ -24,7 +24,8 @@ def pixel_shuffle(
     """Each square of channels as a square of pixels, ``y[c, h r + i, w r + j] = x[c r^2 + i r + j, h, w]``.
 
     Args:
-        input: x (..., C * r^2, H, W), in channels last (..., H, W, C * r^2), of any dtype.
+        input: x (..., C * r^2, H, W), in channels last (..., H, W, C * r^2); booleans, integers, real or
+            complex floating-point numbers.
         upscale_factor: r.
         data_format: "channels_first" or "channels_last".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -33,7 +34,7 @@ def pixel_shuffle(
         y (..., C, H * r, W * r), in channels last (..., H * r, W * r, C).
 
     Raises:
-        TypeError: a factor that is no integer.
+        TypeError: another dtype than those; a factor that is no integer.
         ValueError: fewer than three axes, a factor below 1, channels that r^2 does not divide.
 
     Source: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional
@@ -45,7 +46,7 @@ def pixel_shuffle(
     array([[[1, 2],
             [3, 4]]])
     """
-    x, r = tensor_or_array("input", input), _factor("upscale_factor", upscale_factor)
+    x, r = movable("input", input), _factor("upscale_factor", upscale_factor)
     batch, (C, H, W), last = _image(x, data_format)
     if C % (r * r):
         raise ValueError(
@@ -64,7 +65,8 @@ def pixel_unshuffle(
     """Each square of pixels as a square of channels: the inverse of :func:`pixel_shuffle`.
 
     Args:
-        input: x (..., C, H * r, W * r), in channels last (..., H * r, W * r, C), of any dtype.
+        input: x (..., C, H * r, W * r), in channels last (..., H * r, W * r, C); booleans, integers, real
+            or complex floating-point numbers.
         downscale_factor: r.
         data_format: "channels_first" or "channels_last".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -73,7 +75,7 @@ def pixel_unshuffle(
         y (..., C * r^2, H, W), in channels last (..., H, W, C * r^2).
 
     Raises:
-        TypeError: a factor that is no integer.
+        TypeError: another dtype than those; a factor that is no integer.
         ValueError: fewer than three axes, a factor below 1 or one that does not divide height and width.
 
     Source: ``torch.nn.functional.pixel_unshuffle``,
@@ -83,7 +85,7 @@ def pixel_unshuffle(
     >>> pixel_unshuffle(np.array([[[1, 2], [3, 4]]]), 2).ravel()
     array([1, 2, 3, 4])
     """
-    x, r = tensor_or_array("input", input), _factor("downscale_factor", downscale_factor)
+    x, r = movable("input", input), _factor("downscale_factor", downscale_factor)
     batch, (C, H, W), last = _image(x, data_format)
     if H % r or W % r:
         raise ValueError(f"input must have a height and a width that {r} divides; received {H} and {W}")
@@ -98,7 +100,8 @@ def channel_shuffle(input: Any, groups: int, *, data_format: str = "channels_fir
     """The channels in an order that takes one of each group in turn.
 
     Args:
-        input: x (N, C, ...), in channels last (N, ..., C), of any dtype, at least three axes.
+        input: x (N, C, ...), in channels last (N, ..., C), at least three axes; booleans, integers, real or
+            complex floating-point numbers.
         groups: into how many the channels are divided.
         data_format: "channels_first" or "channels_last".
         backend: "cpu" or "cuda", where to compute; None is where the input is.
@@ -107,7 +110,7 @@ def channel_shuffle(input: Any, groups: int, *, data_format: str = "channels_fir
         y, of the shape and dtype of the input.
 
     Raises:
-        TypeError: groups that are no integer.
+        TypeError: another dtype than those; groups that are no integer.
         ValueError: fewer than three axes, groups below 1 or that do not divide the channels.
 
     Source: Zhang et al., "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices" (2018),
@@ -118,7 +121,7 @@ def channel_shuffle(input: Any, groups: int, *, data_format: str = "channels_fir
     >>> channel_shuffle(np.arange(6).reshape(1, 6, 1), 2).ravel()
     array([0, 3, 1, 4, 2, 5])
     """
-    x, G = tensor_or_array("input", input), _factor("groups", groups)
+    x, G = movable("input", input), _factor("groups", groups)
     shape, last = tuple(x.shape), layout(data_format) == "channels_last"
     if len(shape) < 3:
         raise ValueError(f"input must have at least three axes; received the shape {shape}")

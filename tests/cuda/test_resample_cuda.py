@@ -14,7 +14,7 @@ from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import RearrangeProblem, ResampledAxis, ResampleProblem
 from tests import reference as oracle
 from tests.cuda.sass import ARCHITECTURES, sass, spills
-from tests.kernels.problems import DTYPES, numbers, run_on_host
+from tests.kernels.problems import DTYPES, EACH_HALF, numbers, run_on_host
 from tests.kernels.test_resample import AXES, KINDS, check_resampling
 
 
@@ -71,6 +71,33 @@ def test_operations_are_those_of_the_cpu(device: Any, compute: Any) -> None:
         found.append([(y.detach().to("cpu")).numpy(), x.grad.to("cpu").numpy()])
     for cpu, cuda in zip(*found):
         np.testing.assert_allclose(cuda, cpu, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("half", EACH_HALF)
+def test_gradients_of_halves(device: Any, half: str) -> None:
+    """Computed in float32 and rounded once, as on the CPU."""
+    values = numbers((1, 4, 4, 6), half)
+    for compute in (
+        lambda x: F.pad(x, (1, 2, 0, 1), "reflect"),
+        lambda x: F.interpolate(x, (7, 5), mode="bilinear"),
+        lambda x: F.fold(F.unfold(x, 3, padding=1), x.shape[2:], 3, padding=1),
+    ):
+        found = []
+        for name in ("cpu", "cuda"):
+            x = Tensor(values, requires_grad=True, backend=name)
+            y = compute(x)
+            y.backward(y.detach())
+            found.append([each.detach().to("cpu").numpy() for each in (y, x.grad)])
+        for cpu, cuda in zip(*found):
+            assert cuda.dtype == cpu.dtype == values.dtype
+            np.testing.assert_allclose(cuda.astype(np.float64), cpu.astype(np.float64), rtol=1e-2, atol=1e-2)
+
+
+def test_complex_numbers(device: Any) -> None:
+    x = numbers((1, 2, 3), "float64") + 1j
+    for dtype in (np.complex64, np.complex128):
+        there = F.pad(x.astype(dtype), (2, 1), "reflect", backend="cuda")
+        np.testing.assert_array_equal(there.get(), F.pad(x.astype(dtype), (2, 1), "reflect"))
 
 
 def test_bytes(device: Any) -> None:

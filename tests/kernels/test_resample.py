@@ -99,6 +99,23 @@ def test_nearest(size: int, output: int, scale: float, centred: bool) -> None:
     np.testing.assert_array_equal(y, x[:, shown])
 
 
+@pytest.mark.parametrize("operation", ["rearrange", "rearrange_gradient"])
+def test_tables_never_lead_beyond_the_elements(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An axis without elements shows none in any mode; and if a table were wrong, there would be no plan."""
+    for way in WAYS:
+        p = RearrangeProblem("uint8" if operation == "rearrange" else "float32", 1, (0,), ((3, 0, 1),), (-3,), (way,))
+        assert (rearrangement(p).columns < 0).all()
+    monkeypatch.setattr("pycnn_kernels.rearrangement.continued", lambda positions, size, way: positions + 1)
+    with pytest.raises(ValueError, match="a rearrangement of 5 elements must show none beyond"):
+        plan_for(operation, RearrangeProblem(p.dtype, 1, (5,), ((5, 0, 1),), (0,), ("reflect",)), backend=BACKEND)
+
+
+def test_workspace_does_not_grow_with_cores_that_have_nothing_to_do() -> None:
+    p = ResampleProblem("float32", 1, (ResampledAxis("linear", 1000, 3),))
+    task_of_one = plan_for("resample", p, backend=BACKEND).workspace_bytes
+    assert task_of_one <= 4 * (1000 + 3) + 256
+
+
 def test_few_tables_hold_many_windows() -> None:
     """Of windows of 3x3, three tables of columns: one for each position of the kernel along the width."""
     p = RearrangeProblem(
@@ -115,6 +132,7 @@ AXES = [
     ("linear", 5, 9, 0.0, True), ("linear", 5, 11, 0.45), ("cubic", 5, 10), ("cubic", 9, 4), ("cubic", 6, 6),
     ("cubic", 2, 5), ("cubic", 5, 9, 0.0, True), ("linear", 12, 5, 0.0, False, True),
     ("cubic", 12, 5, 0.0, False, True), ("cubic", 4, 9, 0.0, False, True), ("linear", 40, 3, 0.0, False, True),
+    ("linear", 6, 6, 1 / 1.1, False, True), ("cubic", 6, 6, 1 / 1.1, False, True), ("cubic", 6, 6, 1 / 1.1),
 ]  # fmt: skip
 
 

@@ -27,12 +27,14 @@ TARGET_FIELDS = 3
 def continued(positions: Any, size: int, mode: str) -> np.ndarray:
     """The elements of an axis that padding shows at ``positions``, which may lie outside; -1 for a zero.
 
-    The modes are those of ``torch.nn.functional.pad``.
+    The modes are those of ``torch.nn.functional.pad``. An axis without elements shows none in any of them.
 
     >>> [continued(np.arange(-2, 6), 4, mode).tolist() for mode in ("reflect", "replicate", "circular")]
     [[2, 1, 0, 1, 2, 3, 2, 1], [0, 0, 0, 1, 2, 3, 3, 3], [2, 3, 0, 1, 2, 3, 0, 1]]
     """
     places = np.asarray(positions)
+    if size == 0:
+        return np.full(places.shape, -1)
     if mode == "reflect":
         return (size - 1) - np.abs(places % max(2 * (size - 1), 1) - (size - 1))
     if mode == "replicate":

@@ -113,10 +113,10 @@ class Resample:
         height = max(1, -(-OH // -(-_PIECES // max(p.N * OD, 1))))
         rows = bands(high, height)
         each = row_bytes + rows.slots * line_bytes
-        self.workspace_bytes = most_threads() * each
         index, weight = by_turns(wide, W) if inner == 1 else (wide.source * inner, wide.weight)
         count = rows.begins.size - 1
         items = p.N * OD * count if OW * inner else 0
+        self.workspace_bytes = min(most_threads(), items) * each
         self._task = Task(
             resample_kernel, p.dtype, items, "x y lines", parallel=p.N * OD * OH * OW * inner > SMALL_WORK,
             lines_size=each // bits, line_size=line_bytes // bits, row_size=row_bytes // bits, x_size=D * H * W * inner,
