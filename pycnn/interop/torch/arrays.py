@@ -200,8 +200,8 @@ class _Recorded(torch.autograd.Function):
             inputs = [t if leaf.requires_grad else t.detach() for t, leaf in zip((*saved, *edges), leaves)]
             found = _Recorded.apply(compute, *inputs, *(grad for _, grad in pairs))
         else:
-            inputs = (*saved, *edges, *(grad for _, grad in pairs))
-            _, _, results = compute(inputs, (False,) * len(inputs))
+            given = (*saved, *edges, *(grad for _, grad in pairs))
+            _, _, results = compute(given, (False,) * len(given))
             found = [None if each is None else KIND.give(each.data, None) for each in results]
         each = iter(found)
         return None, *(next(each) if need else None for need in needed)
