@@ -446,3 +446,133 @@ def test_compiled_models_are_pytorchs() -> None:
     accelerate(model)
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(torch.ones(1, 1, 4, 4)), expected)
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_exported_models_are_pytorchs() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    x = torch.ones(1, 1, 4, 4)
+    expected = model(x)
+    accelerate(model, example=x)
+    for strict in (False, True):
+        torch.testing.assert_close(torch.export.export(model, (x,), strict=strict).module()(x), expected)
+    with pytest.raises(AttributeError, match=r"call pycnn\.interop\.torch\.restore first"):
+        torch.jit.script(model)
+    restore(model)
+    torch.testing.assert_close(torch.jit.script(model)(x), expected)
+
+
+# Changes in place, statistics, and what else a measurement or a refusal must not touch.
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_a_result_that_is_changed_in_place_is_noticed() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    accelerate(model, example=torch.ones(1, 1, 4, 4))
+    y = model(torch.ones(1, 1, 4, 4))
+    y.sub_(10.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+def test_a_parametrised_weight_is_computed_once_a_call(layer: Any) -> None:
+    from torch.nn.utils import parametrizations
+
+    torch.manual_seed(0)
+    plain = parametrizations.spectral_norm(layer(2, 3, 3))
+    model = copy.deepcopy(plain)
+    accelerate(model)
+    for seed in range(3):
+        x = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(model(x), plain(x))
+    for one, other in zip(model.buffers(), plain.buffers()):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("winner", ["pycnn", "torch"])
+def test_a_measurement_does_not_touch_saved_statistics(winner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _let_win(monkeypatch, winner)
+    model, plain = nn.BatchNorm2d(3).double(), nn.BatchNorm2d(3).double()
+    accelerate(model)
+    for each in (model, plain):
+        (each(images(8)).square().sum() + each(images(9)).square().sum()).backward()
+    for one, other in zip(model.state_dict().values(), plain.state_dict().values()):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(model.weight.grad, plain.weight.grad)
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_without_memory_pytorch_computes() -> None:
+    import pycnn
+
+    norm = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).double()
+    plain = copy.deepcopy(norm)
+    report = accelerate(norm, example=images(64))
+    assert all(row.by_pycnn for row in report.rows)
+    before = pycnn.get_memory_limit()
+    pycnn.set_memory_limit(1000)
+    try:
+        for size in (64, 65):  # measured, and not yet
+            torch.testing.assert_close(norm(images(size)), plain(images(size)))
+    finally:
+        pycnn.set_memory_limit(before)
+    for one, other in zip(norm.buffers(), plain.buffers()):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_an_example_leaves_no_trace() -> None:
+    model = network().train()
+    model.append(nn.Dropout())
+    state = copy.deepcopy(model.state_dict())
+    random = torch.random.get_rng_state()
+    accelerate(model, example=images())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_an_example_that_the_model_refuses_leaves_it_as_it_was() -> None:
+    model = network()
+    with pytest.raises(RuntimeError):
+        accelerate(model, example=torch.ones(1, 7, 8, 8, dtype=torch.float64))
+    assert not any("forward" in module.__dict__ for module in model.modules())
+    accelerate(model)
+    forwards = [module.__dict__.get("forward") for module in model.modules()]
+    with pytest.raises(RuntimeError):
+        accelerate(model, example=torch.ones(1, 7, 8, 8, dtype=torch.float64))
+    assert [module.__dict__.get("forward") for module in model.modules()] == forwards
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_forward_mode_is_pytorchs() -> None:
+    from torch.autograd import forward_ad
+
+    layer = nn.Conv2d(3, 2, 3).double()
+    accelerate(layer, example=images())
+    with forward_ad.dual_level():
+        y = layer(forward_ad.make_dual(images(), torch.ones_like(images())))
+        assert forward_ad.unpack_dual(y).tangent is not None
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpoints(measured: bool, use_reentrant: bool) -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    grads = []
+    for accelerated in (True, False):
+        model = network().eval()
+        if accelerated:
+            accelerate(model)
+            if measured:
+                model(images())
+        x = images().requires_grad_()
+        checkpoint(model, x, use_reentrant=use_reentrant).square().sum().backward()
+        grads.append([x.grad, *(p.grad for p in model.parameters())])
+    for one, other in zip(*grads):
+        torch.testing.assert_close(one, other)

@@ -10,16 +10,18 @@ pooling. :func:`restore` takes the attributes off again.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as modules_of_torch
 
 import pycnn
@@ -132,13 +134,16 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
     ``nn.Sequential``. A layer measures at its first call with a shape, in the mode of that call (a first call takes
     longer, by some tenths of a second for each layer), with gradients where they are recorded. Results differ from
     PyTorch's by the rounding of the algorithms. Layers that somebody else has given a ``forward`` are left alone. Calls
-    that are traced, compiled or under autocast are PyTorch's. A pickled or saved model is that of PyTorch, and loads
-    where pycnn is not installed; a deep copy is accelerated.
+    that are traced, compiled or under autocast are PyTorch's, and so are those inside forward-mode differentiation and
+    under hooks of saved tensors (``torch.utils.checkpoint``, ``save_on_cpu``), and those that pycnn refuses. A pickled
+    or saved model is that of PyTorch, and loads where pycnn is not installed, and so is an exported one
+    (``torch.export``); ``torch.jit.script`` needs :func:`restore` first. A deep copy is accelerated.
 
     Args:
         model: any module of PyTorch; it is changed.
         example: an input, or a tuple of inputs, like those to come. With it the model is called now, in its mode (in
-            evaluation mode without gradients), so that its layers have measured. Those at which PyTorch is faster are
+            evaluation mode without gradients), so that its layers have measured; its buffers and PyTorch's random
+            numbers stay what they are. Those at which PyTorch is faster are
             given back to it altogether: to ask at each call costs some microseconds, which small layers notice. A model
             in evaluation mode is then called several times more, and given back as a whole if it is not faster than
             PyTorch alone.
@@ -148,6 +153,7 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
 
     Raises:
         TypeError: the model is no module of PyTorch.
+        Exception: what the model raises with the example; it is then as it was.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval()
@@ -159,16 +165,23 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; received {type(model).__name__}")
     forwards: dict[str, _Forward] = {}
+    earlier = []
     for name, module in model.named_modules():
         before = module.__dict__.get("forward")
         if isinstance(before, _Forward):
             forwards[name] = before
+            earlier.append(before)
         elif _is_plain(module) and (_rule_of(module) is not None or _is_stock(module, nn.Sequential)):
             made = _Chain if isinstance(module, nn.Sequential) else _Layer
             module.forward = forwards[name] = made(module)
     report = Report(forwards)
     if example is not None:
-        _settle(model, example if isinstance(example, tuple) else (example,), report, forwards)
+        try:
+            _settle(model, example if isinstance(example, tuple) else (example,), report, forwards)
+        except BaseException:
+            restore(model)
+            _attach(earlier)
+            raise
     return report
 
 
@@ -185,7 +198,8 @@ def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards:
         model(*inputs)
 
     training = any(module.training for module in model.modules())
-    with torch.set_grad_enabled(training and torch.is_grad_enabled()):
+    recording = torch.set_grad_enabled(training and torch.is_grad_enabled())
+    with recording, _copied_buffers([model]), torch.random.fork_rng(devices=[]):
         accelerated()
         kept = [forward for forward in kept if not forward.is_pytorchs()]
         if not training and kept:
@@ -241,10 +255,10 @@ def _is_last(x: torch.Tensor) -> bool:
 
 
 def _convolution(module: Any, x: torch.Tensor, **fused: Any) -> Any:
-    rank = module.weight.ndim - 2
-    weight = module.weight
+    # Once: a parametrised weight is computed each time, and may change buffers.
+    weight, bias = module.weight, fused.pop("bias") if "bias" in fused else module.bias
+    rank = weight.ndim - 2
     function = getattr(F, "conv2d_max_pool2d" if "pool_size" in fused else f"conv{rank}d")
-    bias = fused.pop("bias", module.bias)
 
     def compute(x: torch.Tensor, **form: Any) -> Any:
         return function(
@@ -256,16 +270,17 @@ def _convolution(module: Any, x: torch.Tensor, **fused: Any) -> Any:
 
 
 def _transposed(module: Any, x: torch.Tensor) -> Any:
-    rank = module.weight.ndim - 2
+    weight, bias = module.weight, module.bias
+    rank = weight.ndim - 2
     function = getattr(F, f"conv_transpose{rank}d")
 
     def compute(x: torch.Tensor, **form: Any) -> Any:
         return function(
-            x, module.weight, module.bias, module.stride, module.padding, module.output_padding, module.groups,
-            module.dilation, **form,
+            x, weight, bias, module.stride, module.padding, module.output_padding, module.groups, module.dilation,
+            **form,
         )  # fmt: skip
 
-    return _in_memory_of(x, x.ndim == rank + 2 and (_is_last(x) or _is_last(module.weight)), compute)
+    return _in_memory_of(x, x.ndim == rank + 2 and (_is_last(x) or _is_last(weight)), compute)
 
 
 def _rank(module: nn.Module) -> int:
@@ -311,19 +326,20 @@ def _adaptive_max(module: Any, x: torch.Tensor) -> Any:
 def _norm(module: Any, x: torch.Tensor) -> Any:
     module._check_input_dim(x)
     by_batch = module.training or module.running_mean is None
-    if by_batch and module.training and module.track_running_stats and module.num_batches_tracked is not None:
-        if module.momentum is None:
-            raise ValueError("a cumulative average is PyTorch's")
-        module.num_batches_tracked.add_(1)
+    counts = by_batch and module.training and module.track_running_stats and module.num_batches_tracked is not None
+    if counts and module.momentum is None:
+        raise ValueError("a cumulative average is PyTorch's")
     moving = module.running_mean, module.running_var
     if module.training and not module.track_running_stats:
         moving = None, None
-    return _in_memory_of(
+    weight, bias = module.weight, module.bias
+    y = _in_memory_of(
         x, _is_last(x),
-        lambda x, **form: F.batch_norm(
-            x, *moving, module.weight, module.bias, by_batch, module.momentum or 0.0, module.eps, **form
-        ),
+        lambda x, **form: F.batch_norm(x, *moving, weight, bias, by_batch, module.momentum or 0.0, module.eps, **form),
     )  # fmt: skip
+    if counts:  # last: nothing has changed where pycnn refuses
+        module.num_batches_tracked.add_(1)
+    return y
 
 
 #: The classes, and what computes them.
@@ -355,6 +371,9 @@ class _Finding(NamedTuple):
     by_pycnn: bool
     reason: str
 
+
+#: Refusals of pycnn, before anything was changed: PyTorch may still compute the call.
+_REFUSALS = (TypeError, ValueError, NotImplementedError, MemoryError)
 
 #: What pycnn computes for some modules and their input.
 _Compute = Callable[[Sequence[Any], torch.Tensor], Any]
@@ -388,6 +407,13 @@ class _Choice:
     def found(self) -> list[_Finding]:
         return list(self._table.values())
 
+    def __call__(self, x: torch.Tensor) -> Any:
+        """By pycnn; by PyTorch where pycnn refuses what it has computed before, as for want of memory."""
+        try:
+            return self.ours(x)
+        except _REFUSALS:
+            return self.theirs(x)
+
     def ours(self, x: torch.Tensor) -> Any:
         return self._compute(self.modules(), x)
 
@@ -419,19 +445,13 @@ class _Choice:
         parameters = [parameter for module in modules for parameter in module.parameters()]
         gradient = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *parameters))
         shape = tuple(x.shape)
-        state = [buffer for module in modules if module.training for buffer in module.buffers()]
-        before = [buffer.clone() for buffer in state]
         sides = {"pycnn": self._side(self.ours, x, gradient), "torch": self._side(self.theirs, x, gradient)}
-        try:
-            sides["pycnn"]()
-        except (TypeError, ValueError, NotImplementedError) as refusal:
-            return _Finding(shape, gradient, None, None, False, f"pycnn refuses: {refusal}")
-        else:
+        with _copied_buffers(modules):
+            try:
+                sides["pycnn"]()
+            except _REFUSALS as refusal:
+                return _Finding(shape, gradient, None, None, False, f"pycnn refuses: {refusal}")
             times = _best_times(sides)
-        finally:
-            with torch.no_grad():
-                for buffer, value in zip(state, before):
-                    buffer.copy_(value)
         ratio = times["pycnn"] / times["torch"]
         faster = times["pycnn"] < _MARGIN * times["torch"] - _LEAST_SECONDS
         reason = f"{1 / ratio:.2f} times as fast" if faster else f"pycnn takes {ratio:.2f} times as long"
@@ -459,6 +479,23 @@ class _Choice:
         return both
 
 
+@contextlib.contextmanager
+def _copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside this block modules in training move copies of their statistics.
+
+    Their own are not touched: PyTorch may have saved them for a gradient that is still to come.
+    """
+    parts = [part for module in modules for part in module.modules() if part.training]
+    own = [dict(part._buffers) for part in parts]
+    try:
+        for part, buffers in zip(parts, own):
+            part._buffers.update({name: None if each is None else each.clone() for name, each in buffers.items()})
+        yield
+    finally:
+        for part, buffers in zip(parts, own):
+            part._buffers.update(buffers)
+
+
 def _best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
     """The least seconds of each side, taking turns: what else happens on the machine only ever adds to them."""
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -481,9 +518,15 @@ def _best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 
 def _is_for_pycnn(x: torch.Tensor) -> bool:
-    """Whether a call is one of values on the CPU, which nobody traces, maps or computes in another precision."""
+    """Whether a call is one of values on the CPU, which nobody traces, maps or computes in another precision.
+
+    Nor differentiates forward. With hooks of what is saved somebody means to keep it elsewhere, or to compute it anew,
+    and what pycnn's graph keeps would stay where it is.
+    """
     return (
         not torch.jit.is_tracing()
+        and forward_ad._current_level < 0
+        and _saving_hooks(True) is None
         and torch._C._functorch.peek_interpreter_stack() is None
         and not torch.is_autocast_enabled("cpu")
         and x.is_cpu
@@ -491,6 +534,12 @@ def _is_for_pycnn(x: torch.Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() > 0
     )
+
+
+#: The hooks of what is saved for gradients, of checkpoints for one; None where there are none, or in another PyTorch.
+_saving_hooks: Callable[[bool], Any] = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_tracing: None
+)
 
 
 class _Forward:
@@ -502,6 +551,16 @@ class _Forward:
     @property
     def module(self) -> nn.Module:
         return _alive(self._module)
+
+    @property
+    def __wrapped__(self) -> Any:
+        return MethodType(type(self.module).forward, self.module)
+
+    def __getattr__(self, name: str) -> Any:
+        # Exporters look for the code of a method, and find that of PyTorch.
+        if name == "__globals__":  # the first that torch.jit.script asks for, which goes on to read source files
+            raise AttributeError("torch.jit.script takes no accelerated model: call pycnn.interop.torch.restore first")
+        return getattr(self.__wrapped__, name)
 
     def choices(self) -> list[_Choice]:
         raise NotImplementedError
@@ -532,7 +591,7 @@ class _Layer(_Forward):
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if len(arguments) == 1 and not named and self._choice.is_pycnns(arguments[0]):
-            return self._choice.ours(arguments[0])
+            return self._choice(arguments[0])
         module = self.module
         return type(module).forward(module, *arguments, **named)
 
@@ -563,7 +622,7 @@ class _Chain(_Forward):
         while place < len(modules):
             choice = self.groups.get(place)
             if choice is not None and _can_be_one(modules[place : place + len(choice.names)]) and choice.is_pycnns(x):
-                x, place = choice.ours(x), place + len(choice.names)
+                x, place = choice(x), place + len(choice.names)
             else:
                 x, place = modules[place](x), place + 1  # type: ignore[misc]
         return x

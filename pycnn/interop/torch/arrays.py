@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from pycnn import backend as backends
 from pycnn import changes
@@ -35,6 +36,11 @@ class _Torch(Kind):
             raise TypeError(
                 "a tensor of PyTorch that requires a gradient can stand only beside tensors of PyTorch, the first of "
                 "the arrays being one; elsewhere its gradient would be lost: use tensor.detach()"
+            )
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None:
+            raise TypeError(
+                "pycnn differentiates backward only: a tensor of PyTorch with a tangent, of forward-mode "
+                "differentiation, would lose it; received one, use torch.autograd.grad instead"
             )
         try:
             return value.detach().numpy()
@@ -98,7 +104,7 @@ class _Torch(Kind):
     def recorded(self, call: Callable[[list[Any]], Any], values: list[Any]) -> Any:
         places = [place for place, value in enumerate(values) if isinstance(value, torch.Tensor)]
 
-        def compute(given: tuple[torch.Tensor, ...], needs: tuple[bool, ...]) -> tuple[list[Any], Any]:
+        def compute(given: tuple[torch.Tensor, ...], needs: tuple[bool, ...]) -> tuple[list[Any], int, Any]:
             leaves = [Tensor(self.read(t), requires_grad=needed) for t, needed in zip(given, needs)]
             filled = list(values)
             for place, leaf in zip(places, leaves):
@@ -196,11 +202,12 @@ class _Recorded(torch.autograd.Function):
                 )  # fmt: skip
             return [*leaves, *weights], start, found
 
+        weights = tuple([grad for _, grad in pairs])
         if create_graph:
             inputs = [t if leaf.requires_grad else t.detach() for t, leaf in zip((*saved, *edges), leaves)]
-            found = _Recorded.apply(compute, *inputs, *(grad for _, grad in pairs))
+            found = _Recorded.apply(compute, *inputs, *weights)
         else:
-            given = (*saved, *edges, *(grad for _, grad in pairs))
+            given = (*saved, *edges, *weights)
             _, _, results = compute(given, (False,) * len(given))
             found = [None if each is None else KIND.give(each.data, None) for each in results]
         each = iter(found)
