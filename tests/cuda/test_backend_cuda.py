@@ -177,6 +177,18 @@ def test_the_greatest_of_integers_on_the_gpu(dtype: str, device: Any) -> None:
     np.testing.assert_array_equal(y.get(), x[:, 1::2, 1::2])
 
 
+def test_means_and_products_of_integers_on_the_gpu() -> None:
+    x = np.arange(-8, 8).reshape(1, 1, 4, 4)
+    there = Tensor(x).to("cuda")
+    means = F.avg_pool2d(there, 3, 1, 1)
+    np.testing.assert_array_equal(means.numpy(), F.avg_pool2d(x, 3, 1, 1), strict=True)
+    products = F.linear(there, Tensor(x[0, 0]).to("cuda"))
+    np.testing.assert_array_equal(products.numpy(), x @ x[0, 0].T, strict=True)
+    assert means.backend.name == products.backend.name == "cuda"
+    halved = F.leaky_relu(there.astype(np.float32), Tensor(0.5).to("cuda"))
+    np.testing.assert_array_equal(halved.numpy(), np.where(x < 0, 0.5 * x, x))
+
+
 @pytest.mark.parametrize("optimizer", [optimizers.SGD, lambda: optimizers.SGD(0.1, 0.9, True), optimizers.Adam])
 def test_optimizers_step_as_on_the_cpu(optimizer: Any) -> None:
     found = []
