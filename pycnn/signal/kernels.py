@@ -193,7 +193,9 @@ def laplacian_of_gaussian(size: Any, sigma: float, *, dtype: Any = np.float32) -
         kernel = (_squared_distances(window) / width / width - 2) / width / width * _bell(window, width)
         found = _of_dtype(kernel - kernel.mean(), dtype)
     if not np.isfinite(found).all():
-        raise ValueError(f"sigma must be so large that the weights can be computed in {found.dtype}; received {sigma!r}")
+        raise ValueError(
+            f"sigma must be so large that the weights can be computed in {found.dtype}; received {sigma!r}"
+        )
     return found
 
 
