@@ -1,4 +1,8 @@
-"""Activation functions by Keras' names: tensors in, tensors out."""
+"""Activation functions by Keras' names: tensors in, tensors out.
+
+Each computes with the functions of :mod:`pycnn.functional`, and raises what they raise: a TypeError for an input that
+holds something else than numbers, and TypeError or ValueError for a setting that they cannot take.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from pycnn import functional as F
+from pycnn.elementary import Exp
+from pycnn.functional.arguments import apply, tensor_or_array
+from pycnn.interop.arrays import drop_in
 from pycnn.naming import nearest
 from pycnn.shapes import axes_within
 from pycnn.tensor import Tensor
@@ -82,9 +89,15 @@ def softsign(x: Tensor) -> Tensor:
     return F.softsign(x)
 
 
+@drop_in
 def exponential(x: Tensor) -> Tensor:
-    """``exp(x)``."""
-    return x.exp()
+    """``exp(x)``.
+
+    >>> exponential(Tensor([0.0, 1.0])).numpy().round(3)
+    array([1.   , 2.718], dtype=float32)
+    """
+    found: Tensor = apply(Exp, tensor_or_array("x", x))
+    return found
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:

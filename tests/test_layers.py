@@ -539,3 +539,9 @@ def test_the_sizes_of_a_mask_are_1_or_the_inputs() -> None:
 def test_shared_axes_are_numbers_of_any_package() -> None:
     assert L.PReLU(shared_axes=np.int64(1)).shared_axes == [1]
     assert L.PReLU(shared_axes=np.array([1, 2])).shared_axes == [1, 2]
+
+
+def test_the_exponential_of_an_array_is_an_array() -> None:
+    found = activations.exponential(np.ones(2))  # type: ignore[arg-type]
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, np.e)
