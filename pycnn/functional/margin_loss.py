@@ -421,7 +421,7 @@ def multilabel_margin_loss(
     rows = _rows_of_scores(x)
     N, C = rows.shape
     labels = _class_numbers(target, x, -1, C)
-    if labels.shape != x.shape and not (labels.size == 1 and max(x.ndim, labels.ndim) == 1):
+    if labels.shape != x.shape and not (x.size == labels.size == 1 and max(x.ndim, labels.ndim) == 1):
         raise ValueError(f"target must have the shape of the input, {x.shape}; received {labels.shape}")
     labels = labels.reshape(N, C)
     listed = np.cumsum(labels == -1, axis=1) == 0

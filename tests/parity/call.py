@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import re
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+import pycnn
 import pycnn.functional as F
+import pycnn_kernels
 from pycnn import Tensor
 from tests.reference import assert_close
 
@@ -204,8 +211,9 @@ def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
     try:
         expected, their_inputs = theirs(name, call, their_changed)
     except THEIR_REFUSALS as refusal:
-        with pytest.raises(OUR_REFUSALS):
+        with pytest.raises(OUR_REFUSALS) as caught:
             print("PyTorch refuses:", refusal, "- accepted:", ours(name, call))
+        assert _is_on_purpose(caught.value), f"not a refusal of pycnn's own: {caught.value!r}"
         return False
     y, our_inputs = ours(name, call, dress, our_changed)
     for found, right in zip(our_changed, their_changed, strict=True):
@@ -218,6 +226,29 @@ def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
     second = case.second(call) if callable(case.second) else case.second
     _compare_gradients(case, second, pairs, our_inputs, their_inputs)
     return True
+
+
+#: Where an argument's being wrong is looked for, and said.
+_OWN_SOURCES = tuple(Path(package.__file__ or "").parent for package in (pycnn, pycnn_kernels))
+#: What Python says itself of arguments that a signature has not, or lacks.
+_CALL_BINDING = re.compile(r"unexpected keyword|positional argument|required keyword-only|multiple values")
+
+
+def _is_on_purpose(refusal: BaseException) -> bool:
+    """Whether a ``raise`` of pycnn is where it comes from, rather than a library that met what nobody had looked at."""
+    if isinstance(refusal, TypeError) and _CALL_BINDING.search(str(refusal)):
+        return True
+    *_, (frame, line) = traceback.walk_tb(refusal.__traceback__)
+    path = Path(frame.f_code.co_filename)
+    if not any(path.is_relative_to(source) for source in _OWN_SOURCES):
+        return False
+    return line in _lines_that_raise(path)
+
+
+@functools.cache
+def _lines_that_raise(path: Path) -> set[int]:
+    raises = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
+    return {line for node in raises for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
 def _compare_arrays(case: Case, found: Tensor, right: Any, looser: float = 1, least: float = 0.0) -> None:
