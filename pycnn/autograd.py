@@ -87,8 +87,8 @@ class Function:
     ``reads`` tells are looked after: if one of them is changed in place in between, the walk raises a RuntimeError.
 
     Attributes:
-        inputs: the input tensors, as ``apply`` was given them; while the graph is kept. None of them where ``reads`` is
-            ``()``: then their memory is free as soon as nobody else needs it.
+        inputs: the input tensors, as ``apply`` was given them, views as tensors of the same memory; while the graph is
+            kept. None of them where ``reads`` is ``()``: then their memory is free as soon as nobody else needs it.
         needs: for each input, whether its gradient is wanted; in forward, too.
         outputs: of the class: how many arrays ``forward`` returns. 1 is an array itself, others are a tuple.
         reads: of the class: for each input, the places of the inputs whose *values* its gradient is computed of; places
@@ -190,11 +190,13 @@ class Function:
         """
         function = cls()
         recording = _mode.recording  # where nothing is recorded, nobody will ask for a gradient
+        views = False
         try:
             if recording:
                 for t in inputs:
                     if t is not None and t._view is not None:
                         t._view.refresh(t)
+                        views = True
             function.needs = tuple([t is not None and t._requires_grad and recording for t in inputs])
         except AttributeError:
             if all(t is None or isinstance(t, cls.tensor_type) for t in inputs):
@@ -204,7 +206,7 @@ class Function:
         node = None
         if True in function.needs:
             node = function
-            function._record(inputs)
+            function._record(inputs, views)
         if cls.outputs == 1:
             y = _output(result, function, node, 0)
             if recording and cls.sees is not None:
@@ -231,14 +233,16 @@ class Function:
         with np.errstate(all="ignore"):
             return self.forward(*arrays, **settings)
 
-    def _record(self, inputs: tuple[Any, ...]) -> None:
-        """Become a node of the graph.
+    def _record(self, inputs: tuple[Any, ...], views: bool) -> None:
+        """Become a node of the graph; ``views`` says that there are views among its inputs.
 
         Where the inputs that need a gradient come from is remembered beside them: the leaves themselves, or which
         outputs they are. Changed in place they come from somewhere else.
+
+        In the place of views aliases are kept. A view holds what it looks into, which may become a result of this node.
         """
         if self.reads != ():
-            self.inputs = inputs
+            self.inputs = tuple(map(_without_view, inputs)) if views else inputs
         self.moment = changes.moment
         self.sources = tuple(
             [
@@ -276,6 +280,18 @@ class Function:
     def release(self) -> None:
         """Let go of everything that the gradient needed."""
         self.__dict__ = {"released": True}
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """Another tensor with the same memory and the same history, which keeps both when the tensor is changed."""
+    other = Function.tensor_of(tensor.data, None, 0)
+    other._take_history(tensor)
+    return other
+
+
+def _without_view(tensor: Any) -> Any:
+    """An alias of a view, which looks into nothing; other inputs themselves."""
+    return tensor if tensor is None or tensor._view is None else alias(tensor)
 
 
 def _tensors(inputs: tuple[Any, ...]) -> list[Tensor | None]:

@@ -567,6 +567,23 @@ def test_no_circle_keeps_memory() -> None:
         gc.enable()
 
 
+def test_no_circle_goes_through_a_view() -> None:
+    p = leaf(np.ones(4))
+    gc.disable()
+    try:
+        for read in (lambda v: v * v, lambda v: v.log() + v[1:].sum(), lambda v: F.softplus(v)):
+            x = Tensor(np.zeros(4))
+            x.add_(p)
+            v = x[1:]
+            y = read(v)
+            x.add_(y.sum())
+            alive = weakref.ref(x)
+            del x, v, y
+            assert alive() is None
+    finally:
+        gc.enable()
+
+
 def test_a_copy_of_a_view_is_a_view_of_nothing() -> None:
     x, p = Tensor(np.zeros(4)), leaf(np.ones(3))
     for copied in (copying.deepcopy(x[1:]), pickle.loads(pickle.dumps(x[1:]))):
