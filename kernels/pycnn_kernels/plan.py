@@ -34,6 +34,8 @@ class Plan:
         algorithm: the chosen one.
         workspace_bytes: scratch memory that a run takes, shared by all runs of a thread; and the widened arrays of
             a problem in float16 or bfloat16.
+        table_bytes: memory that it holds as long as it lives: where elements lie, and their weights. Only those of
+            rearrangements and of resampling grow with their arrays, and are counted.
     """
 
     def __init__(self, backend: str, operation: str, problem: Any, algorithm: Algorithm):
@@ -43,6 +45,7 @@ class Plan:
         self._left_out = (None,) * len(self.inputs)
         self._prepared = prepare(algorithm, operation, problem)
         self.workspace_bytes = self._prepared.workspace_bytes
+        self.table_bytes = getattr(self._prepared, "table_bytes", 0)
         borrowed = getattr(self._prepared, "borrowed", ())
         # What a run takes: of the thread's workspace, of the pool, and of it for each output.
         self._scratch_bytes = self.workspace_bytes - sum(borrowed)
@@ -132,6 +135,8 @@ def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
 
 #: Plans are small, but a program that meets a new shape at every call must not keep them all.
 _MOST_PLANS = 4096
+#: Bytes of the tables of all plans, unless a single one has more.
+_MOST_TABLE_BYTES = 1 << 28
 _plans: dict[tuple[Any, ...], Plan] = {}
 
 
@@ -174,8 +179,22 @@ def plan_for(
         chosen = choice.choose(
             operation, problem, backend=backend, algorithm=algorithm, workspace_limit=workspace_limit
         )
-        plan = _plans[key] = Plan(backend, operation, problem, chosen)
+        plan = Plan(backend, operation, problem, chosen)
+        if plan.table_bytes:
+            _make_room(plan.table_bytes)
+        _plans[key] = plan
     return plan
+
+
+def _make_room(needed: int) -> None:
+    """Forget the oldest plans that have tables, until these and those of a new plan are not too many."""
+    with_tables = [(key, plan.table_bytes) for key, plan in list(_plans.items()) if plan.table_bytes]
+    total = needed + sum(size for _, size in with_tables)
+    for key, size in with_tables:
+        if total <= _MOST_TABLE_BYTES:
+            break
+        _plans.pop(key, None)  # another thread may have been faster
+        total -= size
 
 
 def explain(

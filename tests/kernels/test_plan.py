@@ -10,7 +10,7 @@ import pytest
 
 from pycnn_kernels import plan as plans
 from pycnn_kernels.plan import plan_for
-from pycnn_kernels.problem import RowsProblem, UpdatesProblem
+from pycnn_kernels.problem import RearrangeProblem, RowsProblem, UpdatesProblem
 from tests.kernels.problems import conv_arrays, conv_problem, pool_problem
 
 PROBLEM = conv_problem(C=3, K=4, size=(5, 6), bias=True)
@@ -30,6 +30,23 @@ def test_plans_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         (y,) = plan_for("softmax", RowsProblem("float32", rows, 1)).run(np.zeros((rows, 1), np.float32))
         assert (y == 1).all()
         assert len(plans._plans) <= 5
+
+
+def test_tables_of_plans_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest plans that have some are forgotten first, those without any never."""
+    monkeypatch.setattr(plans, "_plans", {})
+    monkeypatch.setattr(plans, "_MOST_TABLE_BYTES", 10_000)
+    without = plan_for("softmax", RowsProblem("float32", 2, 1))
+    made = []
+    for size in (300, 301, 302, 303, 304, 5000, 305):
+        p = RearrangeProblem("uint8", 1, (size,), ((size, 0, 1),), (0,), ("constant",))
+        made.append(plan_for("rearrange", p))
+        assert made[-1].table_bytes >= 8 * size
+        assert plan_for("rearrange", p) is made[-1]
+        kept = [plan for plan in plans._plans.values() if plan is not without]
+        assert kept == made[-len(kept) :]
+        assert sum(plan.table_bytes for plan in kept) <= 10_000 or kept == [made[-1]]
+    assert plan_for("softmax", without.problem) is without
 
 
 @pytest.mark.parametrize("operation", ["conv_forward", "conv_input_gradient", "conv_weight_gradient"])

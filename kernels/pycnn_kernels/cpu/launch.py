@@ -238,6 +238,7 @@ class Task:
     Attributes:
         template: the block without the given fields.
         slots: those of the given fields that are no floats.
+        table_bytes: of the arrays among the fields.
     """
 
     def __init__(
@@ -245,6 +246,7 @@ class Task:
     ) -> None:
         self._kernel, self._dtype, self.items, self._parallel = kernel, dtype, items, parallel
         self._kept = [value for value in fields.values() if isinstance(value, np.ndarray)]
+        self.table_bytes = sum(value.nbytes for value in self._kept)
         numbers = {name: address(v) if isinstance(v, np.ndarray) else v for name, v in fields.items()}
         self._block = Block(kernel.fields, given, **numbers)
         self.template, self.slots = np.array(self._block.values, np.int64), self._block.slots

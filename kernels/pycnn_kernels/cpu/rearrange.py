@@ -166,11 +166,12 @@ class Rearrange:
         rows, length = tables.base.size, tables.width * tables.inner
         height = max(1, min(_PIECE // max(length, 1), -(-p.N * rows // 16)))
         total = p.N * rows if length else 0
-        self.run = Task(
+        task = Task(
             rearrange_kernel, f"uint{8 * item}", -(-total // height), "x fill y", parallel=total * length > SMALL_WORK,
             total=total, height=height, rows=rows, width=tables.width, inner=tables.inner, base=tables.base,
             choice=tables.choice, columns=tables.columns, runs=tables.runs, x_size=math.prod(p.size) * p.inner,
-        ).run  # fmt: skip
+        )  # fmt: skip
+        self.run, self.table_bytes = task.run, task.table_bytes
 
 
 class RearrangeGradient:
@@ -182,9 +183,10 @@ class RearrangeGradient:
         tables = rearrangement(p, least=-(-_WHOLE // item_bytes(p.dtype)))
         x_size, inner = math.prod(p.size) * p.inner, tables.inner
         blocks = -(-inner // _CHANNELS) if 0 < p.N < 16 else 1
-        self.run = Task(
+        task = Task(
             rearrange_gradient_kernel, p.dtype, p.N * blocks if x_size else 0, "dy dx",
             parallel=p.N * max(x_size, math.prod(p.y_shape[1:])) > SMALL_WORK, blocks=blocks,
             channels=inner if blocks == 1 else _CHANNELS, rows=tables.base.size, width=tables.width, inner=inner,
             base=tables.base, choice=tables.choice, columns=tables.columns, runs=tables.runs, x_size=x_size,
-        ).run  # fmt: skip
+        )  # fmt: skip
+        self.run, self.table_bytes = task.run, task.table_bytes

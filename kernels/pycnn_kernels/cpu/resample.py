@@ -127,6 +127,7 @@ class Resample:
             w_weights=weight, turns=len(index) if inner == 1 else 0, direct=direct, bands=count, height=height,
             OD=OD, OH=OH, W=W, OW=OW, inner=inner,
         )  # fmt: skip
+        self.table_bytes = self._task.table_bytes
 
     def run(self, x: int, y: int) -> None:
         """Addresses."""

@@ -116,12 +116,16 @@ class Task:
         blocks: how many, along one axis or two; a launch of none is left out.
         given: the names of the fields that :meth:`run` takes, in its order, integers (addresses) before floats.
         fields: the others. An array is a table: it is sent to the GPU, and lives there as long as the task.
+
+    Attributes:
+        table_bytes: of these arrays.
     """
 
     def __init__(self, variant: Variant, blocks: int | tuple[int, int], given: str, **fields: Any) -> None:
         self.variant = variant
         self.blocks = (blocks, 1) if isinstance(blocks, int) else blocks
         self._device = current_device()
+        self.table_bytes = sum(value.nbytes for value in fields.values() if isinstance(value, np.ndarray))
         self._tables = {name: self._device.table(v) for name, v in fields.items() if isinstance(v, np.ndarray)}
         numbers = fields | {name: self._device.address(table) for name, table in self._tables.items()}
         self._block = Block(variant.kernel.fields, given, **numbers)

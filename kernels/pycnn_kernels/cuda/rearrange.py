@@ -63,8 +63,9 @@ class Rearrange:
         by_rows, by_width, by_inner = (division(max(number, 1)) for number in (rows, width, inner))
         base, choice, columns = (np.int32(each) for each in (tables.base, tables.choice, tables.columns))
         count = p.N * rows * width * inner
-        self.run = Task(
+        task = Task(
             rearrange_kernel.variant(f"uint{8 * numpy_dtype(p.dtype).itemsize}"), blocks_for(count), "x fill y",
             count=count, base=base, choice=choice, columns=columns, rows=rows, width=width, inner=inner,
             x_size=math.prod(p.size) * p.inner, by_rows=by_rows, by_width=by_width, by_inner=by_inner,
-        ).run  # fmt: skip
+        )  # fmt: skip
+        self.run, self.table_bytes = task.run, task.table_bytes

@@ -100,7 +100,8 @@ class Resample:
         axes, sizes, outputs = three(p.axes, p.dtype, self.transposed)
         steps = [math.prod(sizes[place + 1 :]) * p.inner for place in range(3)]
         tables = [(w.begins, w.source * step, w.weight) for w, step in zip(axes, steps)]
-        self.run = _sums(p.dtype, p.N, outputs, p.inner, math.prod(sizes) * p.inner, tables, weighted=True).run
+        task = _sums(p.dtype, p.N, outputs, p.inner, math.prod(sizes) * p.inner, tables, weighted=True)
+        self.run, self.table_bytes = task.run, task.table_bytes
 
 
 class ResampleGradient(Resample):
@@ -119,4 +120,5 @@ class RearrangeGradient:
         once = (np.array([0, 1]), np.array([0]))
         tables = [once] * missing + sources(p)
         size = math.prod(p.y_shape[1:])
-        self.run = _sums(p.dtype, p.N, [1] * missing + list(p.size), p.inner, size, tables, weighted=False).run
+        task = _sums(p.dtype, p.N, [1] * missing + list(p.size), p.inner, size, tables, weighted=False)
+        self.run, self.table_bytes = task.run, task.table_bytes
