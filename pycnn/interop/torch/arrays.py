@@ -12,10 +12,10 @@ from torch.autograd import forward_ad
 
 from pycnn import backend as backends
 from pycnn import changes
-from pycnn.autograd import _OF_NODES, Function, _arrays_in, grad, recording
+from pycnn.autograd import _OF_NODES, Function, grad, recording
 from pycnn.interop.arrays import Kind
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import is_floating, numpy_dtype
+from pycnn_kernels.problem import numpy_dtype
 
 #: What PyTorch's autocast on the CPU computes in the lower precision.
 #: Source: https://docs.pytorch.org/docs/stable/amp.html#cpu-ops-that-can-autocast-to-bfloat16
@@ -242,12 +242,30 @@ class _Read:
                 self.intermediate |= read._node is not None
         for name, value in vars(node).items():
             if name not in _OF_NODES:
-                for array in _arrays_in(value):
-                    self._memory.add(_memory_of(array))
-                    self.intermediate |= is_floating(array.dtype)
+                self._add_kept(value)
+
+    def _add_kept(self, value: Any) -> None:
+        """Add the arrays of what a node keeps: an array, a tensor, or a tuple, list or dictionary with some."""
+        type_ = type(value)
+        if type_ in _WITHOUT_ARRAYS:
+            return
+        if isinstance(value, tuple | list | dict):
+            for each in value.values() if isinstance(value, dict) else value:
+                self._add_kept(each)
+        elif isinstance(value, Tensor):
+            self._add_kept(value.data)
+        elif isinstance(value, np.ndarray) or backends.is_on_gpu(value):
+            self._memory.add(_memory_of(value))
+            self.intermediate |= value.dtype.kind not in "iub"
+        else:
+            _WITHOUT_ARRAYS.add(type_)
 
     def __contains__(self, array: Any) -> bool:
         return bool(self._memory) and _memory_of(array) in self._memory
+
+
+#: Types that were met on nodes and are no arrays; to find that out takes a microsecond.
+_WITHOUT_ARRAYS: set[type] = set()
 
 
 def _memory_of(array: Any) -> Any:
