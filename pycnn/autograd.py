@@ -242,7 +242,9 @@ class Function:
         In the place of views aliases are kept. A view holds what it looks into, which may become a result of this node.
         """
         if self.reads != ():
-            self.inputs = tuple(map(_without_view, inputs)) if views else inputs
+            self.inputs = inputs if not views else tuple([
+                t if t is None or t._view is None else Function.tensor_of(t.data, t._node, t._place) for t in inputs
+            ])  # fmt: skip
         self.moment = changes.moment
         self.sources = tuple(
             [
@@ -280,18 +282,6 @@ class Function:
     def release(self) -> None:
         """Let go of everything that the gradient needed."""
         self.__dict__ = {"released": True}
-
-
-def alias(tensor: Tensor) -> Tensor:
-    """Another tensor with the same memory and the same history, which keeps both when the tensor is changed."""
-    other = Function.tensor_of(tensor.data, None, 0)
-    other._take_history(tensor)
-    return other
-
-
-def _without_view(tensor: Any) -> Any:
-    """An alias of a view, which looks into nothing; other inputs themselves."""
-    return tensor if tensor is None or tensor._view is None else alias(tensor)
 
 
 def _tensors(inputs: tuple[Any, ...]) -> list[Tensor | None]:

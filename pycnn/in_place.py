@@ -17,7 +17,7 @@ import numpy as np
 
 from pycnn import backend as backends
 from pycnn import changes
-from pycnn.autograd import Function, alias, is_grad_enabled, unbroadcast
+from pycnn.autograd import Function, is_grad_enabled, unbroadcast
 from pycnn.elementary import Index, Select, cast
 from pycnn.views import Path, through
 from pycnn_kernels.problem import is_floating
@@ -210,6 +210,13 @@ def _keep_what_is_read(node: Function, target: Tensor) -> None:
             inputs[place] = kept = alias(tensor)
             kept.data = cast(tensor.data, tensor.dtype)
     node.inputs = tuple(inputs)
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """Another tensor with the same memory and the same history, which keeps both when the tensor is changed."""
+    other = Function.tensor_of(tensor.data, None, 0)
+    other._take_history(tensor)
+    return other
 
 
 def refuse_fixed(target: Tensor, what: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn import backend as backends
 from pycnn import in_place
-from pycnn.autograd import Function, alias, starting_gradient
+from pycnn.autograd import Function, starting_gradient
 from pycnn.autograd import backward as walk_back
 from pycnn.elementary import (
     Abs,
@@ -103,7 +103,7 @@ class Tensor:
     # Copies. Without these they would be views of what the original is a view of, and pickles hold its whole history.
 
     def __copy__(self) -> Tensor:
-        other = alias(self)
+        other = in_place.alias(self)
         other.grad, other._view = self.grad, self._view
         return other
 
