@@ -39,11 +39,10 @@ def test_operation(name: str) -> None:
     @given(case.calls, st.sampled_from(sorted(DRESSES)))
     @settings(max_examples=60)
     def check(call: Any, dress: str) -> None:
-        if case.differs(call) is None:
-            accepted.append(compare(name, case, call, dress))
+        accepted.append(case.differs(call) is None and compare(name, case, call, dress))
 
     check()
-    assert np.mean(accepted) > 0.3, "nearly every call that is drawn is refused: the test shows little"
+    assert sum(accepted) > 4, "nearly every call that is drawn is refused or left out: the test shows little"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -224,6 +224,8 @@ def _normalized(input: Any, p: float, dim: int | tuple[int, ...] | None, eps: fl
     x = tensor("input", input)
     dims = tuple(range(x.ndim)) if dim is None else dim if isinstance(dim, tuple | list) else (dim,)
     axes = tuple(axis for each in dims for axis in axis_of(each, x.ndim)) or tuple(range(x.ndim))
+    if x.ndim == 0 and len(dims) > 1:
+        raise ValueError(f"dim must name one axis at most for a single number; received {dim!r}")
     if len(set(axes)) < len(axes):
         raise ValueError(f"dim must name each axis once; received {dim!r}")
     refuse_extremes_of_nothing(x.shape, p, axes)

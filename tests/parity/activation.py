@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, arrays, normal, shapes
+from tests.parity.call import Call, Case, arrays, normal, shapes, torch
 
 #: Numbers at which activations bend, or which are none.
 _KINKS = [-100.0, -6.0, -3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0, 20.0, 25.0, 100.0]
@@ -73,7 +73,10 @@ def _glu(draw: st.DrawFn) -> Call:
 @st.composite
 def _along(draw: st.DrawFn, dims: st.SearchStrategy[Any]) -> Call:
     """An input and an axis, at times another dtype to compute in."""
-    return Call((draw(inputs()),), {"dim": draw(dims)})
+    keywords = {"dim": draw(dims)}
+    if draw(st.integers(0, 4)) == 0:
+        keywords["dtype"] = torch.float64
+    return Call((draw(inputs()),), keywords)
 
 
 _DIMS = st.sampled_from([None, 0, -1, 1, 2, -2, 5, "rows"])
@@ -93,6 +96,8 @@ def _empty_integers(call: Call) -> str | None:
     x = call.arguments[0]
     if x.dtype.kind != "f" and not x.size:
         return "PyTorch takes integers where there are none"
+    if x.dtype.kind == "u":
+        return "softmin of unsigned integers: PyTorch turns their signs before it converts them"
     return None
 
 
@@ -136,7 +141,8 @@ CASES = {
     "softshrink": case(_LAMBDA),
     "gelu": case(("approximate", st.sampled_from(["none", "tanh", "tanh", "erf"])), keywords=True),
     "silu": case(),
-    "mish": case(),
+    # PyTorch's second derivative overflows far from 0.
+    "mish": case(second=lambda call: bool((np.abs(call.arguments[0]) < 40).all())),
     "softplus": case(("beta", st.sampled_from([1, 0.5, 2, -1])), ("threshold", st.sampled_from([20, 1, -1]))),
     "logsigmoid": case(),
     "softsign": case(),
