@@ -13,10 +13,11 @@ from tests.parity.call import Call, Case, arrays, shapes
 @st.composite
 def _calls(draw: st.DrawFn) -> Call:
     """Nearly any call whose result is the same for every mask, and others."""
-    x = draw(arrays(shapes(most=6, side=3)))
+    shape = draw(st.sampled_from([shapes(most=6, side=3), shapes(2, 5, 3), shapes(2, 3, 3), shapes(3, 3, 3)]))
+    x = draw(arrays(shape))
     if draw(st.integers(0, 4)) == 0:
         x = x.astype(draw(st.sampled_from([np.int64, np.uint8])))
-    p = draw(st.sampled_from([0.5, 0.5, 0, 0.0, 1, 1.0, -0.1, 1.5, "half"]))
+    p = draw(st.sampled_from([0.5, 0.5, 0, 0.0, 0, 0.0, 1, 1.0, 1, 1.0, -0.1, 1.5, "half"]))
     training = draw(st.sampled_from([(), (False,), (False,), (True,)]))
     return Call((x, p, *training)) if draw(st.booleans()) or not training else Call((x,), {"training": training[0]})
 
