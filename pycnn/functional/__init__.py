@@ -1,8 +1,9 @@
 """Operations with the names, argument order, defaults and semantics of ``torch.nn.functional``.
 
-NumPy arrays in give NumPy arrays out, tensors in give tensors out (with gradients). What PyTorch's functions do not
-have is keyword-only: ``data_format`` ("channels_first", PyTorch's, or "channels_last"), ``weight_format``,
-``algorithm``, ``padding_mode``, and what is done to a result in the same pass: ``scale``, ``residual`` and
+NumPy arrays in give NumPy arrays out, tensors in give tensors out (with gradients), and arrays of PyTorch, JAX and CuPy
+give theirs: the first argument decides. What PyTorch's functions do not have is keyword-only: ``backend`` for a call,
+``data_format`` ("channels_first", PyTorch's, or "channels_last"), of convolutions ``weight_format``, ``algorithm``,
+``workspace_limit``, ``padding_mode``, and what is done to a result in the same pass: ``scale``, ``residual`` and
 ``activation``.
 """
 
