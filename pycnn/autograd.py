@@ -578,9 +578,9 @@ def _checked_gradient(gradient: Any, node: Function, place: int, shape: tuple[in
 def _refuse_changed(node: Function) -> None:
     """Raise a RuntimeError where values that a node's backward reads were changed in place after it was recorded."""
     read = [(f"its input {place}", node.inputs[place]) for place in sorted(node.places_read())]
-    kept = [(f"what it kept as {name!r}", each) for name, each in vars(node).items() if name not in _OF_NODES]
+    kept = [(f"what it kept as {name!r}", each) for name, each in kept_by(node)]
     for description, value in read + kept:
-        for array in _arrays_in(value):
+        for array in arrays_in(value):
             what = changes.since(array, node.moment)
             if what is not None:
                 raise RuntimeError(
@@ -594,31 +594,37 @@ def _refuse_changed(node: Function) -> None:
 _OF_NODES = {"inputs", "sources", "needs", "moment", "released"}
 
 
-def _arrays_in(value: Any) -> Iterator[Any]:
+#: Types that were met on nodes and are no arrays; to find that out takes a microsecond.
+_WITHOUT_ARRAYS: set[type] = set()
+
+
+def kept_by(node: Function) -> list[tuple[str, Any]]:
+    """What ``forward`` has put on a node, by its names."""
+    return [(name, each) for name, each in vars(node).items() if name not in _OF_NODES]
+
+
+def arrays_in(value: Any) -> Iterator[Any]:
     """The arrays of a value: an array, a tensor, or tuples, lists and dictionaries with some of them."""
+    kind = type(value)
+    if kind in _WITHOUT_ARRAYS:
+        return
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, Function.tensor_type):
         yield value.data
     elif isinstance(value, tuple | list | dict):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _arrays_in(each)
+            yield from arrays_in(each)
     elif backends.is_on_gpu(value):
         yield value
+    elif not hasattr(kind, "__cuda_array_interface__"):
+        _WITHOUT_ARRAYS.add(kind)
 
 
 def _is_alone(gradient: Tensor, all_of_node: list[Tensor | None]) -> bool:
     """Whether no other gradient that a node was given, or has computed, is in the memory of this one."""
-    owner = _memory_owner(gradient)
-    return sum(each is not None and _memory_owner(each) is owner for each in all_of_node) == 1
-
-
-def _memory_owner(tensor: Tensor) -> np.ndarray:
-    """The array whose memory a tensor's array is, or is a view of."""
-    array = tensor.data
-    while isinstance(array.base, type(array)):
-        array = array.base
-    return array
+    memory = changes.memory_of(gradient.data)
+    return sum(each is not None and changes.memory_of(each.data) == memory for each in all_of_node) == 1
 
 
 def _owned(grad: Tensor, is_alone: bool) -> Tensor:

@@ -57,7 +57,7 @@ def _forget(key: Hashable) -> None:
 
 def since(array: Any, past: int) -> str | None:
     """What has changed an array last, if that was after a moment; None where nothing has."""
-    change = _last.get(_key(_owner(array)))
+    change = _last.get(memory_of(array))
     return None if change is None or change.moment <= past else change.what
 
 
@@ -77,6 +77,11 @@ def _key(owner: Any) -> Hashable:
     return id(owner) if isinstance(owner, np.ndarray) else ("cuda", owner.data.ptr)
 
 
+def memory_of(array: Any) -> Hashable:
+    """Whose memory an array is in: equal for an array and its views."""
+    return _key(_owner(array))
+
+
 def same_memory(one: Any, other: Any) -> bool:
     """Whether two arrays are views of one array, or one of them a view of the other.
 
@@ -84,4 +89,4 @@ def same_memory(one: Any, other: Any) -> bool:
     >>> same_memory(x[0], x.T), same_memory(x, x.copy())
     (True, False)
     """
-    return _key(_owner(one)) == _key(_owner(other))
+    return memory_of(one) == memory_of(other)

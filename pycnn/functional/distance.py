@@ -224,9 +224,7 @@ def _normalized(input: Any, p: float, dim: int | tuple[int, ...] | None, eps: fl
     x = tensor("input", input)
     dims = tuple(range(x.ndim)) if dim is None else dim if isinstance(dim, tuple | list) else (dim,)
     axes = tuple(axis for each in dims for axis in axis_of(each, x.ndim)) or tuple(range(x.ndim))
-    if x.ndim == 0 and len(dims) > 1:
-        raise ValueError(f"dim must name one axis at most for a single number; received {dim!r}")
-    if len(set(axes)) < len(axes):
+    if len(set(axes)) < len(axes) or len(dims) > max(x.ndim, 1):  # of a single number all name the same
         raise ValueError(f"dim must name each axis once; received {dim!r}")
     refuse_extremes_of_nothing(x.shape, p, axes)
     wide = widened(x)

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from pycnn import backend as backends
 from pycnn import changes
-from pycnn.autograd import _OF_NODES, Function, grad, recording
+from pycnn.autograd import Function, arrays_in, grad, kept_by, recording
 from pycnn.interop.arrays import Kind
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import numpy_dtype
@@ -238,39 +238,15 @@ class _Read:
         for place in node.places_read():
             read = node.inputs[place]
             if read is not None:
-                self._memory.add(_memory_of(read.data))
+                self._memory.add(changes.memory_of(read.data))
                 self.intermediate |= read._node is not None
-        for name, value in vars(node).items():
-            if name not in _OF_NODES:
-                self._add_kept(value)
-
-    def _add_kept(self, value: Any) -> None:
-        """Add the arrays of what a node keeps: an array, a tensor, or a tuple, list or dictionary with some."""
-        type_ = type(value)
-        if type_ in _WITHOUT_ARRAYS:
-            return
-        if isinstance(value, tuple | list | dict):
-            for each in value.values() if isinstance(value, dict) else value:
-                self._add_kept(each)
-        elif isinstance(value, Tensor):
-            self._add_kept(value.data)
-        elif isinstance(value, np.ndarray) or backends.is_on_gpu(value):
-            self._memory.add(_memory_of(value))
-            self.intermediate |= value.dtype.kind not in "iub"
-        else:
-            _WITHOUT_ARRAYS.add(type_)
+        for _, value in kept_by(node):
+            for array in arrays_in(value):
+                self._memory.add(changes.memory_of(array))
+                self.intermediate |= array.dtype.kind not in "iub"
 
     def __contains__(self, array: Any) -> bool:
-        return bool(self._memory) and _memory_of(array) in self._memory
-
-
-#: Types that were met on nodes and are no arrays; to find that out takes a microsecond.
-_WITHOUT_ARRAYS: set[type] = set()
-
-
-def _memory_of(array: Any) -> Any:
-    """Whose memory an array is in: equal for views of one array."""
-    return changes._key(changes._owner(array))
+        return bool(self._memory) and changes.memory_of(array) in self._memory
 
 
 class _Edge(torch.autograd.Function):
