@@ -162,6 +162,15 @@ def asarray(data: Any, name: str = "data", backend: str | Backend | None = None)
     return there.asarray(on_host(data) if there is _CPU and is_on_gpu(data) else data, name)
 
 
+def is_ready(data: Any) -> bool:
+    """Whether :func:`asarray` gives back data itself. This takes a fraction of its time; True for most arrays.
+
+    >>> is_ready(np.zeros(3)), is_ready([0.0])
+    (True, False)
+    """
+    return type(data) is np.ndarray and data.dtype.isnative and _default.backend is _CPU
+
+
 #: What is read as it is.
 _PLAIN = (np.ndarray, np.generic, list, tuple, bool, int, float)
 

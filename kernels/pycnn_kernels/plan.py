@@ -50,6 +50,7 @@ class Plan:
         # What a run takes: of the thread's workspace, of the pool, and of it for each output.
         self._scratch_bytes = self.workspace_bytes - sum(borrowed)
         self._borrowed_bytes = sum(map(lent_bytes, borrowed))
+        self._makers = [(spec.name, self._arrays.maker(spec.shape, spec.dtype)) for spec in self.outputs]
         self._output_bytes = {spec.name: lent_bytes(array_bytes(spec)) for spec in self.outputs}
 
     def run(
@@ -76,22 +77,42 @@ class Plan:
             TypeError: an array has another dtype than the problem says, or is no array.
             MemoryLimitError: the outputs and the workspace would exceed the memory limit.
         """
-        inputs += self._left_out[len(inputs) :]
-        if len(inputs) > len(self._left_out):
-            raise ValueError(f"{self.operation} has {len(self.inputs)} inputs; received {len(inputs)}")
-        arrays = self._arrays
-        ready = [
-            None if array is None and spec.optional else _ready(arrays, spec, array)
-            for spec, array in zip(self.inputs, inputs)
-        ]
+        if len(inputs) < len(self.inputs):
+            inputs += self._left_out[len(inputs) :]
+        copies: list[Any] = []  # which live as long as the run
+        addresses = self._addresses(self.inputs, inputs, copies)
         if updated or self.updated:
-            ready += [_ready(arrays, spec, array, True) for spec, array in zip(self.updated, updated, strict=True)]
+            addresses += self._addresses(self.updated, updated, copies, in_place=True)
         if pool.limit is not None and self.backend == "cpu":
             self._admit(skip)
-        outputs = [None if spec.name in skip else arrays.empty(spec.shape, spec.dtype) for spec in self.outputs]
-        addresses = [0 if array is None else arrays.address(array) for array in (*ready, *outputs)]
+        outputs: list[Any] = []
+        for name, make in self._makers:
+            array = None if name in skip else make()
+            outputs.append(array)
+            addresses.append(0 if array is None else self._arrays.address(array))
         self._prepared.run(*addresses, *scalars)
         return tuple(outputs)
+
+    def _addresses(
+        self, specs: list[Spec], given: tuple[Any, ...], copies: list[Any], in_place: bool = False
+    ) -> list[int]:
+        """Where the arrays lie, or copies of those that a kernel cannot read where they are."""
+        if len(given) != len(specs):
+            kind = "arrays that change" if in_place else "inputs"
+            raise ValueError(f"{self.operation} has {len(specs)} {kind}; received {len(given)}")
+        arrays, addresses = self._arrays, []
+        for spec, array in zip(specs, given):
+            _, shape, dtype, optional = spec
+            if array is None and optional:
+                addresses.append(0)
+                continue
+            at = arrays.usable_address(array, shape, dtype)
+            if not at:  # most arrays are what they should be, and that was one question
+                ready = _ready(arrays, spec, array, in_place)
+                copies.append(ready)
+                at = 0 if ready is None else arrays.address(ready)
+            addresses.append(at)
+        return addresses
 
     def _admit(self, skip: tuple[str, ...]) -> None:
         """Ask for all that a run takes, before it takes the first of it."""
@@ -115,8 +136,6 @@ def arrays_of(backend: str) -> Any:
 
 def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
     """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
-    if arrays.fits(array, spec.shape, spec.dtype):  # most do, and this is one question
-        return array
     if array is None:
         if not spec.optional:
             raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")

@@ -29,6 +29,8 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
         if isinstance(value, Tensor):
             tensors = [each if each is None or isinstance(each, Tensor) else Tensor._of(each) for each in inputs]
             return function.apply(*tensors, **settings)
+    if type(inputs[0]) is np.ndarray and not function.uses_numpy:
+        return function().forward(*inputs, **settings)  # what ``compute`` comes to
     return function().compute(*inputs, **settings)
 
 
@@ -38,21 +40,28 @@ _WHOLE = {int, str, bool, float, type(None), ConvProblem}
 _Read = TypeVar("_Read", bound=Callable[..., Any])
 
 
-def remembered(read: _Read) -> _Read:
+def remembered(sure: int = 0) -> Callable[[_Read], _Read]:
     """A function that reads arguments, with its results kept: reading anew takes longer than a small convolution.
 
     Lists and whatever else could change, or be equal to another argument without being the same, is read each time.
+    The first ``sure`` arguments are known to be neither, and are not looked at: dtypes and shapes of arrays.
     """
-    known = lru_cache(maxsize=4096, typed=True)(read)
 
-    @wraps(read)
-    def reader(*arguments: Any, **named: Any) -> Any:
-        for each in (*arguments, *named.values()) if named else arguments:
-            if type(each) not in _WHOLE and not _is_plain(each):
-                return read(*arguments, **named)
-        return known(*arguments, **named)
+    def remembering(read: _Read) -> _Read:
+        known = lru_cache(maxsize=4096, typed=True)(read)
 
-    return cast(_Read, reader)
+        @wraps(read)
+        def reader(*arguments: Any, **named: Any) -> Any:
+            others = arguments[sure:] + tuple(named.values()) if named else arguments[sure:]
+            if not _WHOLE.issuperset(map(type, others)):  # most are, and this is quicker than a loop
+                for each in others:
+                    if type(each) not in _WHOLE and not _is_plain(each):
+                        return read(*arguments, **named)
+            return known(*arguments, **named)
+
+        return cast(_Read, reader)
+
+    return remembering
 
 
 _PARTS = {int, str}
@@ -78,12 +87,16 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
             or it is on another backend.
         ValueError: nested lists with rows of different lengths.
     """
-    value = tensor_or_array(name, value)
-    if value.dtype not in DTYPE_NAMES and dtype_name(value.dtype) is None:  # the first alone is quicker
-        raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64; received {value.dtype}")
-    if like is not None and value.dtype != like.dtype:
-        raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {value.dtype}")
-    if like is not None and (type(value) is not np.ndarray or type(like) is not np.ndarray):
+    if not backends.is_ready(value):
+        value = tensor_or_array(name, value)
+    dtype = value.dtype
+    if like is not None and dtype is like.dtype and type(value) is type(like) is np.ndarray:
+        return value  # as in most calls
+    if dtype not in DTYPE_NAMES and dtype_name(dtype) is None:  # the first alone is quicker
+        raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64; received {dtype}")
+    if like is not None:
+        if dtype != like.dtype:
+            raise TypeError(f"{name} must have the dtype of the input, {like.dtype}; received {dtype}")
         refuse_two_places(name, value, like)
     return value
 

@@ -32,7 +32,7 @@ _AXES = ("depth", "height", "width")
 Shape = tuple[int, ...]
 
 
-@remembered
+@remembered(sure=4)
 def problem_of(
     dtype: str,
     x_shape: Shape,
@@ -83,7 +83,7 @@ def problem_of(
     return problem
 
 
-@remembered
+@remembered(sure=4)
 def transposed_problem_of(
     dtype: str,
     x_shape: Shape,
@@ -139,7 +139,7 @@ def transposed_problem_of(
     )  # fmt: skip
 
 
-@remembered
+@remembered()
 def read_slope(negative_slope: Any, activation: str | None) -> float:
     """What "leaky_relu" multiplies negative results with; the same for every call of another activation.
 

@@ -73,13 +73,13 @@ class ConvolutionMaxPool(Function):
         return Tensor._of(dw), None if db is None else Tensor._of(db)
 
 
-@remembered
+@remembered()
 def pooled_problem(
     conv: ConvProblem, pool_size: Any, pool_stride: Any, pool_padding: Any, ceil_mode: bool, normalised: bool
 ) -> ConvPoolProblem:
     """The checked problem of pooling the result of a convolution."""
     pool = windows_problem(
-        2, "max", conv.dtype, conv.layout, conv.y_shape, pool_size, pool_stride, pool_padding, 1, ceil_mode, _NAMES,
+        conv.dtype, conv.y_shape, 2, "max", conv.layout, pool_size, pool_stride, pool_padding, 1, ceil_mode, _NAMES,
     )  # fmt: skip
     return ConvPoolProblem(conv, pool._replace(normalised=normalised))
 

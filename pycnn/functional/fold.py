@@ -141,7 +141,7 @@ def _pair(name: str, value: Any, least: int = 1) -> Pair:
     return first, second
 
 
-@remembered
+@remembered()
 def _windows(
     last: bool, N: int, C: int, size: Pair, kernel_size: Any, dilation: Any, padding: Any, stride: Any
 ) -> RearrangeProblem:

@@ -85,7 +85,7 @@ def pad(
 _Step = tuple[RearrangeProblem, tuple[int, ...]]
 
 
-@remembered
+@remembered()
 def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str) -> tuple[list[_Step], bool]:
     """What a call does, one after the other, and whether it adds anything."""
     way: Continuation = one_of("mode", mode, _MODES)

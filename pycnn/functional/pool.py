@@ -756,7 +756,7 @@ def windows_of_call(
     """What a call pools: the input with a batch axis, whether that was added, and the problem."""
     x = floating("input", input)
     problem = windows_problem(
-        rank, kind, DTYPE_NAMES[x.dtype], data_format, x.shape, kernel_size, stride, padding, dilation, ceil_mode,
+        DTYPE_NAMES[x.dtype], x.shape, rank, kind, data_format, kernel_size, stride, padding, dilation, ceil_mode,
         **names,
     )  # fmt: skip
     single = x.ndim == rank + 1
@@ -819,13 +819,13 @@ def _adaptive_size(rank: int, size: tuple[int, ...], output_size: Any) -> tuple[
     return per_axis("output_size", wanted, rank, least=0)
 
 
-@remembered
+@remembered(sure=3)
 def windows_problem(
+    dtype: str,
+    shape: tuple[int, ...],
     rank: int,
     kind: Any,
-    dtype: str,
     data_format: str,
-    shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
     padding: Any,

@@ -173,7 +173,7 @@ def _filter(flips: bool, in1: Any, in2: Any, mode: str, boundary: str, fillvalue
     return y.reshape(*stack, *y.shape[1:])
 
 
-@remembered
+@remembered()
 def _geometry(
     image: tuple[int, ...], kernel: tuple[int, ...], mode: str, boundary: str, flips: bool
 ) -> tuple[tuple[Sides, Sides], str, bool]:

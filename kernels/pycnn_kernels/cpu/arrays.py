@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pycnn_kernels.memory import Shape, address, aligned_empty
+from pycnn_kernels.memory import POOL_FROM, Shape, address, aligned_empty
 
 __all__ = [
-    "KIND", "address", "copied", "described", "empty", "fits", "from_host", "is_array", "is_usable", "is_writable",
-    "machine", "synchronize",
+    "KIND", "address", "copied", "described", "from_host", "is_array", "is_usable", "is_writable", "machine", "maker",
+    "synchronize", "usable_address",
 ]  # fmt: skip
 
 #: What messages call such an array.
 KIND = "NumPy array"
 
-empty = aligned_empty
+
+def maker(shape: Shape, dtype: np.dtype) -> Callable[[], np.ndarray]:
+    """What makes uninitialised arrays of a shape and dtype."""
+    if math.prod(shape) * dtype.itemsize < POOL_FROM:
+        return partial(np.empty, shape, dtype)
+    return partial(aligned_empty, shape, dtype)
 
 
 def machine() -> str:
@@ -42,17 +50,20 @@ def described(candidate: Any) -> str:
     return type(candidate).__name__
 
 
-def fits(candidate: Any, shape: Shape, dtype: np.dtype) -> bool:
-    """Whether it is an array of this shape and dtype whose elements kernels can read and change where they are.
+def usable_address(candidate: Any, shape: Shape, dtype: np.dtype) -> int:
+    """The address of an array of this shape and dtype whose elements kernels can read and change where they are.
 
-    False for some that are, with a dtype that is equal and not the same: NumPy's own are.
+    0 for all else, and for some that are such arrays: without elements, or with a dtype that is equal and not the same
+    (NumPy's own are).
     """
-    return (
+    if (
         type(candidate) is np.ndarray
         and candidate.shape == shape
         and candidate.dtype is dtype
         and candidate.flags.carray
-    )
+    ):
+        return address(candidate)
+    return 0
 
 
 def is_usable(array: np.ndarray) -> bool:

@@ -58,14 +58,16 @@ def _address_of(typing_context, pointer):
 
 
 @kernel(
-    "float32", blocks="table", templates="table", given="table", entries="table", pieces="table", starts="table",
-    owned="table", stages="int", owned_count="int", part_size="int", own="int", own_size="int",
+    "float32", blocks="table", templates="table", given="table", slots="table", entries="table", pieces="table",
+    starts="table", owned="table", stages="int", given_count="int", owned_count="int", part_size="int", own="int",
+    own_size="int",
 )  # fmt: skip
 def chain_kernel(a, item, worker):
     """Run the stages of one part, all pieces of each, in turn.
 
     The worker's own memory is ``own_size`` bytes. In it are the blocks of a part's stages: ``part_size`` elements, the
-    sum of the part's own ``templates`` and of what is ``given`` for all parts, and those of a stage from ``starts`` on.
+    part's own ``templates``, with what is ``given`` for all parts added at ``slots``; those of a stage begin at
+    ``starts``.
     There, too, is what a stage leaves for the next, and the scratch of the tasks: ``owned`` says for each part which
     elements of the blocks are addresses of such memory, how many bytes from its first, and how many bytes for each
     worker the task itself will add.
@@ -73,7 +75,9 @@ def chain_kernel(a, item, worker):
     blocks, own = shift(a.blocks, worker * a.own_size // 8), a.own + worker * a.own_size
     template, owned = shift(a.templates, item * a.part_size), shift(a.owned, item * a.owned_count * OWNED_FIELDS)
     for i in range(a.part_size):
-        blocks[i] = template[i] + a.given[i]
+        blocks[i] = template[i]
+    for i in range(a.given_count):
+        blocks[a.slots[i]] += a.given[i]
     for i in range(0, a.owned_count * OWNED_FIELDS, OWNED_FIELDS):
         blocks[owned[i]] = own + owned[i + 1] - worker * owned[i + 2]
     for stage in range(a.stages):
@@ -111,15 +115,16 @@ class Chain:
         slots = [start + slot for start, stage in zip(starts, stages) for slot in stage.tasks[0].slots]
         for slot, each in zip(slots, apart, strict=True):
             templates[:, slot] = each
-        self._slots, self._nothing_given = slots, array("q", [0] * part_size)
+        self._given = len(slots)
         self._blocks_at = whole_lines(stages_bytes)
         self.own_bytes = self._blocks_at + whole_lines(templates[0].nbytes)
         self._entries = np.zeros((parts, len(stages)), np.int64)
         pieces = np.array([[task.items for task in stage.tasks] for stage in stages]).T.copy()
         self._task = Task(
             chain_kernel, "float32", parts, "blocks given own", parallel=parallel, templates=templates,
-            entries=self._entries, pieces=pieces, starts=starts, owned=np.array(owned),
-            owned_count=len(owned) // parts, stages=len(stages), part_size=part_size, own_size=self.own_bytes,
+            slots=np.array(slots, np.int64), given_count=len(slots), entries=self._entries, pieces=pieces,
+            starts=starts, owned=np.array(owned, np.int64), owned_count=len(owned) // parts, stages=len(stages),
+            part_size=part_size, own_size=self.own_bytes,
         )  # fmt: skip
 
     def run(self, own: int, *values: int) -> None:
@@ -127,7 +132,7 @@ class Chain:
         if not self._compiled:  # another thread may be about it, too, and write the same
             self._entries[...] = np.array([[task.entry() for task in stage.tasks] for stage in self._stages]).T
             self._compiled = True
-        given = self._nothing_given[:]
-        for slot, value in zip(self._slots, values, strict=True):
-            given[slot] = value
+        if len(values) != self._given:
+            raise ValueError(f"{self._given} fields are given for each run; received {len(values)} values")
+        given = array("q", values)
         self._task.run(own + self._blocks_at, given.buffer_info()[0], own)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from pycnn_kernels.cpu.chain import Chain, Stage
 from pycnn_kernels.cpu.conv_frame import (
     Forward,
     InputGradient,
@@ -61,7 +62,7 @@ from pycnn_kernels.cpu.tile import (
     vectors_of,
     with_rows,
 )
-from pycnn_kernels.cpu.workspace import worker_panels
+from pycnn_kernels.cpu.workspace import worker_panels, workspace
 from pycnn_kernels.problem import ConvProblem
 
 #: Vectors in a whole block of columns, and the rows of its tile.
@@ -597,8 +598,12 @@ class DirectCore(OneTask):
         return (src, w, dst, shared, *epilogue)
 
     def run(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> None:
+        self.task.run(*self.values(base, src, w, epilogue, dst))
+
+    def values(self, base: int, src: int, w: int, epilogue: Epilogue, dst: int) -> tuple[int, ...]:
+        """What the task is run with."""
         panels = worker_panels(self.shared_bytes) if self.shared_bytes else 0
-        self.task.run(*self.arguments(base, panels, src, w, epilogue, dst))
+        return self.arguments(base, panels, src, w, epilogue, dst)
 
 
 def direct_supports(p: ConvProblem) -> str | None:
@@ -607,9 +612,33 @@ def direct_supports(p: ConvProblem) -> str | None:
 
 
 class DirectForward(Forward):
-    """``y = activation(x * w + b)``."""
+    """``y = activation(scale * (x * w) + b + residual)`` by gathering.
+
+    Arrays that lie channels first take four tasks. Of a small problem their launches take longer than their work:
+    there the tasks are a chain, which is one launch.
+    """
 
     make_core = DirectCore
+
+    def __init__(self, p: ConvProblem):
+        super().__init__(p)
+        self._chain: Chain | None = None
+        tasks = [self.core.task if step is self.core else step for step, _ in self.steps(0, 0, 0, 0, 0, 0, 0)]
+        if len(tasks) > 1 and not any(task.parallel for task in tasks):
+            apart = [0] * sum(len(task.slots) for task in tasks)
+            self._chain = Chain([Stage([task], {}) for task in tasks], 0, False, apart)
+            self._chain_at = self.workspace_bytes
+            self.workspace_bytes += self._chain.own_bytes
+
+    def run(self, *arrays: int) -> None:
+        if self._chain is None:
+            super().run(*arrays)
+            return
+        base = workspace(self.workspace_bytes)
+        given: list[int] = []
+        for step, values in self.steps(base, *arrays):
+            given += self.core.values(*values) if step is self.core else values
+        self._chain.run(base + self._chain_at, *given)
 
 
 class DirectInputGradient(InputGradient):

@@ -92,6 +92,10 @@ class PaddedInput:
         return base + self._at
 
 
+#: Tasks, and the core among them, one after the other, each with the values that it is run with.
+Steps = list[tuple[Any, tuple[Any, ...]]]
+
+
 class ChannelsLast:
     """An array of images that is read: as it lies in channels last, channels first as a copy in the workspace."""
 
@@ -103,9 +107,17 @@ class ChannelsLast:
 
     def run(self, base: int, array: int) -> int:
         """The address in channels last."""
+        steps: Steps = []
+        there = self.place(base, array, steps)
+        for task, values in steps:
+            task.run(*values)
+        return there
+
+    def place(self, base: int, array: int, steps: Steps) -> int:
+        """The address in channels last; adds what brings it there to the steps."""
         if not self._turns:
             return array
-        self._turn.run(array, base + self._at)
+        steps.append((self._turn, (array, base + self._at)))
         return base + self._at
 
 
@@ -183,22 +195,27 @@ class Forward:
         if self._filters_first:
             self._w_at = scratch.reserve(math.prod(p.w_shape))
             self._turn_weights = transposition(p.dtype, (R, p.K, T), (T, R * T), (p.K, R * p.K))
-        self._core = type(self).make_core(p, True, scratch)
+        self.core = type(self).make_core(p, True, scratch)
         self.workspace_bytes = scratch.size
 
     def run(self, x: int, w: int, b: int, scale: int, residual: int, y: int) -> None:
-        base = workspace(self.workspace_bytes)
+        for step, values in self.steps(workspace(self.workspace_bytes), x, w, b, scale, residual, y):
+            step.run(*values)
+
+    def steps(self, base: int, x: int, w: int, b: int, scale: int, residual: int, y: int) -> Steps:
+        """What a run consists of: tasks, and the core, each with the values that it is run with."""
+        steps: Steps = []
         if self._filters_first:
-            self._turn_weights.run(w, base + self._w_at)
+            steps.append((self._turn_weights, (w, base + self._w_at)))
             w = base + self._w_at
-        x = self._x.run(base, x)
+        x = self._x.place(base, x, steps)
         if self._residual:
-            residual = self._residual.run(base, residual)
+            residual = self._residual.place(base, residual, steps)
+        to = base + self._y_at if self._channels_first else y
+        steps.append((self.core, (base, x, w, (b, scale, residual), to)))
         if self._channels_first:
-            self._core.run(base, x, w, (b, scale, residual), base + self._y_at)
-            self._write.run(base + self._y_at, y)
-        else:
-            self._core.run(base, x, w, (b, scale, residual), y)
+            steps.append((self._write, (to, y)))
+        return steps
 
 
 class InputGradient:

@@ -238,13 +238,15 @@ class Task:
     Attributes:
         template: the block without the given fields.
         slots: those of the given fields that are no floats.
+        parallel: whether threads share the pieces.
         table_bytes: of the arrays among the fields.
     """
 
     def __init__(
         self, kernel: Kernel, dtype: str, items: int, given: str, *, parallel: bool = True, **fields: Any
     ) -> None:
-        self._kernel, self._dtype, self.items, self._parallel = kernel, dtype, items, parallel
+        self._kernel, self._dtype, self.items, self.parallel = kernel, dtype, items, parallel
+        self._entry = 0  # not compiled yet
         self._kept = [value for value in fields.values() if isinstance(value, np.ndarray)]
         self.table_bytes = sum(value.nbytes for value in self._kept)
         numbers = {name: address(v) if isinstance(v, np.ndarray) else v for name, v in fields.items()}
@@ -253,7 +255,8 @@ class Task:
 
     def entry(self) -> int:
         """The address of the compiled kernel."""
-        return self._kernel.entry(self._dtype)
+        self._entry = self._kernel.entry(self._dtype)
+        return self._entry
 
     def slot(self, field: str) -> int:
         """The position of a field in the block."""
@@ -262,7 +265,7 @@ class Task:
     def run(self, *values: Any) -> None:
         """Run with the given fields' values, integers first and then floats."""
         block = self._block.filled(values)
-        _launch(self.entry(), block.buffer_info()[0], self.items, self._parallel)
+        _launch(self._entry or self.entry(), block.buffer_info()[0], self.items, self.parallel)
 
 
 def set_num_threads(n: int) -> None:

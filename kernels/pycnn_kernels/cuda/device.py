@@ -92,14 +92,16 @@ class Device:
         """Whether it is an array in this GPU's memory."""
         return isinstance(candidate, self.xp.ndarray) and candidate.data.device_id == self.number
 
-    def fits(self, candidate: Any, shape: Shape, dtype: np.dtype) -> bool:
-        """Whether it is an array of this shape and dtype that kernels can use where it is."""
-        return (
+    def usable_address(self, candidate: Any, shape: Shape, dtype: np.dtype) -> int:
+        """The address of an array of this shape and dtype that kernels can use where it is; 0 for all else."""
+        if (
             self.is_array(candidate)
             and candidate.shape == shape
             and candidate.dtype == dtype
             and self.is_usable(candidate)
-        )
+        ):
+            return self.address(candidate)
+        return 0
 
     def described(self, candidate: Any) -> str:
         """What messages call something that is none."""
@@ -128,6 +130,10 @@ class Device:
     def empty(self, shape: Shape, dtype: np.dtype) -> Any:
         """An uninitialised array from CuPy's memory pool, which hands out multiples of 512 bytes."""
         return self.xp.empty(shape, dtype)
+
+    def maker(self, shape: Shape, dtype: np.dtype) -> Callable[[], Any]:
+        """What makes uninitialised arrays of a shape and dtype."""
+        return functools.partial(self.empty, shape, dtype)
 
     def address(self, device_array: Any) -> int:
         """Where its elements begin; 0 for an array without elements."""
