@@ -244,6 +244,33 @@ def test_borders_and_up_samplings(case: tuple[str, dict[str, Any], Shape]) -> No
     compare(*case)
 
 
+@st.composite
+def affine_maps(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    """A random map that is drawn from a range of one point, so that both libraries draw the same."""
+
+    def point(least: float) -> st.SearchStrategy[Any]:
+        return st.integers(int(least * 97), 97).map(lambda part: (part / 97, part / 97))
+
+    name = draw(st.sampled_from(["RandomRotation", "RandomTranslation", "RandomZoom"]))
+    if name == "RandomRotation":
+        arguments: dict[str, Any] = {"factor": draw(point(-1))}
+    else:
+        arguments = {"height_factor": draw(point(-0.9)), "width_factor": draw(point(-0.9))}
+        if name == "RandomZoom" and draw(st.booleans()):
+            del arguments["width_factor"]
+    arguments["fill_mode"] = draw(st.sampled_from(["reflect", "wrap", "constant", "nearest"]))
+    arguments["interpolation"] = draw(st.sampled_from(["bilinear", "nearest"]))
+    arguments["fill_value"] = draw(st.sampled_from([0.0, 0.75]))
+    arguments["data_format"] = draw(FORMATS)
+    return name, arguments, sample(2, draw(st.integers(1, 3)), arguments["data_format"])
+
+
+@settings(drawn, max_examples=60)
+@given(affine_maps(), st.booleans())
+def test_affine_maps(case: tuple[str, dict[str, Any], Shape], training: bool) -> None:
+    compare(*case, training=training)
+
+
 OTHERS: list[tuple[str, dict[str, Any], Shape]] = [
     ("Dense", {"units": 4}, (5,)),
     ("Dense", {"units": 4, "activation": "relu", "use_bias": False}, (3, 5)),
@@ -290,6 +317,7 @@ OTHERS: list[tuple[str, dict[str, Any], Shape]] = [
     ("GaussianDropout", {"rate": 0.5}, (3, 4)),
     ("GaussianNoise", {"stddev": 0.5}, (3, 4)),
     ("Identity", {}, (3, 4)),
+    ("RandomFlip", {"mode": "horizontal"}, (3, 4, 2)),
     ("Lambda", {"function": lambda x: x**2 + 1}, (3, 4)),
     ("Lambda", {"function": lambda x, training: x * 2, "output_shape": (3, 4)}, (3, 4)),
     ("Lambda", {"function": lambda x, by: x + by, "arguments": {"by": 2}, "output_shape": lambda s: s}, (3, 4)),
@@ -326,7 +354,7 @@ def test_layer_normalization_by_the_variance_alone(axis: Any) -> None:
 def test_the_grid_has_every_layer() -> None:
     tested = {name for name, _, _ in OTHERS} | OURS | {"Input", "InputLayer", "Layer"}
     rest = [name for name in L.__all__ if getattr(L, name).__name__ not in tested]
-    drawn_kinds = ("Conv", "Pool", "ZeroPadding", "Cropping", "UpSampling")
+    drawn_kinds = ("Conv", "Pool", "ZeroPadding", "Cropping", "UpSampling", "Rotation", "Translation", "Zoom")
     assert all(any(kind in name for kind in drawn_kinds) for name in rest), rest
 
 
@@ -528,6 +556,19 @@ REFUSED: list[tuple[str, dict[str, Any], Shape | None]] = [
     ("AlphaDropout", {"rate": 1.5}, None),
     ("GaussianDropout", {"rate": -0.5}, None),
     ("GaussianNoise", {"stddev": 1.5}, None),
+    ("RandomRotation", {"factor": 1.5}, None),
+    ("RandomRotation", {"factor": (0.1, 0.2, 0.3)}, None),
+    ("RandomRotation", {"factor": "half"}, None),
+    ("RandomRotation", {"factor": 0.5, "fill_mode": "mirror"}, None),
+    ("RandomRotation", {"factor": 0.5, "interpolation": "bicubic"}, None),
+    ("RandomTranslation", {"height_factor": 1.5, "width_factor": 0}, None),
+    ("RandomTranslation", {"height_factor": 0, "width_factor": (-2, 0)}, None),
+    ("RandomTranslation", {"height_factor": 0, "width_factor": None}, None),
+    ("RandomTranslation", {"height_factor": 0, "width_factor": 0, "data_format": "first"}, None),
+    ("RandomZoom", {"height_factor": -1.0}, None),
+    ("RandomZoom", {"height_factor": (0.5, 1.5)}, None),
+    ("RandomZoom", {"height_factor": None}, None),
+    ("RandomZoom", {"height_factor": 0.5, "fill_mode": "zeros"}, None),
     ("ZeroPadding1D", {"padding": (1, 2, 3)}, None),
     ("ZeroPadding1D", {"padding": -1}, None),
     ("ZeroPadding1D", {"padding": "same"}, None),

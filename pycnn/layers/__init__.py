@@ -1,7 +1,8 @@
 """Layers with Keras' names, arguments, defaults and layouts (channels last, HWIO kernels)."""
 
-from pycnn.layers import convolutional, padding, pooling, up_sampling
+from pycnn.layers import augmentation, convolutional, padding, pooling, up_sampling
 from pycnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from pycnn.layers.augmentation import *  # noqa: F403
 from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.convolutional import *  # noqa: F403
 from pycnn.layers.dense import Dense
@@ -19,6 +20,7 @@ from pycnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from pycnn.layers.up_sampling import *  # noqa: F403
 
 __all__ = [
+    *augmentation.__all__,
     *convolutional.__all__,
     *padding.__all__,
     *pooling.__all__,

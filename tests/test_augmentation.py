@@ -1,0 +1,217 @@
+"""Layers that change images at random: what is drawn, and how; the maps themselves are compared with Keras'."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pycnn
+from pycnn import Tensor
+from pycnn import layers as L
+from pycnn.layers.augmentation.affine import affine_transform
+from pycnn.utils import set_random_seed
+
+RNG = np.random.default_rng(5)
+
+#: A layer of each class with a range to draw from.
+LAYERS: dict[str, tuple[type[L.Layer], dict[str, Any]]] = {
+    "flip": (L.RandomFlip, {}),
+    "rotation": (L.RandomRotation, {"factor": 0.3}),
+    "translation": (L.RandomTranslation, {"height_factor": 0.3, "width_factor": (0.1, 0.4)}),
+    "zoom": (L.RandomZoom, {"height_factor": 0.3}),
+}
+
+
+def made(name: str, **more: Any) -> Any:
+    kind, arguments = LAYERS[name]
+    return kind(**arguments, **more)
+
+
+def images(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def extended(image: np.ndarray, row: int, column: int, mode: str, fill: float) -> np.ndarray:
+    """A pixel of an image that goes on outside of itself, looked up in one that was padded by NumPy."""
+    padding = {"constant": {"constant_values": fill}, "reflect": {}, "wrap": {}, "nearest": {}}[mode]
+    name = {"reflect": "symmetric", "nearest": "edge"}.get(mode, mode)
+    around = np.pad(image, ((30, 30), (30, 30), (0, 0)), mode=name, **padding)  # type: ignore[call-overload]
+    pixel: np.ndarray = around[row + 30, column + 30]
+    return pixel
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "wrap", "nearest"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_affine_map_pixel_by_pixel(mode: str, interpolation: str) -> None:
+    x = RNG.normal(size=(2, 4, 5, 2))
+    matrices = RNG.normal(size=(2, 2, 3)) + np.eye(2, 3)
+    found = affine_transform(Tensor(x), matrices, interpolation, mode, 0.5, "channels_last").numpy()
+    for n, h, w in itertools.product(range(2), range(4), range(5)):
+        column, row = matrices[n] @ [w, h, 1]
+        if interpolation == "nearest":
+            expected = extended(x[n], round(row), round(column), mode, 0.5)
+        else:
+            expected = np.zeros(2)
+            for i, j in itertools.product((0, 1), (0, 1)):
+                weight = abs(1 - i - row + math.floor(row)) * abs(1 - j - column + math.floor(column))
+                pixel = extended(x[n], math.floor(row) + i, math.floor(column) + j, mode, 0.5)
+                expected = expected + weight * pixel
+        np.testing.assert_allclose(found[n, h, w], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "wrap", "nearest"])
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_gradient_of_an_affine_map(mode: str, layout: Any) -> None:
+    x = Tensor(RNG.normal(size=(2, 3, 4, 3)), requires_grad=True)
+    matrices = RNG.normal(size=(2, 2, 3)) + np.eye(2, 3)
+
+    def of(x: Tensor) -> Tensor:
+        return affine_transform(x, matrices, "bilinear", mode, 0.5, layout)
+
+    assert pycnn.gradcheck(of, x)
+    assert pycnn.gradgradcheck(of, x)
+
+
+def test_gradient_of_flips() -> None:
+    layer = L.RandomFlip(dtype="float64")
+
+    def of(x: Tensor) -> Tensor:
+        set_random_seed(3)
+        return layer(x, training=True)
+
+    assert pycnn.gradcheck(of, Tensor(RNG.normal(size=(6, 2, 3, 1)), requires_grad=True))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_only_while_training(name: str) -> None:
+    x = images(8, 6, 5, 2)
+    layer = made(name)
+    np.testing.assert_array_equal(layer(x).numpy(), x)
+    assert (layer(x, training=True).numpy() != x).any()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_image_is_drawn_for(name: str) -> None:
+    x = np.repeat(images(1, 6, 5, 2), 16, axis=0)
+    found = made(name)(x, training=True).numpy()
+    kinds = len(np.unique(found.reshape(16, -1), axis=0))
+    assert kinds > 1 if name == "flip" else kinds == 16
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_seeds(name: str) -> None:
+    """The library's seed, or the layer's own, whose sequence does not depend on others'; each call draws anew."""
+    x = images(8, 6, 5, 2)
+
+    def calls(layer: Any) -> list[np.ndarray]:
+        return [layer(x, training=True).numpy() for _ in range(2)]
+
+    set_random_seed(1)
+    first = calls(made(name))
+    set_random_seed(1)
+    np.testing.assert_array_equal(calls(made(name)), first)
+    own = calls(made(name, seed=7))
+    pycnn.random.generator().random(5)
+    np.testing.assert_array_equal(calls(made(name, seed=7)), own)
+    assert (own[0] != own[1]).any()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_layouts_single_images_and_empty_batches(name: str, data_format: str) -> None:
+    x = images(4, 6, 5, 2)
+    last = made(name, seed=2)(x, training=True).numpy()
+    layer = made(name, seed=2, data_format=data_format)
+    y = x.transpose(0, 3, 1, 2) if data_format == "channels_first" else x
+    found = layer(y, training=True).numpy()
+    np.testing.assert_array_equal(found.transpose(0, 2, 3, 1) if data_format == "channels_first" else found, last)
+    alone = made(name, seed=2, data_format=data_format)(y[0], training=True)
+    np.testing.assert_array_equal(alone.numpy(), made(name, seed=2, data_format=data_format)(y[:1], training=True)[0])
+    assert layer(y[:0], training=True).shape == (0, *y.shape[1:])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_dtypes(name: str, dtype: str) -> None:
+    """The halves are computed in float32 and rounded once; bytes become the layer's dtype."""
+    x = RNG.integers(0, 200, (4, 6, 5, 2)).astype(np.uint8)
+    exact = made(name, seed=2)(x, training=True)
+    found = made(name, seed=2, dtype=dtype)(x, training=True)
+    assert exact.dtype == np.float32
+    if dtype == "float64":
+        np.testing.assert_allclose(found.numpy(), exact.numpy(), rtol=1e-5, atol=1e-4)
+    else:
+        np.testing.assert_array_equal(found.numpy(), exact.astype(dtype).numpy())
+
+
+def test_flips_are_drawn_for_each_direction() -> None:
+    x = np.repeat(np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1), 4000, axis=0)
+    orders, counts = np.unique(
+        L.RandomFlip(seed=0)(x, training=True).numpy().reshape(4000, 4), axis=0, return_counts=True
+    )
+    np.testing.assert_array_equal(orders, [[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+    assert abs(counts / 4000 - 0.25).max() < 0.03
+    for mode, order in (("horizontal", [1, 0, 3, 2]), ("vertical", [2, 3, 0, 1])):
+        found = L.RandomFlip(mode, seed=0)(x, training=True).numpy().reshape(4000, 4)
+        np.testing.assert_array_equal(np.unique(found, axis=0), [[0, 1, 2, 3], order])
+        assert abs((found == order).all(axis=1).mean() - 0.5) < 0.03
+
+
+def test_infinities_do_not_spread_by_flips() -> None:
+    x = np.array([np.inf, np.nan, 1.0], np.float32).reshape(1, 1, 3, 1).repeat(8, axis=0)
+    found = L.RandomFlip(seed=0)(x, training=True).numpy()
+    assert np.isfinite(found).sum() == 8
+
+
+@pytest.mark.parametrize(
+    ("factor", "least", "most"), [(0.25, -0.25, 0.25), (-0.25, -0.25, 0.25), ((0.5, -0.125), -0.125, 0.5)]
+)
+def test_ranges(factor: Any, least: float, most: float) -> None:
+    """Uniform within the range, the numbers of which may come in any order; the matrices say what was drawn."""
+    N, H, W = 5000, 8, 16
+    turned = L.RandomRotation(factor, seed=0).matrices(N, H, W)
+    moved = L.RandomTranslation(factor, factor, seed=0).matrices(N, H, W)
+    zoomed = L.RandomZoom(factor, factor, seed=0).matrices(N, H, W)
+    both = L.RandomZoom(factor, seed=0).matrices(N, H, W)
+    np.testing.assert_array_equal(both[:, 0, 0], both[:, 1, 1])
+    assert (zoomed[:, 0, 0] != zoomed[:, 1, 1]).all()
+    drawn = {
+        "turns": np.arctan2(turned[:, 1, 0], turned[:, 0, 0]) / (2 * math.pi),
+        "rows": -moved[:, 1, 2] / H,
+        "columns": -moved[:, 0, 2] / W,
+        "width": zoomed[:, 0, 0] - 1,
+        "height": zoomed[:, 1, 1] - 1,
+    }
+    for name, values in drawn.items():
+        assert least <= values.min() < values.max() <= most, name
+        expected = np.linspace(least, most, 9)
+        np.testing.assert_allclose(np.quantile(values, np.linspace(0, 1, 9)), expected, atol=0.02, err_msg=name)
+
+
+def test_what_was_given_is_kept() -> None:
+    layer = L.RandomZoom((0.5, -0.5), None, "wrap", "nearest", 3, 0.25, "channels_first")
+    assert (layer.height_factor, layer.width_factor) == ((0.5, -0.5), None)
+    assert (layer.fill_mode, layer.interpolation, layer.seed) == ("wrap", "nearest", 3)
+    assert (layer.fill_value, layer.data_format) == (0.25, "channels_first")
+    assert L.RandomRotation(0.25).factor == (-0.25, 0.25)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inputs_that_are_no_images(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected images, 4 axes .* received input shape \(None, 5\)"):
+        made(name)(images(4, 5))
+
+
+def test_unknown_names_name_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"mode: .*'horizontal'"):
+        L.RandomFlip("horisontal")
+    with pytest.raises(ValueError, match=r"fill_mode: .*'reflect'"):
+        L.RandomRotation(0.5, "reflekt")
+    with pytest.raises(ValueError, match="factor: expected a number or two"):
+        L.RandomRotation([0.5])
+    with pytest.raises(ValueError, match="fill_value: expected a finite number, received inf"):
+        L.RandomRotation(0.5, fill_value=math.inf)
