@@ -23,6 +23,8 @@ LAYERS: dict[str, tuple[type[L.Layer], dict[str, Any]]] = {
     "rotation": (L.RandomRotation, {"factor": 0.3}),
     "translation": (L.RandomTranslation, {"height_factor": 0.3, "width_factor": (0.1, 0.4)}),
     "zoom": (L.RandomZoom, {"height_factor": 0.3}),
+    "brightness": (L.RandomBrightness, {"factor": 0.3, "value_range": (-3, 3)}),
+    "contrast": (L.RandomContrast, {"factor": 0.9, "value_range": (-3, 3)}),
 }
 
 
@@ -192,6 +194,72 @@ def test_ranges(factor: Any, least: float, most: float) -> None:
         np.testing.assert_allclose(np.quantile(values, np.linspace(0, 1, 9)), expected, atol=0.02, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("layer", "least", "most"),
+    [
+        (L.RandomBrightness(0.25, (0, 8), seed=0), -2, 2),
+        (L.RandomBrightness((0.5, -0.25), (8, 0), seed=0), -2, 4),
+        (L.RandomContrast(0.25, seed=0), 0.75, 1.25),
+        (L.RandomContrast((0.25, 0.5), seed=0), 0.75, 1.5),
+    ],
+)
+def test_ranges_of_tones(layer: Any, least: float, most: float) -> None:
+    """Of images with the pixels 3 and 5, whose mean is 4: their sum and their difference say what was drawn."""
+    x = np.tile(np.array([3.0, 5.0]), (5000, 1)).reshape(5000, 1, 2, 1)
+    found = type(layer)(layer.factor, (-1000, 1000), seed=0)(x, training=True).numpy()[:, 0, :, 0]
+    scale = (layer.value_range[1] - layer.value_range[0]) / 2000
+    if isinstance(layer, L.RandomBrightness):
+        drawn = (found.mean(axis=1) - 4) * scale
+    else:
+        np.testing.assert_allclose(found.mean(axis=1), 4, rtol=1e-6)
+        drawn = (found[:, 1] - found[:, 0]) / 2
+    expected = np.linspace(least, most, 9)
+    np.testing.assert_allclose(np.quantile(drawn, np.linspace(0, 1, 9)), expected, atol=0.02 * (most - least) + 1e-3)
+
+
+def test_tones_stay_in_their_range() -> None:
+    x = RNG.uniform(0, 255, (4, 5, 5, 3))
+    for layer in (L.RandomBrightness(1.0, seed=0), L.RandomContrast(1.0, seed=0)):
+        found = layer(x, training=True).numpy()
+        assert (found.min(), found.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_crops(data_format: Any) -> None:
+    """Of every place, one for a batch; the middle one of the largest outside training and of small images."""
+    x = np.arange(2 * 5 * 6, dtype=np.float32).reshape(2, 5, 6, 1)
+    y = x.transpose(0, 3, 1, 2) if data_format == "channels_first" else x
+    layer = L.RandomCrop(3, 4, seed=0, data_format=data_format)
+    firsts = set()
+    for _ in range(200):
+        found = layer(y, training=True).numpy()
+        found = found.transpose(0, 2, 3, 1) if data_format == "channels_first" else found
+        top, left = divmod(int(found[0, 0, 0, 0]), 6)
+        np.testing.assert_array_equal(found, x[:, top : top + 3, left : left + 4])
+        firsts.add((top, left))
+    assert firsts == set(itertools.product(range(3), range(3)))
+    same = L.Resizing(3, 4, crop_to_aspect_ratio=True, data_format=data_format)(y).numpy()
+    np.testing.assert_array_equal(layer(y).numpy(), same)
+    larger = L.RandomCrop(7, 4, data_format=data_format)(y, training=True).numpy()
+    same = L.Resizing(7, 4, crop_to_aspect_ratio=True, data_format=data_format)(y).numpy()
+    np.testing.assert_array_equal(larger, same)
+    assert (
+        layer.compute_output_shape((None, *y.shape[1:]))[1:]
+        == found[0].transpose((2, 0, 1) if data_format == "channels_first" else (0, 1, 2)).shape
+    )
+
+
+@pytest.mark.parametrize("layer", [L.Resizing(3, 2), L.CenterCrop(3, 2), L.CenterCrop(7, 2), L.RandomCrop(3, 2)])
+def test_sizes_of_single_images_empty_batches_and_bytes(layer: Any) -> None:
+    x = RNG.integers(0, 200, (2, 5, 6, 3)).astype(np.uint8)
+    found = layer(x)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(layer(x[0]).numpy(), found.numpy()[0])
+    assert layer(x[:0]).shape == (0, *found.shape[1:])
+    half = type(layer)(layer.height, layer.width, dtype="float16")(x)
+    np.testing.assert_array_equal(half.numpy(), found.astype("float16").numpy())
+
+
 def test_what_was_given_is_kept() -> None:
     layer = L.RandomZoom((0.5, -0.5), None, "wrap", "nearest", 3, 0.25, "channels_first")
     assert (layer.height_factor, layer.width_factor) == ((0.5, -0.5), None)
@@ -211,7 +279,7 @@ def test_unknown_names_name_the_nearest() -> None:
         L.RandomFlip("horisontal")
     with pytest.raises(ValueError, match=r"fill_mode: .*'reflect'"):
         L.RandomRotation(0.5, "reflekt")
-    with pytest.raises(ValueError, match="factor: expected a number or two"):
+    with pytest.raises(ValueError, match=r"factor: expected two numbers, \(lower, upper\), received \[0.5\]"):
         L.RandomRotation([0.5])
     with pytest.raises(ValueError, match="fill_value: expected a finite number, received inf"):
         L.RandomRotation(0.5, fill_value=math.inf)

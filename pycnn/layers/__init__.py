@@ -13,10 +13,12 @@ from pycnn.layers.input import Input, InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.layers.layer_normalization import LayerNormalization
 from pycnn.layers.noise import GaussianDropout, GaussianNoise
+from pycnn.layers.normalization import Normalization
 from pycnn.layers.padding import *  # noqa: F403
 from pycnn.layers.pooling import *  # noqa: F403
 from pycnn.layers.rescaling import Rescaling
 from pycnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
+from pycnn.layers.resizing import CenterCrop, Resizing
 from pycnn.layers.up_sampling import *  # noqa: F403
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Activation",
     "AlphaDropout",
     "BatchNormalization",
+    "CenterCrop",
     "Dense",
     "Dropout",
     "Flatten",
@@ -41,12 +44,14 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Normalization",
     "PReLU",
     "Permute",
     "ReLU",
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "Resizing",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",

@@ -20,6 +20,11 @@ LAYERS: dict[str, tuple[type[L.Layer], dict[str, Any]]] = {
                                                    "fill_mode": "nearest", "interpolation": "nearest"}),
     "zoom, wrap": (L.RandomZoom, {"height_factor": 0.5, "seed": 1, "fill_mode": "wrap"}),
     "zoom, channels first": (L.RandomZoom, {"height_factor": 0.5, "seed": 1, "data_format": "channels_first"}),
+    "crop": (L.RandomCrop, {"height": 3, "width": 2, "seed": 1}),
+    "brightness": (L.RandomBrightness, {"factor": 0.5, "value_range": (-2, 2), "seed": 1}),
+    "contrast": (L.RandomContrast, {"factor": 0.5, "value_range": (-2, 2), "seed": 1}),
+    "resizing": (L.Resizing, {"height": 3, "width": 7, "crop_to_aspect_ratio": True}),
+    "normalization": (L.Normalization, {"mean": [1.0, 2.0], "variance": [3.0, 4.0]}),
     "noise": (L.GaussianNoise, {"stddev": 0.5, "seed": 1}),
     "gaussian dropout": (L.GaussianDropout, {"rate": 0.5, "seed": 1}),
     "alpha dropout": (L.AlphaDropout, {"rate": 0.5, "seed": 1}),
@@ -42,3 +47,16 @@ def test_values_and_gradients_are_those_of_the_cpu(name: str, device: Any) -> No
         found.append([Tensor(each).to("cpu").detach().numpy() for each in (y, x.grad)])
     for cpu, cuda in zip(*found):
         np.testing.assert_allclose(cuda, cpu, rtol=1e-5, atol=1e-5)
+
+
+def test_normalization_adapts_where_the_data_are(device: Any) -> None:
+    x = np.random.default_rng(1).standard_normal((2000, 3)).astype(np.float32)
+    found = []
+    for place in ("cpu", "cuda"):
+        layer = L.Normalization()
+        layer.adapt(Tensor(x, backend=place))
+        y = layer(Tensor(x, backend=place))
+        assert y.backend.name == place
+        found.append([*layer.get_weights(), y.to("cpu").numpy()])
+    for cpu, cuda in zip(*found):
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-6, atol=1e-6)

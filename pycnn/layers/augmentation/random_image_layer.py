@@ -9,16 +9,14 @@ import numpy as np
 
 from pycnn import random
 from pycnn.layers import arguments
-from pycnn.layers.layer import Layer
-from pycnn.shapes import Shape
+from pycnn.layers.image_layer import ImageLayer
 from pycnn.tensor import Tensor
 
 
-class RandomImageLayer(Layer):
-    """A layer that changes each image in a way of its own while training, and passes images unchanged otherwise.
+class RandomImageLayer(ImageLayer):
+    """A layer that changes images at random while training, and passes them unchanged otherwise.
 
-    Inputs are batches of images or single ones, without the batch axis. A subclass defines ``change(images)`` and draws
-    from ``generator``.
+    A subclass defines ``change(images)`` and draws from ``generator``.
 
     Args:
         seed: for draws of the layer's own, an integer of at least 0; by default it draws from
@@ -27,42 +25,19 @@ class RandomImageLayer(Layer):
         **kwargs: as for :class:`Layer`.
     """
 
-    def __init__(self, seed: int | None, data_format: str | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, seed: int | None, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
         self.seed = arguments.seed(seed)
-        self.data_format = arguments.data_format(data_format)
         self._generator = None if self.seed is None else np.random.default_rng(self.seed)
-        self.built = True
 
     @property
     def generator(self) -> np.random.Generator:
         """What the layer draws from."""
         return self._generator or random.generator()
 
-    def change(self, images: Tensor) -> Tensor:
-        """A batch of images, changed at random."""
-        raise NotImplementedError(f"{type(self).__name__} must define change(images)")
-
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """``inputs``, changed while training."""
-        if not training:
-            return inputs
-        if inputs.ndim == 3:
-            return self.change(inputs.reshape(1, *inputs.shape)).reshape(inputs.shape)
-        return self.change(inputs)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """``input_shape``.
-
-        Raises:
-            ValueError: for inputs that are neither images nor batches of them.
-        """
-        if len(input_shape) not in (3, 4):
-            raise ValueError(
-                f"{self}: expected images, 4 axes ({self.data_format}), or 3 of a single one, received input shape "
-                f"{input_shape}"
-            )
-        return input_shape
+        return super().call(inputs) if training else inputs
 
 
 def bounds(value: Any, name: str, **limits: float) -> tuple[float, float]:
@@ -77,10 +52,15 @@ def bounds(value: Any, name: str, **limits: float) -> tuple[float, float]:
     Raises:
         ValueError: anything else, and numbers outside of the limits.
     """
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        most = abs(arguments.number(value, name, **limits))
-        return -most, most
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected a number or two, (lower, upper), received {value!r}")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return pair(value, name, **limits)
+    most = abs(arguments.number(value, name, **limits))
+    return -most, most
+
+
+def pair(value: Any, name: str, **limits: float) -> tuple[float, float]:
+    """Two numbers in any order, as (lower, upper); limits and errors as for :func:`bounds`."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError(f"{name}: expected two numbers, (lower, upper), received {value!r}")
     lower, upper = sorted(arguments.number(each, name, **limits) for each in value)
     return lower, upper
