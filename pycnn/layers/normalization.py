@@ -83,8 +83,7 @@ class Normalization(Layer):
             ValueError: for inputs without such axes, or that the mean does not fit.
         """
         kept = self._kept_sizes(input_shape)
-        self._broadcast_shape = tuple(kept.get(axis, 1) for axis in range(len(input_shape)))
-        self._rank = len(input_shape)
+        self._broadcast_shape = self._shape_that_fits(input_shape)
         sizes = tuple(kept.values())
         if self._given is not None:
             if not _fits(self._given[0].shape, sizes):
@@ -122,6 +121,11 @@ class Normalization(Layer):
             found[axis] = size
         return found
 
+    def _shape_that_fits(self, input_shape: Shape) -> tuple[int, ...]:
+        """That of a mean, with 1 for the axes of no features; raises as :meth:`_kept_sizes`."""
+        kept = self._kept_sizes(input_shape)
+        return tuple(kept.get(axis, 1) for axis in range(len(input_shape)))
+
     @property
     def mean(self) -> Tensor | None:
         """The mean, of a shape that fits the inputs; None before the layer is built."""
@@ -148,11 +152,10 @@ class Normalization(Layer):
         Raises:
             ValueError: for another number of axes than before, or other sizes of the features.
         """
-        sizes = [self._broadcast_shape[axis] for axis in self._kept_sizes(input_shape)]
-        if len(input_shape) != self._rank or sizes != list(self._kept_sizes(input_shape).values()):
+        if self._shape_that_fits(input_shape) != self._broadcast_shape:
             raise ValueError(
-                f"{self}: expected inputs like those that it was built for, with {self._rank} axes and features "
-                f"{self._broadcast_shape}, received input shape {input_shape}"
+                f"{self}: expected inputs like those that it was built for, with {len(self._broadcast_shape)} axes and "
+                f"features {self._broadcast_shape}, received input shape {input_shape}"
             )
         return input_shape
 
