@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn import backend as backends
-from pycnn.functional.arguments import apply, data_of
+from pycnn.functional.arguments import apply, data_of, rounded
 from pycnn.functional.planes import Pick
 from pycnn_kernels.problem import Layout
 
@@ -85,12 +85,29 @@ def _xp(value: Any) -> Any:
 
 
 def nearest_tap(position: Any) -> list[Tap]:
-    """The element that each position is nearest to; the even one of two."""
-    return [Tap(_xp(position).rint(position).astype(np.int64))]
+    """The element that each position, (N, pixels), is nearest to; the even one of two."""
+    return [Tap(_as_index(_xp(position).rint(data_of(position))))]
 
 
 def linear_taps(position: Any, dtype: np.dtype) -> list[Tap]:
-    """The elements in front of and behind each position, weighted by the other's distance."""
-    below = _xp(position).floor(position)
-    index, part = below.astype(np.int64), (position - below).astype(dtype)
+    """The elements in front of and behind each position, weighted by the other's distance, in a dtype."""
+    index, part = whole_and_part(position)
+    part = rounded(part, dtype)
     return [Tap(index, 1 - part), Tap(index + 1, part)]
+
+
+def whole_and_part(position: Any) -> tuple[Any, Any]:
+    """The element in front of each position, and how far behind it that is, with the position's gradient."""
+    below = _xp(position).floor(data_of(position))
+    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, and no news
+        return _as_index(below), position - below
+
+
+#: Further from any element than there are, and exact in float32.
+_FAR = 2.0**31
+
+
+def _as_index(whole: Any) -> Any:
+    """Whole numbers as int64; what is too large for it, or no number at all, is far outside."""
+    xp = _xp(whole)
+    return xp.fmin(xp.fmax(whole, -_FAR), _FAR).astype(np.int64)

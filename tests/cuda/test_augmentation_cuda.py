@@ -1,4 +1,4 @@
-"""Layers that pad, crop, enlarge and change images at random on the GPU: the values and gradients of the CPU."""
+"""Layers that pad, crop, enlarge and change images, and grids, on the GPU: the values and gradients of the CPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pycnn.functional as F
 from pycnn import Tensor
 from pycnn import layers as L
 
@@ -60,3 +61,21 @@ def test_normalization_adapts_where_the_data_are(device: Any) -> None:
         found.append([*layer.get_weights(), y.to("cpu").numpy()])
     for cpu, cuda in zip(*found):
         np.testing.assert_allclose(cuda, cpu, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+def test_grids(device: Any, mode: str, padding_mode: str) -> None:
+    theta = np.random.default_rng(1).standard_normal((3, 2, 3)).astype(np.float32)
+    found = []
+    for place in ("cpu", "cuda"):
+        x, maps = (Tensor(each, requires_grad=True, backend=place) for each in (X, theta))
+        grid = F.affine_grid(maps, (3, 2, 4, 3), True)
+        y = F.grid_sample(x, grid, mode, padding_mode, data_format="channels_last")
+        assert y.backend.name == place
+        (y * y).sum().backward()
+        assert (maps.grad is None) == (mode == "nearest")
+        wanted = [y, x.grad] if maps.grad is None else [y, x.grad, maps.grad]
+        found.append([Tensor(each).to("cpu").detach().numpy() for each in wanted])
+    for cpu, cuda in zip(*found):
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-4, atol=1e-4)
