@@ -13,6 +13,7 @@ import pycnn
 from pycnn import Tensor
 from pycnn import layers as L
 from pycnn.layers.augmentation.affine import affine_transform
+from pycnn.models import Sequential
 from pycnn.utils import set_random_seed
 
 RNG = np.random.default_rng(5)
@@ -258,6 +259,32 @@ def test_sizes_of_single_images_empty_batches_and_bytes(layer: Any) -> None:
     assert layer(x[:0]).shape == (0, *found.shape[1:])
     half = type(layer)(layer.height, layer.width, dtype="float16")(x)
     np.testing.assert_array_equal(half.numpy(), found.astype("float16").numpy())
+
+
+def test_in_a_model() -> None:
+    """Each step of training draws anew, the same in each run; evaluation and prediction see the images as they are."""
+    x, y = RNG.integers(0, 256, (24, 8, 8, 1)).astype(np.uint8), RNG.integers(0, 2, 24)
+
+    def trained(with_augmentation: bool = True) -> tuple[Sequential, list[float]]:
+        set_random_seed(4)
+        head = [L.Rescaling(1 / 255), L.Conv2D(4, 3, activation="relu"), L.Flatten(), L.Dense(2, activation="softmax")]
+        random_layers = [made(name) for name in ("flip", "rotation", "translation", "zoom")]
+        model = Sequential([L.Input((8, 8, 1)), *(random_layers if with_augmentation else []), *head])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model, model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0).history["loss"]
+
+    (model, losses), (again, same), (plain, others) = trained(), trained(), trained(False)
+    assert losses == same
+    assert losses != others
+    np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
+    plain.set_weights(model.get_weights())
+    np.testing.assert_array_equal(model.predict(x, verbose=0), plain.predict(x, verbose=0))
+
+
+def test_bytes_that_are_not_cast_are_refused() -> None:
+    layer = L.RandomRotation(0.5, autocast=False)
+    with pytest.raises(TypeError, match="images must hold float16, bfloat16, float32 or float64; received uint8"):
+        layer(np.zeros((1, 4, 4, 1), np.uint8), training=True)
 
 
 def test_what_was_given_is_kept() -> None:

@@ -54,7 +54,7 @@ class Lambda(Layer):
         )
         self.mask = mask
         self.arguments = dict(arguments or {})
-        self._function_takes_training = "training" in inspect.signature(function).parameters
+        self._function_takes_training = _takes_training(function)
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
@@ -80,3 +80,11 @@ class Lambda(Layer):
         if callable(self.output_shape):
             return tuple(self.output_shape(input_shape))
         return (input_shape[0], *self.output_shape)
+
+
+def _takes_training(function: Callable[..., Any]) -> bool:
+    """Whether a function has such an argument; those that are built in may not tell."""
+    try:
+        return "training" in inspect.signature(function).parameters
+    except ValueError:
+        return False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.functional.arguments import rounded, widened
+from pycnn.functional.arguments import floating, rounded, widened
 from pycnn.functional.sample import Tap, linear_taps, nearest_tap, weighted_elements
 from pycnn.layers import arguments
 from pycnn.tensor import Tensor
@@ -44,6 +44,9 @@ def affine_transform(
     Returns:
         A tensor of the images' shape and dtype.
 
+    Raises:
+        TypeError: images of another dtype.
+
     Source: Keras 3, keras.ops.image.affine_transform.
     """
     here = images.backend
@@ -51,7 +54,7 @@ def affine_transform(
     H, W = images.shape[rows], images.shape[columns]
     h, w = here.xp.arange(H)[:, None], here.xp.arange(W)[None, :]
     (a0, a1, a2), (b0, b1, b2) = here.asarray(matrices.transpose(1, 2, 0)[..., None, None])
-    wide = widened(images)
+    wide = widened(floating("images", images))
     taps = [
         [_extended(tap, size, fill_mode, here.xp) for tap in _taps(position, interpolation, wide.dtype)]
         for position, size in ((b0 * w + b1 * h + b2, H), (a0 * w + a1 * h + a2, W))
