@@ -63,13 +63,16 @@ class Normalization(Layer):
         self.axis = () if axis is None else arguments.integers(axis, "axis", or_one=True)
         self.input_mean, self.input_variance = mean, variance
         #: What was given under the names of attributes that tell what is used.
-        self._arguments = {"mean": mean, "variance": variance}
+        self._arguments = {
+            name: None if value is None else np.asarray(value).tolist()
+            for name, value in (("mean", mean), ("variance", variance))
+        }
         self.invert = bool(invert)
         if (mean is None) != (variance is None):
             raise ValueError(f"{self}: expected both mean and variance or neither, received {mean!r} and {variance!r}")
-        self._given = None if mean is None else (_numbers("mean", mean), _numbers("variance", variance))
-        if self._given is not None:
-            shapes = [numbers.shape for numbers in self._given]
+        self._fixed = None if mean is None else (_numbers("mean", mean), _numbers("variance", variance))
+        if self._fixed is not None:
+            shapes = [numbers.shape for numbers in self._fixed]
             if shapes[0] != shapes[1] or len(shapes[0]) > len(self.axis):
                 raise ValueError(
                     f"{self}: expected a mean and a variance of one shape, with at most the axes {self.axis}, received "
@@ -85,15 +88,15 @@ class Normalization(Layer):
         kept = self._kept_sizes(input_shape)
         self._broadcast_shape = self._shape_that_fits(input_shape)
         sizes = tuple(kept.values())
-        if self._given is not None:
-            if not _fits(self._given[0].shape, sizes):
+        if self._fixed is not None:
+            if not _fits(self._fixed[0].shape, sizes):
                 raise ValueError(
-                    f"{self}: expected features of shape {self._given[0].shape}, that of the mean, received input "
+                    f"{self}: expected features of shape {self._fixed[0].shape}, that of the mean, received input "
                     f"shape {input_shape} with axes {self.axis}"
                 )
             self._statistics = [
                 Tensor(np.broadcast_to(numbers, sizes).reshape(self._broadcast_shape).astype(self.dtype), backend="cpu")
-                for numbers in self._given
+                for numbers in self._fixed
             ]
             return
         self._statistics = [
@@ -173,7 +176,7 @@ class Normalization(Layer):
         Source: T. Chan, G. Golub and R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
         variances" (1982), for batches.
         """
-        if self._given is not None:
+        if self._fixed is not None:
             raise ValueError(f"{self}: expected no data, for the mean was given, received some")
         total, mean, variance = 0, np.zeros(()), np.zeros(())
         for batch in _parts(data):

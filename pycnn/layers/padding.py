@@ -29,10 +29,10 @@ class _Border(Layer):
     #: What becomes of an end: 1 where elements are added, -1 where they are taken away.
     _SIGN: int
 
-    def __init__(self, ends: tuple[Ends, ...], data_format: str | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.data_format = arguments.data_format(data_format)
+    def _keep(self, ends: tuple[Ends, ...], data_format: str | None) -> None:
+        """What a constructor has read."""
         self._ends = ends
+        self.data_format = arguments.data_format(data_format)
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -107,8 +107,9 @@ class ZeroPadding1D(_Border):
     _RANK, _SIGN = 1, 1
 
     def __init__(self, padding: OneAxis = 1, data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__((_ends(padding, "padding"),), data_format, **kwargs)
-        self.padding = self._ends[0]
+        super().__init__(**kwargs)
+        self.padding = _ends(padding, "padding")
+        self._keep((self.padding,), data_format)
 
 
 class ZeroPadding2D(_Border):
@@ -134,8 +135,9 @@ class ZeroPadding2D(_Border):
     _RANK, _SIGN = 2, 1
 
     def __init__(self, padding: Axes = (1, 1), data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(_ends_of_axes(padding, self._RANK, "padding"), data_format, **kwargs)
-        self.padding = self._ends
+        super().__init__(**kwargs)
+        self.padding = _ends_of_axes(padding, self._RANK, "padding")
+        self._keep(self.padding, data_format)
 
 
 class ZeroPadding3D(_Border):
@@ -151,8 +153,9 @@ class ZeroPadding3D(_Border):
     _RANK, _SIGN = 3, 1
 
     def __init__(self, padding: Axes = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(_ends_of_axes(padding, self._RANK, "padding"), data_format, **kwargs)
-        self.padding = self._ends
+        super().__init__(**kwargs)
+        self.padding = _ends_of_axes(padding, self._RANK, "padding")
+        self._keep(self.padding, data_format)
 
 
 class Cropping1D(_Border):
@@ -175,8 +178,9 @@ class Cropping1D(_Border):
     _RANK, _SIGN = 1, -1
 
     def __init__(self, cropping: OneAxis = (1, 1), **kwargs: Any) -> None:
-        super().__init__((_ends(cropping, "cropping"),), None, **kwargs)
-        self.cropping = self._ends[0]
+        super().__init__(**kwargs)
+        self.cropping = _ends(cropping, "cropping")
+        self._keep((self.cropping,), None)
 
 
 class Cropping2D(_Border):
@@ -202,8 +206,9 @@ class Cropping2D(_Border):
     _RANK, _SIGN = 2, -1
 
     def __init__(self, cropping: Axes = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(_ends_of_axes(cropping, self._RANK, "cropping"), data_format, **kwargs)
-        self.cropping = self._ends
+        super().__init__(**kwargs)
+        self.cropping = _ends_of_axes(cropping, self._RANK, "cropping")
+        self._keep(self.cropping, data_format)
 
 
 class Cropping3D(_Border):
@@ -221,5 +226,6 @@ class Cropping3D(_Border):
     def __init__(
         self, cropping: Axes = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(_ends_of_axes(cropping, self._RANK, "cropping"), data_format, **kwargs)
-        self.cropping = self._ends
+        super().__init__(**kwargs)
+        self.cropping = _ends_of_axes(cropping, self._RANK, "cropping")
+        self._keep(self.cropping, data_format)

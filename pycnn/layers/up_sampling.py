@@ -37,10 +37,10 @@ class _UpSampling(Layer):
     _RANK: int
     interpolation = "nearest"
 
-    def __init__(self, factors: tuple[int, ...], data_format: str | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.data_format = arguments.data_format(data_format)
+    def _keep(self, factors: tuple[int, ...], data_format: str | None) -> None:
+        """What a constructor has read."""
         self._factors = factors
+        self.data_format = arguments.data_format(data_format)
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -85,8 +85,9 @@ class UpSampling1D(_UpSampling):
     def __init__(self, size: int = 2, **kwargs: Any) -> None:
         if isinstance(size, bool):
             raise ValueError(f"size: expected a positive integer, received {size!r}")
-        super().__init__((arguments.positive(size, "size"),), None, **kwargs)
-        self.size = self._factors[0]
+        super().__init__(**kwargs)
+        self.size = arguments.positive(size, "size")
+        self._keep((self.size,), None)
 
 
 class UpSampling2D(_UpSampling):
@@ -123,8 +124,9 @@ class UpSampling2D(_UpSampling):
         interpolation: str = "nearest",
         **kwargs: Any,
     ) -> None:
-        super().__init__(arguments.sizes(size, self._RANK, "size"), data_format, **kwargs)
-        self.size = self._factors
+        super().__init__(**kwargs)
+        self.size = arguments.sizes(size, self._RANK, "size")
+        self._keep(self.size, data_format)
         self.interpolation = resizing_of(interpolation)
 
 
@@ -150,5 +152,6 @@ class UpSampling3D(_UpSampling):
     _RANK = 3
 
     def __init__(self, size: int | Iterable[int] = (2, 2, 2), data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(arguments.sizes(size, self._RANK, "size"), data_format, **kwargs)
-        self.size = self._factors
+        super().__init__(**kwargs)
+        self.size = arguments.sizes(size, self._RANK, "size")
+        self._keep(self.size, data_format)

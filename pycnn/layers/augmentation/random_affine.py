@@ -49,6 +49,11 @@ class _RandomAffine(RandomImageLayer):
         return self.generator.uniform(*limits, N)
 
 
+def _as_given(factor: Factor | None) -> float | tuple[float, ...] | None:
+    """A factor to be kept, one that cannot be changed."""
+    return tuple(factor) if isinstance(factor, Sequence) else factor
+
+
 def _around_the_centre(matrices: np.ndarray, H: int, W: int) -> np.ndarray:
     """Linear maps (N, 2, 2) as affine ones (N, 2, 3) that leave the middle of the image where it is."""
     centre = np.array([(W - 1) / 2, (H - 1) / 2])
@@ -137,7 +142,7 @@ class RandomTranslation(_RandomAffine):
         super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
         self._height_range = bounds(height_factor, "height_factor", least=-1, most=1)
         self._width_range = bounds(width_factor, "width_factor", least=-1, most=1)
-        self.height_factor, self.width_factor = height_factor, width_factor
+        self.height_factor, self.width_factor = _as_given(height_factor), _as_given(width_factor)
 
     def matrices(self, N: int, H: int, W: int) -> np.ndarray:
         """Translations by random distances, the way back: where a pixel comes from."""
@@ -182,7 +187,7 @@ class RandomZoom(_RandomAffine):
         super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
         self._height_range = bounds(height_factor, "height_factor", above=-1, most=1)
         self._width_range = None if width_factor is None else bounds(width_factor, "width_factor", above=-1, most=1)
-        self.height_factor, self.width_factor = height_factor, width_factor
+        self.height_factor, self.width_factor = _as_given(height_factor), _as_given(width_factor)
 
     def matrices(self, N: int, H: int, W: int) -> np.ndarray:
         """Scalings by random factors."""
