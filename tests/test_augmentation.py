@@ -38,13 +38,11 @@ def images(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def extended(image: np.ndarray, row: int, column: int, mode: str, fill: float) -> np.ndarray:
-    """A pixel of an image that goes on outside of itself, looked up in one that was padded by NumPy."""
-    padding = {"constant": {"constant_values": fill}, "reflect": {}, "wrap": {}, "nearest": {}}[mode]
+def extended(image: np.ndarray, mode: str, fill: float) -> np.ndarray:
+    """An image that goes on outside of itself, by NumPy, for 30 pixels on all sides."""
     name = {"reflect": "symmetric", "nearest": "edge"}.get(mode, mode)
-    around = np.pad(image, ((30, 30), (30, 30), (0, 0)), mode=name, **padding)  # type: ignore[call-overload]
-    pixel: np.ndarray = around[row + 30, column + 30]
-    return pixel
+    more: Any = {"constant_values": fill} if mode == "constant" else {}
+    return np.pad(image, ((30, 30), (30, 30), (0, 0)), mode=name, **more)
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "wrap", "nearest"])
@@ -53,16 +51,16 @@ def test_affine_map_pixel_by_pixel(mode: str, interpolation: str) -> None:
     x = RNG.normal(size=(2, 4, 5, 2))
     matrices = RNG.normal(size=(2, 2, 3)) + np.eye(2, 3)
     found = affine_transform(Tensor(x), matrices, interpolation, mode, 0.5, "channels_last").numpy()
+    around = [extended(image, mode, 0.5) for image in x]
     for n, h, w in itertools.product(range(2), range(4), range(5)):
-        column, row = matrices[n] @ [w, h, 1]
+        column, row = matrices[n] @ [w, h, 1] + 30
         if interpolation == "nearest":
-            expected = extended(x[n], round(row), round(column), mode, 0.5)
+            expected = around[n][round(row), round(column)]
         else:
             expected = np.zeros(2)
             for i, j in itertools.product((0, 1), (0, 1)):
                 weight = abs(1 - i - row + math.floor(row)) * abs(1 - j - column + math.floor(column))
-                pixel = extended(x[n], math.floor(row) + i, math.floor(column) + j, mode, 0.5)
-                expected = expected + weight * pixel
+                expected = expected + weight * around[n][math.floor(row) + i, math.floor(column) + j]
         np.testing.assert_allclose(found[n, h, w], expected, rtol=1e-12, atol=1e-12)
 
 

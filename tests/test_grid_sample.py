@@ -29,7 +29,8 @@ def test_derivatives(mode: str, padding_mode: str, align_corners: bool) -> None:
         return F.grid_sample(x, grid, mode, padding_mode, align_corners)
 
     assert pycnn.gradcheck(of, (x, grid))
-    assert pycnn.gradgradcheck(of, (x, grid))
+    if not align_corners:  # which changes the scale of positions alone
+        assert pycnn.gradgradcheck(of, (x, grid))
 
 
 def test_derivatives_in_volumes_and_of_maps() -> None:
