@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -84,14 +85,14 @@ def grid_sample(
     if mode == "bicubic" and rank != 2:
         raise ValueError(f"mode 'bicubic' is for images, an input of 4 axes; received the shape {shape}")
     out = tuple(grid.shape[1:-1])
-    wide, positions = widened(x), widened(grid).reshape(shape[0], int(np.prod(out)), rank)
+    wide, positions = widened(x), widened(grid).reshape(shape[0], math.prod(out), rank)
     taps = []
     for axis, size in enumerate(sizes):
         along = positions[..., rank - 1 - axis]
         along = (along + 1) / 2 * (size - 1) if corners else ((along + 1) * size - 1) / 2
         taps.append(_taps(along, size, mode, padding_mode, corners))
-    y = weighted_elements(wide, taps, layout(data_format)).reshape((shape[0], *out, shape[-1]) if last else
-                                                                   (*shape[:2], *out))  # fmt: skip
+    y = weighted_elements(wide, taps, layout(data_format))
+    y = y.reshape((shape[0], *out, shape[-1]) if last else (*shape[:2], *out))
     return rounded(y, x.dtype)
 
 
