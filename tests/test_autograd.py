@@ -392,6 +392,15 @@ OPERATIONS |= {
     "pad around": (lambda x: F.pad(x, (2, 1), "circular"), [normal(2, 3, 4)]),
     "unfold": (lambda x: F.unfold(x, (2, 3), 2, 1, (1, 2)), [normal(2, 3, 5, 6)]),
     "fold": (lambda x: F.fold(x, (4, 5), (2, 3), padding=1, stride=2), [normal(2, 12, 9)]),
+    "affine_grid": (lambda theta: F.affine_grid(theta, (2, 1, 3, 2)), [normal(2, 2, 3)]),
+    "grid_sample": (
+        lambda x, grid: F.grid_sample(x, grid, padding_mode="reflection"),
+        [normal(2, 2, 3, 4), normal(2, 2, 3, 2)],
+    ),
+    "grid_sample of volumes": (
+        lambda x, grid: F.grid_sample(x, grid, padding_mode="border"),
+        [normal(2, 1, 3, 2, 4), normal(2, 2, 1, 2, 3)],
+    ),
     "interpolate": (lambda x: F.interpolate(x, size=(3, 7), mode="bicubic"), [normal(1, 2, 5, 4)]),
     "interpolate by area": (lambda x: F.interpolate(x, size=(3, 2), mode="area"), [normal(1, 2, 5, 4)]),
 }

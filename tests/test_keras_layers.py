@@ -50,7 +50,7 @@ def test_arguments(name: str) -> None:
     def arguments(module: Any) -> dict[str, Any]:
         constructor = getattr(module, name).__init__
         parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        if parameters[-2].kind is inspect.Parameter.VAR_POSITIONAL:  # the arguments of the base class follow
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):  # the arguments of the base class follow
             base = list(inspect.signature(getattr(module, name).__mro__[1].__init__).parameters.values())[1:]
             parameters = [*parameters[:-2], *(each for each in base if each.name not in {p.name for p in parameters})]
         found = {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -209,6 +209,127 @@ def test_poolings(case: tuple[str, dict[str, Any], Shape]) -> None:
     compare(*case)
 
 
+@st.composite
+def borders(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    """Padding or cropping by at most 3, or 1 of volumes, so that something is left."""
+    rank, kind = draw(st.integers(1, 3)), draw(st.sampled_from(["ZeroPadding", "Cropping"]))
+    data_format = None if (kind, rank) == ("Cropping", 1) else draw(FORMATS)
+    end = st.integers(0, 1 if rank == 3 else 3)
+    ends = st.tuples(end, end)
+    value = draw(end | (ends if rank == 1 else st.tuples(*[end | ends] * rank)))
+    arguments = {"padding" if kind == "ZeroPadding" else "cropping": draw(st.sampled_from([value, as_list(value)]))}
+    if (kind, rank) != ("Cropping", 1):
+        arguments["data_format"] = data_format
+    return f"{kind}{rank}D", arguments, sample(rank, draw(st.integers(1, 3)), data_format)
+
+
+def as_list(value: Any) -> Any:
+    return [as_list(each) for each in value] if isinstance(value, tuple) else value
+
+
+@st.composite
+def up_samplings(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    rank = draw(st.integers(1, 3))
+    arguments: dict[str, Any] = {"size": draw(st.integers(1, 4) if rank == 1 else sizes(rank, 3))}
+    if rank > 1:
+        arguments["data_format"] = draw(FORMATS)
+    if rank == 2:
+        arguments["interpolation"] = draw(st.sampled_from(["nearest", "bilinear", "bicubic", "Bilinear"]))
+    return f"UpSampling{rank}D", arguments, sample(rank, draw(st.integers(1, 3)), arguments.get("data_format"))
+
+
+@settings(drawn, max_examples=60)
+@given(borders() | up_samplings())
+def test_borders_and_up_samplings(case: tuple[str, dict[str, Any], Shape]) -> None:
+    compare(*case)
+
+
+@st.composite
+def affine_maps(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    """A random map that is drawn from a range of one point, so that both libraries draw the same."""
+
+    def point(least: float) -> st.SearchStrategy[Any]:
+        return st.integers(int(least * 97), 97).map(lambda part: (part / 97, part / 97))
+
+    name = draw(st.sampled_from(["RandomRotation", "RandomTranslation", "RandomZoom"]))
+    if name == "RandomRotation":
+        arguments: dict[str, Any] = {"factor": draw(point(-1))}
+    else:
+        arguments = {"height_factor": draw(point(-0.9)), "width_factor": draw(point(-0.9))}
+        if name == "RandomZoom" and draw(st.booleans()):
+            del arguments["width_factor"]
+    arguments["fill_mode"] = draw(st.sampled_from(["reflect", "wrap", "constant", "nearest"]))
+    arguments["interpolation"] = draw(st.sampled_from(["bilinear", "nearest"]))
+    arguments["fill_value"] = draw(st.sampled_from([0.0, 0.75]))
+    arguments["data_format"] = draw(FORMATS)
+    return name, arguments, sample(2, draw(st.integers(1, 3)), arguments["data_format"])
+
+
+@settings(drawn, max_examples=60)
+@given(affine_maps(), st.booleans())
+def test_affine_maps(case: tuple[str, dict[str, Any], Shape], training: bool) -> None:
+    compare(*case, training=training)
+
+
+@st.composite
+def image_sizes(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    """Images of 9 x 8 pixels brought to another size."""
+    name, data_format = draw(st.sampled_from(["CenterCrop", "Resizing", "Resizing"])), draw(FORMATS)
+    arguments: dict[str, Any] = {"height": draw(st.integers(1, 14)), "width": draw(st.integers(1, 14))}
+    if name == "Resizing":
+        arguments["interpolation"] = draw(st.sampled_from(["nearest", "bilinear", "bicubic"]))
+        arguments["antialias"] = arguments["width"] > 1 and draw(st.booleans())
+        ratio = draw(st.sampled_from([None, "crop_to_aspect_ratio", "pad_to_aspect_ratio"]))
+        arguments |= {ratio: True, "fill_value": draw(st.sampled_from([0, 0.5]))} if ratio else {}
+    return name, arguments | {"data_format": data_format}, sample(2, draw(st.integers(1, 3)), data_format)
+
+
+@settings(drawn, max_examples=60)
+@given(image_sizes())
+def test_image_sizes(case: tuple[str, dict[str, Any], Shape]) -> None:
+    compare(*case)
+
+
+@pytest.mark.parametrize("name", ["RandomBrightness", "RandomContrast"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_tones(name: str, data_format: Any) -> None:
+    """For the same random numbers."""
+    arguments = {"factor": 0.5, "value_range": (-0.5, 1), "data_format": data_format}
+    ours, theirs = getattr(L, name)(**arguments), getattr(keras.layers, name)(**arguments)
+    x = RNG.normal(size=(3, *sample(2, 2, data_format))).astype(np.float32)
+    amount = RNG.uniform(-0.5, 1.5, (3, 1, 1, 1)).astype(np.float32)
+    mine, other = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    key = "contrast_factor" if name == "RandomContrast" else "rgb_delta"
+    z = theirs.transform_images(other * 1, {key: torch.tensor(amount)}, training=True)
+    y = ours.toned(mine, Tensor(amount)).clip(-0.5, 1)
+    dy = RNG.normal(size=x.shape).astype(np.float32)
+    y.backward(dy)
+    z.backward(torch.tensor(dy))
+    close(y.detach().numpy(), z.detach().numpy(), "the output")
+    close(mine.grad.data, other.grad.numpy(), "the gradient")
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(-1, (5,)), (None, (5, 4)), (1, (5, 4)), ((1, 3), (3, 2, 4)), ([-1, 1], (3, 2, 4)), (None, ())]
+)
+@pytest.mark.parametrize("given_as", ["array", "tensor", "batches", "generator", "pairs"])
+def test_normalization_adapts(axis: Any, shape: Shape, invert: bool, given_as: str) -> None:
+    x = (RNG.normal(size=(12, *shape)) * 3 + 5).astype(np.float32)
+    x[..., :1] = 2.0  # of which the deviation is 0, and taken for 1e-7
+    batches = [x[:5], x[5:11], x[11:]]
+    ways: dict[str, Any] = {"array": x, "tensor": Tensor(x), "batches": batches, "generator": iter(batches)}
+    ours, theirs = (module.Normalization(axis, invert=invert) for module in (L, keras.layers))
+    ours.adapt(ways[given_as] if given_as != "pairs" else [(batch, batch) for batch in batches])
+    theirs.adapt(x)
+    assert list(ours.named_weights()) == [weight.name for weight in theirs.weights]
+    for a, b in zip(ours.get_weights(), theirs.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.mean.numpy(), theirs.mean.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(ours.variance.numpy(), theirs.variance.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(ours(x).numpy(), theirs(x).numpy(), rtol=1e-4, atol=1e-4)
+
+
 OTHERS: list[tuple[str, dict[str, Any], Shape]] = [
     ("Dense", {"units": 4}, (5,)),
     ("Dense", {"units": 4, "activation": "relu", "use_bias": False}, (3, 5)),
@@ -251,6 +372,21 @@ OTHERS: list[tuple[str, dict[str, Any], Shape]] = [
     ("SpatialDropout1D", {"rate": 0.5}, (3, 4)),
     ("SpatialDropout2D", {"rate": 0.5, "data_format": "channels_first"}, (3, 4, 2)),
     ("SpatialDropout3D", {"rate": 0.0}, (3, 4, 2, 2)),
+    ("AlphaDropout", {"rate": 0.5}, (3, 4)),
+    ("GaussianDropout", {"rate": 0.5}, (3, 4)),
+    ("GaussianNoise", {"stddev": 0.5}, (3, 4)),
+    ("Identity", {}, (3, 4)),
+    ("Normalization", {"mean": 0.5, "variance": 2}, (3, 4)),
+    ("Normalization", {"mean": [0.5, -1.0], "variance": [2.0, 0.0], "invert": True}, (3, 2)),
+    ("Normalization", {"axis": (1, 3), "mean": [[0.5, 1], [1, 2], [3, 4]], "variance": [[1, 2]] * 3}, (3, 4, 2)),
+    ("Normalization", {"axis": (3, 1), "mean": [0.5, 1], "variance": [1, 2]}, (3, 4, 2)),
+    ("RandomBrightness", {"factor": 0.5}, (3, 4, 2)),
+    ("RandomContrast", {"factor": 0.5}, (3, 4, 2)),
+    ("RandomCrop", {"height": 3, "width": 4}, (3, 4, 2)),
+    ("RandomFlip", {"mode": "horizontal"}, (3, 4, 2)),
+    ("Lambda", {"function": lambda x: x**2 + 1}, (3, 4)),
+    ("Lambda", {"function": lambda x, training: x * 2, "output_shape": (3, 4)}, (3, 4)),
+    ("Lambda", {"function": lambda x, by: x + by, "arguments": {"by": 2}, "output_shape": lambda s: s}, (3, 4)),
 ]
 
 
@@ -284,7 +420,9 @@ def test_layer_normalization_by_the_variance_alone(axis: Any) -> None:
 def test_the_grid_has_every_layer() -> None:
     tested = {name for name, _, _ in OTHERS} | OURS | {"Input", "InputLayer", "Layer"}
     rest = [name for name in L.__all__ if getattr(L, name).__name__ not in tested]
-    assert all("Conv" in name or "Pool" in name for name in rest), rest
+    drawn_kinds = ("Conv", "Pool", "ZeroPadding", "Cropping", "UpSampling", "Rotation", "Translation", "Zoom",
+                   "CenterCrop", "Resizing")  # fmt: skip
+    assert all(any(kind in name for kind in drawn_kinds) for name in rest), rest
 
 
 @pytest.mark.parametrize(
@@ -482,6 +620,64 @@ REFUSED: list[tuple[str, dict[str, Any], Shape | None]] = [
     ("LayerNormalization", {"axis": 3}, (4, 5)),
     ("Dropout", {"rate": 1.5}, None),
     ("SpatialDropout2D", {"rate": -0.5}, None),
+    ("AlphaDropout", {"rate": 1.5}, None),
+    ("GaussianDropout", {"rate": -0.5}, None),
+    ("GaussianNoise", {"stddev": 1.5}, None),
+    ("Normalization", {"mean": 1.0}, None),
+    ("Normalization", {"mean": [1.0, 2.0], "variance": 1.0}, None),
+    ("Normalization", {"mean": [[1.0, 2.0]], "variance": [[1.0, 2.0]]}, None),
+    ("Normalization", {"mean": [1.0, 2.0], "variance": [1.0, 2.0]}, (4, 3)),
+    ("Normalization", {"axis": 3}, (4, 3)),
+    ("RandomBrightness", {"factor": 1.5}, None),
+    ("RandomBrightness", {"factor": 0.5, "value_range": 255}, None),
+    ("RandomBrightness", {"factor": 0.5, "value_range": (0, 1, 2)}, None),
+    ("RandomContrast", {"factor": -0.5}, None),
+    ("RandomContrast", {"factor": (0.5, 0.6, 0.7)}, None),
+    ("Resizing", {"height": 4, "width": 4, "interpolation": "lanczos5"}, (9, 9, 3)),
+    ("Resizing", {"height": 4, "width": 4, "fill_mode": "reflect"}, (9, 9, 3)),
+    ("Resizing", {"height": 0, "width": 4}, (9, 9, 3)),
+    ("Resizing", {"height": 4, "width": 4, "crop_to_aspect_ratio": True, "pad_to_aspect_ratio": True}, (9, 9, 3)),
+    ("Resizing", {"height": 4, "width": 4, "data_format": "first"}, None),
+    ("CenterCrop", {"height": 4, "width": 4}, (9, 3, 3, 3)),
+    ("RandomRotation", {"factor": 1.5}, None),
+    ("RandomRotation", {"factor": (0.1, 0.2, 0.3)}, None),
+    ("RandomRotation", {"factor": "half"}, None),
+    ("RandomRotation", {"factor": 0.5, "fill_mode": "mirror"}, None),
+    ("RandomRotation", {"factor": 0.5, "interpolation": "bicubic"}, None),
+    ("RandomTranslation", {"height_factor": 1.5, "width_factor": 0}, None),
+    ("RandomTranslation", {"height_factor": 0, "width_factor": (-2, 0)}, None),
+    ("RandomTranslation", {"height_factor": 0, "width_factor": None}, None),
+    ("RandomTranslation", {"height_factor": 0, "width_factor": 0, "data_format": "first"}, None),
+    ("RandomZoom", {"height_factor": -1.0}, None),
+    ("RandomZoom", {"height_factor": (0.5, 1.5)}, None),
+    ("RandomZoom", {"height_factor": None}, None),
+    ("RandomZoom", {"height_factor": 0.5, "fill_mode": "zeros"}, None),
+    ("ZeroPadding1D", {"padding": (1, 2, 3)}, None),
+    ("ZeroPadding1D", {"padding": -1}, None),
+    ("ZeroPadding1D", {"padding": "same"}, None),
+    ("ZeroPadding2D", {"padding": (1, 2, 3)}, None),
+    ("ZeroPadding2D", {"padding": ((1, 2), (1, 2, 3))}, None),
+    ("ZeroPadding2D", {"padding": (-1, 1)}, None),
+    ("ZeroPadding2D", {"padding": 1.5}, None),
+    ("ZeroPadding2D", {"data_format": "first"}, None),
+    ("ZeroPadding2D", {}, (9, 3)),
+    ("ZeroPadding3D", {"padding": (1, 2)}, None),
+    ("Cropping1D", {"cropping": (1, -1)}, None),
+    ("Cropping1D", {"cropping": 2}, (4, 3)),
+    ("Cropping2D", {"cropping": -1}, None),
+    ("Cropping2D", {"cropping": ((1, 2), 3, 4)}, None),
+    ("Cropping2D", {"cropping": (1, 2)}, (9, 4, 3)),
+    ("Cropping2D", {}, (9, 4, 3, 2)),
+    ("Cropping3D", {"cropping": None}, None),
+    ("Cropping3D", {}, (2, 9, 9, 3)),
+    ("UpSampling1D", {"size": 0}, None),
+    ("UpSampling1D", {"size": (2,)}, None),
+    ("UpSampling1D", {"size": True}, None),
+    ("UpSampling2D", {"size": (2, 2, 2)}, None),
+    ("UpSampling2D", {"interpolation": "lanczos3"}, (4, 4, 1)),
+    ("UpSampling2D", {"interpolation": "linear"}, (4, 4, 1)),
+    ("UpSampling3D", {"size": -1}, None),
+    ("UpSampling3D", {}, (9, 9, 3)),
 ]
 
 

@@ -17,6 +17,7 @@ from pycnn.functional.distance import cosine_similarity, normalize, pairwise_dis
 from pycnn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from pycnn.functional.embedding import embedding, one_hot
 from pycnn.functional.fold import fold, unfold
+from pycnn.functional.grid_sample import affine_grid, grid_sample
 from pycnn.functional.group_norm import group_norm, instance_norm
 from pycnn.functional.interpolate import interpolate
 from pycnn.functional.linear import bilinear, linear
@@ -89,6 +90,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
@@ -124,6 +126,7 @@ __all__ = [
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "gumbel_softmax",
     "hardshrink",
