@@ -35,7 +35,7 @@ def keras() -> Any:
     found = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
     if found.backend.backend() != "torch":
         pytest.skip("the comparison is with Keras on PyTorch: set KERAS_BACKEND=torch")
-    found.utils.clear_session()
+    found.utils.clear_session(free_memory=False)
     return found
 
 
@@ -139,7 +139,9 @@ def test_structure_is_that_of_keras(build: Any, keras: Any) -> None:
     ]
     assert [w.shape for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
     assert [w.shape for w in ours.trainable_weights] == [tuple(w.shape) for w in theirs.trainable_weights]
-    assert list(ours.named_weights()) == [weight.path for weight in theirs.weights]
+    # Keras counts the models that a layer was in when it was built; here it is those that it is in.
+    paths = [weight.path for weight in theirs.weights]
+    assert [name.split("/")[-2:] for name in ours.named_weights()] == [path.split("/")[-2:] for path in paths]
 
 
 @by_name
