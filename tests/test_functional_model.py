@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -397,6 +398,31 @@ def test_what_a_call_says_about_training_counts() -> None:
         assert found == [training, False, True]
 
 
+def test_layers_in_the_call_of_another_are_called_with_its_training() -> None:
+    class Own(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = L.Dropout(0.5)
+            self.norm = L.BatchNormalization()
+
+        def call(self, inputs: Tensor) -> Tensor:
+            return self.norm(self.dropout(inputs))
+
+    model = Own()
+    ones = np.ones((4, 50))
+    model(ones, training=True)
+    moved = model.norm.get_weights()
+    assert (moved[2] > 0).any()
+    assert moved[2].max() <= 0.01 * 2 * (1 + 1e-6)  # by one step: looking for the shape of the output has moved nothing
+    x = Input((50,))
+    outer = Model(x, model(x))
+    for training in (False, None, True):
+        before = model.norm.get_weights()
+        outer(ones, training=training)
+        assert all((a == b).all() for a, b in zip(before, model.norm.get_weights())) == (not training)
+    assert not (L.Dropout(0.5)(ones).data == 0).any()
+
+
 def test_very_deep_graphs() -> None:
     x = Input((2,))
     layer, y = L.Activation("tanh"), x
@@ -406,6 +432,23 @@ def test_very_deep_graphs() -> None:
     assert len(layer.nodes) == 3000
     assert model(np.ones((1, 2))).shape == (1, 2)
     assert Model(layer.nodes[5].outputs[0], y).layers[1] is layer
+
+
+@pytest.mark.parametrize(
+    "make", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_copies(make: Any) -> None:
+    x = y = Input((3,))
+    for _ in range(200):
+        y = L.add([x, L.Dense(3)(y)])
+    model = Model(x, y)
+    copied = make(model)
+    given = samples(model)
+    expected = model(given).data
+    np.testing.assert_array_equal(copied(given).data, expected)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    np.testing.assert_array_equal(copied(given).data, expected)
+    assert copied.layers[1].output.history.layer is copied.layers[1]
 
 
 def test_training() -> None:

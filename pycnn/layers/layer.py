@@ -25,9 +25,10 @@ from pycnn_kernels.problem import STORAGE_DTYPES, numpy_dtype
 
 
 class _Calls(threading.local):
-    """How many layers of a thread are at work, each called by the one before."""
+    """How many layers of a thread are at work, each called by the one before, and what the last was called with."""
 
     depth = 0
+    training = False
 
 
 _calls = _Calls()
@@ -191,7 +192,8 @@ class Layer:
             inputs: a tensor or an array, of the layer's dtype or cast to it; the first axis is the batch. For a layer
                 of several inputs a list, tuple or dictionary of them. On symbolic tensors (:class:`KerasTensor`) the
                 layer is built, and the call is recorded.
-            training: whether dropout and the like are active; None is False.
+            training: whether dropout and the like are active. None is False, or, in the call of another layer, what
+                that one was called with.
 
         Returns:
             The output, a tensor or a structure of them; for symbolic inputs a symbolic one.
@@ -213,7 +215,12 @@ class Layer:
 
     def _called(self, x: Any, training: bool | None) -> Any:
         """The output for inputs that were accepted."""
-        y = self.call(x, training=bool(training)) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
+        before = _calls.training
+        _calls.training = training = before if training is None else bool(training)
+        try:
+            y = self.call(x, training=training) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
+        finally:
+            _calls.training = before
         if self.activity_regularizer is not None:
             for output in leaves(y):
                 self.add_loss(self.activity_regularizer(output) * (1 / max(len(output), 1)))

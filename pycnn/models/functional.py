@@ -30,7 +30,7 @@ class Functional(Model):
         inputs: a symbolic tensor, or a list, tuple or dictionary of them; of ``Input(...)``, or results of layers.
         outputs: likewise, computed from them.
         name: by default "functional", "functional_1", ...
-        trainable: as for :class:`pycnn.layers.Layer`.
+        trainable: is set on the model, and so on all of its layers; None leaves them as they are.
 
     Attributes:
         inputs, outputs: the symbolic tensors as flat lists, those of a dictionary by its sorted keys.
@@ -56,7 +56,9 @@ class Functional(Model):
     ['InputLayer', 'Conv2D', 'Conv2D', 'Add', 'GlobalAveragePooling2D', 'Dense']
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         for what, given in (("inputs", inputs), ("outputs", outputs)):
             _check(self, what, given)
@@ -70,8 +72,8 @@ class Functional(Model):
         self._schedule = self.graph.schedule()
         self.dtype = begin[0].dtype
         self.built = True
-        if not self._trainable:
-            self.trainable = False
+        if trainable is not None:
+            self.trainable = trainable
 
     @property
     def layers(self) -> list[Layer]:

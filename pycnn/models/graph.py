@@ -29,8 +29,9 @@ class Graph:
     """
 
     def __init__(self, inputs: Sequence[KerasTensor], outputs: Sequence[KerasTensor]) -> None:
-        self.inputs, self.outputs = list(inputs), list(outputs)
+        # The calls come first: a deep copy or a pickle takes them one by one then, and does not begin at the outputs.
         self.nodes: list[Node] = []
+        self.inputs, self.outputs = list(inputs), list(outputs)
         met: dict[Layer, int] = {}
         for output in outputs:
             self._collect(output, met)
