@@ -197,6 +197,17 @@ def test_summaries_are_those_of_keras(
     assert ours == theirs
 
 
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_summaries_of_stacks_are_those_of_keras(columns: str, keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    printed: list[str] = []
+    for k in (OURS, keras):
+        layers = [k.layers.Conv2D(4, 3), k.layers.SpatialDropout2D(0.5), k.layers.GlobalAveragePooling2D()]
+        model = k.Sequential([k.Input((8, 8, 1)), *layers, k.layers.Dense(3)])
+        model.summary(print_fn=lambda text, **_: printed.append(text.rstrip("\n")))
+    assert printed[0].split("\n") == printed[1].split("\n")
+
+
 def test_models_cut_out_of_models_are_those_of_keras(keras: Any) -> None:
     ours, theirs = residual(OURS), residual(keras)
     weights = random_weights(ours)
@@ -230,8 +241,8 @@ def test_symbolic_tensors() -> None:
     assert y.shape == (4, 8, 2)
     assert y.history == (layer, 0, 0)
     assert z.history == (layer, 1, 0)
-    assert [node.inputs for node in layer.nodes] == [[x], [x]]
-    assert [node.outputs for node in layer.nodes] == [[y], [z]]
+    assert [node.inputs for node in layer._nodes] == [[x], [x]]
+    assert [node.outputs for node in layer._nodes] == [[y], [z]]
     assert layer.input is x
     assert layer.output is y  # of the first call, as in Keras
     assert KerasTensor((None, 2)).history is None
@@ -429,9 +440,9 @@ def test_very_deep_graphs() -> None:
     for _ in range(3000):
         y = layer(y)
     model = Model(x, y)
-    assert len(layer.nodes) == 3000
+    assert len(layer._nodes) == 3000
     assert model(np.ones((1, 2))).shape == (1, 2)
-    assert Model(layer.nodes[5].outputs[0], y).layers[1] is layer
+    assert Model(layer._nodes[5].outputs[0], y).layers[1] is layer
 
 
 @pytest.mark.parametrize(

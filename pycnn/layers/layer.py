@@ -118,8 +118,8 @@ class Layer:
         self._regularizers: dict[str, regularizers.RegularizerFunction] = {}
         self._constraints: dict[str, constraints.ConstraintFunction] = {}
         self._losses: list[Tensor] = []
-        #: The calls on symbolic tensors, in their order.
-        self.nodes: list[Node] = []
+        #: The calls on symbolic tensors, in their order; those in a model are ``model.graph.nodes_of(layer)``.
+        self._nodes: list[Node] = []
         #: The last input shape, and its output shape: one value, for threads may call at the same time.
         self._accepted: tuple[Any, Any] = None, ()
         self._found_shapes: dict[str, Any] = {}
@@ -338,12 +338,12 @@ class Layer:
         return _one_or_list(self._first_call("output").outputs)
 
     def _first_call(self, what: str) -> Node:
-        if not self.nodes:
+        if not self._nodes:
             raise AttributeError(
                 f"{self} has no {what}: it was never called on a symbolic tensor, such as Input(...) gives, and is in "
                 "no Sequential model of a known input shape"
             )
-        return self.nodes[0]
+        return self._nodes[0]
 
     # -- weights ---------------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class Functional(Model):
 
     def output_shapes(self) -> list[Any]:
         """The output shape of each of the :attr:`operations`."""
-        return [_one_or_list([tensor.shape for tensor in layer.nodes[-1].outputs]) for layer in self.operations]
+        return [_one_or_list([tensor.shape for tensor in layer._nodes[-1].outputs]) for layer in self.operations]
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The outputs, in the structure that the model was given; the output itself where that is a list of one."""

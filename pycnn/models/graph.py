@@ -108,7 +108,7 @@ class Graph:
     def nodes_of(self, layer: Layer) -> list[Node]:
         """The calls of a layer that are in this graph, in their order: it may have been called elsewhere, too."""
         known = set(self.nodes)
-        return [node for node in layer.nodes if node in known]
+        return [node for node in layer._nodes if node in known]
 
     def schedule(self) -> Schedule:
         """How it runs: depth first, so that what one branch has computed is let go before the next begins."""
