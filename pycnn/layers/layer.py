@@ -199,10 +199,15 @@ class Layer:
             The output, a tensor or a structure of them; for symbolic inputs a symbolic one.
 
         Raises:
-            TypeError: the inputs are no numbers.
+            TypeError: the inputs are no numbers, or ``training`` is neither True nor False nor None.
             ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths; or it takes
                 one tensor, and got several.
         """
+        if training is not None and not isinstance(training, bool | int | np.bool_):
+            raise TypeError(
+                f"{self}: expected training to be True, False or None, received {type(training).__name__}; a layer of "
+                "several inputs takes a list, a tuple or a dictionary of them"
+            )
         if type(inputs) is not Tensor and is_symbolic(inputs):
             return self._called_on_symbols(inputs, training)
         if _with_losses and not _calls.depth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pycnn.layers.input import InputLayer
@@ -45,9 +46,9 @@ class Graph:
             met[unused.layer] = -1
             self.nodes.insert(0, unused)
         self.layers = sorted(layer_depths, key=lambda layer: (-layer_depths[layer], met[layer]))
-        self.by_depth: dict[int, list[Node]] = {}
-        for depth in sorted(set(depths.values()), reverse=True):
-            self.by_depth[depth] = [node for node, its_depth in depths.items() if its_depth == depth]
+        self.by_depth: dict[int, list[Node]] = {depth: [] for depth in sorted(set(depths.values()), reverse=True)}
+        for node, depth in depths.items():
+            self.by_depth[depth].append(node)
         self._refuse_same_names()
 
     def _collect(self, output: KerasTensor, met: dict[Layer, int]) -> None:
@@ -98,12 +99,9 @@ class Graph:
         return depths
 
     def _refuse_same_names(self) -> None:
-        names = [layer.name for layer in self.layers]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(
-                    f"expected layers with names of their own, received {names.count(name)} with the name {name!r}"
-                )
+        ((name, count),) = Counter(layer.name for layer in self.layers).most_common(1)
+        if count > 1:
+            raise ValueError(f"expected layers with names of their own, received {count} with the name {name!r}")
 
     def nodes_of(self, layer: Layer) -> list[Node]:
         """The calls of a layer that are in this graph, in their order: it may have been called elsewhere, too."""
