@@ -12,6 +12,24 @@ from pycnn.layers.identity import Identity
 from pycnn.layers.input import Input, InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.layers.layer_normalization import LayerNormalization
+from pycnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from pycnn.layers.noise import GaussianDropout, GaussianNoise
 from pycnn.layers.normalization import Normalization
 from pycnn.layers.padding import *  # noqa: F403
@@ -32,7 +50,11 @@ __all__ = [
     "AlphaDropout",
     "BatchNormalization",
     "CenterCrop",
+    "Add",
+    "Average",
+    "Concatenate",
     "Dense",
+    "Dot",
     "Dropout",
     "Flatten",
     "GaussianDropout",
@@ -45,6 +67,9 @@ __all__ = [
     "LayerNormalization",
     "LeakyReLU",
     "Normalization",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "PReLU",
     "Permute",
     "ReLU",
@@ -56,4 +81,13 @@ __all__ = [
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "Subtract",
+    "add",
+    "average",
+    "concatenate",
+    "dot",
+    "maximum",
+    "minimum",
+    "multiply",
+    "subtract",
 ]
