@@ -9,6 +9,7 @@ import numpy as np
 
 from pycnn import changes
 from pycnn.backend import plan_on
+from pycnn.configuration import Configurable
 from pycnn.elementary import cast
 from pycnn.naming import nearest
 from pycnn.tensor import Tensor
@@ -29,7 +30,7 @@ class _Rule(NamedTuple):
     scalars: tuple[float, ...]
 
 
-class Optimizer:
+class Optimizer(Configurable):
     """What optimizers share: the learning rate, the count of steps and the state beside each parameter.
 
     Attributes:

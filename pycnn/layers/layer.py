@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend, changes, constraints, initializers, regularizers
 from pycnn.autograd import no_grad
+from pycnn.configuration import Configurable
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.naming import nearest
@@ -34,7 +35,7 @@ _calls = _Calls()
 _with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
-class Layer:
+class Layer(Configurable):
     """A function of one tensor with weights: the base class of all layers and models.
 
     A subclass defines ``call(inputs)`` or ``call(inputs, training=False)``. It may define ``build(input_shape)``, which
@@ -67,6 +68,8 @@ class Layer:
     """
 
     _call_takes_training = False
+    _NOT_CONFIGURED: tuple[str, ...] = ("autocast", "input_shape", "input_dim")
+    _ALWAYS_CONFIGURED = ("name", "trainable", "dtype")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -97,6 +100,7 @@ class Layer:
         self.autocast = bool(autocast)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
+        self._built_for: Shape | None = None
         self._trainable = bool(trainable)
         if input_dim is not None:
             input_shape = (input_dim,)
@@ -238,6 +242,7 @@ class Layer:
         if not self.built:
             self.build(input_shape)
             self.built = True
+            self._built_for = input_shape
         return self.compute_output_shape(input_shape)
 
     # -- weights ---------------------------------------------------------------------------------------------
@@ -448,6 +453,44 @@ class Layer:
         """The input shape that the layer was given, with the batch axis; None when it was given none."""
         return self._declared_shape
 
+    # -- as a dictionary -------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; a class of your own adds its own to ``super().get_config()``, as in Keras.
+
+        Raises:
+            NotImplementedError, TypeError: as :meth:`pycnn.configuration.Configurable.get_config`.
+
+        >>> from pycnn.layers import Dense
+        >>> config = Dense(3, activation="relu", name="scores").get_config()
+        >>> config["name"], config["units"], config["activation"]
+        ('scores', 3, 'relu')
+        >>> Dense.from_config(config).units
+        3
+        """
+        config = super().get_config()
+        if "dtype" in config:
+            policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": self.dtype}}
+            config["dtype"] = policy | {"registered_name": None}
+        if config.get("activity_regularizer", "") is None:
+            del config["activity_regularizer"]
+        return config
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The input shape that the layer was built for; None where it was not."""
+        return None if self._built_for is None else {"input_shape": self._built_for}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer for the input shape that :meth:`get_build_config` has given.
+
+        Raises:
+            ValueError: when there is none, or the layer cannot take it.
+        """
+        shape = config.get("input_shape")
+        if not isinstance(shape, list | tuple) or not shape:
+            raise ValueError(f"{self}: expected an input_shape to build for, received {config!r}")
+        self.build_for(shape_from_config(shape))
+
 
 def _each_once(own: list[Tensor], below: list[list[Tensor]]) -> list[Tensor]:
     """A layer's own weights and those of its sublayers, each once: layers may be shared."""
@@ -466,6 +509,20 @@ def _layers_in(value: Any) -> Iterator[Layer]:
     elif isinstance(value, dict):
         for each in value.values():
             yield from _layers_in(each)
+
+
+def shape_from_config(shape: Any) -> Any:
+    """A shape with its batch axis, or several, of which files hold lists.
+
+    >>> shape_from_config([None, 4]), shape_from_config([[None, 4], [None, 3]])
+    ((None, 4), [(None, 4), (None, 3)])
+
+    Raises:
+        ValueError: for sizes that are no positive integers or None.
+    """
+    if any(isinstance(part, list | tuple) for part in shape):
+        return [shape_from_config(part) for part in shape]
+    return sample_shape(shape)
 
 
 def sample_shape(shape: Iterable[int | None]) -> Shape:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any, Self
 
 from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.convolutional import Conv2D
 from pycnn.layers.input import InputLayer
-from pycnn.layers.layer import Layer
+from pycnn.layers.layer import Layer, shape_from_config
 from pycnn.models.model import Model
+from pycnn.saving.serialization import deserialize_keras_object, serialize_keras_object
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
@@ -164,6 +166,34 @@ class Sequential(Model):
     def output_shapes(self) -> list[Shape | None]:
         """The output shape of each layer; None while it is unknown."""
         return list(self._output_shapes) or [None] * len(self._layers)
+
+    def get_config(self) -> dict[str, Any]:
+        """Name and layers, and the shape that they are built for."""
+        layers = [layer for layer in (self._input, *self._layers) if layer is not None]
+        config = super().get_config() | {"layers": [serialize_keras_object(layer) for layer in layers]}
+        return config | ({"build_input_shape": self.declared_input_shape} if self._output_shapes else {})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """The model that :meth:`get_config` describes, its layers built where they were.
+
+        Args:
+            config: the description, also Keras'.
+            custom_objects: classes and functions of your own by name.
+
+        Raises:
+            ValueError, TypeError: it is no description of a stack of layers.
+        """
+        layers = config.get("layers")
+        if not isinstance(layers, list):
+            raise ValueError(f"{cls.__name__}: expected a description with layers, received {config!r}")
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        for layer in layers:
+            model.add(deserialize_keras_object(layer, custom_objects))
+        shape = config.get("build_input_shape")
+        if shape is not None and model._layers and not model.built:
+            model.build(shape_from_config(shape))
+        return model
 
     def _add_input(self, layer: InputLayer) -> None:
         if self._layers or self._input is not None:
