@@ -29,7 +29,6 @@ _NOT_OURS: dict[str, tuple[Any, ...]] = {
     "lora_rank": (None,),
     "lora_alpha": (None,),
     "implementation": (1, 2),
-    "batch_input_shape": (None,),
 }
 
 
@@ -131,10 +130,13 @@ def understood(kind: type, arguments: dict[str, Any]) -> dict[str, Any]:
         ValueError: for another argument that it does not have; the message names the nearest.
     """
     known, takes_any = _parameters(kind)
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in known:
             found[name] = value
+        elif name == "batch_input_shape":  # of Keras 2
+            of_batch = "batch_shape" in known
+            found["batch_shape" if of_batch else "input_shape"] = value if of_batch or value is None else value[1:]
         elif name in _NOT_OURS and any(value == neutral for neutral in _NOT_OURS[name]):
             continue
         elif name in _NOT_OURS or not takes_any:

@@ -9,6 +9,24 @@ from pycnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D, Sp
 from pycnn.layers.input import Input, InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.layers.layer_normalization import LayerNormalization
+from pycnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from pycnn.layers.pooling import *  # noqa: F403
 from pycnn.layers.rescaling import Rescaling
 from pycnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
@@ -18,8 +36,12 @@ __all__ = [
     *pooling.__all__,
     "ELU",
     "Activation",
+    "Add",
+    "Average",
     "BatchNormalization",
+    "Concatenate",
     "Dense",
+    "Dot",
     "Dropout",
     "Flatten",
     "Input",
@@ -27,6 +49,9 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "PReLU",
     "Permute",
     "ReLU",
@@ -37,4 +62,13 @@ __all__ = [
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "Subtract",
+    "add",
+    "average",
+    "concatenate",
+    "dot",
+    "maximum",
+    "minimum",
+    "multiply",
+    "subtract",
 ]

@@ -36,6 +36,8 @@ _MODULES = (
 _FIRST_ARGUMENTS = ("x", "y_true")
 #: Packages whose modules stand for ours.
 _PACKAGES = ("pycnn", "keras", "tf_keras")
+#: Where Keras has its functional models.
+_FUNCTIONAL = "keras.src.models.functional"
 #: Layers that Keras does not have.
 _NOT_IN_KERAS = ("LpPooling2D", "MixedPooling2D")
 
@@ -135,7 +137,7 @@ def home_of(named: type) -> str | None:
     if parts[0] != "pycnn":
         return None
     if parts[1] == "models":
-        return "keras"
+        return _FUNCTIONAL if named.__name__ == "Functional" else "keras"
     package = "pycnn" if named.__name__ in _NOT_IN_KERAS else "keras"
     schedule = parts[1] == "optimizers" and named.__name__ in dir(_schedules())
     return f"{package}.{parts[1]}.schedules" if schedule else f"{package}.{parts[1]}"
@@ -185,11 +187,12 @@ def _schedules() -> Any:
 
 def _places(module: str | None) -> list[Any]:
     """Our modules that may hold what a file places in ``module``; without a module, as in old files, all of them."""
-    parts = module.split(".") if isinstance(module, str) else [_PACKAGES[0]]
-    if parts[0] not in _PACKAGES:
+    if module is None or module in _PACKAGES:
+        return [*map(_module, _MODULES), _schedules()]
+    parts = module.split(".") if isinstance(module, str) else []
+    if not parts or parts[0] not in _PACKAGES:
         return []
-    named = [name for name in _MODULES if name in parts]
-    places = [_module(name) for name in named or _MODULES]
-    if not named or "optimizers" in named:
+    places = [_module(name) for name in _MODULES if name in parts]
+    if "optimizers" in parts:
         places.append(_schedules())
-    return places
+    return [*places, _module("models.functional")] if {"models", "engine"} & set(parts) else places
