@@ -12,9 +12,10 @@ lose in a difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from pycnn_kernels.formula import Formula, Term, sqrt, where
+from pycnn_kernels.formula import Term, sqrt, where
 
 
 class Rule(NamedTuple):
@@ -26,7 +27,7 @@ class Rule(NamedTuple):
         numbers: the names of the numbers.
     """
 
-    step: Formula
+    step: Callable[..., tuple[Term, ...]]
     state: tuple[str, ...]
     numbers: tuple[str, ...]
 
@@ -176,8 +177,7 @@ def updated(name: str, g: Term, w: Term, state: list[Term], numbers: list[Term])
     """
     rule, (decay, *others) = RULES[name], numbers
     w = w - where(decay > 0, decay * w, 0)  # without a decay an infinite w stays what it is
-    result: tuple[Term, ...] = rule.step(g, w, *state, *others[: len(rule.numbers)])
-    return result
+    return rule.step(g, w, *state, *others[: len(rule.numbers)])
 
 
 def missing_numbers(name: str) -> tuple[float, ...]:

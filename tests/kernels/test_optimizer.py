@@ -176,7 +176,12 @@ GOOD |= {"momentum0": (3,), "momentum1": (2, 4), "velocity0": (3,), "velocity1":
         ("velocity0", lambda a: None, TypeError, "velocity0 must be an array of shape (3,); received None"),
         ("w1", lambda a: a.tolist(), TypeError, "w1 must be a NumPy array; received list"),
         ("w1", lambda a: np.asfortranarray(a), ValueError, "w1 is changed in place: it must be contiguous"),
-        ("momentum0", lambda a: np.broadcast_to(a, a.shape), ValueError, "momentum0 is changed in place: it must be contiguous"),
+        (
+            "momentum0",
+            lambda a: np.broadcast_to(a, a.shape),
+            ValueError,
+            "momentum0 is changed in place: it must be contiguous",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit(name: str, spoil: Any, error: type[Exception], message: str) -> None:
