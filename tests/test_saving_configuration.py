@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pycnn
-from pycnn import constraints, initializers, layers, losses, metrics, regularizers
+from pycnn import constraints, initializers, layers, losses, metrics, optimizers, regularizers
 from pycnn.configuration import argument_names
 from pycnn.layers import Layer
 from pycnn.models import Sequential
@@ -145,13 +145,15 @@ def objects(of, module):
 
 
 ABSTRACT = {
-    "Initializer", "_Random", "Regularizer", "Constraint", "Loss", "LossFunctionWrapper", "Metric", "MeanMetricWrapper",
+    "Initializer", "_Random", "Regularizer", "Constraint", "Optimizer", "Loss", "LossFunctionWrapper", "Metric",
+    "MeanMetricWrapper",
 }  # fmt: skip
 SMALL = [
     *[("initializers", kind) for kind in objects(initializers.Initializer, initializers)],
     *[("regularizers", kind) for kind in objects(regularizers.Regularizer, regularizers)],
     *[("constraints", kind) for kind in objects(constraints.Constraint, constraints)],
     *[("losses", kind) for kind in objects(losses.Loss, losses)],
+    *[("optimizers", kind) for kind in objects(optimizers.Optimizer, optimizers)],
     *[("metrics", kind) for kind in objects(metrics.Metric, metrics)],
 ]
 
@@ -449,10 +451,10 @@ def test_graphs_that_do_not_hold_together_are_refused(path, value):
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
-    with pytest.raises((ValueError, TypeError), match="expected|no layer gives|there is no"):
+    with pytest.raises((ValueError, TypeError), match=r"expected|no layer gives|there is no"):
         deserialize_keras_object(config)
 
 
 def test_the_operations_of_keras_are_no_layers():
-    with pytest.raises(ValueError, match="unknown class 'Multiply' of 'keras.src.ops.numpy'"):
+    with pytest.raises(ValueError, match=r"unknown class 'Multiply' of 'keras\.src\.ops\.numpy'"):
         deserialize_keras_object({"class_name": "Multiply", "module": "keras.src.ops.numpy", "config": {"name": "x"}})

@@ -34,9 +34,10 @@ def described_graph(model: Functional) -> dict[str, Any]:
         numbers |= {node: number for number, node in enumerate(calls[layer])}
 
     def place(tensor: KerasTensor) -> list[Any]:
-        history = tensor.history
-        assert history is not None and tensor.node is not None  # the graph has refused others
-        return [history.layer.name, numbers[tensor.node], history.tensor_index]
+        node, history = tensor.node, tensor.history
+        assert node is not None  # the graph has refused others
+        assert history is not None
+        return [node.layer.name, numbers[node], history.tensor_index]
 
     def call(node: Node) -> dict[str, Any]:
         kwargs = {} if node.training is None else {"training": node.training}
