@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pycnn import backend, changes, constraints, initializers, regularizers
 from pycnn.autograd import no_grad
 from pycnn.configuration import Configurable
+from pycnn.layers import weight_limit
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.layers.symbolic import KerasTensor, Node, is_symbolic
@@ -131,13 +132,17 @@ class Layer(Configurable):
     def __setattr__(self, name: str, value: Any) -> None:
         # Lists count even while they are empty: layers may be appended later.
         if isinstance(value, Layer | list | dict) or (type(value) is tuple and any(_layers_in(value))):
-            places = self._places_of_sublayers()
+            places = self.places_of_sublayers()
             if name not in places:
                 places.append(name)
         object.__setattr__(self, name, value)
 
-    def _places_of_sublayers(self) -> list[str]:
-        """The list itself; a layer whose constructor has not called that of its base class has none yet."""
+    def places_of_sublayers(self) -> list[str]:
+        """The names of the attributes in which there may be sublayers: the list itself.
+
+        Raises:
+            RuntimeError: the constructor of a subclass has not called that of its base class yet.
+        """
         try:
             places: list[str] = self.__dict__["_places"]
         except KeyError:
@@ -371,7 +376,10 @@ class Layer(Configurable):
             raise ValueError(f"{self}: expected a weight with a name of its own, received a second {name!r}")
         fill = initializers.get("glorot_uniform" if initializer is None else initializer)
         shape, kind = tuple(shape), dtype or self.dtype
-        values = np.array(fill(shape, dtype=kind), dtype=kind)  # a copy, for training changes it in place
+        if weight_limit.allows(shape, numpy_dtype(kind)):  # what a file has for it is put there at once
+            values = np.zeros(shape, dtype=numpy_dtype(kind))
+        else:
+            values = np.array(fill(shape, dtype=kind), dtype=kind)  # a copy, for training changes it in place
         if values.shape != shape:
             raise ValueError(f"{self}: expected the initializer of {name} to give {shape}, received {values.shape}")
         weight = Tensor(values, requires_grad=trainable and self._trainable)
@@ -433,10 +441,14 @@ class Layer(Configurable):
 
         Those of a sublayer by ``layer/weight``, for example ``conv2d/kernel``.
         """
-        named = {**self._trainable_weights, **self._non_trainable_weights}
+        named = self.own_weights()
         for layer in self._sublayers():
             named.update((f"{layer.name}/{name}", weight) for name, weight in layer.named_weights().items())
         return named
+
+    def own_weights(self) -> dict[str, Tensor]:
+        """The weights that the layer has itself, not those of its sublayers, by name: first those made for training."""
+        return {**self._trainable_weights, **self._non_trainable_weights}
 
     @property
     def weights(self) -> list[Tensor]:
@@ -474,8 +486,7 @@ class Layer(Configurable):
         if expected != received:
             raise ValueError(f"{self}: expected weights of shapes {expected}, received {received}")
         for target, array in zip(targets, arrays):
-            target.data[...] = target.backend.asarray(array)
-            changes.note(target.data, "set_weights")
+            overwrite(target, array, "set_weights")
 
     # -- beside the loss -------------------------------------------------------------------------------------
 
@@ -584,6 +595,12 @@ class Layer(Configurable):
         if not isinstance(shape, list | tuple) or not shape:
             raise ValueError(f"{self}: expected an input_shape to build for, received {config!r}")
         self.build_for(shape_from_config(shape))
+
+
+def overwrite(weight: Tensor, values: NDArray[Any], by: str) -> None:
+    """Put values of its shape into a weight, where it is; ``by`` says who, to results that depend on the old ones."""
+    weight.data[...] = weight.backend.asarray(values)
+    changes.note(weight.data, by)
 
 
 def _each_once(own: list[Tensor], below: list[list[Tensor]]) -> list[Tensor]:
