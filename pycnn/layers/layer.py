@@ -309,7 +309,17 @@ class Layer(Configurable):
             self.build(input_shape)
             self.built = True
             self._built_for = input_shape
+            self._build_sublayers(input_shape)
         return self.compute_output_shape(input_shape)
+
+    def _build_sublayers(self, input_shape: Any) -> None:
+        """Build the layers within, by calling this one on zeros: only ``call`` knows what they are called on.
+
+        Nothing happens where sizes are not known; the first call on numbers builds them then.
+        """
+        if all(layer.built for layer in self._sublayers()) or None in leaves(mapped_shapes(_sample_sizes, input_shape)):
+            return
+        Layer.compute_output_shape(self, input_shape)
 
     # -- the graph that calls on symbolic tensors make -----------------------------------------------------------
 
@@ -601,6 +611,10 @@ def overwrite(weight: Tensor, values: NDArray[Any], by: str) -> None:
     """Put values of its shape into a weight, where it is; ``by`` says who, to results that depend on the old ones."""
     weight.data[...] = weight.backend.asarray(values)
     changes.note(weight.data, by)
+
+
+def _sample_sizes(shape: Shape) -> list[int | None]:
+    return list(shape[1:])
 
 
 def _each_once(own: list[Tensor], below: list[list[Tensor]]) -> list[Tensor]:

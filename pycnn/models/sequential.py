@@ -196,6 +196,10 @@ class Sequential(Model):
         config = super().get_config() | {"layers": [serialize_keras_object(layer) for layer in layers]}
         return config | ({"build_input_shape": self.declared_input_shape} if self._symbolic_outputs else {})
 
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The input shape, None while it is unknown."""
+        return {"input_shape": self.declared_input_shape} if self._symbolic_outputs else None
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """The model that :meth:`get_config` describes, its layers built where they were.
