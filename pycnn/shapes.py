@@ -50,6 +50,26 @@ def any_batch(shapes: Any) -> Any:
     return mapped_shapes(lambda shape: (None, *shape[1:]), shapes)
 
 
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape that shapes stretch to, as NumPy's arrays do: a size that is not known is that of the others.
+
+    Raises:
+        ValueError: when they do not fit each other.
+
+    >>> broadcast((None, 3), (1,), (None, 1)), broadcast((None, 1), (5, 4))
+    ((None, 3), (5, 4))
+    """
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    found: list[int | None] = []
+    for sizes in zip(*padded):
+        known = set(sizes) - {1, None}
+        if len(known) > 1:
+            raise ValueError(f"expected shapes that stretch to one, received {', '.join(map(str, shapes))}")
+        found.append(known.pop() if known else None if None in sizes else 1)
+    return tuple(found)
+
+
 def one_or_more_axes(value: int | Iterable[int] | None, name: str = "axis") -> int | tuple[int, ...] | None:
     """``value`` as an axis, several of them, or None, which stands for all axes.
 

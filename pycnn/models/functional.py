@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
+
 from pycnn import backend
+from pycnn.layers.arithmetic import Operation
 from pycnn.layers.layer import Layer
 from pycnn.layers.symbolic import KerasTensor
 from pycnn.models.graph import Graph, begun_at
@@ -48,8 +51,10 @@ class Functional(Model):
     >>> y = Conv2D(8, 3, padding="same")(x)
     >>> classes = Dense(10, activation="softmax")(GlobalAveragePooling2D()(Add()([x, y])))
     >>> model = Model(images, classes)
-    >>> model.output_shape, model.count_params(), [layer.name for layer in model.layers][:3]
-    ((None, 10), 898, ['input_layer', 'conv2d', 'conv2d_1'])
+    >>> model.output_shape, model.count_params()
+    ((None, 10), 898)
+    >>> [type(layer).__name__ for layer in model.layers]
+    ['InputLayer', 'Conv2D', 'Conv2D', 'Add', 'GlobalAveragePooling2D', 'Dense']
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
@@ -72,6 +77,11 @@ class Functional(Model):
     @property
     def layers(self) -> list[Layer]:
         """The layers in Keras' order: from the inputs to the outputs, by depth."""
+        return [layer for layer in self.graph.layers if not isinstance(layer, Operation)]
+
+    @property
+    def operations(self) -> list[Layer]:
+        """The layers, and what arithmetic on symbolic tensors has recorded, in the same order."""
         return list(self.graph.layers)
 
     @property
@@ -110,8 +120,8 @@ class Functional(Model):
         return _one_or_list([tensor.shape for tensor in self.outputs])
 
     def output_shapes(self) -> list[Any]:
-        """The output shape of each layer."""
-        return [_one_or_list([tensor.shape for tensor in layer.nodes[-1].outputs]) for layer in self.layers]
+        """The output shape of each of the :attr:`operations`."""
+        return [_one_or_list([tensor.shape for tensor in layer.nodes[-1].outputs]) for layer in self.operations]
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The outputs, in the structure that the model was given; the output itself where that is a list of one."""
@@ -133,14 +143,16 @@ class Functional(Model):
             TypeError: they hold no numbers.
             ValueError: another number of inputs, or a name that is missing; shapes that do not agree with the declared.
         """
-        accepted = [self._cast(value, symbol.dtype) for value, symbol in zip(self._in_order(inputs), self.inputs)]
+        accepted = [self._cast(value, symbol) for value, symbol in zip(self._in_order(inputs), self.inputs)]
         self.accept_shape([tensor.shape for tensor in accepted])
         return accepted
 
-    def _cast(self, value: Any, dtype: str) -> Tensor:
+    def _cast(self, value: Any, symbol: KerasTensor) -> Tensor:
+        if value is None:
+            raise TypeError(f"{self}: expected an array or a tensor for the input '{symbol.name}', received None")
         if not isinstance(value, Tensor):
             value = Tensor(backend.asarray(value, "inputs", self._place_of(value)))
-        return value if value.dtype == dtype else value.astype(dtype)
+        return value if value.dtype == symbol.dtype else value.astype(symbol.dtype)
 
     def _in_order(self, inputs: Any) -> list[Any]:
         """What is given for the inputs, as a flat list in their order."""
@@ -189,10 +201,14 @@ class Functional(Model):
         """The shapes of the outputs as a flat list."""
         if all(shape == declared.shape for shape, declared in zip(shapes, self.inputs)):
             return [tensor.shape for tensor in self.outputs]
-        found: dict[Any, Shape] = dict(zip(self.inputs, shapes))
+        found = dict(zip(self.inputs, shapes))
+
+        def shape_of(argument: Any) -> Shape:
+            return found[argument] if isinstance(argument, KerasTensor) else np.shape(argument)
+
         for node in self.graph.nodes:
             if not node.is_input:
-                outputs = node.layer.compute_output_shape(mapped(lambda each: found.get(each, each), node.arguments))
+                outputs = node.layer.compute_output_shape(mapped(shape_of, node.arguments))
                 found.update(zip(node.outputs, _shapes_in(outputs), strict=True))
         return [found[tensor] for tensor in self.outputs]
 
