@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pycnn
+import pycnn.utils
 from pycnn import constraints, initializers, layers, losses, metrics, optimizers, regularizers
 from pycnn.configuration import argument_names
 from pycnn.layers import Layer
@@ -165,7 +166,9 @@ def test_small_objects_say_what_those_of_keras_say_and_are_made_again_from_it(mo
     config, expected = as_json(ours.get_config()), as_json(theirs.get_config())
     assert as_json(kind.from_config(config).get_config()) == config
     missing = {"axis": -1, "dtype": "float32"}  # of losses and metrics, which do not have them here
-    assert comparable({**missing, **config}) == comparable({**missing, **expected})
+    # Keras does not write these, and makes other objects again than those that it was given.
+    forgotten = {name: value for name, value in config.items() if name in ("delta", "thresholds", "from_sorted_ids")}
+    assert comparable({**missing, **config}) == comparable({**missing, **forgotten, **expected})
     again = deserialize_keras_object(described(kind, expected, f"keras.{module}"))
     assert comparable(as_json(again.get_config())) == comparable(config)
 
@@ -387,6 +390,8 @@ def functional(package):
 
 def test_a_functional_model_says_what_that_of_keras_says_and_is_made_again_from_it():
     keras = pytest.importorskip("keras")
+    pycnn.utils.clear_session()  # the input layer of the model within is named by counting
+    keras.utils.clear_session()
     ours, theirs = functional(pycnn), functional(keras)
     description = as_json(serialize_keras_object(ours))
     expected = as_json(keras.saving.serialize_keras_object(theirs))
