@@ -254,6 +254,31 @@ def test_a_users_layer_may_say_itself_what_it_is():
     assert (again.name, again.factor, again.inner.units) == ("said", 3, 2)
 
 
+class Unpacked(layers.Conv2D):
+    """Makes the objects within itself, as many users' classes for Keras do."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(filters=2, kernel_size=3, **kwargs)
+        self.inner = inner
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("filters", "kernel_size"):
+            config.pop(name)
+        return config | {"inner": serialize_keras_object(self.inner)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(deserialize_keras_object(config.pop("inner")), **config)
+
+
+def test_constructors_take_what_get_config_gives():
+    layer = Unpacked(layers.Dense(2), kernel_regularizer="l2", activation=layers.ReLU(max_value=3.0), dtype="float64")
+    again = Unpacked.from_config(as_json(layer.get_config()))
+    assert (again.dtype, again.inner.units, again.activation.max_value) == ("float64", 2, 3.0)
+    assert as_json(again.get_config()) == as_json(layer.get_config())
+
+
 def test_classes_and_functions_of_users_are_found_only_when_they_are_registered():
     description = as_json(serialize_keras_object(Given(3)))
     assert description["module"] == __name__

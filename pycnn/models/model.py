@@ -392,8 +392,8 @@ class Model(Layer):
 
         Raises:
             InvalidFileError: the file is damaged, or is not of this model; the message names what does not fit. It is a
-                ValueError, and nothing has been changed.
-            ValueError: before the model is built; for ``by_name=True`` and a file without names.
+                ValueError, and nothing has been changed. So it is for ``by_name=True`` and a file without names.
+            ValueError: before the model is built.
             FileNotFoundError: there is no such file.
             ModuleNotFoundError: an HDF5 file, and h5py is not installed.
         """
