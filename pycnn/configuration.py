@@ -71,7 +71,7 @@ class Configurable:
         """
         from pycnn.saving.serialization import configured
 
-        if self._is_users() and _is_ours(type(self).get_config):
+        if "_given" in self.__dict__ and _is_ours(type(self).get_config):
             arguments = self._given_arguments()
         else:
             arguments = {name: self._argument(name) for name in self._configured_names()}
@@ -119,8 +119,8 @@ class Configurable:
         kept = {name: getattr(self, name) for name in self._ALWAYS_CONFIGURED if name in argument_names(type(self))}
         return kept | {name: value for name, value in given.items() if name not in {*kept, *self._NOT_CONFIGURED}}
 
-    def _is_users(self) -> bool:
-        return "_given" in self.__dict__
+    def _has_users_constructor(self) -> bool:
+        return not _is_ours(type(self).__init__)
 
 
 def understood(kind: type, arguments: dict[str, Any]) -> dict[str, Any]:

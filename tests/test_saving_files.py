@@ -76,7 +76,45 @@ def with_own_layer():
     return Sequential([layers.Input((4,)), Block(4), layers.Dense(2, activation=layers.PReLU())])
 
 
+@register_keras_serializable("tests")
+class Own(models.Model):
+    """A model of a user's class, whose layers are built when it is called."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.last = layers.Dense(units), layers.Dense(2)
+
+    def call(self, inputs):
+        return self.last(self.first(inputs))
+
+
+@register_keras_serializable("tests")
+class OwnGraph(models.Model):
+    """A functional model that is made in the constructor of a user's class."""
+
+    def __init__(self, units, **kwargs):
+        x = layers.Input((4,))
+        super().__init__(x, layers.Dense(units)(x), **kwargs)
+
+
+@register_keras_serializable("tests")
+class Plain(models.Model):
+    """A functional model of a user's class, made as any other."""
+
+
+def with_own_model():
+    model = Own(3, name="own")
+    model(np.zeros((1, 4), np.float32))
+    return model
+
+
+def with_plain_graph():
+    x = layers.Input((4,))
+    return Plain(x, layers.Dense(3)(x))
+
+
 MODELS = {"stack": stack, "functional": functional, "own layer": with_own_layer}
+USERS = {"own model": with_own_model, "own graph": lambda: OwnGraph(3), "plain graph": with_plain_graph}
 
 
 def inputs_of(model):
@@ -107,7 +145,7 @@ def same(first, second):
 # -- pycnn's own files -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("made", [*MODELS.values(), *USERS.values()], ids=[*MODELS, *USERS])
 def test_a_model_is_the_same_again(made, tmp_path):
     model = stirred(made())
     model.compile("sgd", "mse", metrics=["accuracy"])

@@ -213,8 +213,11 @@ class Functional(Model):
         return [found[tensor] for tensor in self.outputs]
 
     def get_config(self) -> dict[str, Any]:
-        """The layers with their calls, inputs and outputs, as in Keras; of a class of your own, its arguments."""
-        if self._is_users():
+        """The layers with their calls, inputs and outputs, as in Keras.
+
+        Of a class of your own with a constructor of its own, what that was given.
+        """
+        if self._has_users_constructor():
             return super().get_config()
         return {"name": self.name, "trainable": self.trainable, **described_graph(self)}
 

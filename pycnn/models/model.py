@@ -67,7 +67,7 @@ class Model(Layer):
         """A functional model where this very class is given inputs and outputs."""
         if cls is Model and _are_inputs_and_outputs(args, kwargs):
             return super().__new__(_functional())  # type: ignore[return-value]
-        return super().__new__(cls)
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if _are_inputs_and_outputs(args, kwargs):
@@ -360,6 +360,17 @@ class Model(Layer):
             FileExistsError: there is such a file, and it is not to be replaced.
             OSError: the file cannot be written.
             ModuleNotFoundError: a ``.keras`` file, and h5py is not installed.
+
+        Source: Keras 3, keras.Model.save.
+
+        >>> import tempfile
+        >>> from pycnn.layers import Dense, Input
+        >>> from pycnn.models import Sequential, load_model
+        >>> model = Sequential([Input((3,)), Dense(2)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model.pycnn")
+        ...     load_model(f"{folder}/model.pycnn").count_params()
+        8
         """
         from pycnn.saving.model_files import save_model
 
@@ -396,6 +407,18 @@ class Model(Layer):
             ValueError: before the model is built.
             FileNotFoundError: there is no such file.
             ModuleNotFoundError: an HDF5 file, and h5py is not installed.
+
+        Source: Keras 3, keras.Model.load_weights.
+
+        >>> import tempfile
+        >>> from pycnn.layers import Dense, Input
+        >>> from pycnn.models import Sequential
+        >>> first, second = (Sequential([Input((3,)), Dense(2)]) for _ in range(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first.save_weights(f"{folder}/x.safetensors")
+        ...     second.load_weights(f"{folder}/x.safetensors")
+        >>> bool((first.get_weights()[0] == second.get_weights()[0]).all())
+        True
         """
         from pycnn.saving.weights import load_weights
 
@@ -409,6 +432,11 @@ class Model(Layer):
 
         Raises:
             TypeError, NotImplementedError: as :meth:`save`.
+
+        >>> from pycnn.layers import Dense, Input
+        >>> from pycnn.models import Sequential
+        >>> json.loads(Sequential([Input((3,)), Dense(2)]).to_json())["class_name"]
+        'Sequential'
         """
         from pycnn.saving.serialization import serialize_keras_object
 

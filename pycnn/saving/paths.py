@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pycnn.layers.auto_name import snake_case
+from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.models.functional import Functional
 from pycnn.models.sequential import Sequential
@@ -19,7 +20,9 @@ from pycnn.tensor import Tensor
 
 
 def layers_by_path(model: Layer) -> dict[str, Layer]:
-    """The model itself, by "", and all layers in it; a layer that is met twice has the first of its paths.
+    """The model itself, by "", and all layers in it but input layers.
+
+    A layer that is met twice has the first of its paths.
 
     >>> from pycnn.layers import Dense, Input
     >>> from pycnn.models import Sequential
@@ -44,7 +47,7 @@ def joined(path: str, name: str) -> str:
 
 
 def _collect(layer: Layer, path: str, found: dict[int, tuple[str, Layer]]) -> None:
-    if id(layer) in found:
+    if id(layer) in found or isinstance(layer, InputLayer):  # these have nothing to save
         return
     found[id(layer)] = path, layer
     for name, value in _places(layer):
