@@ -444,7 +444,7 @@ class Model(Layer):
 
     def get_compile_config(self) -> dict[str, Any]:
         """What :meth:`compile` was given, the optimizer as an object; empty before."""
-        return self._compiled_with and {**self._compiled_with, "optimizer": self.optimizer}
+        return {} if self.optimizer is None else {**self._compiled_with, "optimizer": self.optimizer}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model as :meth:`get_compile_config` says, or Keras'.
