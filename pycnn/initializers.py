@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycnn import random
-from pycnn.naming import nearest
+from pycnn.configuration import Configurable
+from pycnn.naming import from_description, nearest
 
 InitializerFunction = Callable[..., Any]
 
@@ -41,7 +42,7 @@ def compute_fans(shape: Sequence[int]) -> tuple[int, int]:
     return shape[-2] * window, shape[-1] * window
 
 
-class Initializer:
+class Initializer(Configurable):
     """Base class: called with (shape, dtype), returns an array."""
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None) -> NDArray[Any]:
@@ -251,7 +252,7 @@ _KNOWN: dict[str, type[Initializer]] = {
 
 
 def get(identifier: Any) -> InitializerFunction:
-    """The initializer for a name ("he_normal" or "HeNormal") or a class; a function is returned as it is.
+    """The initializer for a name ("he_normal" or "HeNormal"), a class or a description; a function as it is.
 
     An array stands for itself: a weight of its shape begins with its values.
 
@@ -261,6 +262,7 @@ def get(identifier: Any) -> InitializerFunction:
     >>> get("zeros")((2,)).tolist()
     [0.0, 0.0]
     """
+    identifier = from_description(identifier)
     if isinstance(identifier, str):
         if identifier not in _KNOWN:
             raise ValueError(
