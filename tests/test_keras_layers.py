@@ -34,6 +34,7 @@ OURS = {"LpPooling2D", "MixedPooling2D"}
 def _fresh() -> None:
     clear_session()
     set_random_seed(0)
+    keras.utils.set_random_seed(0)
 
 
 def names_of_layers() -> list[str]:

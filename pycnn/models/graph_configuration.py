@@ -28,9 +28,8 @@ def described_graph(model: Functional) -> dict[str, Any]:
     """Layers, inputs and outputs of a functional model."""
     numbers: dict[Node, int] = {}
     calls: dict[Layer, list[Node]] = {}
-    within = set(model.graph.nodes)
     for layer in model.layers:
-        calls[layer] = [node for node in layer.nodes if node in within]
+        calls[layer] = model.graph.nodes_of(layer)  # in this graph: it may have been called elsewhere
         numbers |= {node: number for number, node in enumerate(calls[layer])}
 
     def place(tensor: KerasTensor) -> list[Any]:
