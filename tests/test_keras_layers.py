@@ -50,7 +50,7 @@ def test_arguments(name: str) -> None:
     def arguments(module: Any) -> dict[str, Any]:
         constructor = getattr(module, name).__init__
         parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        if parameters[-2].kind is inspect.Parameter.VAR_POSITIONAL:  # the arguments of the base class follow
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):  # the arguments of the base class follow
             base = list(inspect.signature(getattr(module, name).__mro__[1].__init__).parameters.values())[1:]
             parameters = [*parameters[:-2], *(each for each in base if each.name not in {p.name for p in parameters})]
         found = {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -209,6 +209,41 @@ def test_poolings(case: tuple[str, dict[str, Any], Shape]) -> None:
     compare(*case)
 
 
+@st.composite
+def borders(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    """Padding or cropping by at most 3, or 1 of volumes, so that something is left."""
+    rank, kind = draw(st.integers(1, 3)), draw(st.sampled_from(["ZeroPadding", "Cropping"]))
+    data_format = None if (kind, rank) == ("Cropping", 1) else draw(FORMATS)
+    end = st.integers(0, 1 if rank == 3 else 3)
+    ends = st.tuples(end, end)
+    value = draw(end | (ends if rank == 1 else st.tuples(*[end | ends] * rank)))
+    arguments = {"padding" if kind == "ZeroPadding" else "cropping": draw(st.sampled_from([value, as_list(value)]))}
+    if (kind, rank) != ("Cropping", 1):
+        arguments["data_format"] = data_format
+    return f"{kind}{rank}D", arguments, sample(rank, draw(st.integers(1, 3)), data_format)
+
+
+def as_list(value: Any) -> Any:
+    return [as_list(each) for each in value] if isinstance(value, tuple) else value
+
+
+@st.composite
+def up_samplings(draw: Any) -> tuple[str, dict[str, Any], Shape]:
+    rank = draw(st.integers(1, 3))
+    arguments: dict[str, Any] = {"size": draw(st.integers(1, 4) if rank == 1 else sizes(rank, 3))}
+    if rank > 1:
+        arguments["data_format"] = draw(FORMATS)
+    if rank == 2:
+        arguments["interpolation"] = draw(st.sampled_from(["nearest", "bilinear", "bicubic", "Bilinear"]))
+    return f"UpSampling{rank}D", arguments, sample(rank, draw(st.integers(1, 3)), arguments.get("data_format"))
+
+
+@settings(drawn, max_examples=60)
+@given(borders() | up_samplings())
+def test_borders_and_up_samplings(case: tuple[str, dict[str, Any], Shape]) -> None:
+    compare(*case)
+
+
 OTHERS: list[tuple[str, dict[str, Any], Shape]] = [
     ("Dense", {"units": 4}, (5,)),
     ("Dense", {"units": 4, "activation": "relu", "use_bias": False}, (3, 5)),
@@ -251,6 +286,13 @@ OTHERS: list[tuple[str, dict[str, Any], Shape]] = [
     ("SpatialDropout1D", {"rate": 0.5}, (3, 4)),
     ("SpatialDropout2D", {"rate": 0.5, "data_format": "channels_first"}, (3, 4, 2)),
     ("SpatialDropout3D", {"rate": 0.0}, (3, 4, 2, 2)),
+    ("AlphaDropout", {"rate": 0.5}, (3, 4)),
+    ("GaussianDropout", {"rate": 0.5}, (3, 4)),
+    ("GaussianNoise", {"stddev": 0.5}, (3, 4)),
+    ("Identity", {}, (3, 4)),
+    ("Lambda", {"function": lambda x: x**2 + 1}, (3, 4)),
+    ("Lambda", {"function": lambda x, training: x * 2, "output_shape": (3, 4)}, (3, 4)),
+    ("Lambda", {"function": lambda x, by: x + by, "arguments": {"by": 2}, "output_shape": lambda s: s}, (3, 4)),
 ]
 
 
@@ -284,7 +326,8 @@ def test_layer_normalization_by_the_variance_alone(axis: Any) -> None:
 def test_the_grid_has_every_layer() -> None:
     tested = {name for name, _, _ in OTHERS} | OURS | {"Input", "InputLayer", "Layer"}
     rest = [name for name in L.__all__ if getattr(L, name).__name__ not in tested]
-    assert all("Conv" in name or "Pool" in name for name in rest), rest
+    drawn_kinds = ("Conv", "Pool", "ZeroPadding", "Cropping", "UpSampling")
+    assert all(any(kind in name for kind in drawn_kinds) for name in rest), rest
 
 
 @pytest.mark.parametrize(
@@ -482,6 +525,35 @@ REFUSED: list[tuple[str, dict[str, Any], Shape | None]] = [
     ("LayerNormalization", {"axis": 3}, (4, 5)),
     ("Dropout", {"rate": 1.5}, None),
     ("SpatialDropout2D", {"rate": -0.5}, None),
+    ("AlphaDropout", {"rate": 1.5}, None),
+    ("GaussianDropout", {"rate": -0.5}, None),
+    ("GaussianNoise", {"stddev": 1.5}, None),
+    ("ZeroPadding1D", {"padding": (1, 2, 3)}, None),
+    ("ZeroPadding1D", {"padding": -1}, None),
+    ("ZeroPadding1D", {"padding": "same"}, None),
+    ("ZeroPadding2D", {"padding": (1, 2, 3)}, None),
+    ("ZeroPadding2D", {"padding": ((1, 2), (1, 2, 3))}, None),
+    ("ZeroPadding2D", {"padding": (-1, 1)}, None),
+    ("ZeroPadding2D", {"padding": 1.5}, None),
+    ("ZeroPadding2D", {"data_format": "first"}, None),
+    ("ZeroPadding2D", {}, (9, 3)),
+    ("ZeroPadding3D", {"padding": (1, 2)}, None),
+    ("Cropping1D", {"cropping": (1, -1)}, None),
+    ("Cropping1D", {"cropping": 2}, (4, 3)),
+    ("Cropping2D", {"cropping": -1}, None),
+    ("Cropping2D", {"cropping": ((1, 2), 3, 4)}, None),
+    ("Cropping2D", {"cropping": (1, 2)}, (9, 4, 3)),
+    ("Cropping2D", {}, (9, 4, 3, 2)),
+    ("Cropping3D", {"cropping": None}, None),
+    ("Cropping3D", {}, (2, 9, 9, 3)),
+    ("UpSampling1D", {"size": 0}, None),
+    ("UpSampling1D", {"size": (2,)}, None),
+    ("UpSampling1D", {"size": True}, None),
+    ("UpSampling2D", {"size": (2, 2, 2)}, None),
+    ("UpSampling2D", {"interpolation": "lanczos3"}, (4, 4, 1)),
+    ("UpSampling2D", {"interpolation": "linear"}, (4, 4, 1)),
+    ("UpSampling3D", {"size": -1}, None),
+    ("UpSampling3D", {}, (9, 9, 3)),
 ]
 
 

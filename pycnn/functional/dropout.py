@@ -41,8 +41,10 @@ class AlphaDropout(Function):
 
     reads = ()
 
-    def forward(self, x: np.ndarray, *, p: float, mask_shape: tuple[int, ...]) -> np.ndarray:
-        kept, number = _kept(random.generator(), mask_shape, p), x.dtype.type
+    def forward(
+        self, x: np.ndarray, *, p: float, mask_shape: tuple[int, ...], generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        kept, number = _kept(generator or random.generator(), mask_shape, p), x.dtype.type
         a = 1 / math.sqrt((1 + p * SELU_LIMIT**2) * (1 - p))
         b = a * p * SELU_LIMIT
         here = backends.of(x)

@@ -80,7 +80,13 @@ def seed(value: Any) -> int | None:
 
 
 def number(
-    value: Any, name: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    value: Any,
+    name: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """``value`` as a finite number within limits.
 
@@ -91,8 +97,8 @@ def number(
         ValueError: when it is anything else.
     """
     numeric = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not numeric or not (least <= value <= most and above < value < math.inf):
-        limits = [("of at least", least), ("above", above), ("of at most", most)]
+    if not numeric or not (least <= value <= most and above < value < below):
+        limits = [("of at least", least), ("above", above), ("of at most", most), ("below", below)]
         said = " and ".join(f"{word} {limit:g}" for word, limit in limits if math.isfinite(limit))
         raise ValueError(f"{name}: expected a finite number {said}".rstrip() + f", received {value!r}")
     return float(value)

@@ -9,6 +9,8 @@ import numpy as np
 
 from pycnn import functional as F
 from pycnn import random
+from pycnn.functional.arguments import rounded, widened
+from pycnn.functional.dropout import AlphaDropout as AlphaDropoutFunction
 from pycnn.functional.dropout import kept_scale
 from pycnn.layers import arguments
 from pycnn.layers.layer import Layer
@@ -88,6 +90,46 @@ class Dropout(Layer):
                 f"received {self.noise_shape}"
             )
         return tuple(have if want is None else want for want, have in zip(self.noise_shape, inputs.shape))
+
+
+class AlphaDropout(Dropout):
+    """Dropout for what SELU gives: numbers with mean 0 and variance 1 keep both while training.
+
+    A dropped element becomes the limit of SELU for negative numbers; then all are scaled and shifted.
+
+    Args:
+        rate: the part to drop, at least 0 and below 1.
+        noise_shape, seed, **kwargs: as for :class:`Dropout`.
+
+    Raises:
+        ValueError: as for :class:`Dropout`, and for a rate of 1, with which nothing is left. (Keras takes it, and fails
+            when it divides by 0.)
+
+    Source: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks" (2017), section 2; Keras 3,
+    keras.layers.AlphaDropout.
+
+    >>> import numpy as np
+    >>> layer = AlphaDropout(0.5, seed=0)
+    >>> len(set(layer(np.zeros((1, 100)), training=True).numpy().ravel().tolist()))
+    2
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Iterable[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arguments.number(rate, "rate", least=0, below=1), noise_shape, seed, **kwargs)
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """``inputs``, with a part dropped and all of them scaled and shifted while training."""
+        if not training or self.rate == 0:
+            return inputs
+        settings = {"p": self.rate, "mask_shape": self._mask_shape(inputs), "generator": self._generator}
+        outputs: Tensor = rounded(AlphaDropoutFunction.apply(widened(inputs), **settings), inputs.dtype)
+        return outputs
 
 
 def _mask_sizes(noise_shape: Any) -> tuple[int | None, ...]:
