@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from pycnn.backend import BackendError, set_backend, use_backend
     from pycnn.explanation import explain
     from pycnn.gradient_checks import GradcheckError, gradcheck, gradgradcheck
+    from pycnn.layers.input import Input
+    from pycnn.layers.layer import Layer
+    from pycnn.layers.symbolic import KerasTensor
+    from pycnn.models.model import Model
+    from pycnn.models.sequential import Sequential
     from pycnn.tensor import Tensor
     from pycnn_kernels.autotune import forget_timings
     from pycnn_kernels.cpu.launch import get_num_threads, set_num_threads
@@ -51,8 +56,13 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "GradcheckError",
+    "Input",
+    "KerasTensor",
+    "Layer",
     "MemoryLimitError",
     "MemoryStats",
+    "Model",
+    "Sequential",
     "Tensor",
     "activations",
     "applications",
@@ -98,6 +108,11 @@ _HOMES = {
     "GradcheckError": "pycnn.gradient_checks",
     "gradcheck": "pycnn.gradient_checks",
     "gradgradcheck": "pycnn.gradient_checks",
+    "Input": "pycnn.layers.input",
+    "KerasTensor": "pycnn.layers.symbolic",
+    "Layer": "pycnn.layers.layer",
+    "Model": "pycnn.models.model",
+    "Sequential": "pycnn.models.sequential",
     "BackendError": "pycnn.backend",
     "set_backend": "pycnn.backend",
     "use_backend": "pycnn.backend",

@@ -181,6 +181,52 @@ class Power(_Binary):
         return lambda: dy * b * a ** (b - 1 + no_power), lambda: dy * a**b * (a + no_log).log()
 
 
+class _Extreme(_Binary):
+    """The greater or the smaller of two; where both are the same, half of the gradient goes to each, as in PyTorch."""
+
+    ufunc: np.ufunc
+
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return elementwise(self.ufunc, a, b)
+
+    def grads(self, dy: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
+        tie = (a.data == b.data).astype(dy.dtype) / dy.dtype.type(2)
+        first = self.ufunc(a.data, b.data) == a.data
+        # Of NaNs neither is the greater: no gradient flows.
+        second = self.ufunc(a.data, b.data) == b.data
+        return lambda: dy * (first.astype(dy.dtype) - tie), lambda: dy * (second.astype(dy.dtype) - tie)
+
+
+class Maximum(_Extreme):
+    ufunc = np.maximum
+
+
+class Minimum(_Extreme):
+    ufunc = np.minimum
+
+
+class Concatenate(Function):
+    """Arrays one behind the other along an axis."""
+
+    reads = ()
+
+    def forward(self, *arrays: np.ndarray, axis: int) -> np.ndarray:
+        self.axis, self.ends = axis, np.cumsum([array.shape[axis] for array in arrays]).tolist()
+        shape = (*arrays[0].shape[:axis], self.ends[-1], *arrays[0].shape[axis + 1 :])
+        result = backends.of(arrays[0]).empty(shape, arrays[0].dtype)
+        for array, part in zip(arrays, self._parts()):
+            result[part] = array
+        return result
+
+    def _parts(self) -> list[tuple[slice, ...]]:
+        """Where each of the arrays is in the result."""
+        before = (slice(None),) * self.axis
+        return [(*before, slice(start, end)) for start, end in zip((0, *self.ends), self.ends)]
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        return tuple(dy[part] if needed else None for part, needed in zip(self._parts(), self.needs))
+
+
 class MatMul(Function):
     """``a @ b``: matrices on the engine's own product, stacks of them on the array module's."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 #: A shape with the batch axis first; None where a size is not known yet.
@@ -17,6 +17,37 @@ def shapes_agree(a: Shape, b: Shape) -> bool:
     (True, False)
     """
     return len(a) == len(b) and all(i is None or j is None or i == j for i, j in zip(a, b))
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value is one shape, and no list, tuple or dictionary of shapes.
+
+    >>> is_shape((None, 3)), is_shape([(None, 3), (None, 4)]), is_shape(((None, 3),))
+    (True, False, False)
+    """
+    return isinstance(value, tuple) and all(size is None or isinstance(size, int) for size in value)
+
+
+def mapped_shapes(function: Callable[[Shape], Any], shapes: Any) -> Any:
+    """The same structure with ``function`` of each shape in its place.
+
+    >>> mapped_shapes(lambda shape: (None, *shape[1:]), {"a": (5, 3), "b": [(5, 4)]})
+    {'a': (None, 3), 'b': [(None, 4)]}
+    """
+    if is_shape(shapes):
+        return function(shapes)
+    if isinstance(shapes, dict):
+        return {key: mapped_shapes(function, part) for key, part in shapes.items()}
+    return type(shapes)([mapped_shapes(function, part) for part in shapes])
+
+
+def any_batch(shapes: Any) -> Any:
+    """A shape, or each of several, with None for its batch.
+
+    >>> any_batch((5, 3)), any_batch([(5, 3), (5, 4)])
+    ((None, 3), [(None, 3), (None, 4)])
+    """
+    return mapped_shapes(lambda shape: (None, *shape[1:]), shapes)
 
 
 def one_or_more_axes(value: int | Iterable[int] | None, name: str = "axis") -> int | tuple[int, ...] | None:

@@ -282,7 +282,7 @@ def test_initial_values_are_copied_and_their_shape_is_checked() -> None:
 
 
 def test_input_layer_forms() -> None:
-    assert L.Input((28, 28, 1)).batch_shape == (None, 28, 28, 1)
+    assert L.Input((28, 28, 1)).shape == (None, 28, 28, 1)
     assert L.InputLayer(input_shape=(3,)).batch_shape == (None, 3)
     assert L.InputLayer((3,), batch_size=5).batch_shape == (5, 3)
     assert L.InputLayer(batch_shape=(None, 3)).batch_shape == (None, 3)

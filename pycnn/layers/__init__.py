@@ -11,6 +11,24 @@ from pycnn.layers.identity import Identity
 from pycnn.layers.input import Input, InputLayer
 from pycnn.layers.layer import Layer
 from pycnn.layers.layer_normalization import LayerNormalization
+from pycnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from pycnn.layers.noise import GaussianDropout, GaussianNoise
 from pycnn.layers.padding import *  # noqa: F403
 from pycnn.layers.pooling import *  # noqa: F403
@@ -26,8 +44,12 @@ __all__ = [
     "ELU",
     "Activation",
     "AlphaDropout",
+    "Add",
+    "Average",
     "BatchNormalization",
+    "Concatenate",
     "Dense",
+    "Dot",
     "Dropout",
     "Flatten",
     "GaussianDropout",
@@ -39,6 +61,9 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "PReLU",
     "Permute",
     "ReLU",
@@ -49,4 +74,13 @@ __all__ = [
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "Subtract",
+    "add",
+    "average",
+    "concatenate",
+    "dot",
+    "maximum",
+    "minimum",
+    "multiply",
+    "subtract",
 ]

@@ -7,12 +7,13 @@ from typing import Any
 
 from pycnn.layers.arguments import positive
 from pycnn.layers.layer import Layer, sample_shape
+from pycnn.layers.symbolic import KerasTensor, Node
 from pycnn.shapes import Shape, shapes_agree
 from pycnn.tensor import Tensor
 
 
 class InputLayer(Layer):
-    """Declares the shape of what a model takes, and checks it.
+    """Declares the shape of what a model takes, and checks it; its ``output`` is the symbolic tensor of that shape.
 
     Args:
         shape: of one sample, without the batch axis; None where a size is left open.
@@ -51,6 +52,7 @@ class InputLayer(Layer):
             batch = None if batch_size is None else positive(batch_size, "batch_size")
             self.batch_shape = (batch, *sample_shape(shape or ()))
         self.built = True
+        Node(self, None, KerasTensor(self.batch_shape, self.dtype, kwargs.get("name")))
 
     def call(self, inputs: Tensor) -> Tensor:
         """``inputs``, unchanged."""
@@ -77,17 +79,22 @@ def Input(
     *,
     batch_shape: Iterable[int | None] | None = None,
     name: str | None = None,
-) -> InputLayer:
-    """The first entry of a :class:`pycnn.models.Sequential`: declares its input shape.
+) -> KerasTensor:
+    """The symbolic tensor that a model begins with: the inputs of a functional model, or the first entry of a
+    :class:`pycnn.models.Sequential`.
 
-    Arguments as for :class:`InputLayer`.
+    Arguments and errors as for :class:`InputLayer`, which is ``Input(...).history.layer``.
 
-    >>> from pycnn.models import Sequential
+    >>> from pycnn.models import Model, Sequential
     >>> from pycnn.layers import Dense
     >>> Sequential([Input((3,)), Dense(2)]).output_shape
     (None, 2)
+    >>> x = Input((3,))
+    >>> Model(x, Dense(2)(x)).output_shape
+    (None, 2)
     """
-    return InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name)
+    tensor: KerasTensor = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name).output
+    return tensor
 
 
 def _missing_channels(received: Shape, expected: Shape) -> str:

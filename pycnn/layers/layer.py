@@ -16,8 +16,10 @@ from pycnn import backend, changes, constraints, initializers, regularizers
 from pycnn.autograd import no_grad
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
+from pycnn.layers.symbolic import KerasTensor, Node, is_symbolic
 from pycnn.naming import nearest
-from pycnn.shapes import Shape
+from pycnn.shapes import Shape, any_batch, mapped_shapes
+from pycnn.structures import is_structure, leaves, mapped
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import STORAGE_DTYPES, numpy_dtype
 
@@ -35,12 +37,16 @@ _with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
 class Layer:
-    """A function of one tensor with weights: the base class of all layers and models.
+    """A function of tensors with weights: the base class of all layers and models.
 
     A subclass defines ``call(inputs)`` or ``call(inputs, training=False)``. It may define ``build(input_shape)``, which
     makes weights with :meth:`add_weight`, and ``compute_output_shape(input_shape)``; without the latter the layer is
     called on zeros to find out. Layers among its attributes, and in lists and dictionaries of them, are its sublayers:
     their weights are its own. A layer is built once, by the first input shape that it meets.
+
+    A layer of several inputs is called on a list, tuple or dictionary of tensors; ``build`` and
+    ``compute_output_shape`` get their shapes in the same structure. Where ``call`` annotates ``inputs: Tensor``, the
+    layer takes one tensor, and lists of tensors are refused.
 
     Args:
         activity_regularizer: name or function of the output, whose result, divided by the size of the batch, is added
@@ -67,10 +73,15 @@ class Layer:
     """
 
     _call_takes_training = False
+    _takes_one_tensor = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._call_takes_training = "training" in inspect.signature(cls.call).parameters
+        parameters = inspect.signature(cls.call).parameters
+        cls._call_takes_training = "training" in parameters
+        cls._takes_one_tensor = any(
+            parameter.annotation in ("Tensor", Tensor) for parameter in list(parameters.values())[1:2]
+        )
 
     def __init__(
         self,
@@ -106,9 +117,11 @@ class Layer:
         self._regularizers: dict[str, regularizers.RegularizerFunction] = {}
         self._constraints: dict[str, constraints.ConstraintFunction] = {}
         self._losses: list[Tensor] = []
+        #: The calls on symbolic tensors, in their order.
+        self.nodes: list[Node] = []
         #: The last input shape, and its output shape: one value, for threads may call at the same time.
-        self._accepted: tuple[Shape | None, Shape] = None, ()
-        self._found_shapes: dict[Shape, Shape] = {}
+        self._accepted: tuple[Any, Any] = None, ()
+        self._found_shapes: dict[str, Any] = {}
         self._places.clear()  # what was set above are no sublayers
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -137,45 +150,59 @@ class Layer:
 
     # -- what a subclass defines ---------------------------------------------------------------------------
 
-    def build(self, input_shape: Shape) -> None:
+    def build(self, input_shape: Any) -> None:
         """Make the weights for inputs of ``input_shape``, whose first axis is the batch (None)."""
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Any) -> Any:
         """The output for ``inputs``; a subclass may take a second argument ``training``."""
         raise NotImplementedError(f"{type(self).__name__} must define call(inputs)")
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The output shape for an input shape, by default that of the output for a sample of zeros.
 
         Raises:
             ValueError: where the layer cannot take it, or, by default, for sizes that are not known.
         """
-        if input_shape not in self._found_shapes:
-            if None in input_shape[1:]:
-                raise ValueError(
-                    f"{self}: expected an input shape without None, received {input_shape}; or define "
-                    f"{type(self).__name__}.compute_output_shape(input_shape)"
-                )
-            sample = Tensor(np.zeros((1, *input_shape[1:]), numpy_dtype(self.dtype)), backend=self._place_of(()))
+        key = str(input_shape)
+        if key not in self._found_shapes:
+            place = self._place_of(())
+            samples = mapped_shapes(lambda shape: self._zeros(shape, place), input_shape)
             with no_grad():
-                output = self._called(sample, training=False)
+                outputs = self._called(samples, training=False)
             self._clear_losses()
-            self._found_shapes[input_shape] = (input_shape[0], *output.shape[1:])
-        return self._found_shapes[input_shape]
+            batch = leaves(input_shape)[0]
+            self._found_shapes[key] = mapped(lambda output: (batch, *output.shape[1:]), outputs)
+        return self._found_shapes[key]
+
+    def _zeros(self, input_shape: Shape, place: backend.Backend | None) -> Tensor:
+        if None in input_shape[1:]:
+            raise ValueError(
+                f"{self}: expected an input shape without None, received {input_shape}; or define "
+                f"{type(self).__name__}.compute_output_shape(input_shape)"
+            )
+        return Tensor(np.zeros((1, *input_shape[1:]), numpy_dtype(self.dtype)), backend=place)
 
     # -- calling ---------------------------------------------------------------------------------------------
 
-    def __call__(self, inputs: Tensor | ArrayLike, training: bool | None = None) -> Tensor:
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """Apply the layer to a batch, building it first where that has not happened yet.
 
         Args:
-            inputs: a tensor or an array, of the layer's dtype or cast to it; the first axis is the batch.
+            inputs: a tensor or an array, of the layer's dtype or cast to it; the first axis is the batch. For a layer
+                of several inputs a list, tuple or dictionary of them. On symbolic tensors (:class:`KerasTensor`) the
+                layer is built, and the call is recorded.
             training: whether dropout and the like are active; None is False.
+
+        Returns:
+            The output, a tensor or a structure of them; for symbolic inputs a symbolic one.
 
         Raises:
             TypeError: the inputs are no numbers.
-            ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths.
+            ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths; or it takes
+                one tensor, and got several.
         """
+        if type(inputs) is not Tensor and is_symbolic(inputs):
+            return self._called_on_symbols(inputs, training)
         if _with_losses and not _calls.depth:
             self._clear_losses()
         _calls.depth += 1
@@ -184,14 +211,28 @@ class Layer:
         finally:
             _calls.depth -= 1
 
-    def _called(self, x: Tensor, training: bool | None) -> Tensor:
-        """The output for an input that was accepted."""
+    def _called(self, x: Any, training: bool | None) -> Any:
+        """The output for inputs that were accepted."""
         y = self.call(x, training=bool(training)) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
         if self.activity_regularizer is not None:
-            self.add_loss(self.activity_regularizer(y) * (1 / max(len(y), 1)))
+            for output in leaves(y):
+                self.add_loss(self.activity_regularizer(output) * (1 / max(len(output), 1)))
         return y
 
-    def accept(self, inputs: Tensor | ArrayLike) -> Tensor:
+    def _called_on_symbols(self, inputs: Any, training: bool | None) -> Any:
+        """The symbolic output for symbolic inputs; remembers the call."""
+        if self._takes_one_tensor:
+            self._refuse_several(inputs)
+        shapes = self.build_for(mapped(_shape_of_symbol, inputs))
+        outputs = self._symbols(shapes)
+        Node(self, inputs, outputs, training)
+        return outputs
+
+    def _symbols(self, shapes: Any) -> Any:
+        """Symbolic outputs of these shapes."""
+        return mapped_shapes(lambda shape: KerasTensor(shape, self.dtype), shapes)
+
+    def accept(self, inputs: Any) -> Any:
         """The inputs as ``call`` takes them; builds the layer where that has not happened yet.
 
         What is no tensor and on no GPU goes to the backend of the layer's weights, or without weights to the default.
@@ -199,11 +240,31 @@ class Layer:
         Raises:
             TypeError, ValueError: as calling the layer.
         """
+        if not is_structure(inputs):
+            x = self._accepted_tensor(inputs)
+            self.accept_shape(x.shape)
+            return x
+        if self._takes_one_tensor:
+            self._refuse_several(inputs)
+        if self._takes_one_tensor or _holds_plain_numbers(inputs):
+            return self.accept(Tensor(backend.asarray(inputs, "inputs", self._place_of(inputs))))
+        accepted = mapped(self._accepted_tensor, inputs)
+        self.accept_shape(mapped(lambda x: x.shape, accepted))
+        return accepted
+
+    def _accepted_tensor(self, inputs: Tensor | ArrayLike) -> Tensor:
+        """A tensor of the layer's dtype, without a look at its shape."""
         x = inputs if isinstance(inputs, Tensor) else Tensor(backend.asarray(inputs, "inputs", self._place_of(inputs)))
-        if x.dtype != self.dtype and self.autocast:
-            x = x.astype(self.dtype)
-        self.accept_shape(x.shape)
-        return x
+        return x.astype(self.dtype) if x.dtype != self.dtype and self.autocast else x
+
+    def _refuse_several(self, inputs: Any) -> None:
+        tensors = [each for each in leaves(inputs) if isinstance(each, Tensor | KerasTensor)]
+        if is_structure(inputs) and tensors:
+            raise ValueError(
+                f"{self}: expected one tensor, received a {type(inputs).__name__} of {len(tensors)}: "
+                f"{', '.join(str(each.shape) for each in tensors)}. Concatenate, Add and other merging layers make one of "
+                "several"
+            )
 
     def _place_of(self, inputs: ArrayLike) -> backend.Backend | None:
         weight = None if backend.is_on_gpu(inputs) else self._some_weight()
@@ -217,7 +278,7 @@ class Layer:
         found = (layer._some_weight() for layer in self._sublayers())
         return next((weight for weight in found if weight is not None), None)
 
-    def accept_shape(self, shape: Shape) -> Shape:
+    def accept_shape(self, shape: Any) -> Any:
         """The output shape for inputs of ``shape``, its batch None; builds the layer as :meth:`accept` does.
 
         Raises:
@@ -225,11 +286,11 @@ class Layer:
         """
         accepted, output = self._accepted
         if shape != accepted:
-            output = self.build_for((None, *shape[1:]))
+            output = self.build_for(any_batch(shape))
             self._accepted = shape, output
         return output
 
-    def build_for(self, input_shape: Shape) -> Shape:
+    def build_for(self, input_shape: Any) -> Any:
         """Build the layer unless it is built; return the output shape.
 
         Raises:
@@ -239,6 +300,39 @@ class Layer:
             self.build(input_shape)
             self.built = True
         return self.compute_output_shape(input_shape)
+
+    # -- the graph that calls on symbolic tensors make -----------------------------------------------------------
+
+    @property
+    def input(self) -> Any:
+        """The symbolic tensor that the layer was called on, or a list of them; where it was called again, the first.
+
+        Raises:
+            AttributeError: when it was never called on symbolic tensors.
+        """
+        return _one_or_list(self._first_call("input").inputs)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic tensor that the layer gave, or a list of them; where it was called again, the first.
+
+        Raises:
+            AttributeError: when it was never called on symbolic tensors.
+
+        >>> from pycnn.layers import Dense, Input
+        >>> layer = Dense(2)
+        >>> layer(Input((3,))) is layer.output
+        True
+        """
+        return _one_or_list(self._first_call("output").outputs)
+
+    def _first_call(self, what: str) -> Node:
+        if not self.nodes:
+            raise AttributeError(
+                f"{self} has no {what}: it was never called on a symbolic tensor, such as Input(...) gives, and is in "
+                "no Sequential model of a known input shape"
+            )
+        return self.nodes[0]
 
     # -- weights ---------------------------------------------------------------------------------------------
 
@@ -483,6 +577,26 @@ def sample_shape(shape: Iterable[int | None]) -> Shape:
             f"input shape: expected positive integers for one sample, for example (32, 32, 3), received {shape!r}"
         )
     return tuple(None if size is None else int(size) for size in found)
+
+
+def _shape_of_symbol(value: Any) -> Shape:
+    """The shape of an input of a call on symbolic tensors.
+
+    Raises:
+        TypeError: for one that is not symbolic.
+    """
+    if not isinstance(value, KerasTensor):
+        raise TypeError(f"expected only symbolic tensors beside a symbolic tensor, received {type(value).__name__}")
+    return value.shape
+
+
+def _one_or_list(tensors: list[KerasTensor]) -> Any:
+    return tensors[0] if len(tensors) == 1 else list(tensors)
+
+
+def _holds_plain_numbers(inputs: Any) -> bool:
+    """Whether nested lists are one array, and not several."""
+    return not isinstance(inputs, dict) and all(isinstance(each, bool | int | float) for each in leaves(inputs))
 
 
 def _unknown_argument(layer: type[Layer], name: str) -> str:

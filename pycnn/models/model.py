@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,9 +21,15 @@ from pycnn.tensor import Tensor
 
 
 class Model(Layer):
-    """A layer made of layers that can be trained. Use :class:`Sequential`, or derive a class of your own.
+    """A layer made of layers that can be trained: ``Model(inputs, outputs)``, or a class of your own.
 
-    A subclass sets its layers as attributes and defines ``call``, as a :class:`pycnn.layers.Layer` does.
+    ``Model(inputs, outputs)`` is what lies between symbolic tensors, see :class:`pycnn.models.functional.Functional`.
+    A subclass sets its layers as attributes and defines ``call``, as a :class:`pycnn.layers.Layer` does; or it gives
+    inputs and outputs to the constructor of its base class. :class:`Sequential` is a plain stack of layers.
+
+    Args:
+        inputs, outputs: of a functional model; both or none of them.
+        **kwargs: ``name``, ``trainable``, as for :class:`pycnn.layers.Layer`.
 
     Attributes:
         optimizer: set by :meth:`compile`.
@@ -31,8 +37,18 @@ class Model(Layer):
         stop_training: a callback sets it to end training after the running epoch.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A functional model where this very class is given inputs and outputs."""
+        if cls is Model and _are_inputs_and_outputs(args, kwargs):
+            return super().__new__(_functional())  # type: ignore[return-value]
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if _are_inputs_and_outputs(args, kwargs):
+            _derive_from_functional(type(self))
+            _functional().__init__(self, *args, **kwargs)
+            return
+        super().__init__(*args, **kwargs)
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
         self.stop_training = False
@@ -274,3 +290,26 @@ class Model(Layer):
         """The output may have another shape now, and "accuracy" may be another metric."""
         if self._objective is not None:
             self._objective.forget_shapes()
+
+
+def _are_inputs_and_outputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether these arguments are those of a functional model."""
+    return len(args) >= 2 or "outputs" in kwargs
+
+
+def _functional() -> type[Model]:
+    from pycnn.models.functional import Functional  # which derives from Model
+
+    return Functional
+
+
+def _derive_from_functional(kind: type[Model]) -> None:
+    """Put the functional model in the place of Model among the bases of a subclass that gives inputs and outputs."""
+    functional = _functional()
+    if not issubclass(kind, functional):
+        bases = []
+        for base in kind.__bases__:
+            if base is not Model and issubclass(base, Model):
+                _derive_from_functional(base)
+            bases.append(functional if base is Model else base)
+        kind.__bases__ = tuple(bases)

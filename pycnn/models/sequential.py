@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 
-from pycnn.layers.batch_normalization import BatchNormalization
-from pycnn.layers.convolutional import Conv2D
 from pycnn.layers.input import InputLayer
 from pycnn.layers.layer import Layer
+from pycnn.layers.symbolic import KerasTensor
 from pycnn.models.model import Model
+from pycnn.models.schedule import Call, Schedule, Slot
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
@@ -22,7 +20,7 @@ class Sequential(Model):
     the first layer, or from the first data.
 
     Args:
-        layers: the layers, in order; more can follow with :meth:`add`.
+        layers: the layers, in order, perhaps with ``Input(...)`` in front; more can follow with :meth:`add`.
         trainable: as for :class:`pycnn.layers.Layer`.
         name: by default "sequential", "sequential_1", ...
 
@@ -43,12 +41,15 @@ class Sequential(Model):
     ((None, 10), 13610)
     """
 
-    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None) -> None:
+    def __init__(
+        self, layers: Iterable[Layer | KerasTensor] | None = None, trainable: bool = True, name: str | None = None
+    ) -> None:
         super().__init__(trainable=trainable, name=name)
         self._input: InputLayer | None = None
         self._layers: list[Layer] = []
-        #: Output shape of each layer; empty while the input shape is unknown.
-        self._output_shapes: list[Shape] = []
+        #: The symbolic output of each layer; empty while the input shape is unknown.
+        self._symbolic_outputs: list[KerasTensor] = []
+        self._schedule = Schedule([], [Slot(0)], [Slot(0)])
         for layer in layers or ():
             self.add(layer)
 
@@ -62,14 +63,59 @@ class Sequential(Model):
         """The input shape with the batch axis; None while it is unknown."""
         return None if self._input is None else self._input.batch_shape
 
-    def add(self, layer: Layer) -> None:
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic input in a list.
+
+        Raises:
+            AttributeError: while the input shape is unknown.
+        """
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        """The symbolic output in a list; raises as :attr:`inputs`."""
+        return [self.output]
+
+    @property
+    def input(self) -> KerasTensor:
+        """What the first layer is called on, a symbolic tensor; raises as :attr:`inputs`."""
+        found: KerasTensor = self._declared().output
+        return found
+
+    @property
+    def output(self) -> KerasTensor:
+        """What the last layer gives, a symbolic tensor; raises as :attr:`inputs`."""
+        below = self._declared().output
+        return self._symbolic_outputs[-1] if self._symbolic_outputs else below
+
+    @property
+    def input_names(self) -> list[str]:
+        """The name of the input layer in a list; raises as :attr:`inputs`."""
+        return [self._declared().name]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The name of the last layer in a list; raises as :attr:`inputs`."""
+        return [(self._layers or [self._declared()])[-1].name]
+
+    def _declared(self) -> InputLayer:
+        if self._input is None:
+            raise AttributeError(
+                f"{self} has no symbolic input or output before its input shape is known: begin it with Input(shape)"
+            )
+        return self._input
+
+    def add(self, layer: Layer | KerasTensor) -> None:
         """Put a layer on top.
 
         Raises:
-            TypeError: when it is no layer.
+            TypeError: when it is neither a layer nor what ``Input(...)`` gives.
             ValueError: when its name is taken, it is an input layer behind others, or it cannot take the output
                 of the layer before. The model is unchanged then.
         """
+        if isinstance(layer, KerasTensor) and layer.node is not None and isinstance(layer.node.layer, InputLayer):
+            layer = layer.node.layer
         if not isinstance(layer, Layer):
             raise TypeError(f"{self}: expected a layer, received {layer!r} of type {type(layer).__name__}")
         if isinstance(layer, InputLayer):
@@ -81,8 +127,8 @@ class Sequential(Model):
         if declared is None and not self._layers and layer.declared_input_shape is not None:
             declared = InputLayer(batch_shape=layer.declared_input_shape, dtype=layer.dtype)
         if declared is not None:
-            below = self._output_shapes[-1] if self._output_shapes else declared.batch_shape
-            self._output_shapes.append(layer.build_for(below))
+            below = self._symbolic_outputs[-1] if self._symbolic_outputs else declared.output
+            self._symbolic_outputs.append(layer(below))
         self._input = declared
         self._layers.append(layer)
         self._changed()
@@ -95,8 +141,8 @@ class Sequential(Model):
         """
         if not self._layers:
             raise IndexError(f"{self}: there is no layer to take off")
-        if self._output_shapes:
-            self._output_shapes.pop()
+        if self._symbolic_outputs:
+            self._symbolic_outputs.pop()
         layer = self._layers.pop()
         self._changed()
         return layer
@@ -112,39 +158,16 @@ class Sequential(Model):
         if self._input is not None:
             self._input.compute_output_shape(input_shape)
             return
-        shapes: list[Shape] = []
+        first = InputLayer(batch_shape=input_shape, dtype=self._layers[0].dtype)
+        tensors: list[KerasTensor] = [first.output]
         for layer in self._layers:
-            shapes.append(layer.build_for(shapes[-1] if shapes else input_shape))
-        self._input = InputLayer(batch_shape=input_shape, dtype=self._layers[0].dtype)
-        self._output_shapes = shapes
+            tensors.append(layer(tensors[-1]))
+        self._input, self._symbolic_outputs = first, tensors[1:]
         self._changed()
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """The output of the last layer."""
-        layers = deque(self._layers)
-        while layers:
-            layer = layers.popleft()
-            above, next_above = (*islice(layers, 2), None, None)[:2]
-            if isinstance(layer, Conv2D | BatchNormalization) and layer.can_pool(above, training):
-                inputs = layer.max_pooled(inputs, above)
-                layers.popleft()
-            elif (
-                isinstance(layer, Conv2D)
-                and isinstance(above, BatchNormalization)
-                and layer.can_pool(next_above, training, above)
-            ):
-                inputs = layer.max_pooled(inputs, next_above, above)
-                layers.popleft()
-                layers.popleft()
-            elif isinstance(layer, Conv2D) and layer.can_normalise(above, training):
-                pooling = next_above if layer.has_maps_for(next_above) else None
-                inputs = layer.normalised(inputs, above, pooling)
-                layers.popleft()
-                if pooling is not None:
-                    layers.popleft()
-            else:
-                inputs = layer(inputs, training=training)
-        return inputs
+        return self._schedule.run([inputs], training)[0]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The output shape for an input shape.
@@ -163,7 +186,7 @@ class Sequential(Model):
 
     def output_shapes(self) -> list[Shape | None]:
         """The output shape of each layer; None while it is unknown."""
-        return list(self._output_shapes) or [None] * len(self._layers)
+        return [tensor.shape for tensor in self._symbolic_outputs] or [None] * len(self._layers)
 
     def _add_input(self, layer: InputLayer) -> None:
         if self._layers or self._input is not None:
@@ -174,6 +197,8 @@ class Sequential(Model):
     def _changed(self) -> None:
         """The stack is another: what is known of it is known anew."""
         self.dtype = self._layers[0].dtype if self._layers else self.dtype
-        self.built = bool(self._output_shapes)
+        self.built = bool(self._symbolic_outputs)
+        calls = [Call(layer, Slot(place), [Slot(place + 1)]) for place, layer in enumerate(self._layers)]
+        self._schedule = Schedule(calls, [Slot(0)], [Slot(len(calls))])
         self._accepted = None, ()
         self._forget_compiled_shapes()

@@ -1,0 +1,127 @@
+"""The order in which the layers of a model run, and where their results are kept meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from pycnn.layers.layer import Layer
+from pycnn.models.fusion import begins_pass, in_one_pass
+from pycnn.structures import leaves, mapped
+from pycnn.tensor import Tensor
+
+
+class Slot(int):
+    """The place of a tensor among the values of a :class:`Schedule`."""
+
+
+class Call:
+    """One call of a layer in a schedule.
+
+    Args:
+        layer: what is called.
+        arguments: what it is called on: a slot, or a list, tuple or dictionary with slots in the places of the tensors.
+        writes: the slots of its outputs.
+        training: what the call itself says about it; None for what the model is called with.
+    """
+
+    def __init__(self, layer: Layer, arguments: Any, writes: Sequence[Slot], training: bool | None = None) -> None:
+        self.layer, self.arguments, self.writes, self.training = layer, arguments, tuple(writes), training
+        self.reads = tuple(each for each in leaves(arguments) if isinstance(each, Slot))
+        #: The slots that nobody reads any more when this call is done.
+        self.releases: tuple[Slot, ...] = ()
+        #: This call and those after it that may be one pass: each alone reads the result of the one before.
+        self.chain: tuple[int, ...] = ()
+
+    def run(self, values: list[Any], training: bool) -> Any:
+        """The output, or a structure of outputs, for the values in the slots."""
+        arguments = self.arguments
+        if isinstance(arguments, Slot):
+            inputs = values[arguments]
+        else:
+            inputs = mapped(lambda each: values[each] if isinstance(each, Slot) else each, arguments)
+        return self.layer(inputs, training=training if self.training is None else self.training)
+
+
+class Schedule:
+    """The calls of the layers of a model, each behind those whose results it reads.
+
+    Each result is in a slot and is let go when the last call that reads it is done, so that without gradients its
+    memory is free for the next. A result that is no output of the model and that only one call reads may never be made:
+    that call may be one pass with the one before, see :mod:`pycnn.models.fusion`.
+
+    Args:
+        calls: in their order.
+        inputs, outputs: the slots of those of the model.
+    """
+
+    def __init__(self, calls: Sequence[Call], inputs: Sequence[Slot], outputs: Sequence[Slot]) -> None:
+        self.calls = tuple(calls)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        written = [slot for call in self.calls for slot in call.writes]
+        self._slots = max((*self.inputs, *written), default=-1) + 1
+        kept = set(self.outputs)
+        readers = Counter(slot for call in self.calls for slot in call.reads)
+        reader_of = {slot: place for place, call in enumerate(self.calls) for slot in call.reads}
+        released: set[Slot] = set()
+        for call in reversed(self.calls):
+            last = {*call.reads, *call.writes} - kept - released
+            call.releases = tuple(last)
+            released |= last
+        for place, call in enumerate(self.calls):
+            if begins_pass(call.layer):
+                call.chain = self._chain(place, readers, reader_of)
+
+    def _chain(self, place: int, readers: Counter[Slot], reader_of: dict[Slot, int]) -> tuple[int, ...]:
+        """The calls from a place on of which each alone reads the result of the one before."""
+        found: list[int] = []
+        while self.calls[place].training is None:
+            found.append(place)
+            (slot, *more) = self.calls[place].writes
+            if more or readers[slot] != 1 or slot in self.outputs:
+                break
+            place = reader_of[slot]
+        return tuple(found) if len(found) > 1 else ()
+
+    def run(self, inputs: Sequence[Tensor], training: bool) -> list[Tensor]:
+        """The outputs for inputs, each in the order of the slots that the schedule was made with."""
+        values: list[Any] = [None] * self._slots
+        for slot, tensor in zip(self.inputs, inputs):
+            values[slot] = tensor
+        del inputs
+        done: set[int] = set()
+        for place, call in enumerate(self.calls):
+            if place not in done and not (call.chain and self._run_chain(call.chain, values, training, done)):
+                self._keep(call, call.run(values, training), values)
+            for slot in call.releases:
+                values[slot] = None
+        return [values[slot] for slot in self.outputs]
+
+    def _run_chain(self, chain: tuple[int, ...], values: list[Any], training: bool, done: set[int]) -> bool:
+        """Run as many calls of a chain as can be one pass; whether there were any."""
+        calls = [self.calls[place] for place in chain]
+        # What a layer that adds would add: all but the result of the call before it, if that is there already.
+        others = [
+            [values[slot] for slot in call.reads if slot not in before.writes] for before, call in pairwise(calls)
+        ]
+        (slot,) = calls[0].reads
+        found = in_one_pass([call.layer for call in calls], others, values[slot], training)
+        if found is None:
+            return False
+        output, count = found
+        self._keep(calls[count - 1], output, values)
+        done.update(chain[1:count])
+        return True
+
+    @staticmethod
+    def _keep(call: Call, outputs: Any, values: list[Any]) -> None:
+        found = leaves(outputs)
+        if len(found) != len(call.writes):
+            raise ValueError(
+                f"{call.layer}: expected {len(call.writes)} outputs, as its call on symbolic tensors has, received "
+                f"{len(found)}"
+            )
+        for slot, value in zip(call.writes, found):
+            values[slot] = value
