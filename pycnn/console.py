@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Literal
 
-Justify = Literal["left", "right"]
+Justify = Literal["left", "right", "center"]
 
 #: Borders of a plain table: horizontal, vertical, and left, middle, right of top, header and bottom rules.
 _LINES = {
@@ -104,27 +106,40 @@ def table_lines(
         header: names of the columns.
         rows: texts of the cells.
         justify: "left" (the default) or "right" for each column.
-        widths: least width of each column.
+        widths: width of each column, in which texts wrap; by default that of its longest text.
         rules: draw a line between all rows.
     """
     sides = justify or ["left"] * len(header)
-    least = widths or [0] * len(header)
-    width = [max(low, *map(len, column)) for low, column in zip(least, zip(header, *rows))]
+    width = widths or [max(map(len, column)) for column in zip(header, *rows)]
     horizontal, vertical, top, below, between, bottom = _LINES["unicode" if _can_encode("┏━┡") else "ascii"]
 
     def rule(corners: str, sign: str) -> str:
         return corners[0] + corners[1].join(sign * (size + 2) for size in width) + corners[2]
 
-    def line(cells: Sequence[str], sign: str) -> str:
-        texts = (text.rjust(n) if side == "right" else text.ljust(n) for text, n, side in zip(cells, width, sides))
-        return f"{sign} " + f" {sign} ".join(texts) + f" {sign}"
+    def line(cells: Sequence[str], sign: str) -> list[str]:
+        wrapped = [_wrapped(text, size) for text, size in zip(cells, width)]
+        found = []
+        for texts in zip_longest(*wrapped, fillvalue=""):
+            placed = (_JUSTIFIED[side](text, size) for text, size, side in zip(texts, width, sides))
+            found.append(f"{sign} " + f" {sign} ".join(placed) + f" {sign}")
+        return found
 
-    lines = [rule(top, horizontal[0]), line(header, vertical[0]), rule(below, horizontal[0])]
+    lines = [rule(top, horizontal[0]), *line(header, vertical[0]), rule(below, horizontal[0])]
     for number, row in enumerate(rows):
         if rules and number:
             lines.append(rule(between, horizontal[1]))
-        lines.append(line(row, vertical[1]))
+        lines += line(row, vertical[1])
     return [*lines, rule(bottom, horizontal[1])]
+
+
+_JUSTIFIED = {"left": str.ljust, "right": str.rjust, "center": str.center}
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The lines that a text takes; words longer than a line end in an ellipsis, as in rich's tables."""
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=True) or [""]
+    sign = "…" if _can_encode("…") else "."
+    return [line if len(line) <= width else line[: width - 1] + sign for line in lines]
 
 
 def _can_encode(text: str) -> bool:

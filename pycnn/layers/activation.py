@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from pycnn import activations
 from pycnn.functional.arguments import rounded, widened
@@ -234,3 +234,16 @@ class PReLU(Layer):
         if any(not 0 < axis <= len(sizes) for axis in self.shared_axes):
             raise ValueError(f"{self}: expected shared_axes from 1 to {len(sizes)}, received {self.shared_axes}")
         return tuple(sizes)
+
+
+def is_relu(layer: Layer | None) -> TypeGuard[Activation | ReLU]:
+    """Whether a layer is ``max(x, 0)`` and nothing else, which a layer in front of it may compute in its own pass.
+
+    >>> is_relu(Activation("relu")), is_relu(ReLU()), is_relu(ReLU(max_value=6)), is_relu(None)
+    (True, True, False, False)
+    """
+    if type(layer) is ReLU:
+        found = layer.max_value is None and layer.negative_slope == layer.threshold == 0
+    else:
+        found = type(layer) is Activation and layer.activation is activations.relu
+    return found and layer.activity_regularizer is None  # type: ignore[union-attr]

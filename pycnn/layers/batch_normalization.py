@@ -10,6 +10,7 @@ import numpy as np
 from pycnn import functional as F
 from pycnn import initializers
 from pycnn.layers import arguments
+from pycnn.layers.activation import is_relu
 from pycnn.layers.layer import Layer
 from pycnn.layers.pooling import MaxPooling2D
 from pycnn.shapes import Shape
@@ -103,6 +104,9 @@ class BatchNormalization(Layer):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """``inputs``, normalised."""
+        return self._normalised(inputs, training)
+
+    def _normalised(self, inputs: Tensor, training: bool, activation: str | None = None) -> Tensor:
         axis = self.axis % inputs.ndim
         first = axis == 1 and inputs.ndim > 2
         order = list(range(inputs.ndim))
@@ -119,6 +123,7 @@ class BatchNormalization(Layer):
             momentum=1 - self.momentum,
             eps=self.epsilon,
             data_format="channels_first" if first else "channels_last",
+            activation=activation,
             correction=0,
         )
         return outputs if order == sorted(order) else outputs.transpose(*np.argsort(order).tolist())
@@ -130,6 +135,23 @@ class BatchNormalization(Layer):
             and self.activity_regularizer is None
             and self.axis % 4 == arguments.channel_axis(2, data_format) % 4
         )
+
+    def can_rectify(self, following: Layer | None) -> bool:
+        """Whether :meth:`rectified` does what this layer and the following one do in turn."""
+        return (
+            type(self) is BatchNormalization
+            and self.activity_regularizer is None
+            and is_relu(following)
+            and following.dtype == self.dtype
+        )
+
+    def rectified(self, inputs: Tensor, training: bool) -> Tensor:
+        """The ReLU of the output, in one pass.
+
+        Raises:
+            ValueError: as calling the layer.
+        """
+        return self._normalised(self.accept(inputs), training, "relu")
 
     def can_pool(self, following: Layer | None, training: bool = False) -> TypeGuard[MaxPooling2D]:
         """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""

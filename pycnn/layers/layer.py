@@ -262,7 +262,7 @@ class Layer:
         if is_structure(inputs) and tensors:
             raise ValueError(
                 f"{self}: expected one tensor, received a {type(inputs).__name__} of {len(tensors)}: "
-                f"{', '.join(str(each.shape) for each in tensors)}. Concatenate, Add and other merging layers make one of "
+                f"{', '.join(str(each.shape) for each in tensors)}. Concatenate, Add and their like make one of "
                 "several"
             )
 

@@ -47,8 +47,10 @@ class Functional(Model):
     >>> y = Conv2D(8, 3, padding="same")(x)
     >>> classes = Dense(10, activation="softmax")(GlobalAveragePooling2D()(Add()([x, y])))
     >>> model = Model(images, classes)
-    >>> model.output_shape, model.count_params(), [layer.name for layer in model.layers][:3]
-    ((None, 10), 898, ['input_layer', 'conv2d', 'conv2d_1'])
+    >>> model.output_shape, model.count_params()
+    ((None, 10), 898)
+    >>> [type(layer).__name__ for layer in model.layers]
+    ['InputLayer', 'Conv2D', 'Conv2D', 'Add', 'GlobalAveragePooling2D', 'Dense']
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
@@ -109,8 +111,8 @@ class Functional(Model):
         return _one_or_list([tensor.shape for tensor in self.outputs])
 
     def output_shapes(self) -> list[Any]:
-        """The output shape of each layer."""
-        return [_one_or_list([tensor.shape for tensor in layer.nodes[-1].outputs]) for layer in self.layers]
+        """The output shape of each of the :attr:`operations`."""
+        return [_one_or_list([tensor.shape for tensor in layer.nodes[-1].outputs]) for layer in self.operations]
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The outputs, in the structure that the model was given; the output itself where that is a list of one."""

@@ -66,7 +66,12 @@ class Model(Layer):
         return super()._sublayers()
 
     @property
-    def input_shape(self) -> Shape:
+    def operations(self) -> list[Layer]:
+        """The layers, and what arithmetic on symbolic tensors makes, in their order."""
+        return self.layers
+
+    @property
+    def input_shape(self) -> Any:
         """The input shape, whose first axis is the batch.
 
         Raises:
@@ -77,7 +82,7 @@ class Model(Layer):
         return self.declared_input_shape
 
     @property
-    def output_shape(self) -> Shape:
+    def output_shape(self) -> Any:
         """The output shape, whose first axis is the batch.
 
         Raises:
@@ -85,8 +90,8 @@ class Model(Layer):
         """
         return self.compute_output_shape(self.input_shape)
 
-    def output_shapes(self) -> list[Shape | None]:
-        """The output shape of each layer; None where it is unknown."""
+    def output_shapes(self) -> list[Any]:
+        """The output shape of each of the :attr:`operations`; None where it is unknown."""
         return [None] * len(self.layers)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
@@ -106,13 +111,32 @@ class Model(Layer):
     def _sublayers(self) -> list[Layer]:
         return self.layers
 
-    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
         """Print a table of the layers with output shapes and numbers of parameters.
 
+        Where the layers are no plain stack, a column says what each is connected to: ``name[i][j]`` is output ``j`` of
+        call ``i`` of a layer.
+
         Args:
+            line_length: width of the table; by default 88, or 108 with connections, where the terminal is so wide.
+            positions: where each column ends, as parts of the width.
             print_fn: called with the whole text instead of printing it.
+            expand_nested: whether the layers of models among the layers are listed, too.
+            show_trainable: whether a column says which layers are trained.
+            layer_range: two names, or regular expressions that match them: the first and the last layer to list.
+
+        Raises:
+            ValueError: for columns of less than 4 characters, or a range that names no layers.
         """
-        print_summary(self, print_fn)
+        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
 
     # -- training ----------------------------------------------------------------------------------------------
 

@@ -102,10 +102,10 @@ class Schedule:
     def _run_chain(self, chain: tuple[int, ...], values: list[Any], training: bool, done: set[int]) -> bool:
         """Run as many calls of a chain as can be one pass; whether there were any."""
         calls = [self.calls[place] for place in chain]
-        # What a layer that adds would add: all but the result of the call before it, if that is there already.
-        others = [
-            [values[slot] for slot in call.reads if slot not in before.writes] for before, call in pairwise(calls)
-        ]
+        # What each is called on beside the result of the one before, if that is there already.
+        others: list[list[Tensor | None]] = [[]]
+        for before, call in pairwise(calls):
+            others.append([values[slot] for slot in call.reads if slot not in before.writes])
         (slot,) = calls[0].reads
         found = in_one_pass([call.layer for call in calls], others, values[slot], training)
         if found is None:

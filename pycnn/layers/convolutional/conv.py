@@ -8,6 +8,7 @@ from typing import Any, TypeGuard, cast
 from pycnn import activations
 from pycnn import functional as F
 from pycnn.layers import arguments
+from pycnn.layers.activation import is_relu
 from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.convolutional.window import CONVOLUTIONS, WindowLayer
 from pycnn.layers.layer import Layer
@@ -63,9 +64,17 @@ class _Conv(WindowLayer):
         convolution, _ = CONVOLUTIONS[self._RANK]
         return self._activated(convolution(inputs, self.kernel, self.bias, **self._settings(inputs)))
 
-    def _settings(self, inputs: Tensor) -> dict[str, Any]:
-        """The arguments of the convolution of ``inputs``, its activation only if it is computed in the same pass."""
-        return self._geometry(inputs) | {"groups": self.groups, "activation": self._fused_activation}
+    def _settings(self, inputs: Tensor, relu: bool = False) -> dict[str, Any]:
+        """The arguments of the convolution of ``inputs``, its activation only if it is computed in the same pass.
+
+        Args:
+            inputs: of the layer.
+            relu: whether a ReLU is the activation, whatever the layer says.
+        """
+        return self._geometry(inputs) | {
+            "groups": self.groups,
+            "activation": "relu" if relu else self._fused_activation,
+        }
 
     def _known_channels(self, input_shape: Shape) -> int:
         channels = super()._known_channels(input_shape)
@@ -143,16 +152,8 @@ class Conv2D(_Conv):
 
     _RANK = 2
 
-    def can_pool(
-        self, following: Layer | None, training: bool = False, norm: BatchNormalization | None = None
-    ) -> TypeGuard[MaxPooling2D]:
-        """Whether :meth:`max_pooled` does what this layer, the norm and the following one do in turn."""
-        if norm is not None and not (norm.can_pool(following, training) and norm.dtype == self.dtype):
-            return False
-        return self._is_plain and self.has_maps_for(following)
-
     @property
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether the layer is a convolution and nothing but a bias and perhaps a ReLU behind it."""
         return (
             type(self) is Conv2D
@@ -160,7 +161,19 @@ class Conv2D(_Conv):
             and self.activity_regularizer is None
         )
 
-    def has_maps_for(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
+    def can_rectify(self, following: Layer | None) -> bool:
+        """Whether a layer is a ReLU of this layer's results, and there is none before it."""
+        return self.activation is activations.linear and is_relu(following) and following.dtype == self.dtype
+
+    def can_normalise(self, following: Layer | None) -> TypeGuard[BatchNormalization]:
+        """Whether a layer normalises maps of this layer's format and dtype."""
+        return (
+            isinstance(following, BatchNormalization)
+            and following.follows_channels(self.data_format)
+            and following.dtype == self.dtype
+        )
+
+    def can_pool(self, following: Layer | None) -> TypeGuard[MaxPooling2D]:
         """Whether a layer pools maps of this layer's format and dtype."""
         return (
             type(following) is MaxPooling2D
@@ -169,19 +182,21 @@ class Conv2D(_Conv):
             and following.activity_regularizer is None
         )
 
-    def can_normalise(self, following: Layer | None, training: bool) -> TypeGuard[BatchNormalization]:
-        """Whether :meth:`normalised` does what this layer and the following one do in turn, while training."""
-        return (
-            training
-            and self._is_plain
-            and isinstance(following, BatchNormalization)
-            and following.follows_channels(self.data_format)
-            and following.trainable
-            and following.dtype == self.dtype
-        )
+    def rectified(self, inputs: Tensor) -> Tensor:
+        """The ReLU of the output, in one pass.
 
-    def normalised(self, inputs: Tensor, norm: BatchNormalization, pooling: MaxPooling2D | None) -> Tensor:
+        Raises:
+            ValueError: as calling the layer.
+        """
+        inputs = self.accept(inputs)
+        return F.conv2d(inputs, self.kernel, self.bias, **self._settings(inputs, relu=True))
+
+    def normalised(
+        self, inputs: Tensor, norm: BatchNormalization, pooling: MaxPooling2D | None, relu: bool = False
+    ) -> Tensor:
         """The output of ``norm`` on that of this layer while training, and of ``pooling`` on that, if there is one.
+
+        With ``relu``, one between this layer and the norm.
 
         Raises:
             ValueError: as calling the layers.
@@ -190,20 +205,22 @@ class Conv2D(_Conv):
         shape = self._output_of(inputs)
         windows = {} if pooling is None else pooling.windows_of(shape)
         return F.conv2d_batch_norm(
-            inputs, self.kernel, self.bias, norm=norm.of_batch(shape), **windows, **self._settings(inputs)
+            inputs, self.kernel, self.bias, norm=norm.of_batch(shape), **windows, **self._settings(inputs, relu)
         )
 
     def _output_of(self, inputs: Tensor) -> tuple[int, ...]:
         """The shape of the output for inputs that were accepted: all of it is known, as theirs."""
         return inputs.shape[0], *cast(tuple[int, ...], self.accept_shape(inputs.shape)[1:])
 
-    def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D, norm: BatchNormalization | None = None) -> Tensor:
+    def max_pooled(
+        self, inputs: Tensor, pooling: MaxPooling2D, norm: BatchNormalization | None = None, relu: bool = False
+    ) -> Tensor:
         """The output of ``pooling`` on that of this layer, in one pass where that is expected to be faster.
 
-        With a norm by its moving statistics between the two.
+        With a norm by its moving statistics between the two, and with ``relu`` one behind this layer.
 
         Raises:
-            ValueError: as calling the two.
+            ValueError: as calling the layers.
         """
         inputs = self.accept(inputs)
         shape = self._output_of(inputs)
@@ -213,8 +230,36 @@ class Conv2D(_Conv):
             self.bias,
             norm=None if norm is None else norm.moving(shape),
             **pooling.windows_of(shape),
-            **self._settings(inputs),
+            **self._settings(inputs, relu),
         )
+
+    def can_add(self, residual: Tensor, inputs: Tensor) -> bool:
+        """Whether :meth:`folded` can add a tensor to what it gives for inputs."""
+        shape = inputs.shape
+        return residual.dtype == self.dtype and residual.shape == (shape[0], *self.accept_shape(shape)[1:])
+
+    def folded(
+        self,
+        inputs: Tensor,
+        norm: BatchNormalization | None = None,
+        residual: Tensor | None = None,
+        relu: bool = False,
+    ) -> Tensor:
+        """The output, normalised by the moving statistics of ``norm``, and ``residual`` added, and ``relu`` of that.
+
+        A normalisation by fixed numbers is a factor and a bias for each channel: they take the place of this layer's
+        bias, and the result of the convolution is written once. The gradients are those of convolution and residual.
+
+        Raises:
+            ValueError: as calling the layers.
+        """
+        inputs = self.accept(inputs)
+        bias, scale = self.bias, None
+        if norm is not None:
+            mean, scale, offset = norm.moving(self._output_of(inputs)).arrays(self.filters, inputs)
+            shift = -mean if bias is None else bias.data - mean
+            bias = Tensor(shift * scale if offset is None else shift * scale + offset)
+        return F.conv2d(inputs, self.kernel, bias, scale=scale, residual=residual, **self._settings(inputs, relu))
 
 
 class Conv3D(_Conv):
