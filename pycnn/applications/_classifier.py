@@ -28,7 +28,7 @@ _PUBLISHED = "https://storage.googleapis.com/tensorflow/keras-applications"
 def published_by_keras(name: str, include_top: bool) -> str:
     """The address of the weights that Keras publishes for a network, trained on ImageNet.
 
-    >>> published_by_keras("vgg16/vgg16", include_top=False)[-51:]
+    >>> published_by_keras("vgg16/vgg16", include_top=False)[-49:]
     'vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5'
     """
     return f"{_PUBLISHED}/{name}_weights_tf_dim_ordering_tf_kernels{'' if include_top else '_notop'}.h5"

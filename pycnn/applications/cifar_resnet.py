@@ -190,8 +190,8 @@ def preprocess_input(x: Any, data_format: str | None = None) -> Any:
 
     Arguments, result, errors and source: :func:`pycnn.applications.imagenet_utils.preprocess_input` in mode "torch".
 
-    >>> preprocess_input(np.array([[[255, 0, 0]]])).round(3).tolist()
-    [[[2.249, -2.036, -1.804]]]
+    >>> preprocess_input(np.array([[[255, 0, 0]]])).round(3)
+    array([[[ 2.249, -2.036, -1.804]]], dtype=float32)
     """
     return imagenet_utils.preprocess_input(x, data_format, mode="torch")
 

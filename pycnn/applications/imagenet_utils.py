@@ -57,10 +57,10 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
     K. Simonyan and A. Zisserman, https://www.robots.ox.ac.uk/~vgg/research/very_deep/
 
     >>> white = np.full((1, 1, 3), 255, np.uint8)
-    >>> preprocess_input(white, mode="tf").tolist()
-    [[[1.0, 1.0, 1.0]]]
-    >>> preprocess_input(white).round(3).tolist()
-    [[[151.061, 138.221, 131.32]]]
+    >>> preprocess_input(white, mode="tf")
+    array([[[1., 1., 1.]]], dtype=float32)
+    >>> preprocess_input(white)
+    array([[[151.061  , 138.22101, 131.32   ]]], dtype=float32)
     """
     choice(mode, ("caffe", "tf", "torch"), "mode")
     format = order_of_axes(data_format)
@@ -124,7 +124,7 @@ def decode_predictions(
         raise ValueError(f"preds: expected scores of shape (n, {_CLASSES}), received {scores.shape}")
     names = [(str(number),) * 2 for number in range(_CLASSES)] if class_index is None else _class_names(class_index)
     likeliest = np.argsort(-scores, axis=1, kind="stable")[:, : positive(top, "top")]
-    return [[(*names[k], row[k]) for k in order] for row, order in zip(scores, likeliest)]
+    return [[(*names[k], float(row[k])) for k in order] for row, order in zip(scores, likeliest)]
 
 
 def _class_names(path: str | os.PathLike[str]) -> list[tuple[str, str]]:

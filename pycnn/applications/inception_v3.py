@@ -143,7 +143,7 @@ def preprocess_input(x: Any, data_format: str | None = None) -> Any:
     Arguments, result, errors and source: :func:`pycnn.applications.imagenet_utils.preprocess_input` in mode "tf".
 
     >>> import numpy as np
-    >>> preprocess_input(np.array([[[255, 0, 0]]])).tolist()
-    [[[1.0, -1.0, -1.0]]]
+    >>> preprocess_input(np.array([[[255, 0, 0]]]))
+    array([[[ 1., -1., -1.]]], dtype=float32)
     """
     return imagenet_utils.preprocess_input(x, data_format, mode="tf")

@@ -92,7 +92,7 @@ def preprocess_input(x: Any, data_format: str | None = None) -> Any:
     Arguments, result, errors and source: :func:`pycnn.applications.imagenet_utils.preprocess_input` in mode "caffe".
 
     >>> import numpy as np
-    >>> preprocess_input(np.array([[[255, 0, 0]]])).round(3).tolist()
-    [[[-103.939, -116.779, 131.32]]]
+    >>> preprocess_input(np.array([[[255, 0, 0]]]))
+    array([[[-103.939, -116.779,  131.32 ]]], dtype=float32)
     """
     return imagenet_utils.preprocess_input(x, data_format, mode="caffe")
