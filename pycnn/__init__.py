@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         optimizers,
         random,
         regularizers,
+        saving,
         signal,
         utils,
     )
@@ -92,6 +93,7 @@ __all__ = [
     "regularizers",
     "release_memory",
     "reset_memory_stats",
+    "saving",
     "set_backend",
     "set_memory_limit",
     "set_num_threads",

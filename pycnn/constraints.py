@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pycnn import functional as F
+from pycnn.configuration import Configurable
 from pycnn.functional.arguments import widened
 from pycnn.naming import named
 from pycnn.shapes import axes_within, one_or_more_axes
@@ -29,16 +30,12 @@ ConstraintFunction = Callable[[Tensor], Tensor]
 _EPSILON = 1e-7
 
 
-class Constraint:
+class Constraint(Configurable):
     """Base class: called with a weight, returns what it becomes."""
 
     def __call__(self, w: Tensor) -> Tensor:
         """The new weight."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(w)")
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
 
 
 class MaxNorm(Constraint):
@@ -66,9 +63,6 @@ class MaxNorm(Constraint):
         """``w`` with norms of at most the limit."""
         w, norms = _with_norms(w, self.axis)
         return w * (norms.clip(0, self.max_value) / (norms + _EPSILON))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"max_value": self.max_value, "axis": self.axis}
 
 
 class NonNeg(Constraint):
@@ -105,9 +99,6 @@ class UnitNorm(Constraint):
         w, norms = _with_norms(w, self.axis)
         return w / (norms + _EPSILON)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"axis": self.axis}
-
 
 class MinMaxNorm(Constraint):
     """Norms from ``min_value`` to ``max_value``.
@@ -138,9 +129,6 @@ class MinMaxNorm(Constraint):
         w, norms = _with_norms(w, self.axis)
         wanted = norms.clip(self.min_value, self.max_value) * self.rate + norms * (1 - self.rate)
         return w * (wanted / (norms + _EPSILON))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
 
 
 max_norm = MaxNorm

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycnn import random
+from pycnn.configuration import Configurable
 from pycnn.naming import nearest
 
 InitializerFunction = Callable[..., Any]
@@ -41,7 +42,7 @@ def compute_fans(shape: Sequence[int]) -> tuple[int, int]:
     return shape[-2] * window, shape[-1] * window
 
 
-class Initializer:
+class Initializer(Configurable):
     """Base class: called with (shape, dtype), returns an array."""
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend, changes
 from pycnn import functional as F
+from pycnn.configuration import Configurable
 from pycnn.elementary import cast
 from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
@@ -170,7 +171,7 @@ def mean_squared_error(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -
 # -- objects: the mean over a batch ------------------------------------------------------------------------------
 
 
-class Loss:
+class Loss(Configurable):
     """Base class: called with (y_true, y_pred), returns the loss of a batch as one number.
 
     Args:
@@ -195,6 +196,10 @@ class Loss:
     def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
         """One value per sample."""
         raise NotImplementedError(f"{type(self).__name__} must define call(y_true, y_pred)")
+
+    def _argument(self, name: str) -> Any:
+        kept = super()._argument(name)
+        return "sum_over_batch_size" if (name, kept) == ("reduction", "mean") else kept
 
     def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
         """Check all labels of a data set against a model's output shape, before training.

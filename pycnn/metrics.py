@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend
+from pycnn.configuration import Configurable
 from pycnn.naming import nearest
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
@@ -77,7 +78,7 @@ def sparse_categorical_accuracy(y_true: Values, y_pred: Values) -> NDArray[Any]:
 # -- objects: averages over samples ----------------------------------------------------------------------------
 
 
-class Metric:
+class Metric(Configurable):
     """Base class: a number that is updated batch by batch.
 
     Args:

@@ -25,3 +25,15 @@ def seed(n: int) -> None:
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 0:
         raise ValueError(f"a seed must be an integer of 0 or more; received {n!r}")
     _generator = np.random.default_rng(int(n))
+
+
+def continue_with(state: np.random.Generator) -> None:
+    """Draw from this generator from now on.
+
+    >>> continue_with(np.random.default_rng(1))
+    >>> seed(1)
+    """
+    global _generator
+    if not isinstance(state, np.random.Generator):
+        raise TypeError(f"expected a numpy.random.Generator; received {state!r}")
+    _generator = state

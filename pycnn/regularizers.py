@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pycnn.configuration import Configurable
 from pycnn.functional.arguments import widened
 from pycnn.naming import named
 from pycnn.tensor import Tensor
@@ -22,16 +23,12 @@ from pycnn.tensor import Tensor
 RegularizerFunction = Callable[[Tensor], Tensor]
 
 
-class Regularizer:
+class Regularizer(Configurable):
     """Base class: called with a tensor, returns a scalar tensor."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """What to add to the loss."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(x)")
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_config()")
 
 
 class L1L2(Regularizer):
@@ -55,9 +52,6 @@ class L1L2(Regularizer):
         parts = [factor * part(x) for factor, part in ((self.l1, _absolutes), (self.l2, _squares)) if factor]
         return sum(parts[1:], parts[0]) if parts else x.sum() * 0
 
-    def get_config(self) -> dict[str, Any]:
-        return {"l1": self.l1, "l2": self.l2}
-
 
 class L1(Regularizer):
     """``l1 * sum(|x|)``; raises as :class:`L1L2`.
@@ -73,9 +67,6 @@ class L1(Regularizer):
         """The sum of the absolute values times the factor."""
         return self.l1 * _absolutes(x)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"l1": self.l1}
-
 
 class L2(Regularizer):
     """``l2 * sum(x^2)``; raises as :class:`L1L2`.
@@ -90,9 +81,6 @@ class L2(Regularizer):
     def __call__(self, x: Tensor) -> Tensor:
         """The sum of the squares times the factor."""
         return self.l2 * _squares(x)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"l2": self.l2}
 
 
 l1 = L1

@@ -11,7 +11,7 @@ import pytest
 
 import pycnn.functional as F
 from pycnn import Tensor, optimizers
-from pycnn.optimizers import SGD, Adam, Optimizer
+from pycnn.optimizers import SGD, Adam, AdamW, Optimizer, schedules
 from tests import reference as oracle
 from tests.kernels.problems import each_number_of_threads
 
@@ -230,15 +230,28 @@ def test_training_has_the_same_bits_for_every_number_of_threads() -> None:
             np.testing.assert_array_equal(found, other)
 
 
+COMMON = {
+    "weight_decay": None,
+    "clipnorm": None,
+    "global_clipnorm": None,
+    "clipvalue": None,
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "ema_overwrite_frequency": None,
+    "loss_scale_factor": None,
+    "gradient_accumulation_steps": None,
+}
+
+
 @pytest.mark.parametrize(
     ("optimizer", "config"),
     [
-        (Adam(), {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
-        (SGD(), {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
+        (Adam(name="a"), {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False}),
+        (SGD(name="a"), {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
     ],
 )
 def test_defaults_are_those_of_keras(optimizer: Optimizer, config: dict[str, Any]) -> None:
-    assert optimizer.get_config() == config
+    assert optimizer.get_config() == config | COMMON | {"name": "a"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("Adam", Adam), ("sgd", SGD), ("SGD", SGD)])
@@ -255,7 +268,8 @@ def test_get_by_name(name: str, kind: type) -> None:
         (
             lambda: optimizers.get("adm"),
             ValueError,
-            "must be one of 'adam', 'sgd'; received 'adm'. Did you mean 'adam'?",
+            "must be one of 'adadelta', 'adagrad', 'adam', 'adamax', 'adamw', 'lion', 'nadam', 'rmsprop', 'sgd'; "
+            "received 'adm'. Did you mean 'adam'?",
         ),
         (lambda: optimizers.get("newton"), ValueError, "received 'newton'.$"),
         (lambda: optimizers.get(3), TypeError, "optimizer must be a name or an Optimizer; received 3"),
@@ -268,6 +282,19 @@ def test_get_by_name(name: str, kind: type) -> None:
         (lambda: Adam(beta_2=-0.1), ValueError, "beta_2 must be at least 0 and below 1; received -0.1"),
         (lambda: Adam(epsilon=-1), ValueError, "epsilon must be at least 0; received -1"),
         (lambda: SGD(momentum=1.5), ValueError, "momentum must be at least 0 and below 1; received 1.5"),
+        (lambda: SGD(weight_decay=-1), ValueError, "weight_decay must be at least 0; received -1"),
+        (lambda: SGD(clipnorm="a"), TypeError, "clipnorm must be a number; received 'a'"),
+        (
+            lambda: SGD(clipnorm=1, clipvalue=1),
+            ValueError,
+            "one of clipnorm, clipvalue and global_clipnorm can be given",
+        ),
+        (lambda: SGD(use_ema=True), ValueError, "use_ema must be False"),
+        (lambda: SGD(loss_scale_factor=8.0), ValueError, "loss_scale_factor must be None: .*received 8.0"),
+        (lambda: SGD(gradient_accumulation_steps=1), ValueError, "integer of at least 2, or None; received 1"),
+        (lambda: SGD(decay=0.1), TypeError, "unexpected keyword argument 'decay'"),
+        (lambda: AdamW(weight_decay=None), ValueError, "weight_decay must be a number for AdamW"),
+        (lambda: optimizers.get({"config": {}}), ValueError, "described by its 'class_name' and 'config'"),
     ],
 )
 def test_errors(make: Any, error: type[Exception], message: str) -> None:
@@ -286,3 +313,155 @@ def test_dtypes_that_cannot_be_updated_are_refused_before_anything_changes(optim
         step(optimizer, good, np.ones(2))
     np.testing.assert_array_equal(good.data, [1, 1])
     assert optimizer.iterations == 0
+
+
+def test_a_gradient_in_a_half_is_clipped() -> None:
+    w = Tensor(np.zeros(2, np.float16), requires_grad=True)
+    step(SGD(1.0, clipnorm=1.0), w, np.array([300.0, 400.0], np.float16))  # whose square float16 does not have
+    np.testing.assert_allclose(w.data, [-0.6, -0.8], atol=1e-3)
+
+
+def test_clipping_of_what_is_not_finite() -> None:
+    first, second = (Tensor(np.zeros(2), requires_grad=True) for _ in range(2))
+    gradients = [Tensor(np.array([np.inf, 1.0])), Tensor(np.ones(2))]
+    SGD(1.0, clipnorm=1.0).apply_gradients(zip(gradients, (first, second)))
+    np.testing.assert_array_equal(np.isnan(first.data), [True, False])
+    np.testing.assert_allclose(second.data, -np.sqrt([0.5, 0.5]))
+    SGD(1.0, global_clipnorm=1.0).apply_gradients(zip(gradients, (first, second)))
+    assert np.isnan(second.data).all()
+
+
+def test_gradients_are_averaged_before_a_step() -> None:
+    w = Tensor(np.zeros(1), requires_grad=True)
+    optimizer = SGD(1.0, gradient_accumulation_steps=3)
+    found = []
+    for gradient in (1.0, 2.0, 6.0, 3.0, 3.0, 3.0):
+        step(optimizer, w, np.array([gradient]))
+        assert w.grad is None
+        found.append((w.data.item(), optimizer.iterations))
+    assert found == [(0, 0), (0, 0), (-3, 1), (-3, 1), (-3, 1), (-6, 2)]
+
+
+def test_some_parameters_can_be_left_without_a_decay() -> None:
+    weight, bias = (Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    optimizer = SGD(0.5, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay([bias])
+    optimizer.apply_gradients([(Tensor(np.zeros(3)), weight), (Tensor(np.zeros(3)), bias)])
+    np.testing.assert_array_equal(weight.data, 0.75)
+    np.testing.assert_array_equal(bias.data, 1)
+
+
+def test_learning_rates_that_follow_the_steps() -> None:
+    w = Tensor(np.zeros(1), requires_grad=True)
+    optimizer = SGD(schedules.PiecewiseConstantDecay([0, 1], [1.0, 10.0, 100.0]))
+    found = []
+    for _ in range(3):
+        assert optimizer.learning_rate == 10.0 ** len(found)
+        step(optimizer, w, np.ones(1))
+        found.append(w.data.item())
+    assert found == [-1, -11, -111]
+    with pytest.raises(TypeError, match="follows a schedule, PiecewiseConstantDecay, and cannot be set to"):
+        optimizer.learning_rate = 0.5
+    optimizer.learning_rate = lambda: 0.25
+    step(optimizer, w, np.ones(1))
+    assert w.data.item() == -111.25
+    optimizer.learning_rate = np.float32(0.5)
+    assert optimizer.learning_rate == 0.5
+
+
+def every_optimizer() -> list[Optimizer]:
+    kinds = [kind.from_config({"learning_rate": 0.05}) for kind in optimizers.OPTIMIZERS.values()]
+    special = [
+        SGD(0.05, 0.9, True),
+        Adam(0.05, amsgrad=True, weight_decay=0.1, clipnorm=0.5),
+        optimizers.RMSprop(0.05, momentum=0.5, centered=True),
+        Adam(schedules.CosineDecay(0.05, 5), gradient_accumulation_steps=2),
+    ]
+    return kinds + special
+
+
+def identity(optimizer: Optimizer) -> str:
+    return optimizer.name
+
+
+@pytest.mark.parametrize("optimizer", every_optimizer(), ids=identity)
+def test_training_resumes_to_the_same_bits(optimizer: Optimizer) -> None:
+    """Also of a parameter that has had no gradient before."""
+
+    def parameters() -> list[Tensor]:
+        return [parameter((4,), "float32"), parameter((2, 3), "float16"), parameter((5,), "float64")]
+
+    def train(optimizer: Optimizer, weights: list[Tensor], steps: range) -> None:
+        for t in steps:
+            for place, w in enumerate(weights):
+                if (place, t) not in ((2, 0), (2, 1), (2, 2)):
+                    w.grad = Tensor(np.random.default_rng([t, place]).standard_normal(w.shape).astype(w.dtype))
+            optimizer.apply(weights)
+
+    whole, first, second = (optimizers.deserialize(optimizers.serialize(optimizer)) for _ in range(3))
+    straight, begun, resumed = parameters(), parameters(), parameters()
+    train(whole, straight, range(7))
+    train(first, begun, range(3))
+    state = first.state(begun)
+    assert not any(name.startswith("2/") for name in state)
+    for w, other in zip(resumed, begun):
+        w.data[...] = other.data
+    second.set_state(resumed, state)
+    train(first, begun, range(3, 7))  # what was written down does not change any more
+    train(second, resumed, range(3, 7))
+    assert second.iterations == whole.iterations
+    for w, other, third in zip(straight, resumed, begun):
+        np.testing.assert_array_equal(w.data, other.data)
+        np.testing.assert_array_equal(w.data, third.data)
+    assert list(whole.state(straight)) == list(second.state(resumed))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("iterations"), "'iterations' is missing"),
+        (lambda state: state.update({"0/speed": np.zeros(3)}), "unknown name '0/speed' for 1 parameters"),
+        (lambda state: state.update({"1/momentum": np.zeros(3)}), "unknown name '1/momentum' for 1 parameters"),
+        (lambda state: state.update({"-1/momentum": np.zeros(3)}), "unknown name '-1/momentum'"),
+        (lambda state: state.update({"0/momentum": np.zeros(4)}), r"must have the shape \(3,\) .*received \(4,\)"),
+        (lambda state: state.update({"0/momentum": np.zeros(3, "f4")}), "the dtype float64; received .* float32"),
+        (lambda state: state.update({"iterations": np.zeros(2, np.int64)}), r"must have the shape \(\)"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(change: Any, message: str) -> None:
+    w = parameter((3,))
+    optimizer = SGD(0.5, 0.9)
+    step(optimizer, w, np.ones(3))
+    before = optimizer.state([w])
+    state = optimizer.state([w])
+    change(state)
+    with pytest.raises(ValueError, match=message):
+        optimizer.set_state([w], state)
+    assert {name: array.tolist() for name, array in optimizer.state([w]).items()} == {
+        name: array.tolist() for name, array in before.items()
+    }
+
+
+@pytest.mark.parametrize("optimizer", every_optimizer(), ids=identity)
+def test_an_optimizer_comes_back_from_its_description(optimizer: Optimizer) -> None:
+    again = optimizers.get(optimizers.serialize(optimizer))
+    assert type(again) is type(optimizer)
+    assert again.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize("optimizer", every_optimizer(), ids=identity)
+def test_every_optimizer_finds_the_minimum(optimizer: Optimizer) -> None:
+    own = optimizers.deserialize(optimizers.serialize(optimizer))
+    if not isinstance(own._learning_rate, float):
+        own.learning_rate = lambda: 0.05
+    if isinstance(own, optimizers.Adadelta):
+        own.learning_rate = 10.0
+    if isinstance(own, optimizers.Adagrad):
+        own.learning_rate = 1.0
+    own.weight_decay = None
+    target = np.array([1.0, -2.0, 3.0])
+    w = Tensor(np.zeros(3), requires_grad=True)
+    for _ in range(600):
+        ((w - target) ** 2).sum().backward()
+        own.apply([w])
+    np.testing.assert_allclose(w.data, target, atol=0.06)

@@ -469,11 +469,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ],
     ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
     ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],
-    ("cpu", "adam"): [Algorithm("one_pass", optimizer.AdamStep, "all parameters and their state in one pass")],
-    ("cpu", "sgd"): [Algorithm("one_pass", optimizer.SgdStep, "all parameters in one pass")],
-    ("cpu", "sgd_momentum"): [
-        Algorithm("one_pass", optimizer.MomentumStep, "all parameters and their state in one pass")
-    ],
+    ("cpu", "updates"): [Algorithm("one_pass", optimizer.Updates, "all parameters and their state in one pass")],
 }
 
 

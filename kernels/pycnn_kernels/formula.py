@@ -105,6 +105,9 @@ class Target:
     def erf(self, x: Term) -> Term:
         raise NotImplementedError
 
+    def sqrt(self, x: Term) -> Term:
+        raise NotImplementedError
+
 
 def where(condition: Term, x: Operand, y: Operand) -> Term:
     """``x`` where the condition holds, elsewhere ``y``; not even a NaN of the other one gets through."""
@@ -133,6 +136,11 @@ def log1p(x: Term) -> Term:
 def erf(x: Term) -> Term:
     """The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to x."""
     return x.target.erf(x)
+
+
+def sqrt(x: Term) -> Term:
+    """The square root, a NaN below 0."""
+    return x.target.sqrt(x)
 
 
 def taken(formula: Formula) -> int:

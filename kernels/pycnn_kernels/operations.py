@@ -12,6 +12,7 @@ from pycnn_kernels.algorithms import Algorithm, Prepared
 from pycnn_kernels.cpu.storage import Widened
 from pycnn_kernels.memory import Shape
 from pycnn_kernels.problem import STORAGE_DTYPES, ConvProblem, computed, numpy_dtype
+from pycnn_kernels.updates import RULES
 
 
 class Spec(NamedTuple):
@@ -183,10 +184,14 @@ def _cast_arrays(p: Any) -> dict[str, Spec]:
 def _updates_arrays(p: Any) -> dict[str, list[Spec]]:
     dtype = numpy_dtype(p.dtype)
     state = numpy_dtype(computed(p).dtype)  # averages lose what each step adds when they are rounded to a half
-    kinds = {"w": dtype, "g": dtype, "m": state, "v": state}
+
+    def each(name: str, held: np.dtype) -> list[Spec]:
+        return [_numbered(name, number, shape, held) for number, shape in enumerate(p.shapes)]
+
     return {
-        kind: [_numbered(kind, number, shape, held) for number, shape in enumerate(p.shapes)]
-        for kind, held in kinds.items()
+        "g": each("g", dtype),
+        "w": each("w", dtype),
+        "state": [spec for name in RULES[p.rule].state for spec in each(name, state)],
     }
 
 
@@ -236,9 +241,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "activation_gradient": (_activation_arrays, "dy x", "", "dx"),
     "widen": (_cast_arrays, "stored", "", "wide"),
     "narrow": (_cast_arrays, "wide", "", "stored"),
-    "adam": (_updates_arrays, "g", "w m v", ""),
-    "sgd": (_updates_arrays, "g", "w", ""),
-    "sgd_momentum": (_updates_arrays, "g", "w v", ""),
+    "updates": (_updates_arrays, "g", "w state", ""),
 }
 
 

@@ -410,9 +410,10 @@ class CastProblem(NamedTuple):
 
 
 class UpdatesProblem(NamedTuple):
-    """An optimizer's step over parameters of these shapes, all of one dtype."""
+    """An optimizer's step over parameters of these shapes, all of one dtype; ``rule`` is one of ``updates.RULES``."""
 
     dtype: str
+    rule: str
     shapes: tuple[tuple[int, ...], ...]
 
 

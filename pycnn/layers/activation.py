@@ -196,8 +196,9 @@ class PReLU(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self._read_rules("alpha", alpha_initializer, alpha_regularizer, alpha_constraint)
-        axes = () if shared_axes is None else shared_axes
-        self.shared_axes = list(arguments.integers(axes, "shared_axes", or_one=True))
+        self.shared_axes = None
+        if shared_axes is not None:
+            self.shared_axes = list(arguments.integers(shared_axes, "shared_axes", or_one=True))
         self.alpha: Tensor | None = None
 
     def build(self, input_shape: Shape) -> None:
@@ -224,15 +225,16 @@ class PReLU(Layer):
     def _sizes(self, input_shape: Shape) -> tuple[int, ...]:
         """The shape of ``alpha``."""
         sizes: list[int] = []
+        shared_axes = self.shared_axes or ()
         for axis, size in enumerate(input_shape[1:], start=1):
-            shared = axis in self.shared_axes
+            shared = axis in shared_axes
             if size is None and not shared:
                 raise ValueError(
                     f"{self}: expected known sizes of the axes that are not shared, received input shape {input_shape}"
                 )
             sizes.append(1 if shared or size is None else size)
-        if any(not 0 < axis <= len(sizes) for axis in self.shared_axes):
-            raise ValueError(f"{self}: expected shared_axes from 1 to {len(sizes)}, received {self.shared_axes}")
+        if any(not 0 < axis <= len(sizes) for axis in shared_axes):
+            raise ValueError(f"{self}: expected shared_axes from 1 to {len(sizes)}, received {shared_axes}")
         return tuple(sizes)
 
 

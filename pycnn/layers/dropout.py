@@ -150,6 +150,8 @@ class _SpatialDropout(Dropout):
     """Dropout of whole channels in any number of dimensions."""
 
     _RANK: int
+    #: The mask follows from the data format; and Keras' class takes no argument ``trainable``.
+    _NOT_CONFIGURED = (*Dropout._NOT_CONFIGURED, "noise_shape", "trainable")
 
     def __init__(
         self,
@@ -187,6 +189,7 @@ class SpatialDropout1D(_SpatialDropout):
     """
 
     _RANK = 1
+    _NOT_CONFIGURED = (*_SpatialDropout._NOT_CONFIGURED, "data_format")
 
     def __init__(
         self, rate: float, seed: int | None = None, name: str | None = None, dtype: str | None = None, **kwargs: Any

@@ -29,6 +29,9 @@ class InputLayer(Layer):
     (None, 28, 28, 1)
     """
 
+    #: ``batch_shape`` says them both; and Keras' class takes no argument ``trainable``.
+    _NOT_CONFIGURED = (*Layer._NOT_CONFIGURED, "shape", "batch_size", "trainable")
+
     def __init__(
         self,
         shape: Iterable[int | None] | None = None,

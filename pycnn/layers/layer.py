@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend, changes, constraints, initializers, regularizers
 from pycnn.autograd import no_grad
+from pycnn.configuration import Configurable
+from pycnn.layers import weight_limit
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.layers.symbolic import KerasTensor, Node, is_symbolic
@@ -36,7 +38,7 @@ _calls = _Calls()
 _with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
-class Layer:
+class Layer(Configurable):
     """A function of tensors with weights: the base class of all layers and models.
 
     A subclass defines ``call(inputs)`` or ``call(inputs, training=False)``. It may define ``build(input_shape)``, which
@@ -74,6 +76,8 @@ class Layer:
 
     _call_takes_training = False
     _takes_one_tensor = False
+    _NOT_CONFIGURED: tuple[str, ...] = ("autocast", "input_shape", "input_dim")
+    _ALWAYS_CONFIGURED = ("name", "trainable", "dtype")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -108,6 +112,7 @@ class Layer:
         self.autocast = bool(autocast)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
+        self._built_for: Shape | None = None
         self._trainable = bool(trainable)
         if input_dim is not None:
             input_shape = (input_dim,)
@@ -127,13 +132,17 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         # Lists count even while they are empty: layers may be appended later.
         if isinstance(value, Layer | list | dict) or (type(value) is tuple and any(_layers_in(value))):
-            places = self._places_of_sublayers()
+            places = self.places_of_sublayers()
             if name not in places:
                 places.append(name)
         object.__setattr__(self, name, value)
 
-    def _places_of_sublayers(self) -> list[str]:
-        """The list itself; a layer whose constructor has not called that of its base class has none yet."""
+    def places_of_sublayers(self) -> list[str]:
+        """The names of the attributes in which there may be sublayers: the list itself.
+
+        Raises:
+            RuntimeError: the constructor of a subclass has not called that of its base class yet.
+        """
         try:
             places: list[str] = self.__dict__["_places"]
         except KeyError:
@@ -299,7 +308,18 @@ class Layer:
         if not self.built:
             self.build(input_shape)
             self.built = True
+            self._built_for = input_shape
+            self._build_sublayers(input_shape)
         return self.compute_output_shape(input_shape)
+
+    def _build_sublayers(self, input_shape: Any) -> None:
+        """Build the layers within, by calling this one on zeros: only ``call`` knows what they are called on.
+
+        Nothing happens where sizes are not known; the first call on numbers builds them then.
+        """
+        if all(layer.built for layer in self._sublayers()) or None in leaves(mapped_shapes(_sample_sizes, input_shape)):
+            return
+        Layer.compute_output_shape(self, input_shape)
 
     # -- the graph that calls on symbolic tensors make -----------------------------------------------------------
 
@@ -366,7 +386,10 @@ class Layer:
             raise ValueError(f"{self}: expected a weight with a name of its own, received a second {name!r}")
         fill = initializers.get("glorot_uniform" if initializer is None else initializer)
         shape, kind = tuple(shape), dtype or self.dtype
-        values = np.array(fill(shape, dtype=kind), dtype=kind)  # a copy, for training changes it in place
+        if weight_limit.allows(shape, numpy_dtype(kind)):  # what a file has for it is put there at once
+            values = np.zeros(shape, dtype=numpy_dtype(kind))
+        else:
+            values = np.array(fill(shape, dtype=kind), dtype=kind)  # a copy, for training changes it in place
         if values.shape != shape:
             raise ValueError(f"{self}: expected the initializer of {name} to give {shape}, received {values.shape}")
         weight = Tensor(values, requires_grad=trainable and self._trainable)
@@ -428,10 +451,14 @@ class Layer:
 
         Those of a sublayer by ``layer/weight``, for example ``conv2d/kernel``.
         """
-        named = {**self._trainable_weights, **self._non_trainable_weights}
+        named = self.own_weights()
         for layer in self._sublayers():
             named.update((f"{layer.name}/{name}", weight) for name, weight in layer.named_weights().items())
         return named
+
+    def own_weights(self) -> dict[str, Tensor]:
+        """The weights that the layer has itself, not those of its sublayers, by name: first those made for training."""
+        return {**self._trainable_weights, **self._non_trainable_weights}
 
     @property
     def weights(self) -> list[Tensor]:
@@ -469,8 +496,7 @@ class Layer:
         if expected != received:
             raise ValueError(f"{self}: expected weights of shapes {expected}, received {received}")
         for target, array in zip(targets, arrays):
-            target.data[...] = target.backend.asarray(array)
-            changes.note(target.data, "set_weights")
+            overwrite(target, array, "set_weights")
 
     # -- beside the loss -------------------------------------------------------------------------------------
 
@@ -542,6 +568,54 @@ class Layer:
         """The input shape that the layer was given, with the batch axis; None when it was given none."""
         return self._declared_shape
 
+    # -- as a dictionary -------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; a class of your own adds its own to ``super().get_config()``, as in Keras.
+
+        Raises:
+            NotImplementedError, TypeError: as :meth:`pycnn.configuration.Configurable.get_config`.
+
+        >>> from pycnn.layers import Dense
+        >>> config = Dense(3, activation="relu", name="scores").get_config()
+        >>> config["name"], config["units"], config["activation"]
+        ('scores', 3, 'relu')
+        >>> Dense.from_config(config).units
+        3
+        """
+        config = super().get_config()
+        if "dtype" in config:
+            policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": self.dtype}}
+            config["dtype"] = policy | {"registered_name": None}
+        if config.get("activity_regularizer", "") is None:
+            del config["activity_regularizer"]
+        return config
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The input shape that the layer was built for; None where it was not."""
+        return None if self._built_for is None else {"input_shape": self._built_for}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer for the input shape that :meth:`get_build_config` has given.
+
+        Raises:
+            ValueError: when there is none, or the layer cannot take it.
+        """
+        shape = config.get("input_shape")
+        if not isinstance(shape, list | tuple) or not shape:
+            raise ValueError(f"{self}: expected an input_shape to build for, received {config!r}")
+        self.build_for(shape_from_config(shape))
+
+
+def overwrite(weight: Tensor, values: NDArray[Any], by: str) -> None:
+    """Put values of its shape into a weight, where it is; ``by`` says who, to results that depend on the old ones."""
+    weight.data[...] = weight.backend.asarray(values)
+    changes.note(weight.data, by)
+
+
+def _sample_sizes(shape: Shape) -> list[int | None]:
+    return list(shape[1:])
+
 
 def _each_once(own: list[Tensor], below: list[list[Tensor]]) -> list[Tensor]:
     """A layer's own weights and those of its sublayers, each once: layers may be shared."""
@@ -560,6 +634,20 @@ def _layers_in(value: Any) -> Iterator[Layer]:
     elif isinstance(value, dict):
         for each in value.values():
             yield from _layers_in(each)
+
+
+def shape_from_config(shape: Any) -> Any:
+    """A shape with its batch axis, or several, of which files hold lists.
+
+    >>> shape_from_config([None, 4]), shape_from_config([[None, 4], [None, 3]])
+    ((None, 4), [(None, 4), (None, 3)])
+
+    Raises:
+        ValueError: for sizes that are no positive integers or None.
+    """
+    if any(isinstance(part, list | tuple) for part in shape):
+        return [shape_from_config(part) for part in shape]
+    return sample_shape(shape)
 
 
 def sample_shape(shape: Iterable[int | None]) -> Shape:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from pycnn import backend
 from pycnn.layers.layer import Layer
 from pycnn.layers.symbolic import KerasTensor
 from pycnn.models.graph import Graph, begun_at
+from pycnn.models.graph_configuration import described_graph, rebuilt_graph
 from pycnn.models.model import Model
 from pycnn.naming import nearest
 from pycnn.shapes import Shape, mapped_shapes
@@ -196,6 +197,28 @@ class Functional(Model):
                 outputs = node.layer.compute_output_shape(mapped(lambda each: found.get(each, each), node.arguments))
                 found.update(zip(node.outputs, _shapes_in(outputs), strict=True))
         return [found[tensor] for tensor in self.outputs]
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers with their calls, inputs and outputs, as in Keras; of a class of your own, its arguments."""
+        if self._is_users():
+            return super().get_config()
+        return {"name": self.name, "trainable": self.trainable, **described_graph(self)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """The model that :meth:`get_config` describes, its layers built.
+
+        Args:
+            config: the description, also Keras'.
+            custom_objects: classes and functions of your own by name.
+
+        Raises:
+            ValueError, TypeError: it is no description of a functional model.
+        """
+        if "layers" not in config:  # a class of the user's own, whose arguments these are
+            return super().from_config(config)
+        inputs, outputs = rebuilt_graph(config, custom_objects)
+        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
 
     def _symbols(self, shapes: Any) -> Any:
         dtypes = [tensor.dtype for tensor in self.outputs]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from typing import Any, Self
 
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +21,16 @@ from pycnn.models.summary import print_summary
 from pycnn.optimizers import Optimizer
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
+
+#: What Keras' compile takes beside ours, with the values that change nothing.
+_WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "loss_weights": (None,),
+    "weighted_metrics": (None,),
+    "run_eagerly": (False, True),
+    "steps_per_execution": (1,),
+    "jit_compile": (False, True, "auto"),
+    "auto_scale_loss": (True,),
+}
 
 
 class Model(Layer):
@@ -53,6 +66,8 @@ class Model(Layer):
         self.history: History | None = None
         self.stop_training = False
         self._objective: Objective | None = None
+        #: What compile() was given, the optimizer as an object.
+        self._compiled_with: dict[str, Any] = {}
 
     # -- structure -------------------------------------------------------------------------------------------
 
@@ -167,6 +182,7 @@ class Model(Layer):
         found = optimizers.get(optimizer)
         self._objective = Objective(loss, metrics or ())
         self.optimizer = found
+        self._compiled_with = {"optimizer": found, "loss": loss, "metrics": metrics}
 
     @property
     def objective(self) -> Objective:
@@ -309,6 +325,100 @@ class Model(Layer):
             ValueError, TypeError: as :meth:`fit`.
         """
         return training.predict(self, x, batch_size=batch_size, verbose=verbose, callbacks=callbacks or ())
+
+    # -- files -------------------------------------------------------------------------------------------------
+
+    def save(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
+        """Write the model into one file: architecture, weights, how it was compiled, and what training goes on from.
+
+        The file appears under its name only when it is complete and on the disk: whatever happens before, an existing
+        one stays whole. :func:`pycnn.models.load_model` reads it.
+
+        Args:
+            filepath: name of the file. ``model.pycnn`` is pycnn's own format, which needs no other package and has the
+                state of the optimizer and of the random generators, so that training goes on with the same bits.
+                ``model.keras`` is read by Keras; it has no such state.
+            overwrite: whether an existing file is replaced.
+
+        Raises:
+            ValueError: for another ending, or before the model is built.
+            TypeError, NotImplementedError: a layer, loss, metric or function of your own cannot be described; see
+                :func:`pycnn.saving.serialize_keras_object`.
+            FileExistsError: there is such a file, and it is not to be replaced.
+            OSError: the file cannot be written.
+            ModuleNotFoundError: a ``.keras`` file, and h5py is not installed.
+        """
+        from pycnn.saving.model_files import save_model
+
+        save_model(self, filepath, overwrite)
+
+    def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
+        """Write the weights alone into a file, as safely as :meth:`save`.
+
+        Args:
+            filepath: name of the file: ``x.safetensors``, or ``x.weights.h5`` as Keras writes and reads it.
+            overwrite: whether an existing file is replaced.
+
+        Raises:
+            ValueError, FileExistsError, OSError, ModuleNotFoundError: as :meth:`save`.
+        """
+        from pycnn.saving.weights import save_weights
+
+        save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath: str | PathLike[str], skip_mismatch: bool = False, by_name: bool = False) -> None:
+        """Read the weights from a file: all of them, or, where something does not fit, none.
+
+        Layers are found by their place in the model, so that their names may differ.
+
+        Args:
+            filepath: a file of :meth:`save_weights` or :meth:`save`; of Keras, ``.weights.h5`` or ``.keras``; or of
+                Keras 2, as the published weights of its applications.
+            skip_mismatch: whether weights that are missing or of other shapes are left as they are, with a warning.
+            by_name: in files of Keras 2, take the layers of the same names, and no others.
+
+        Raises:
+            InvalidFileError: the file is damaged, or is not of this model; the message names what does not fit. It is a
+                ValueError, and nothing has been changed.
+            ValueError: before the model is built; for ``by_name=True`` and a file without names.
+            FileNotFoundError: there is no such file.
+            ModuleNotFoundError: an HDF5 file, and h5py is not installed.
+        """
+        from pycnn.saving.weights import load_weights
+
+        load_weights(self, filepath, skip_mismatch, by_name)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The architecture as text in JSON, as in Keras; :func:`pycnn.models.model_from_json` reads it.
+
+        Args:
+            **kwargs: for ``json.dumps``, such as ``indent=2``.
+
+        Raises:
+            TypeError, NotImplementedError: as :meth:`save`.
+        """
+        from pycnn.saving.serialization import serialize_keras_object
+
+        return json.dumps(serialize_keras_object(self), **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What :meth:`compile` was given; empty before."""
+        return dict(self._compiled_with)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model as :meth:`get_compile_config` says, or Keras'.
+
+        Raises:
+            ValueError, TypeError: it asks for something that is not there.
+        """
+        from pycnn.saving.serialization import deserialize_keras_object
+
+        given = {name: deserialize_keras_object(value) for name, value in config.items()}
+        known = inspect.signature(self.compile).parameters
+        for name in set(given) - set(known):
+            if given.pop(name) not in _WITHOUT_EFFECT.get(name, ()):
+                raise ValueError(f"{self}: compile has no argument {name!r} for {config[name]!r}")
+        self.compile(**given)
 
     def _forget_compiled_shapes(self) -> None:
         """The output may have another shape now, and "accuracy" may be another metric."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from pycnn.callbacks import History
 from pycnn.functional.arguments import widened
 from pycnn.models.model import Model
+from pycnn.saving.atomic import new_file_beside, replaced_file
 
 
 def check_writable(path: Path) -> None:
@@ -28,7 +26,7 @@ def check_writable(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected an existing folder, received {path.parent}, which is none")
     try:
-        with _temporary_file(path):
+        with new_file_beside(path):
             pass
     except OSError as error:
         raise type(error)(f"{path}: cannot write into {path.parent}: {error.strerror or error}") from error
@@ -55,25 +53,5 @@ def save_results(path: Path, model: Model, history: History) -> None:
     # In memory first: a full disk then meets one plain write, not an archive that is half built.
     archive = io.BytesIO()
     np.savez(archive, **arrays)
-    try:
-        with _temporary_file(path) as file:
-            file.write(archive.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()  # Windows renames no open file
-            os.replace(file.name, path)
-    except OSError as error:
-        raise type(error)(f"{path}: cannot write the results: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _temporary_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file in the folder of ``path``, removed at the end unless it has been renamed."""
-    # open(), unlike the module tempfile, gives the file the permissions that the user's umask asks for.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.touch(exist_ok=False)  # one that is there already is someone else's and stays
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-    finally:
-        temporary.unlink(missing_ok=True)  # after closing it: Windows removes no open file
+    with replaced_file(path, "the results") as file:
+        file.write(archive.getbuffer())

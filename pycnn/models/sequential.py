@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Self
 
 from pycnn.layers.input import InputLayer
-from pycnn.layers.layer import Layer
+from pycnn.layers.layer import Layer, shape_from_config
 from pycnn.layers.symbolic import KerasTensor
 from pycnn.models.model import Model
 from pycnn.models.schedule import Call, Schedule, Slot
+from pycnn.saving.serialization import deserialize_keras_object, serialize_keras_object
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
@@ -187,6 +189,38 @@ class Sequential(Model):
     def output_shapes(self) -> list[Shape | None]:
         """The output shape of each layer; None while it is unknown."""
         return [tensor.shape for tensor in self._symbolic_outputs] or [None] * len(self._layers)
+
+    def get_config(self) -> dict[str, Any]:
+        """Name and layers, and the shape that they are built for."""
+        layers = [layer for layer in (self._input, *self._layers) if layer is not None]
+        config = super().get_config() | {"layers": [serialize_keras_object(layer) for layer in layers]}
+        return config | ({"build_input_shape": self.declared_input_shape} if self._symbolic_outputs else {})
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The input shape, None while it is unknown."""
+        return {"input_shape": self.declared_input_shape} if self._symbolic_outputs else None
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """The model that :meth:`get_config` describes, its layers built where they were.
+
+        Args:
+            config: the description, also Keras'.
+            custom_objects: classes and functions of your own by name.
+
+        Raises:
+            ValueError, TypeError: it is no description of a stack of layers.
+        """
+        layers = config.get("layers")
+        if not isinstance(layers, list):
+            raise ValueError(f"{cls.__name__}: expected a description with layers, received {config!r}")
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        for layer in layers:
+            model.add(deserialize_keras_object(layer, custom_objects))
+        shape = config.get("build_input_shape")
+        if shape is not None and model._layers and not model.built:
+            model.build(shape_from_config(shape))
+        return model
 
     def _add_input(self, layer: InputLayer) -> None:
         if self._layers or self._input is not None:

@@ -38,16 +38,16 @@ def gradients(sizes: Sequence[int], dtype: str) -> list[Arrays]:
 
 
 def run(rule: tuple[str, int], scalars: Callable[[int], tuple[float, ...]], w: Arrays, grads: list[Arrays]) -> None:
-    operation, slots = rule
+    name, slots = rule
     state = [np.zeros_like(array) for _ in range(slots) for array in w]
-    plan = plan_for(operation, UpdatesProblem(w[0].dtype.name, tuple(array.shape for array in w)))
+    plan = plan_for("updates", UpdatesProblem(w[0].dtype.name, name, tuple(array.shape for array in w)))
     for t, g in enumerate(grads, start=1):
-        assert plan.run(*g, updated=(*w, *state), scalars=scalars(t)) == ()
+        assert plan.run(*g, updated=(*w, *state), scalars=(0.0, *scalars(t))) == ()
 
 
 def adam(rate: float = 0.01, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> Rule:
     def scalars(t: int) -> tuple[float, ...]:
-        return rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t), beta_1, beta_2, epsilon
+        return rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t), 1 - beta_1, 1 - beta_2, epsilon
 
     return lambda w, grads: run(("adam", 2), scalars, w, grads)
 
@@ -55,7 +55,8 @@ def adam(rate: float = 0.01, beta_1: float = 0.9, beta_2: float = 0.999, epsilon
 def sgd(momentum: float, nesterov: bool) -> Rule:
     if not momentum:
         return lambda w, grads: run(("sgd", 0), lambda t: (0.05,), w, grads)
-    return lambda w, grads: run(("sgd_momentum", 1), lambda t: (nesterov, 0.05, momentum), w, grads)
+    name = "sgd_nesterov" if nesterov else "sgd_momentum"
+    return lambda w, grads: run((name, 1), lambda t: (0.05, momentum), w, grads)
 
 
 RULES: list[tuple[Rule, Any]] = [
@@ -159,7 +160,8 @@ def test_small_parameters_share_a_piece() -> None:
     assert len(divided([PIECE + 1, 64] * 50)[0]) - 1 == 2 * 50
 
 
-GOOD = {"g0": (3,), "g1": (2, 4), "w0": (3,), "w1": (2, 4), "m0": (3,), "m1": (2, 4), "v0": (3,), "v1": (2, 4)}
+GOOD = {"g0": (3,), "g1": (2, 4), "w0": (3,), "w1": (2, 4)}
+GOOD |= {"momentum0": (3,), "momentum1": (2, 4), "velocity0": (3,), "velocity1": (2, 4)}
 
 
 @pytest.mark.parametrize(
@@ -167,14 +169,19 @@ GOOD = {"g0": (3,), "g1": (2, 4), "w0": (3,), "w1": (2, 4), "m0": (3,), "m1": (2
     [
         ("g1", lambda a: a[:1], ValueError, "g1 must have the shape (2, 4); received (1, 4)"),
         ("w0", lambda a: a[:0], ValueError, "w0 must have the shape (3,); received (0,)"),
-        ("v1", lambda a: a.reshape(-1), ValueError, "v1 must have the shape (2, 4); received (8,)"),
+        ("velocity1", lambda a: a.reshape(-1), ValueError, "velocity1 must have the shape (2, 4); received (8,)"),
         ("g0", lambda a: a.astype("f8"), TypeError, "g0 must have the dtype float32; received float64"),
-        ("m1", lambda a: a.astype("f2"), TypeError, "m1 must have the dtype float32; received float16"),
+        ("momentum1", lambda a: a.astype("f2"), TypeError, "momentum1 must have the dtype float32; received float16"),
         ("g1", lambda a: None, TypeError, "g1 must be an array of shape (2, 4); received None"),
-        ("v0", lambda a: None, TypeError, "v0 must be an array of shape (3,); received None"),
+        ("velocity0", lambda a: None, TypeError, "velocity0 must be an array of shape (3,); received None"),
         ("w1", lambda a: a.tolist(), TypeError, "w1 must be a NumPy array; received list"),
         ("w1", lambda a: np.asfortranarray(a), ValueError, "w1 is changed in place: it must be contiguous"),
-        ("m0", lambda a: np.broadcast_to(a, a.shape), ValueError, "m0 is changed in place: it must be contiguous"),
+        (
+            "momentum0",
+            lambda a: np.broadcast_to(a, a.shape),
+            ValueError,
+            "momentum0 is changed in place: it must be contiguous",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit(name: str, spoil: Any, error: type[Exception], message: str) -> None:
@@ -182,20 +189,20 @@ def test_arrays_that_do_not_fit(name: str, spoil: Any, error: type[Exception], m
     before = dict(arrays)
     arrays[name] = spoil(arrays[name])
     given = list(arrays.values())
-    plan = plan_for("adam", UpdatesProblem("float32", ((3,), (2, 4))))
+    plan = plan_for("updates", UpdatesProblem("float32", "adam", ((3,), (2, 4))))
     with pytest.raises(error, match=re.escape(message)):
-        plan.run(*given[:2], updated=tuple(given[2:]), scalars=(0.1, 0.9, 0.999, 1e-7))
+        plan.run(*given[:2], updated=tuple(given[2:]), scalars=(0.0, 0.1, 0.1, 0.001, 1e-7))
     for array in before.values():
         assert (array == 1).all()
 
 
 def test_a_list_of_another_length() -> None:
     g, w = np.ones(3, np.float32), np.ones(3, np.float32)
-    plan = plan_for("sgd", UpdatesProblem("float32", ((3,), (3,))))
+    plan = plan_for("updates", UpdatesProblem("float32", "sgd", ((3,), (3,))))
     with pytest.raises(TypeError, match="g1 must be an array"):
-        plan.run(g, updated=(w, w), scalars=(0.1,))
+        plan.run(g, updated=(w, w), scalars=(0.0, 0.1))
     with pytest.raises(ValueError, match="shorter"):
-        plan.run(g, g, updated=(w,), scalars=(0.1,))
+        plan.run(g, g, updated=(w,), scalars=(0.0, 0.1))
     assert (w == 1).all()
 
 
@@ -204,5 +211,5 @@ def test_gradients_may_be_strided_or_read_only() -> None:
     for g in (memory.T, memory[::-1, ::-1].T, np.broadcast_to(memory[0, 0], (6, 4))):
         w = numbers((6, 4), "float64", 1)
         expected = w - 0.1 * g
-        plan_for("sgd", UpdatesProblem("float64", ((6, 4),))).run(g, updated=(w,), scalars=(0.1,))
+        plan_for("updates", UpdatesProblem("float64", "sgd", ((6, 4),))).run(g, updated=(w,), scalars=(0.0, 0.1))
         oracle.assert_close(w, expected)

@@ -177,6 +177,9 @@ class Instructions(Target):
         far = 1 - self.exp(-square) * self.polynomial(_CODY_C, size) / self.polynomial(_CODY_D, size)
         return where(size <= 0.5, near, self.with_sign(far, x))
 
+    def sqrt(self, x: Term) -> Term:
+        return self._call("sqrt", x)
+
 
 class FormulaType(NameType):
     """The type that says which formula a kernel computes: an activation's derivative of order 0, 1 or 2."""

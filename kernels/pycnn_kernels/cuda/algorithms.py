@@ -200,7 +200,5 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "activation_gradient": [
         Algorithm("one_pass", activation.Activation, "the slope computed anew from x", activation.elements_fit)
     ],
-    "adam": [Algorithm("one_pass", optimizer.AdamStep, _ONE_PASS, optimizer.updates_supported)],
-    "sgd": [Algorithm("one_pass", optimizer.SgdStep, _ONE_PASS, optimizer.updates_supported)],
-    "sgd_momentum": [Algorithm("one_pass", optimizer.MomentumStep, _ONE_PASS, optimizer.updates_supported)],
+    "updates": [Algorithm("one_pass", optimizer.Updates, _ONE_PASS, optimizer.updates_supported)],
 }

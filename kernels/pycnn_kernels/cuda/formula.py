@@ -31,41 +31,51 @@ class Source(Target):
         self.constants[name] = self._dtype(value)
         return Term(self, name)
 
-    def _line(self, code: str, *operands: Operand) -> Term:
+    def line(self, code: str, *operands: Operand) -> Term:
         """A line that computes ``code``, its gaps filled with the names of the operands."""
         name = f"t{len(self.lines)}"
         self.lines.append(f"{name} = {code.format(*(self.number(each).code for each in operands))}")
         return Term(self, name)
 
+    def function(self, names: list[str], end: list[str]) -> Any:
+        """A device function of arguments of these names: the lines so far, and those at its end."""
+        lines = [f"def evaluated({', '.join(names)}):", *self.lines, *end]
+        namespace: Names = {"math": math} | self.constants
+        exec("\n    ".join(lines), namespace)
+        return device_function(namespace["evaluated"])
+
     def binary(self, operator: str, left: Operand, right: Operand) -> Term:
-        return self._line(f"{{}} {operator} {{}}", left, right)
+        return self.line(f"{{}} {operator} {{}}", left, right)
 
     def compare(self, operator: str, left: Operand, right: Operand) -> Term:
         return self.binary(operator, left, right)
 
     def negative(self, x: Term) -> Term:
-        return self._line("-{}", x)
+        return self.line("-{}", x)
 
     def absolute(self, x: Term) -> Term:
-        return self._line("math.fabs({})", x)
+        return self.line("math.fabs({})", x)
 
     def with_sign(self, size: Term, x: Term) -> Term:
-        return self._line("math.copysign({}, {})", size, x)
+        return self.line("math.copysign({}, {})", size, x)
 
     def where(self, condition: Term, x: Operand, y: Operand) -> Term:
-        return self._line("{1} if {0} else {2}", condition, x, y)
+        return self.line("{1} if {0} else {2}", condition, x, y)
 
     def exp(self, x: Term) -> Term:
-        return self._line("math.exp({})", x)
+        return self.line("math.exp({})", x)
 
     def expm1(self, x: Term) -> Term:
-        return self._line("math.expm1({})", x)
+        return self.line("math.expm1({})", x)
 
     def log1p(self, x: Term) -> Term:
-        return self._line("math.log1p({})", x)
+        return self.line("math.log1p({})", x)
 
     def erf(self, x: Term) -> Term:
-        return self._line("math.erf({})", x)
+        return self.line("math.erf({})", x)
+
+    def sqrt(self, x: Term) -> Term:
+        return self.line("math.sqrt({})", x)
 
 
 def compiled_formula(formula: Formula, dtype: Any, numbers: int) -> Any:
@@ -73,7 +83,4 @@ def compiled_formula(formula: Formula, dtype: Any, numbers: int) -> Any:
     source = Source(dtype)
     names = [f"x{i}" for i in range(numbers)]
     result = source.number(formula(*(Term(source, name) for name in names[: taken(formula)])))
-    lines = [f"def evaluated({', '.join(names)}):", *source.lines, f"return {result.code}"]
-    namespace: Names = {"math": math} | source.constants
-    exec("\n    ".join(lines), namespace)
-    return device_function(namespace["evaluated"])
+    return source.function(names, [f"return {result.code}"])

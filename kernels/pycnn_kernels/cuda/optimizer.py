@@ -9,55 +9,56 @@ import numpy as np
 from numba import cuda
 
 from pycnn_kernels.cuda.device import current_device
+from pycnn_kernels.cuda.formula import Source
 from pycnn_kernels.cuda.launch import THREADS, Task, counted, kernel
 from pycnn_kernels.cuda.ptx import elements_at
+from pycnn_kernels.formula import Term
 from pycnn_kernels.problem import UpdatesProblem
+from pycnn_kernels.updates import MOST_NUMBERS, MOST_STATES, RULES, missing_numbers, updated
 
 #: Elements of one parameter that a block updates.
 PIECE = 16 * THREADS
 
+#: The fields of a kernel that have the numbers of a step.
+NUMBERS = tuple(f"p{i}" for i in range(MOST_NUMBERS))
+
 
 @kernel(
-    addresses="addresses", count="int", which="table", piece="table", sizes="table", nesterov="int", rate="float",
-    beta_1="float", beta_2="float", epsilon="float", momentum="float",
+    addresses="addresses", count="int", last_kind="int", which="table", piece="table", sizes="table",
+    **dict.fromkeys(NUMBERS, "float"),
 )  # fmt: skip
-def step_kernel(dtype: Any, rule: str, elements: int) -> Any:
+def updates_kernel(dtype: Any, rule: str, elements: int) -> Any:
     """A step by a rule; block b updates the elements of piece ``piece[b]`` of parameter ``which[b]``.
 
-    "adam": ``m += (1 - beta_1) (g - m); v += (1 - beta_2) (g^2 - v); w -= rate * m / (sqrt(v) + epsilon)``, ``rate``
-    with the bias correction, as on the CPU. "sgd": ``w -= rate * g``. "momentum": ``v = momentum * v - rate * g``;
-    ``w += v``, or with Nesterov ``w += momentum * v - rate * g``.
-
-    ``addresses`` has those of the g of ``count`` parameters, then of their w, and of each kind of state.
+    ``addresses`` has those of the g of ``count`` parameters, then of their w, and of each kind of state up to
+    ``last_kind``; p0 to p6 are the numbers.
     """
-    one = dtype(1)
+    update_element = element_update(rule, dtype)
 
     def body(a):
         parameter = a.which[cuda.blockIdx.x]
         g, w = elements_at(a, a.addresses[parameter]), elements_at(a, a.addresses[a.count + parameter])
+        # What a rule does not remember is not touched: any address serves.
+        s0 = elements_at(a, a.addresses[min(2, a.last_kind) * a.count + parameter])
+        s1 = elements_at(a, a.addresses[min(3, a.last_kind) * a.count + parameter])
+        s2 = elements_at(a, a.addresses[min(4, a.last_kind) * a.count + parameter])
         begin = elements * a.piece[cuda.blockIdx.x]
         end = min(begin + elements, a.sizes[parameter])
-        if rule == "adam":
-            m = elements_at(a, a.addresses[2 * a.count + parameter])
-            v = elements_at(a, a.addresses[3 * a.count + parameter])
-            new_m, new_v = one - a.beta_1, one - a.beta_2
-            for i in range(begin + cuda.threadIdx.x, end, THREADS):
-                mean = m[i] + new_m * (g[i] - m[i])
-                square = v[i] + new_v * (g[i] * g[i] - v[i])
-                m[i], v[i] = mean, square
-                w[i] -= a.rate * mean / (math.sqrt(square) + a.epsilon)
-        elif rule == "sgd":
-            for i in range(begin + cuda.threadIdx.x, end, THREADS):
-                w[i] -= a.rate * g[i]
-        else:
-            v = elements_at(a, a.addresses[2 * a.count + parameter])
-            for i in range(begin + cuda.threadIdx.x, end, THREADS):
-                step = a.rate * g[i]
-                speed = a.momentum * v[i] - step
-                v[i] = speed
-                w[i] += a.momentum * speed - step if a.nesterov else speed
+        for i in range(begin + cuda.threadIdx.x, end, THREADS):
+            update_element(g, w, s0, s1, s2, i, a.p0, a.p1, a.p2, a.p3, a.p4, a.p5, a.p6)
 
     return body
+
+
+def element_update(rule: str, dtype: Any) -> Any:
+    """A device function of g, w, three arrays of state, an index and the numbers: updates the element, by a rule."""
+    source = Source(dtype)
+    arrays = ["g", "w", *(f"s{i}" for i in range(MOST_STATES))]
+    held = arrays[: 2 + len(RULES[rule].state)]
+    g, w, *state = [source.line(f"{name}[i]") for name in held]
+    results = updated(rule, g, w, state, [Term(source, name) for name in NUMBERS])
+    stores = [f"{name}[i] = {source.number(term).code}" for name, term in zip(held[1:], results, strict=True)]
+    return source.function([*arrays, "i", *NUMBERS], stores)
 
 
 def divided(sizes: list[int], elements: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,20 +72,23 @@ def divided(sizes: list[int], elements: int) -> tuple[np.ndarray, np.ndarray]:
     return table[:, 0].copy(), table[:, 1].copy()
 
 
-class _Step:
-    """A step over all parameters; ``kinds`` arrays belong to each."""
+class Updates:
+    """A step over all parameters; see :func:`updates_kernel`."""
 
     workspace_bytes = 0
 
-    def __init__(self, rule: str, p: UpdatesProblem, kinds: int, scalars: str, piece: int = PIECE):
+    def __init__(self, p: UpdatesProblem, piece: int = PIECE):
+        kinds = 2 + len(RULES[p.rule].state)
         self._sizes = [math.prod(shape) for shape in p.shapes]
         self._arrays = kinds * len(self._sizes)
         self._bytes = np.tile(np.array(self._sizes, np.int64) * np.dtype(p.dtype).itemsize, kinds)
-        variant = step_kernel.variant(p.dtype, rule=rule, elements=piece)
+        self._missing = missing_numbers(p.rule)
+        variant = updates_kernel.variant(p.dtype, rule=p.rule, elements=piece)
 
         def task(which: np.ndarray, pieces: np.ndarray) -> Task:
             tables = {"which": which, "piece": pieces, "sizes": np.array(self._sizes, np.int32)}
-            return Task(variant, len(which), f"addresses {scalars}", count=len(self._sizes), **tables)
+            given = " ".join(("addresses", *NUMBERS))
+            return Task(variant, len(which), given, count=len(self._sizes), last_kind=kinds - 1, **tables)
 
         self._which, self._pieces = divided(self._sizes, piece)
         self._task = task
@@ -93,7 +97,7 @@ class _Step:
         self._sent: tuple[Any, ...] | None = None
 
     def run(self, *arguments: float) -> None:
-        """The addresses of all g, all w and all arrays of state, kind by kind, and then numbers."""
+        """The addresses of all g, all w and all arrays of state, kind by kind; the decay, and the rule's numbers."""
         device, arrays = current_device(), arguments[: self._arrays]
         where = (arrays, device.stream())
         sent = self._sent
@@ -103,7 +107,7 @@ class _Step:
             sent = self._sent = (*where, device.sent(values), values)
         table = device.address(sent[2])
         for task in self._in_turn() if self._overlap(arrays) else (self._together,):
-            task.run(table, *arguments[self._arrays :])
+            task.run(table, *arguments[self._arrays :], *self._missing)
 
     def _in_turn(self) -> list[Task]:
         """A launch for each parameter."""
@@ -122,24 +126,3 @@ class _Step:
 
 def updates_supported(p: UpdatesProblem) -> str | None:
     return counted(max(map(math.prod, p.shapes), default=0), "parameters")
-
-
-class AdamStep(_Step):
-    """One step of Adam; see :func:`step_kernel`."""
-
-    def __init__(self, p: UpdatesProblem):
-        super().__init__("adam", p, 4, "rate beta_1 beta_2 epsilon")
-
-
-class SgdStep(_Step):
-    """One step of gradient descent; see :func:`step_kernel`."""
-
-    def __init__(self, p: UpdatesProblem):
-        super().__init__("sgd", p, 2, "rate")
-
-
-class MomentumStep(_Step):
-    """One step of gradient descent with momentum; see :func:`step_kernel`."""
-
-    def __init__(self, p: UpdatesProblem):
-        super().__init__("momentum", p, 3, "nesterov rate momentum")
