@@ -98,7 +98,7 @@ class Configurable:
         """What the object keeps of an argument."""
         if name in self._arguments:
             return self._arguments[name]
-        for attribute in (name, f"_{name}"):
+        for attribute in (f"init_{name}", name, f"_{name}"):  # the first as it was given, where more is made of it
             if hasattr(self, attribute):
                 return getattr(self, attribute)
         raise NotImplementedError(f"{type(self).__name__} must define get_config(): it has no attribute {name!r}")

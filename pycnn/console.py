@@ -116,15 +116,18 @@ def table_lines(
     def rule(corners: str, sign: str) -> str:
         return corners[0] + corners[1].join(sign * (size + 2) for size in width) + corners[2]
 
-    def line(cells: Sequence[str], sign: str) -> list[str]:
+    def line(cells: Sequence[str], sign: str, at_bottom: bool = False) -> list[str]:
         wrapped = [_wrapped(text, size) for text, size in zip(cells, width)]
+        if at_bottom:
+            most = max(map(len, wrapped))
+            wrapped = [[""] * (most - len(texts)) + texts for texts in wrapped]
         found = []
         for texts in zip_longest(*wrapped, fillvalue=""):
             placed = (_JUSTIFIED[side](text, size) for text, size, side in zip(texts, width, sides))
             found.append(f"{sign} " + f" {sign} ".join(placed) + f" {sign}")
         return found
 
-    lines = [rule(top, horizontal[0]), *line(header, vertical[0]), rule(below, horizontal[0])]
+    lines = [rule(top, horizontal[0]), *line(header, vertical[0], at_bottom=True), rule(below, horizontal[0])]
     for number, row in enumerate(rows):
         if rules and number:
             lines.append(rule(between, horizontal[1]))

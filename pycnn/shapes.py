@@ -50,6 +50,26 @@ def any_batch(shapes: Any) -> Any:
     return mapped_shapes(lambda shape: (None, *shape[1:]), shapes)
 
 
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape that shapes stretch to, as NumPy's arrays do: a size that is not known is that of the others.
+
+    Raises:
+        ValueError: when they do not fit each other.
+
+    >>> broadcast((None, 3), (1,), (None, 1)), broadcast((None, 1), (5, 4))
+    ((None, 3), (5, 4))
+    """
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    found: list[int | None] = []
+    for sizes in zip(*padded):
+        known = set(sizes) - {1, None}
+        if len(known) > 1:
+            raise ValueError(f"expected shapes that stretch to one, received {', '.join(map(str, shapes))}")
+        found.append(known.pop() if known else None if None in sizes else 1)
+    return tuple(found)
+
+
 def one_or_more_axes(value: int | Iterable[int] | None, name: str = "axis") -> int | tuple[int, ...] | None:
     """``value`` as an axis, several of them, or None, which stands for all axes.
 
@@ -93,3 +113,22 @@ def axes_within(value: Any, shape: tuple[int, ...], name: str = "axis") -> tuple
             f"{name}: expected axes from {-rank} to {rank - 1}, each once, for the shape {shape}, received {value!r}"
         )
     return found
+
+
+def shape_of_weights(weights: tuple[int, ...], values: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which weights spread over values: their axes are the first ones of the values, or of size 1.
+
+    Raises:
+        ValueError: when they are not.
+
+    >>> shape_of_weights((8,), (8, 5, 5)), shape_of_weights((8, 1), (8,))
+    ((8, 1, 1), (8,))
+    """
+    kept = weights[: len(values)]
+    fits = all(weight in (1, size) for weight, size in zip(kept, values))
+    if not kept or not fits or any(size != 1 for size in weights[len(values) :]):
+        raise ValueError(
+            f"sample_weight: expected weights of shape {values[:1]}, or with more of the axes of the values that they "
+            f"weigh, whose shape is {values}; received {weights}"
+        )
+    return (*kept, *(1,) * (len(values) - len(kept)))

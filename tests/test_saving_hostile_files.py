@@ -1,4 +1,4 @@
-"""Damaged and hostile files: refused with a reason, before anything is changed and without memory for what they claim."""
+"""Damaged and hostile files: refused with a reason, with nothing changed and no memory taken for what they claim."""
 
 import io
 import json
@@ -208,7 +208,11 @@ CHANGES = {
     ),
     "a layer for a model": ("config.json", lambda v: v.update(v["config"]["layers"][1]), "expected a model"),
     "an unknown loss": ("config.json", lambda v: v["compile_config"].update(loss="mystery"), "unknown loss"),
-    "an unknown setting": ("config.json", lambda v: v["compile_config"].update(run="x"), "compile has no argument 'run'"),
+    "an unknown setting": (
+        "config.json",
+        lambda v: v["compile_config"].update(run="x"),
+        "compile has no argument 'run'",
+    ),
     "no random state": ("training.json", lambda v: v.pop("random"), "cannot build the model"),
     "another random state": ("training.json", lambda v: v["random"].update(state={}), "cannot build the model"),
     "a negative random state": (
@@ -233,7 +237,11 @@ def test_changed_descriptions_are_refused(name, change, match, parts, tmp_path):
 def test_another_state_of_the_optimizer_is_refused(parts, tmp_path):
     state = dict(safetensors.read(parts["training.safetensors"], "state"))
     assert state["iterations"] == 1
-    for name, array in (("0/velocity", np.zeros(3, np.float32)), ("99/velocity", np.zeros(3)), ("iterations", np.zeros(2))):
+    for name, array in (
+        ("0/velocity", np.zeros(3, np.float32)),
+        ("99/velocity", np.zeros(3)),
+        ("iterations", np.zeros(2)),
+    ):
         file = io.BytesIO()
         safetensors.write(file, {**state, name: array})
         (tmp_path / "x.pycnn").write_bytes(archived({**parts, "training.safetensors": file.getvalue()}))

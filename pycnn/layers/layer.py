@@ -179,7 +179,7 @@ class Layer(Configurable):
             with no_grad():
                 outputs = self._called(samples, training=False)
             self._clear_losses()
-            batch = leaves(input_shape)[0]
+            batch = next(iter(leaves(input_shape)), None)
             self._found_shapes[key] = mapped(lambda output: (batch, *output.shape[1:]), outputs)
         return self._found_shapes[key]
 
@@ -232,10 +232,14 @@ class Layer(Configurable):
         """The symbolic output for symbolic inputs; remembers the call."""
         if self._takes_one_tensor:
             self._refuse_several(inputs)
-        shapes = self.build_for(mapped(_shape_of_symbol, inputs))
+        shapes = self.build_for(self._shapes_of(inputs))
         outputs = self._symbols(shapes)
         Node(self, inputs, outputs, training)
         return outputs
+
+    def _shapes_of(self, inputs: Any) -> Any:
+        """The shapes of the inputs of a call on symbolic tensors."""
+        return mapped(_shape_of_symbol, inputs)
 
     def _symbols(self, shapes: Any) -> Any:
         """Symbolic outputs of these shapes."""
@@ -684,7 +688,8 @@ def _one_or_list(tensors: list[KerasTensor]) -> Any:
 
 def _holds_plain_numbers(inputs: Any) -> bool:
     """Whether nested lists are one array, and not several."""
-    return not isinstance(inputs, dict) and all(isinstance(each, bool | int | float) for each in leaves(inputs))
+    found = leaves(inputs)
+    return bool(found) and not isinstance(inputs, dict) and all(isinstance(each, bool | int | float) for each in found)
 
 
 def _unknown_argument(layer: type[Layer], name: str) -> str:

@@ -34,7 +34,7 @@ class KerasTensor:
     """A tensor without numbers: a shape and a dtype, and the call of a layer that it is an output of.
 
     ``Input(...)`` makes one, and so does calling a layer or model on one. ``Model(inputs, outputs)`` is what lies
-    between such tensors.
+    between such tensors. ``x + y``, ``2 * x``, ``x[:, 0]`` and the like are recorded as :mod:`pycnn.layers.arithmetic`.
 
     Args:
         shape: its shape, the batch axis first; None where a size is not known.
@@ -73,6 +73,47 @@ class KerasTensor:
         """The call that the tensor is an output of, by layer and places; None for one that no layer made."""
         return None if self.node is None else History(self.node.layer, self.node.index, self._place)
 
+    # Arithmetic is recorded as a call of a layer, too.
+
+    def __add__(self, other: Any) -> KerasTensor:
+        return _recorded("Add", self, other)
+
+    def __radd__(self, other: Any) -> KerasTensor:
+        return _recorded("Add", other, self)
+
+    def __sub__(self, other: Any) -> KerasTensor:
+        return _recorded("Subtract", self, other)
+
+    def __rsub__(self, other: Any) -> KerasTensor:
+        return _recorded("Subtract", other, self)
+
+    def __mul__(self, other: Any) -> KerasTensor:
+        return _recorded("Multiply", self, other)
+
+    def __rmul__(self, other: Any) -> KerasTensor:
+        return _recorded("Multiply", other, self)
+
+    def __truediv__(self, other: Any) -> KerasTensor:
+        return _recorded("TrueDivide", self, other)
+
+    def __rtruediv__(self, other: Any) -> KerasTensor:
+        return _recorded("TrueDivide", other, self)
+
+    def __pow__(self, other: Any) -> KerasTensor:
+        return _recorded("Power", self, other)
+
+    def __rpow__(self, other: Any) -> KerasTensor:
+        return _recorded("Power", other, self)
+
+    def __neg__(self) -> KerasTensor:
+        return _recorded("Negative", self)
+
+    def __abs__(self) -> KerasTensor:
+        return _recorded("Absolute", self)
+
+    def __getitem__(self, index: Any) -> KerasTensor:
+        return _recorded("GetItem", self, index=index)
+
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
@@ -96,6 +137,14 @@ class KerasTensor:
             f"{self!r} is symbolic: it has a shape, but no numbers, and cannot be used as {what}. Expected a layer or "
             "model to be called on it; what else is computed from it belongs into the call() of a layer of your own"
         )
+
+
+def _recorded(operation: str, *operands: Any, **settings: Any) -> KerasTensor:
+    """The symbolic result of an operation of :mod:`pycnn.layers.arithmetic`."""
+    from pycnn.layers import arithmetic  # whose operations are layers, which are called on symbolic tensors
+
+    dtype = next(each.dtype for each in operands if isinstance(each, KerasTensor))
+    return arithmetic.recorded(getattr(arithmetic, operation)(dtype=dtype, **settings), *operands)
 
 
 class Node:

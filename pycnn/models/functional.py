@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
+
 from pycnn import backend
+from pycnn.layers.arithmetic import Operation
 from pycnn.layers.layer import Layer
 from pycnn.layers.symbolic import KerasTensor
 from pycnn.models.graph import Graph, begun_at
@@ -74,6 +77,11 @@ class Functional(Model):
     @property
     def layers(self) -> list[Layer]:
         """The layers in Keras' order: from the inputs to the outputs, by depth."""
+        return [layer for layer in self.graph.layers if not isinstance(layer, Operation)]
+
+    @property
+    def operations(self) -> list[Layer]:
+        """The layers, and what arithmetic on symbolic tensors has recorded, in the same order."""
         return list(self.graph.layers)
 
     @property
@@ -135,14 +143,16 @@ class Functional(Model):
             TypeError: they hold no numbers.
             ValueError: another number of inputs, or a name that is missing; shapes that do not agree with the declared.
         """
-        accepted = [self._cast(value, symbol.dtype) for value, symbol in zip(self._in_order(inputs), self.inputs)]
+        accepted = [self._cast(value, symbol) for value, symbol in zip(self._in_order(inputs), self.inputs)]
         self.accept_shape([tensor.shape for tensor in accepted])
         return accepted
 
-    def _cast(self, value: Any, dtype: str) -> Tensor:
+    def _cast(self, value: Any, symbol: KerasTensor) -> Tensor:
+        if value is None:
+            raise TypeError(f"{self}: expected an array or a tensor for the input '{symbol.name}', received None")
         if not isinstance(value, Tensor):
             value = Tensor(backend.asarray(value, "inputs", self._place_of(value)))
-        return value if value.dtype == dtype else value.astype(dtype)
+        return value if value.dtype == symbol.dtype else value.astype(symbol.dtype)
 
     def _in_order(self, inputs: Any) -> list[Any]:
         """What is given for the inputs, as a flat list in their order."""
@@ -191,10 +201,14 @@ class Functional(Model):
         """The shapes of the outputs as a flat list."""
         if all(shape == declared.shape for shape, declared in zip(shapes, self.inputs)):
             return [tensor.shape for tensor in self.outputs]
-        found: dict[Any, Shape] = dict(zip(self.inputs, shapes))
+        found = dict(zip(self.inputs, shapes))
+
+        def shape_of(argument: Any) -> Shape:
+            return found[argument] if isinstance(argument, KerasTensor) else np.shape(argument)
+
         for node in self.graph.nodes:
             if not node.is_input:
-                outputs = node.layer.compute_output_shape(mapped(lambda each: found.get(each, each), node.arguments))
+                outputs = node.layer.compute_output_shape(mapped(shape_of, node.arguments))
                 found.update(zip(node.outputs, _shapes_in(outputs), strict=True))
         return [found[tensor] for tensor in self.outputs]
 

@@ -12,8 +12,8 @@ BatchNormalization, ReLU                                             the normali
 BatchNormalization, MaxPooling2D by the moving statistics            both
 ===================================================================  ========================================
 
-ReLU is ``Activation("relu")``, ``ReLU()`` or, of a convolution, its own activation. Layers with an activity
-regularizer, classes derived from these, and layers of different dtypes run in turn.
+ReLU is ``Activation("relu")``, ``ReLU()`` or, of a convolution, its own activation; Add is ``x + y``, too. Layers with
+an activity regularizer, classes derived from these, and layers of different dtypes run in turn.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from pycnn import activations
 from pycnn.autograd import is_grad_enabled
+from pycnn.layers import arithmetic
 from pycnn.layers.activation import is_relu
 from pycnn.layers.batch_normalization import BatchNormalization
 from pycnn.layers.convolutional import Conv2D
@@ -109,7 +110,7 @@ def _folded(
 def _adds(layer: Layer, conv: Conv2D, others: Sequence[Tensor | None], inputs: Tensor) -> bool:
     """Whether a layer adds one tensor, which is there, to the result of a convolution."""
     return (
-        type(layer) is Add
+        type(layer) in (Add, arithmetic.Add)
         and layer.dtype == conv.dtype
         and layer.activity_regularizer is None
         and len(others) == 1

@@ -164,7 +164,7 @@ def known_function(name: str) -> Callable[..., Any] | None:
     """
     for place in map(_module, ("activations", "losses", "metrics")):
         found = getattr(place, name, None) if name.isidentifier() and not name.startswith("_") else None
-        if isinstance(found, types.FunctionType) and found.__module__ == place.__name__:
+        if isinstance(found, types.FunctionType) and found.__module__.startswith(place.__name__):
             first = next(iter(signature(found).parameters), None)
             if first in _FIRST_ARGUMENTS:
                 return found

@@ -1,4 +1,4 @@
-"""Losses by Keras' names and semantics.
+"""What all losses share, and the cross-entropies and the mean squared error, by Keras' names and semantics.
 
 A loss function takes (y_true, y_pred) and returns one value per sample; a loss object takes the mean of these
 over the batch. Where ``y_pred`` is the output of softmax (sigmoid for two classes), the cross-entropies are computed
@@ -22,7 +22,7 @@ from pycnn.configuration import Configurable
 from pycnn.elementary import cast
 from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
-from pycnn.shapes import Shape, shapes_agree
+from pycnn.shapes import Shape, shape_of_weights, shapes_agree
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import is_floating, is_half
 
@@ -30,14 +30,18 @@ from pycnn_kernels.problem import is_floating, is_half
 EPSILON = 1e-7
 
 LossFunction = Callable[..., Tensor]
-_REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none", None)
+_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
 
 # -- functions: one value per sample ---------------------------------------------------------------------------
 
 
 def sparse_categorical_crossentropy(
-    y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor, from_logits: bool = False
+    y_true: ArrayLike | Tensor,
+    y_pred: ArrayLike | Tensor,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    axis: int = -1,
 ) -> Tensor:
     """``-log(probability of the true class)`` for labels given as integers.
 
@@ -45,26 +49,32 @@ def sparse_categorical_crossentropy(
         y_true: class numbers 0 .. classes - 1, shape (batch, ...) or (batch, ..., 1).
         y_pred: probabilities (batch, ..., classes).
         from_logits: whether ``y_pred`` holds logits instead of probabilities.
+        ignore_class: a label, of whatever number, whose values are 0.
+        axis: of the classes among those of ``y_pred``.
 
     Returns:
         Values of shape (batch, ...).
 
     Raises:
-        TypeError: when one of the two holds no real numbers.
-        ValueError: when the shapes do not agree, ``y_pred`` is a single number, or a label is no whole number in
-            0 .. classes - 1.
+        TypeError: when one of the two holds no real numbers, or ``axis`` is no integer.
+        ValueError: when the shapes do not agree, ``y_pred`` is a single number or has no such axis, or a label is no
+            whole number in 0 .. classes - 1.
 
     >>> loss = sparse_categorical_crossentropy([1, 2], [[0.05, 0.95, 0.0], [0.1, 0.8, 0.1]])
     >>> [round(value, 4) for value in loss.numpy().tolist()]
     [0.0513, 2.3026]
     """
-    predictions = _tensor(y_pred)
-    labels = _sparse_labels(_array(y_true), predictions.shape)
+    predictions = classes_last(as_predictions(y_pred), axis)
+    labels = _sparse_labels(as_targets(y_true), predictions.shape)
+    ignored = None if ignore_class is None else labels == ignore_class
+    if ignored is not None:
+        labels = np.where(ignored, 0, labels)
     _check_classes("y_true", labels, predictions.shape[-1])
     labels = labels.astype(np.int64)
     # Classes are the last axis here and the second one in F.cross_entropy: rows of classes serve both.
     rows = _logits(predictions, from_logits).reshape(labels.size, predictions.shape[-1])
-    return F.cross_entropy(rows, labels.reshape(-1), reduction="none").reshape(*labels.shape)
+    values = F.cross_entropy(rows, labels.reshape(-1), reduction="none").reshape(*labels.shape)
+    return values if ignored is None else values * beside(~ignored, values).astype(values.dtype)
 
 
 def categorical_crossentropy(
@@ -72,6 +82,7 @@ def categorical_crossentropy(
     y_pred: ArrayLike | Tensor,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
+    axis: int = -1,
 ) -> Tensor:
     """``-sum(y_true * log(y_pred))`` over classes, for one-hot labels or probabilities.
 
@@ -80,29 +91,24 @@ def categorical_crossentropy(
         y_pred: predicted probabilities, the same shape.
         from_logits: whether ``y_pred`` holds logits instead of probabilities.
         label_smoothing: part of each label, in [0, 1], that is spread evenly over all classes.
+        axis: of the classes.
 
     Returns:
         Values of shape (batch, ...).
 
     Raises:
-        TypeError: when one of the two holds no real numbers, or ``label_smoothing`` is none.
-        ValueError: when the shapes differ, ``y_pred`` is a single number, or ``label_smoothing`` is not in [0, 1].
+        TypeError: when one of the two holds no real numbers, ``label_smoothing`` is none, or ``axis`` no integer.
+        ValueError: when the shapes differ, ``y_pred`` is a single number or has no such axis, or ``label_smoothing``
+            is not in [0, 1].
 
     >>> loss = categorical_crossentropy([[0, 1, 0], [0, 0, 1]], [[0.05, 0.95, 0.0], [0.1, 0.8, 0.1]])
     >>> [round(value, 4) for value in loss.numpy().tolist()]
     [0.0513, 2.3026]
     """
-    label_smoothing = _fraction(label_smoothing, "label_smoothing")
-    predictions = _tensor(y_pred)
-    labels = _array(y_true)
-    _check_categorical_shape(labels.shape, predictions.shape)
-    classes = predictions.shape[-1]
-    rows = _logits(predictions, from_logits).reshape(math.prod(labels.shape[:-1]), classes)
-    targets = cast(labels, predictions.dtype).reshape(rows.shape)
-    if label_smoothing:
-        targets *= 1 - label_smoothing
-        targets += label_smoothing / classes
-    return F.cross_entropy(rows, _beside(targets, rows), reduction="none").reshape(*labels.shape[:-1])
+    predictions, targets = one_hot_targets(y_true, y_pred, label_smoothing, axis)
+    values = predictions.shape[:-1]
+    rows = _logits(predictions, from_logits).reshape(math.prod(values), predictions.shape[-1])
+    return F.cross_entropy(rows, beside(targets.reshape(rows.shape), rows), reduction="none").reshape(*values)
 
 
 def binary_crossentropy(
@@ -110,6 +116,7 @@ def binary_crossentropy(
     y_pred: ArrayLike | Tensor,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
+    axis: int = -1,
 ) -> Tensor:
     """``-(y_true * log(y_pred) + (1 - y_true) * log(1 - y_pred))``, averaged over the last axis.
 
@@ -118,6 +125,7 @@ def binary_crossentropy(
         y_pred: predicted probabilities (batch, ..., outputs).
         from_logits: whether ``y_pred`` holds logits instead of probabilities.
         label_smoothing: in [0, 1]; moves labels that far towards 0.5.
+        axis: that is averaged.
 
     Returns:
         Values of shape (batch, ...).
@@ -131,19 +139,17 @@ def binary_crossentropy(
     >>> [round(value, 4) for value in loss.numpy().tolist()]
     [0.9163, 0.7136]
     """
-    label_smoothing = _fraction(label_smoothing, "label_smoothing")
-    predictions = _tensor(y_pred)
-    labels = _like(y_true, predictions)
-    if label_smoothing:
-        labels *= 1 - label_smoothing
-        labels += 0.5 * label_smoothing
-    truth = _beside(labels, predictions)
+    predictions, truth = binary_targets(y_true, y_pred, label_smoothing)
+    return binary_crossentropies(truth, predictions, from_logits).mean(axis=axis)
+
+
+def binary_crossentropies(truth: Tensor, predictions: Tensor, from_logits: bool) -> Tensor:
+    """``-(t log(p) + (1 - t) log(1 - p))`` of each element."""
     logits = predictions if from_logits else logits_of(predictions, "sigmoid")
     if logits is not None:
-        return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(axis=-1)
+        return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probabilities = predictions.clip(EPSILON, 1 - EPSILON)
-    likelihood = truth * probabilities.log() + (1 - truth) * (1 - probabilities).log()
-    return -likelihood.mean(axis=-1)
+    return -(truth * probabilities.log() + (1 - truth) * (1 - probabilities).log())
 
 
 def mean_squared_error(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
@@ -163,8 +169,7 @@ def mean_squared_error(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -
     >>> mean_squared_error([[0.0, 2.0]], [[1.0, 4.0]]).numpy().tolist()
     [2.5]
     """
-    predictions = _tensor(y_pred)
-    truth = _beside(_like(y_true, predictions), predictions)
+    predictions, truth = both(y_true, y_pred)
     return F.mse_loss(predictions, truth, reduction="none").mean(axis=-1)
 
 
@@ -176,7 +181,8 @@ class Loss(Configurable):
 
     Args:
         name: by default the name of the function.
-        reduction: "sum_over_batch_size" (the mean over all values), "sum" or "none".
+        reduction: "sum_over_batch_size" or "mean", the mean over all values; "mean_with_sample_weight", which divides
+            by the sum of the weights instead; "sum"; or "none".
 
     Raises:
         ValueError: for an unknown reduction.
@@ -189,9 +195,35 @@ class Loss(Configurable):
         self.name = name or type(self).__name__
         self.reduction = {"sum_over_batch_size": "mean", None: "none"}.get(reduction, reduction) or "none"
 
-    def __call__(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
-        """The loss of a batch: one number, or one per sample when the reduction is "none"."""
-        return _reduce(self.call(y_true, y_pred), self.reduction)
+    def __call__(
+        self,
+        y_true: ArrayLike | Tensor,
+        y_pred: ArrayLike | Tensor,
+        sample_weight: ArrayLike | Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch: one number, or one per sample when the reduction is "none".
+
+        Args:
+            y_true: targets.
+            y_pred: predictions.
+            sample_weight: what each value is multiplied by before the reduction, shape (batch,) or with more axes of
+                the values. The mean still divides by the number of values, as in Keras.
+
+        Raises:
+            ValueError: for weights of a shape that the values do not have.
+
+        >>> MeanSquaredError()([[0.0], [2.0]], [[1.0], [4.0]], sample_weight=[1.0, 0.5]).item()
+        1.5
+        """
+        values = self.call(y_true, y_pred)
+        if sample_weight is None:
+            return _reduce(values, self.reduction)
+        weights = _weights(sample_weight, values)
+        values = values * beside(weights, values)
+        if self.reduction != "mean_with_sample_weight":
+            return _reduce(values, self.reduction)
+        total = float(np.asarray(weights, np.float64).sum())
+        return values.sum() / total if total else values.sum() * 0
 
     def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
         """One value per sample."""
@@ -234,6 +266,18 @@ class LossFunctionWrapper(Loss):
         return self.fn(y_true, y_pred, **self._arguments)
 
 
+class SameShapeLoss(LossFunctionWrapper):
+    """A loss whose targets have the shape of the predictions."""
+
+    def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
+        """Targets must fit the predictions.
+
+        Raises:
+            ValueError: when they do not.
+        """
+        check_same_shape(self.name, y_true.shape, (len(y_true), *output_shape[1:]))
+
+
 class SparseCategoricalCrossentropy(LossFunctionWrapper):
     """The mean of :func:`sparse_categorical_crossentropy` over a batch.
 
@@ -248,10 +292,23 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     def __init__(
         self,
         from_logits: bool = False,
+        ignore_class: int | None = None,
         reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
         name: str | None = "sparse_categorical_crossentropy",
     ) -> None:
-        super().__init__(sparse_categorical_crossentropy, name, reduction, from_logits=from_logits)
+        arguments = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
+        super().__init__(sparse_categorical_crossentropy, name, reduction, **arguments)
+        self.ignore_class = ignore_class
+        self.axis = axis
+
+    def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
+        """The values of the function; where some are ignored, such that their mean is that of the others."""
+        values = super().call(y_true, y_pred)
+        if self.ignore_class is None or not self.reduction.startswith("mean"):
+            return values
+        counted = int((as_targets(y_true) != self.ignore_class).sum())
+        return values * (values.size / max(counted, 1))
 
     def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
         """Labels must be integers in 0 .. classes - 1, one for each prediction.
@@ -259,8 +316,11 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         Raises:
             ValueError: when they are not.
         """
-        labels = _sparse_labels(y_true, (len(y_true), *output_shape[1:]))
-        _check_classes(self.name, labels, output_shape[-1])
+        shape = moved_last((len(y_true), *output_shape[1:]), self.axis)
+        labels = _sparse_labels(y_true, shape)
+        if self.ignore_class is not None:
+            labels = labels[labels != self.ignore_class]
+        _check_classes(self.name, labels, shape[-1])
 
 
 class CategoricalCrossentropy(LossFunctionWrapper):
@@ -278,11 +338,13 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         self,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
+        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "categorical_crossentropy",
     ) -> None:
-        smoothing = _fraction(label_smoothing, "label_smoothing")
-        super().__init__(categorical_crossentropy, name, reduction, from_logits=from_logits, label_smoothing=smoothing)
+        smoothing = fraction(label_smoothing, "label_smoothing")
+        arguments = {"from_logits": from_logits, "label_smoothing": smoothing, "axis": axis}
+        super().__init__(categorical_crossentropy, name, reduction, **arguments)
 
     def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
         """Labels must have the shape of the predictions, with values in [0, 1].
@@ -290,11 +352,11 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         Raises:
             ValueError: when they do not.
         """
-        _check_categorical_shape(y_true.shape, (len(y_true), *output_shape[1:]))
-        _check_range(self.name, y_true, 0, 1, "one-hot labels or probabilities in [0, 1]")
+        check_categorical_shape(y_true.shape, (len(y_true), *output_shape[1:]))
+        check_range(self.name, y_true, 0, 1, "one-hot labels or probabilities in [0, 1]")
 
 
-class BinaryCrossentropy(LossFunctionWrapper):
+class BinaryCrossentropy(SameShapeLoss):
     """The mean of :func:`binary_crossentropy` over a batch.
 
     Raises:
@@ -309,11 +371,13 @@ class BinaryCrossentropy(LossFunctionWrapper):
         self,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
+        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "binary_crossentropy",
     ) -> None:
-        smoothing = _fraction(label_smoothing, "label_smoothing")
-        super().__init__(binary_crossentropy, name, reduction, from_logits=from_logits, label_smoothing=smoothing)
+        smoothing = fraction(label_smoothing, "label_smoothing")
+        arguments = {"from_logits": from_logits, "label_smoothing": smoothing, "axis": axis}
+        super().__init__(binary_crossentropy, name, reduction, **arguments)
 
     def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
         """Labels must fit the predictions, with values in [0, 1].
@@ -321,11 +385,11 @@ class BinaryCrossentropy(LossFunctionWrapper):
         Raises:
             ValueError: when they do not.
         """
-        _check_same_shape(self.name, y_true.shape, (len(y_true), *output_shape[1:]))
-        _check_range(self.name, y_true, 0, 1, "labels in [0, 1]")
+        super().check_targets(y_true, output_shape)
+        check_range(self.name, y_true, 0, 1, "labels in [0, 1]")
 
 
-class MeanSquaredError(LossFunctionWrapper):
+class MeanSquaredError(SameShapeLoss):
     """The mean of :func:`mean_squared_error` over a batch.
 
     Raises:
@@ -338,61 +402,81 @@ class MeanSquaredError(LossFunctionWrapper):
     def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "mean_squared_error") -> None:
         super().__init__(mean_squared_error, name, reduction)
 
-    def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
-        """Targets must fit the predictions.
-
-        Raises:
-            ValueError: when they do not.
-        """
-        _check_same_shape(self.name, y_true.shape, (len(y_true), *output_shape[1:]))
-
-
-# -- names ---------------------------------------------------------------------------------------------------------
-
-_FUNCTION_CLASSES: dict[LossFunction, type[Loss]] = {
-    sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
-    categorical_crossentropy: CategoricalCrossentropy,
-    binary_crossentropy: BinaryCrossentropy,
-    mean_squared_error: MeanSquaredError,
-}
-_KNOWN: dict[str, type[Loss]] = {
-    **{function.__name__: kind for function, kind in _FUNCTION_CLASSES.items()},
-    **{kind.__name__: kind for kind in _FUNCTION_CLASSES.values()},
-    "bce": BinaryCrossentropy,
-    "BCE": BinaryCrossentropy,
-    "mse": MeanSquaredError,
-    "MSE": MeanSquaredError,
-}
-
-
-def get(identifier: Any) -> Loss:
-    """The loss object for a name, a function of (y_true, y_pred), a class, or an object (returned as it is).
-
-    Raises:
-        ValueError: for an unknown name (the message names the nearest) or anything that cannot be called.
-
-    >>> get("mse").name
-    'mean_squared_error'
-    >>> get(sparse_categorical_crossentropy).name
-    'sparse_categorical_crossentropy'
-    """
-    if isinstance(identifier, type):
-        identifier = identifier()
-    if isinstance(identifier, Loss):
-        return identifier
-    if isinstance(identifier, str):
-        if identifier not in _KNOWN:
-            names = ", ".join(function.__name__ for function in _FUNCTION_CLASSES)
-            raise ValueError(f"unknown loss {identifier!r}.{nearest(identifier, _KNOWN)} Known: {names}")
-        return _KNOWN[identifier]()
-    if callable(identifier):
-        if identifier in _FUNCTION_CLASSES:
-            return _FUNCTION_CLASSES[identifier]()
-        return LossFunctionWrapper(identifier)
-    raise ValueError(f"loss: expected a name, a function or a Loss, received {identifier!r}")
-
 
 # -- shared arithmetic and checks ------------------------------------------------------------------------------------
+
+
+def both(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
+    """Predictions, and targets of their shape and dtype beside them.
+
+    Raises:
+        TypeError, ValueError: as the losses say.
+    """
+    predictions = as_predictions(y_pred)
+    return predictions, beside(like(y_true, predictions), predictions)
+
+
+def binary_targets(
+    y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Predictions, and labels from 0 to 1 beside them, smoothed.
+
+    Raises:
+        TypeError, ValueError: as :func:`binary_crossentropy`.
+    """
+    label_smoothing = fraction(label_smoothing, "label_smoothing")
+    predictions = as_predictions(y_pred)
+    labels = like(y_true, predictions)
+    if label_smoothing:
+        labels *= 1 - label_smoothing
+        labels += 0.5 * label_smoothing
+    return predictions, beside(labels, predictions)
+
+
+def one_hot_targets(
+    y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor, label_smoothing: float, axis: int
+) -> tuple[Tensor, NDArray[Any]]:
+    """Predictions whose classes are the last axis, and smoothed labels of their shape and dtype.
+
+    Raises:
+        TypeError, ValueError: as :func:`categorical_crossentropy`.
+    """
+    label_smoothing = fraction(label_smoothing, "label_smoothing")
+    predictions = as_predictions(y_pred)
+    labels = as_targets(y_true)
+    check_categorical_shape(labels.shape, predictions.shape)
+    predictions = classes_last(predictions, axis)
+    targets = cast(np.moveaxis(labels, axis, -1), predictions.dtype)
+    if label_smoothing:
+        targets *= 1 - label_smoothing
+        targets += label_smoothing / targets.shape[-1]
+    return predictions, targets
+
+
+def classes_last(predictions: Tensor, axis: int) -> Tensor:
+    """Predictions with their axis of the classes behind the others.
+
+    Raises:
+        TypeError: ``axis`` is no integer.
+        ValueError: there is no such axis.
+    """
+    order = moved_last(tuple(range(predictions.ndim)), axis)
+    return predictions if order == tuple(range(predictions.ndim)) else predictions.transpose(*order)
+
+
+def moved_last(shape: Shape, axis: int) -> Any:
+    """A shape with one axis behind the others.
+
+    >>> moved_last((8, 3, 5), 1)
+    (8, 5, 3)
+    """
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis: expected an integer, received {axis!r}")
+    rank = len(shape)
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis: expected one of {-rank} .. {rank - 1} for {rank} axes, received {axis}")
+    axis %= rank
+    return (*shape[:axis], *shape[axis + 1 :], shape[axis])
 
 
 def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
@@ -406,12 +490,12 @@ def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
 
 
 def _reduce(values: Tensor, reduction: str) -> Tensor:
-    if reduction == "mean":
+    if reduction in ("mean", "mean_with_sample_weight"):
         return values.mean()
     return values.sum() if reduction == "sum" else values
 
 
-def _tensor(values: ArrayLike | Tensor) -> Tensor:
+def as_predictions(values: ArrayLike | Tensor) -> Tensor:
     """Predictions as a tensor; those in float16 and bfloat16 in float32, for 1 - EPSILON is 1 in them.
 
     Raises:
@@ -433,7 +517,7 @@ def _tensor(values: ArrayLike | Tensor) -> Tensor:
     return wide
 
 
-def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
+def as_targets(values: ArrayLike | Tensor) -> NDArray[Any]:
     """Targets as an array.
 
     Raises:
@@ -444,16 +528,23 @@ def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
     return found
 
 
-def _beside(values: NDArray[Any], predictions: Tensor) -> Tensor:
+def beside(values: NDArray[Any], predictions: Tensor) -> Tensor:
     """Values where the predictions are."""
     return Tensor._of(predictions.backend.asarray(values))
 
 
-def _like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:
+def like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:
     """A copy of targets with dtype and shape of the predictions; a missing last axis of size 1 is added or dropped."""
-    targets = _array(y_true)
-    _check_same_shape("y_true", targets.shape, predictions.shape)
+    targets = as_targets(y_true)
+    check_same_shape("y_true", targets.shape, predictions.shape)
     return cast(targets, predictions.dtype).reshape(predictions.shape)
+
+
+def _weights(sample_weight: ArrayLike | Tensor, values: Tensor) -> NDArray[Any]:
+    """Weights with the dtype of the values, in a shape that spreads them over these."""
+    held = sample_weight.detach().numpy() if isinstance(sample_weight, Tensor) else backend.on_host(sample_weight)
+    _check_numbers("sample_weight", held.dtype)
+    return cast(held, values.dtype).reshape(shape_of_weights(held.shape, values.shape))
 
 
 def _sparse_labels(labels: NDArray[Any], output_shape: Shape) -> NDArray[Any]:
@@ -479,10 +570,10 @@ def _check_classes(name: str, labels: NDArray[Any], classes: int | None) -> None
     if is_floating(labels.dtype) and not (labels == np.floor(labels)).all():
         raise ValueError(f"{name}: expected integer labels, received fractions or NaN among the labels")
     if classes is not None:
-        _check_range(name, labels, 0, classes - 1, f"labels in 0 .. {classes - 1} for {classes} classes")
+        check_range(name, labels, 0, classes - 1, f"labels in 0 .. {classes - 1} for {classes} classes")
 
 
-def _check_categorical_shape(labels: Shape, output_shape: Shape) -> None:
+def check_categorical_shape(labels: Shape, output_shape: Shape) -> None:
     if not shapes_agree(labels, output_shape):
         integers = shapes_agree(labels, output_shape[:-1]) or shapes_agree(labels, (*output_shape[:-1], 1))
         hint = "; for integer labels use 'sparse_categorical_crossentropy'" if integers else ""
@@ -491,14 +582,14 @@ def _check_categorical_shape(labels: Shape, output_shape: Shape) -> None:
         )
 
 
-def _check_same_shape(name: str, targets: Shape, output_shape: Shape) -> None:
+def check_same_shape(name: str, targets: Shape, output_shape: Shape) -> None:
     padded = (*targets, 1) if len(targets) == len(output_shape) - 1 else targets
     trimmed = targets[:-1] if len(targets) == len(output_shape) + 1 and targets[-1] == 1 else padded
     if not shapes_agree(trimmed, output_shape):
         raise ValueError(f"{name}: expected targets of shape {output_shape}, received {targets}")
 
 
-def _check_range(name: str, values: NDArray[Any], low: float, high: float, expected: str) -> None:
+def check_range(name: str, values: NDArray[Any], low: float, high: float, expected: str) -> None:
     if not values.size:
         return
     least, most = values.min(), values.max()
@@ -507,7 +598,7 @@ def _check_range(name: str, values: NDArray[Any], low: float, high: float, expec
         raise ValueError(f"{name}: expected {expected}, received values from {least} to {most}")
 
 
-def _fraction(value: float, name: str) -> float:
+def fraction(value: float, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected a number in [0, 1], received {value!r}")
     if not 0 <= value <= 1:
