@@ -9,6 +9,7 @@ import io
 import os
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,24 @@ def test_a_step_of_training_lessens_the_loss() -> None:
     x, y = rng.normal(size=(16, 8, 8, 3)), rng.integers(0, 10, 16)
     losses = [model.train_on_batch(x, y) for _ in range(8)]
     assert losses[-1] < losses[0]
+
+
+def test_files_of_models_have_the_shortcut(tmp_path: Path, python_prints: Callable[..., str]) -> None:
+    """Read where nobody has imported the networks."""
+    model = cifar_resnet(8, input_shape=(8, 8, 3), classes=2)
+    images = np.linspace(0, 1, 192, dtype=np.float32).reshape(1, 8, 8, 3)
+    expected = model.predict(images, verbose=0).tolist()
+    model.save(tmp_path / "model.pycnn")
+    code = f"""
+import numpy as np
+from pycnn.models import load_model
+images = np.linspace(0, 1, 192, dtype=np.float32).reshape(1, 8, 8, 3)
+print(load_model({str(tmp_path / "model.pycnn")!r}).predict(images, verbose=0).tolist())
+"""
+    assert python_prints(code).strip() == str(expected)
+    model.save_weights(tmp_path / "model.safetensors")
+    again = cifar_resnet(8, input_shape=(8, 8, 3), classes=2, weights=tmp_path / "model.safetensors")
+    assert again.predict(images, verbose=0).tolist() == expected
 
 
 # -- weights from PyTorch -------------------------------------------------------------------------------------------

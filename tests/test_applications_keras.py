@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,13 @@ def test_without_top(name: str, pooling: str | None) -> None:
     assert ours.input_shape == theirs.input_shape == (None, None, None, 3)
 
 
+def test_files_with_other_weights_are_refused(tmp_path: Path) -> None:
+    ours = applications.VGG16(include_top=False, input_shape=(32, 32, 3))
+    ours.save_weights(tmp_path / "vgg16.weights.h5")
+    with pytest.raises(ValueError, match=r"vgg16\.weights\.h5"):
+        applications.VGG19(include_top=False, input_shape=(32, 32, 3), weights=tmp_path / "vgg16.weights.h5")
+
+
 def trained(theirs: Any, x: np.ndarray) -> Any:
     """The network with biases that are not zero, and averages of what its normalisations have seen."""
     rng = np.random.default_rng(5)
@@ -104,24 +112,28 @@ def trained(theirs: Any, x: np.ndarray) -> Any:
     return theirs
 
 
+LOGITS = {"classes": 7, "classifier_activation": None}
+
+
 @pytest.mark.parametrize(
-    ("name", "top"),
+    ("name", "ending", "top"),
     [
-        ("VGG16", {"classes": 7, "classifier_activation": None}),
-        ("VGG19", {"include_top": False, "pooling": "max"}),
-        ("ResNet50", {"classes": 7, "classifier_activation": None}),
-        ("InceptionV3", {"classes": 7, "classifier_activation": None}),
-        ("Xception", {"classes": 7, "classifier_activation": None}),
+        ("VGG16", ".weights.h5", LOGITS),
+        ("VGG19", ".h5", {"include_top": False, "pooling": "max"}),
+        ("ResNet50", ".h5", LOGITS),
+        ("InceptionV3", ".h5", LOGITS),
+        ("Xception", ".keras", LOGITS),
     ],
 )
 @pytest.mark.usefixtures("_without_draws")
-def test_keras_weights_predict_the_same(name: str, top: dict[str, Any]) -> None:
-    size = NETWORKS[name][1]
+def test_keras_files_predict_the_same(name: str, ending: str, top: dict[str, Any], tmp_path: Path) -> None:
+    """In the former format, ".h5", in which Keras publishes weights, layers are taken by their order."""
+    size, path = NETWORKS[name][1], tmp_path / f"network{ending}"
     arguments = {"input_shape": (size, size + 3, 3), **top}
     x = np.random.default_rng(3).normal(size=(3, size, size + 3, 3)).astype(np.float32)
     theirs = trained(getattr(keras.applications, name)(weights=None, **arguments), x)
-    ours = getattr(applications, name)(**arguments)
-    ours.set_weights(theirs.get_weights())
+    theirs.save_weights(path) if ending == ".weights.h5" else theirs.save(path)
+    ours = getattr(applications, name)(weights=path, **arguments)
     expected = theirs.predict(x, verbose=0)
     assert expected.std() > 0.01
     np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5 * abs(expected).max())

@@ -8,7 +8,7 @@ from pycnn.applications import imagenet_utils, resnet
 from pycnn.applications.batch_normalised import batch_normalised_cnn
 from pycnn.applications.cats_and_dogs import cats_and_dogs_cnn
 from pycnn.applications.cifar10 import cifar10_cnn
-from pycnn.applications.cifar_resnet import cifar_resnet
+from pycnn.applications.cifar_resnet import OptionAShortcut, cifar_resnet
 from pycnn.applications.digits import digits_cnn
 from pycnn.applications.inception_v3 import InceptionV3
 from pycnn.applications.lenet import lenet_cnn
@@ -25,6 +25,7 @@ __all__ = [
     "VGG16",
     "VGG19",
     "InceptionV3",
+    "OptionAShortcut",
     "ResNet50",
     "Xception",
     "batch_normalised_cnn",

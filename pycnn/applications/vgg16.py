@@ -29,8 +29,8 @@ def VGG16(
 ) -> Model:
     """VGG16, 138,357,544 parameters: blocks of convolutions of 3 x 3, each halved by max pooling, and dense layers.
 
-    The lecture notes "Convolutional Neural Network" call it "a pretty large network"; :func:`pycnn.applications.
-    vgg16_cnn` is what they write it as.
+    The lecture notes "Convolutional Neural Network" call it "a pretty large network", and write it as
+    :func:`pycnn.applications.vgg16_two_classes` does.
 
     Args:
         include_top: with the dense layers, which classify; otherwise the network ends in its maps of features.
