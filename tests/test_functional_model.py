@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -20,13 +21,15 @@ from pycnn.models.schedule import Call, Schedule, Slot
 from pycnn.utils import clear_session, set_random_seed
 from tests.reference import assert_close
 
-RNG = np.random.default_rng(3)
+RNG: np.random.Generator  # anew for each test
 
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
+    global RNG
     clear_session()
     set_random_seed(0)
+    RNG = np.random.default_rng(3)
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def keras() -> Any:
     found = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
     if found.backend.backend() != "torch":
         pytest.skip("the comparison is with Keras on PyTorch: set KERAS_BACKEND=torch")
-    found.utils.clear_session()
+    found.utils.clear_session(free_memory=False)
     return found
 
 
@@ -139,7 +142,9 @@ def test_structure_is_that_of_keras(build: Any, keras: Any) -> None:
     ]
     assert [w.shape for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
     assert [w.shape for w in ours.trainable_weights] == [tuple(w.shape) for w in theirs.trainable_weights]
-    assert list(ours.named_weights()) == [weight.path for weight in theirs.weights]
+    # Keras counts the models that a layer was in when it was built; here it is those that it is in.
+    paths = [weight.path for weight in theirs.weights]
+    assert [name.split("/")[-2:] for name in ours.named_weights()] == [path.split("/")[-2:] for path in paths]
 
 
 @by_name
@@ -194,6 +199,17 @@ def test_summaries_are_those_of_keras(
     assert ours == theirs
 
 
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_summaries_of_stacks_are_those_of_keras(columns: str, keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    printed: list[str] = []
+    for k in (OURS, keras):
+        layers = [k.layers.Conv2D(4, 3), k.layers.SpatialDropout2D(0.5), k.layers.GlobalAveragePooling2D()]
+        model = k.Sequential([k.Input((8, 8, 1)), *layers, k.layers.Dense(3)])
+        model.summary(print_fn=lambda text, **_: printed.append(text.rstrip("\n")))
+    assert printed[0].split("\n") == printed[1].split("\n")
+
+
 def test_models_cut_out_of_models_are_those_of_keras(keras: Any) -> None:
     ours, theirs = residual(OURS), residual(keras)
     weights = random_weights(ours)
@@ -227,8 +243,8 @@ def test_symbolic_tensors() -> None:
     assert y.shape == (4, 8, 2)
     assert y.history == (layer, 0, 0)
     assert z.history == (layer, 1, 0)
-    assert [node.inputs for node in layer.nodes] == [[x], [x]]
-    assert [node.outputs for node in layer.nodes] == [[y], [z]]
+    assert [node.inputs for node in layer._nodes] == [[x], [x]]
+    assert [node.outputs for node in layer._nodes] == [[y], [z]]
     assert layer.input is x
     assert layer.output is y  # of the first call, as in Keras
     assert KerasTensor((None, 2)).history is None
@@ -329,6 +345,7 @@ def test_outputs_in_every_structure() -> None:
             ValueError,
             "names of their own, received 2 with the name 'a'",
         ),
+        (lambda m: m(np.ones((1, 2)), np.ones((1, 3))), TypeError, "training to be True, False or None.*ndarray"),
         (lambda m: m.inputs[0] + "1", TypeError, "received str"),
         (lambda m: m.inputs[0] + m.inputs[1], ValueError, r"stretch to one, received \(None, 2\), \(None, 3\)"),
         (lambda m: m.inputs[0][:, 2], IndexError, "from -2 to 1, received 2"),
@@ -395,15 +412,57 @@ def test_what_a_call_says_about_training_counts() -> None:
         assert found == [training, False, True]
 
 
+def test_layers_in_the_call_of_another_are_called_with_its_training() -> None:
+    class Own(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = L.Dropout(0.5)
+            self.norm = L.BatchNormalization()
+
+        def call(self, inputs: Tensor) -> Tensor:
+            return self.norm(self.dropout(inputs))
+
+    model = Own()
+    ones = np.ones((4, 50))
+    model(ones, training=True)
+    moved = model.norm.get_weights()
+    assert (moved[2] > 0).any()
+    assert moved[2].max() <= 0.01 * 2 * (1 + 1e-6)  # by one step: looking for the shape of the output has moved nothing
+    x = Input((50,))
+    outer = Model(x, model(x))
+    for training in (False, None, True):
+        before = model.norm.get_weights()
+        outer(ones, training=training)
+        assert all((a == b).all() for a, b in zip(before, model.norm.get_weights())) == (not training)
+    assert not (L.Dropout(0.5)(ones).data == 0).any()
+
+
 def test_very_deep_graphs() -> None:
     x = Input((2,))
     layer, y = L.Activation("tanh"), x
-    for _ in range(3000):
+    for _ in range(1500):
         y = layer(y)
     model = Model(x, y)
-    assert len(layer.nodes) == 3000
+    assert len(layer._nodes) == 1500
     assert model(np.ones((1, 2))).shape == (1, 2)
-    assert Model(layer.nodes[5].outputs[0], y).layers[1] is layer
+    assert Model(layer._nodes[5].outputs[0], y).layers[1] is layer
+
+
+@pytest.mark.parametrize(
+    "make", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_copies(make: Any) -> None:
+    x = y = Input((3,))
+    for _ in range(200):
+        y = L.add([x, L.Dense(3)(y)])
+    model = Model(x, y)
+    copied = make(model)
+    given = samples(model)
+    expected = model(given).data
+    np.testing.assert_array_equal(copied(given).data, expected)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    np.testing.assert_array_equal(copied(given).data, expected)
+    assert copied.layers[1].output.history.layer is copied.layers[1]
 
 
 def test_training() -> None:
@@ -527,7 +586,8 @@ def test_one_pass_gives_what_the_layers_give_in_turn(name: str, training: bool, 
     expected = results(model, given, training, gradients)
     assert len(ran) == len(made)
     for a, b in zip([*found, *moved], [*expected, *model.get_weights()], strict=True):
-        assert_close(a, b, 2e-6, least=1)
+        # The gradient of a bias in front of a norm is what rounding leaves of a sum that is 0.
+        assert_close(a, b, 1e-5, least=1)
 
 
 def watched(layer: L.Layer, ran: list[L.Layer]) -> None:
@@ -542,22 +602,45 @@ def watched(layer: L.Layer, ran: list[L.Layer]) -> None:
 
 
 @pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize(("training", "gradients"), [(False, False), (False, True), (True, True)])
 @pytest.mark.parametrize("merge", [lambda a, b: L.Add()([a, b]), lambda a, b: a + b], ids=["Add", "+"])
-def test_residuals_are_added_in_the_pass_of_the_convolution(merge: Any, order: int) -> None:
+def test_residuals_are_added_in_the_pass_of_the_convolution(
+    merge: Any, training: bool, gradients: bool, normalised: bool, order: int
+) -> None:
     images = Input((6, 6, 4))
     shortcut = L.Conv2D(8, 1, name="shortcut")(images)
-    y = L.BatchNormalization(name="norm")(L.Conv2D(8, 3, padding="same", name="conv")(images))
+    y = L.Conv2D(8, 3, padding="same", name="conv")(images)
+    if normalised:
+        y = L.BatchNormalization(name="norm")(y)
     model = Model(images, L.Flatten()(L.ReLU(name="relu")(merge(*[(shortcut, y), (y, shortcut)][order]))))
-    model.set_weights(random_weights(model))
+    weights = random_weights(model)
+    model.set_weights(weights)
     ran: list[L.Layer] = []
-    for layer in model.operations:
+    for layer in model.operations[1:]:
         watched(layer, ran)
     x = samples(model)
-    found = results(model, x, False, False)
-    # Whichever branch comes last takes the sum and the ReLU: the residual must be there.
-    assert {layer.name for layer in ran} == ({"shortcut", "flatten"} if order == 0 else {"flatten"})
+    found = results(model, x, training, gradients)
+    if not (normalised and gradients):
+        # Whichever branch comes last takes the sum and the ReLU, for then the residual is there; the other has a pass
+        # of its own, which is that of the layer itself or of it and the norm.
+        alone = "shortcut" if order == 0 else "" if normalised else "conv"
+        assert {layer.name for layer in ran} == {"flatten", alone} - {""}
     in_turn(model)
-    assert_close(found[0], results(model, x, False, False)[0], 1e-5)
+    model.set_weights(weights)
+    for a, b in zip(found, results(model, x, training, gradients), strict=True):
+        assert_close(a, b, 1e-5, least=1)
+
+
+def test_a_residual_that_stretches_is_added_by_itself() -> None:
+    images = Input((6, 6, 4))
+    row = L.AveragePooling2D((6, 1))(images)
+    model = Model(images, L.ReLU()(L.add([row, L.Conv2D(4, 3, padding="same")(images)])))
+    model.set_weights(random_weights(model))
+    x = samples(model)
+    found = results(model, x, False, False)[0]
+    in_turn(model)
+    assert_close(found, results(model, x, False, False)[0], 1e-6)
 
 
 def test_a_result_with_two_readers_or_that_is_an_output_is_made() -> None:

@@ -25,7 +25,7 @@ class Operation(Layer):
 
     >>> from pycnn.layers import Input
     >>> x = Input((3,))
-    >>> (2 * x + 1).shape, (x - x).history.layer.nodes[0].inputs == [x, x]
+    >>> (2 * x + 1).shape, (x - x).history.layer.input == [x, x]
     ((None, 3), True)
     """
 

@@ -27,9 +27,10 @@ from pycnn_kernels.problem import STORAGE_DTYPES, numpy_dtype
 
 
 class _Calls(threading.local):
-    """How many layers of a thread are at work, each called by the one before."""
+    """How many layers of a thread are at work, each called by the one before, and what the last was called with."""
 
     depth = 0
+    training = False
 
 
 _calls = _Calls()
@@ -122,8 +123,8 @@ class Layer(Configurable):
         self._regularizers: dict[str, regularizers.RegularizerFunction] = {}
         self._constraints: dict[str, constraints.ConstraintFunction] = {}
         self._losses: list[Tensor] = []
-        #: The calls on symbolic tensors, in their order.
-        self.nodes: list[Node] = []
+        #: The calls on symbolic tensors, in their order; those in a model are ``model.graph.nodes_of(layer)``.
+        self._nodes: list[Node] = []
         #: The last input shape, and its output shape: one value, for threads may call at the same time.
         self._accepted: tuple[Any, Any] = None, ()
         self._found_shapes: dict[str, Any] = {}
@@ -200,16 +201,22 @@ class Layer(Configurable):
             inputs: a tensor or an array, of the layer's dtype or cast to it; the first axis is the batch. For a layer
                 of several inputs a list, tuple or dictionary of them. On symbolic tensors (:class:`KerasTensor`) the
                 layer is built, and the call is recorded.
-            training: whether dropout and the like are active; None is False.
+            training: whether dropout and the like are active. None is False, or, in the call of another layer, what
+                that one was called with.
 
         Returns:
             The output, a tensor or a structure of them; for symbolic inputs a symbolic one.
 
         Raises:
-            TypeError: the inputs are no numbers.
+            TypeError: the inputs are no numbers, or ``training`` is neither True nor False nor None.
             ValueError: the layer cannot take inputs of this shape, or they are lists of different lengths; or it takes
                 one tensor, and got several.
         """
+        if training is not None and not isinstance(training, bool | int | np.bool_):
+            raise TypeError(
+                f"{self}: expected training to be True, False or None, received {type(training).__name__}; a layer of "
+                "several inputs takes a list, a tuple or a dictionary of them"
+            )
         if type(inputs) is not Tensor and is_symbolic(inputs):
             return self._called_on_symbols(inputs, training)
         if _with_losses and not _calls.depth:
@@ -222,7 +229,12 @@ class Layer(Configurable):
 
     def _called(self, x: Any, training: bool | None) -> Any:
         """The output for inputs that were accepted."""
-        y = self.call(x, training=bool(training)) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
+        before = _calls.training
+        _calls.training = training = before if training is None else bool(training)
+        try:
+            y = self.call(x, training=training) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
+        finally:
+            _calls.training = before
         if self.activity_regularizer is not None:
             for output in leaves(y):
                 self.add_loss(self.activity_regularizer(output) * (1 / max(len(output), 1)))
@@ -351,12 +363,12 @@ class Layer(Configurable):
         return _one_or_list(self._first_call("output").outputs)
 
     def _first_call(self, what: str) -> Node:
-        if not self.nodes:
+        if not self._nodes:
             raise AttributeError(
                 f"{self} has no {what}: it was never called on a symbolic tensor, such as Input(...) gives, and is in "
                 "no Sequential model of a known input shape"
             )
-        return self.nodes[0]
+        return self._nodes[0]
 
     # -- weights ---------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class History(NamedTuple):
     """
 
     layer: Layer
-    #: Which of the layer's calls on symbolic tensors, counted from 0: its place in ``layer.nodes``.
+    #: Which of the layer's calls on symbolic tensors, counted from 0: its place in ``layer._nodes``.
     node_index: int
     #: Which of the outputs of that call.
     tensor_index: int
@@ -150,7 +150,7 @@ def _recorded(operation: str, *operands: Any, **settings: Any) -> KerasTensor:
 class Node:
     """A call of a layer on symbolic tensors; all of them together are the graph that a functional model is cut from.
 
-    It enters itself into ``layer.nodes`` and into its outputs.
+    It enters itself into ``layer._nodes`` and into its outputs.
 
     Args:
         layer: what was called.
@@ -162,15 +162,15 @@ class Node:
     Attributes:
         inputs: the symbolic tensors among the arguments, in the order of :func:`pycnn.structures.leaves`.
         outputs: those that came out, likewise.
-        index: its place in ``layer.nodes``.
+        index: its place in ``layer._nodes``.
     """
 
     def __init__(self, layer: Layer, arguments: Any, outputs: Any, training: bool | None = None) -> None:
         self.layer, self.arguments, self.training = layer, arguments, training
         self.inputs: list[KerasTensor] = [each for each in leaves(arguments) if isinstance(each, KerasTensor)]
         self.outputs: list[KerasTensor] = leaves(outputs)
-        self.index = len(layer.nodes)
-        layer.nodes.append(self)
+        self.index = len(layer._nodes)
+        layer._nodes.append(self)
         for place, output in enumerate(self.outputs):
             output.node, output._place = self, place
 

@@ -31,7 +31,7 @@ class Functional(Model):
         inputs: a symbolic tensor, or a list, tuple or dictionary of them; of ``Input(...)``, or results of layers.
         outputs: likewise, computed from them.
         name: by default "functional", "functional_1", ...
-        trainable: as for :class:`pycnn.layers.Layer`.
+        trainable: is set on the model, and so on all of its layers; None leaves them as they are.
 
     Attributes:
         inputs, outputs: the symbolic tensors as flat lists, those of a dictionary by its sorted keys.
@@ -57,7 +57,9 @@ class Functional(Model):
     ['InputLayer', 'Conv2D', 'Conv2D', 'Add', 'GlobalAveragePooling2D', 'Dense']
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         for what, given in (("inputs", inputs), ("outputs", outputs)):
             _check(self, what, given)
@@ -71,8 +73,8 @@ class Functional(Model):
         self._schedule = self.graph.schedule()
         self.dtype = begin[0].dtype
         self.built = True
-        if not self._trainable:
-            self.trainable = False
+        if trainable is not None:
+            self.trainable = trainable
 
     @property
     def layers(self) -> list[Layer]:
@@ -121,7 +123,7 @@ class Functional(Model):
 
     def output_shapes(self) -> list[Any]:
         """The output shape of each of the :attr:`operations`."""
-        return [_one_or_list([tensor.shape for tensor in layer.nodes[-1].outputs]) for layer in self.operations]
+        return [_one_or_list([tensor.shape for tensor in layer._nodes[-1].outputs]) for layer in self.operations]
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The outputs, in the structure that the model was given; the output itself where that is a list of one."""

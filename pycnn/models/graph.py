@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pycnn.layers.input import InputLayer
@@ -29,8 +30,9 @@ class Graph:
     """
 
     def __init__(self, inputs: Sequence[KerasTensor], outputs: Sequence[KerasTensor]) -> None:
-        self.inputs, self.outputs = list(inputs), list(outputs)
+        # The calls come first: a deep copy or a pickle takes them one by one then, and does not begin at the outputs.
         self.nodes: list[Node] = []
+        self.inputs, self.outputs = list(inputs), list(outputs)
         met: dict[Layer, int] = {}
         for output in outputs:
             self._collect(output, met)
@@ -44,9 +46,9 @@ class Graph:
             met[unused.layer] = -1
             self.nodes.insert(0, unused)
         self.layers = sorted(layer_depths, key=lambda layer: (-layer_depths[layer], met[layer]))
-        self.by_depth: dict[int, list[Node]] = {}
-        for depth in sorted(set(depths.values()), reverse=True):
-            self.by_depth[depth] = [node for node, its_depth in depths.items() if its_depth == depth]
+        self.by_depth: dict[int, list[Node]] = {depth: [] for depth in sorted(set(depths.values()), reverse=True)}
+        for node, depth in depths.items():
+            self.by_depth[depth].append(node)
         self._refuse_same_names()
 
     def _collect(self, output: KerasTensor, met: dict[Layer, int]) -> None:
@@ -97,17 +99,14 @@ class Graph:
         return depths
 
     def _refuse_same_names(self) -> None:
-        names = [layer.name for layer in self.layers]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(
-                    f"expected layers with names of their own, received {names.count(name)} with the name {name!r}"
-                )
+        ((name, count),) = Counter(layer.name for layer in self.layers).most_common(1)
+        if count > 1:
+            raise ValueError(f"expected layers with names of their own, received {count} with the name {name!r}")
 
     def nodes_of(self, layer: Layer) -> list[Node]:
         """The calls of a layer that are in this graph, in their order: it may have been called elsewhere, too."""
         known = set(self.nodes)
-        return [node for node in layer.nodes if node in known]
+        return [node for node in layer._nodes if node in known]
 
     def schedule(self) -> Schedule:
         """How it runs: depth first, so that what one branch has computed is let go before the next begins."""

@@ -84,9 +84,11 @@ def memory(weights: Iterable[Tensor]) -> str:
 
 def _graph_of(model: Model) -> Graph | None:
     """The graph of a functional model, None for a plain stack of layers."""
-    graph: Graph | None = getattr(model, "graph", None)
-    if graph is None:
+    from pycnn.models.functional import Functional  # which is a model, and prints its summary
+
+    if not isinstance(model, Functional):
         return None
+    graph = model.graph
     one_each = all(len(nodes) == 1 and len(nodes[0].inputs) <= 1 for nodes in graph.by_depth.values())
     return None if one_each and all(len(graph.nodes_of(layer)) == 1 for layer in graph.layers) else graph
 
@@ -123,9 +125,11 @@ def _rows(
 
 def _with_nested(layer: Layer, shape: Any, expand: bool, level: int = 0) -> Iterable[tuple[Layer, Any, str]]:
     """A layer, and with ``expand`` those in it, with their output shapes and what is written before their names."""
+    from pycnn.models.model import Model  # which prints its summary
+
     yield layer, shape, "   " * level + "└ " if level else ""
-    if expand and hasattr(layer, "layers"):
-        for nested, its_shape in zip(layer.operations, layer.output_shapes()):  # type: ignore[attr-defined]
+    if expand and isinstance(layer, Model):
+        for nested, its_shape in zip(layer.operations, layer.output_shapes()):
             yield from _with_nested(nested, its_shape, expand, level + 1)
 
 
