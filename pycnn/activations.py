@@ -13,7 +13,7 @@ from pycnn import functional as F
 from pycnn.elementary import Exp
 from pycnn.functional.arguments import apply, tensor_or_array
 from pycnn.interop.arrays import drop_in
-from pycnn.naming import nearest
+from pycnn.naming import from_description, nearest
 from pycnn.shapes import axes_within
 from pycnn.tensor import Tensor
 
@@ -185,7 +185,7 @@ _FUNCTIONS: dict[str, ActivationFunction] = {
 
 
 def get(identifier: str | ActivationFunction | None) -> ActivationFunction:
-    """The activation function for a name; a function is returned as it is; None is :func:`linear`.
+    """The activation function for a name or a description; a function as it is; None is :func:`linear`.
 
     Raises:
         ValueError: for an unknown name (the message names the nearest) or anything that cannot be called.
@@ -193,6 +193,7 @@ def get(identifier: str | ActivationFunction | None) -> ActivationFunction:
     >>> get("relu").__name__, get(None).__name__
     ('relu', 'linear')
     """
+    identifier = from_description(identifier)
     if identifier is None:
         return linear
     if isinstance(identifier, str):

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pycnn import random
 from pycnn.configuration import Configurable
-from pycnn.naming import nearest
+from pycnn.naming import from_description, nearest
 
 InitializerFunction = Callable[..., Any]
 
@@ -252,7 +252,7 @@ _KNOWN: dict[str, type[Initializer]] = {
 
 
 def get(identifier: Any) -> InitializerFunction:
-    """The initializer for a name ("he_normal" or "HeNormal") or a class; a function is returned as it is.
+    """The initializer for a name ("he_normal" or "HeNormal"), a class or a description; a function as it is.
 
     An array stands for itself: a weight of its shape begins with its values.
 
@@ -262,6 +262,7 @@ def get(identifier: Any) -> InitializerFunction:
     >>> get("zeros")((2,)).tolist()
     [0.0, 0.0]
     """
+    identifier = from_description(identifier)
     if isinstance(identifier, str):
         if identifier not in _KNOWN:
             raise ValueError(

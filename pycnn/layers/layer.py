@@ -19,7 +19,7 @@ from pycnn.layers import weight_limit
 from pycnn.layers.arguments import choice
 from pycnn.layers.auto_name import auto_name
 from pycnn.layers.symbolic import KerasTensor, Node, is_symbolic
-from pycnn.naming import nearest
+from pycnn.naming import from_description, nearest
 from pycnn.shapes import Shape, any_batch, mapped_shapes
 from pycnn.structures import is_structure, leaves, mapped
 from pycnn.tensor import Tensor
@@ -108,7 +108,7 @@ class Layer(Configurable):
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise ValueError(f"name: expected text without '/', received {name!r}")
         self.name = name or auto_name(type(self).__name__)
-        self.dtype: str = choice(dtype or "float32", ("float32", "float64", *STORAGE_DTYPES), "dtype")
+        self.dtype: str = choice(from_description(dtype) or "float32", ("float32", "float64", *STORAGE_DTYPES), "dtype")
         numpy_dtype(self.dtype)  # bfloat16 needs a package: its absence must not show at the first batch only
         self.autocast = bool(autocast)
         self.activity_regularizer = regularizers.get(activity_regularizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +32,18 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "jit_compile": (False, True, "auto"),
     "auto_scale_loss": (True,),
 }
+
+
+def _remembering(compile: Callable[..., None]) -> Callable[..., None]:
+    """``compile`` that keeps what it was given, if it could be taken."""
+
+    @functools.wraps(compile)
+    def remembered(self: Model, *args: Any, **kwargs: Any) -> None:
+        given = inspect.signature(compile).bind(self, *args, **kwargs).arguments
+        compile(self, *args, **kwargs)
+        self._compiled_with = {name: value for name, value in given.items() if value is not self}
+
+    return remembered
 
 
 class Model(Layer):
@@ -66,7 +79,7 @@ class Model(Layer):
         self.history: History | None = None
         self.stop_training = False
         self._objective: Objective | None = None
-        #: What compile() was given, the optimizer as an object.
+        #: What compile() was given, by name.
         self._compiled_with: dict[str, Any] = {}
 
     # -- structure -------------------------------------------------------------------------------------------
@@ -155,6 +168,7 @@ class Model(Layer):
 
     # -- training ----------------------------------------------------------------------------------------------
 
+    @_remembering
     def compile(
         self,
         optimizer: str | Optimizer = "adam",
@@ -182,7 +196,6 @@ class Model(Layer):
         found = optimizers.get(optimizer)
         self._objective = Objective(loss, metrics or ())
         self.optimizer = found
-        self._compiled_with = {"optimizer": found, "loss": loss, "metrics": metrics}
 
     @property
     def objective(self) -> Objective:
@@ -379,8 +392,8 @@ class Model(Layer):
 
         Raises:
             InvalidFileError: the file is damaged, or is not of this model; the message names what does not fit. It is a
-                ValueError, and nothing has been changed.
-            ValueError: before the model is built; for ``by_name=True`` and a file without names.
+                ValueError, and nothing has been changed. So it is for ``by_name=True`` and a file without names.
+            ValueError: before the model is built.
             FileNotFoundError: there is no such file.
             ModuleNotFoundError: an HDF5 file, and h5py is not installed.
         """
@@ -402,8 +415,8 @@ class Model(Layer):
         return json.dumps(serialize_keras_object(self), **kwargs)
 
     def get_compile_config(self) -> dict[str, Any]:
-        """What :meth:`compile` was given; empty before."""
-        return dict(self._compiled_with)
+        """What :meth:`compile` was given, the optimizer as an object; empty before."""
+        return self._compiled_with and {**self._compiled_with, "optimizer": self.optimizer}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model as :meth:`get_compile_config` says, or Keras'.

@@ -12,6 +12,7 @@ import contextlib
 import io
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -32,9 +33,12 @@ _MOST_EXPANSION, _SMALL = 100, 2**26
 _DEEPEST, _MOST = 64, 200_000
 
 
-def is_hdf5(data: bytes) -> bool:
-    """Whether a file is in this format at all."""
-    return data.startswith(_SIGNATURE)
+def is_hdf5(source: bytes | Path) -> bool:
+    """Whether a file, or its bytes, is in this format at all."""
+    if isinstance(source, bytes):
+        return source.startswith(_SIGNATURE)
+    with open(source, "rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 def h5py() -> Any:
@@ -54,15 +58,15 @@ def h5py() -> Any:
 
 
 @contextlib.contextmanager
-def opened(data: bytes, what: str) -> Iterator[Any]:
-    """A file for reading, from its bytes.
+def opened(source: bytes | Path, what: str) -> Iterator[Any]:
+    """A file for reading, or its bytes.
 
     Raises:
         InvalidFileError: it is damaged.
     """
     package = h5py()
     try:
-        with package.File(io.BytesIO(data), "r") as file:
+        with package.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
             yield file
     except InvalidFileError:
         raise
@@ -196,6 +200,11 @@ def array_of(stored: Any, dtype: np.dtype) -> np.ndarray:
     """The numbers themselves; to be called when the shape is known to be right."""
     numbers: np.ndarray = stored[()]
     return np.asarray(numbers).view(dtype) if dtype.name == "bfloat16" else np.asarray(numbers)
+
+
+def has_optimizer(file: Any) -> bool:
+    """Whether the state of an optimizer is beside the weights."""
+    return child(child(file, "optimizer"), "vars") is not None
 
 
 def declared_bytes(file: Any, what: str) -> int:

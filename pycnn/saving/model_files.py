@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def load_model(
 
     The model is on the CPU, as one that is built there. A file of pycnn has what its training goes on from: after
     ``load_model(path, resume=True)`` the next ``fit`` gives the bits that it would have given without the file between.
-    What the optimizer remembers in a file of Keras is not read.
+    What the optimizer remembers in a file of Keras is not read; a warning says so.
 
     Args:
         filepath: of the file; what it is is seen from its ending.
@@ -229,6 +230,8 @@ def _keras_model(
         size = hdf5.declared_bytes(file, what)
         model = _rethrown(what, config, custom_objects, compiled, size)
         take(hdf5.found(file, model, what), what)
+        if model.optimizer is not None and hdf5.has_optimizer(file):
+            warnings.warn(f"{what}: the state of the optimizer is not read; its training begins anew", stacklevel=3)
     return model, None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pycnn.layers.layer import Layer
 from pycnn.saving import archive, hdf5, legacy_hdf5, safetensors
 from pycnn.saving.atomic import replaced_file
+from pycnn.saving.errors import InvalidFileError
 from pycnn.saving.matching import matched, take
 from pycnn.saving.paths import joined, layers_by_path, weights_by_path
 
@@ -31,21 +32,22 @@ def load_weights(
 ) -> None:
     """Read the weights of a model from a file; see :meth:`pycnn.models.Model.load_weights`."""
     check_built(model)
-    data = Path(path).read_bytes()
+    source: bytes | Path = Path(path)
     name = str(path)
     if name.endswith((".keras", ".pycnn")):
-        data, name = archive.weights_of(data, name)
-    if hdf5.is_hdf5(data):
-        with hdf5.opened(data, name) as file:
-            if legacy_hdf5.is_legacy(file):
-                found = legacy_hdf5.found(file, model, name, by_name)
-            else:
-                _refuse_names(name, by_name)
-                found = hdf5.found(file, model, name)
-            take(found, name, skip_mismatch)
-    else:
+        source, name = archive.weights_of(Path(path).read_bytes(), name)
+    if not hdf5.is_hdf5(source):
         _refuse_names(name, by_name)
+        data = source if isinstance(source, bytes) else source.read_bytes()
         take(matched(safetensors.read(data, name), model, name), name, skip_mismatch)
+        return
+    with hdf5.opened(source, name) as file:
+        if legacy_hdf5.is_legacy(file):
+            found = legacy_hdf5.found(file, model, name, by_name)
+        else:
+            _refuse_names(name, by_name)
+            found = hdf5.found(file, model, name)
+    take(found, name, skip_mismatch)
 
 
 def named_arrays(model: Layer) -> dict[str, np.ndarray]:
@@ -82,4 +84,6 @@ def check_built(model: Layer) -> None:
 
 def _refuse_names(what: str, by_name: bool) -> None:
     if by_name:
-        raise ValueError(f"{what}: by_name=True is for files in Keras' former format only, which holds names of layers")
+        raise InvalidFileError(
+            f"{what}: by_name=True is for files in Keras' former format only, which holds names of layers"
+        )
