@@ -24,7 +24,7 @@ __all__ = ["ResNet50", "decode_predictions", "preprocess_input"]
 #: The paper's table 1: name of the stage, filters inside of its blocks, number of blocks, stride of the first one.
 STAGES = (("conv2", 64, 3, 1), ("conv3", 128, 4, 2), ("conv4", 256, 6, 2), ("conv5", 512, 3, 2))
 
-#: As in the networks whose weights Keras has taken over.
+#: What Keras adds to variances, with which the weights that it publishes go.
 EPSILON = 1.001e-5
 
 

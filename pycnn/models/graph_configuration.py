@@ -30,7 +30,7 @@ def described_graph(model: Functional) -> dict[str, Any]:
     calls: dict[Layer, list[Node]] = {}
     within = set(model.graph.nodes)
     for layer in model.layers:
-        calls[layer] = [node for node in layer.nodes if node in within]
+        calls[layer] = [node for node in layer._nodes if node in within]
         numbers |= {node: number for number, node in enumerate(calls[layer])}
 
     def place(tensor: KerasTensor) -> list[Any]:
