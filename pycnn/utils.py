@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import random
 from pycnn.layers import auto_name
+from pycnn.layers.symbolic import KerasTensor
 
 
 def set_random_seed(seed: int) -> None:
@@ -63,3 +64,36 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> NDArray[np.f
     categorical = np.zeros((*labels.shape, classes), dtype=np.float32)
     np.put_along_axis(categorical, labels[..., np.newaxis].astype(np.int64), 1.0, axis=-1)
     return categorical
+
+
+def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]:
+    """The inputs that a symbolic tensor is computed from, in the order in which a walk back comes upon them.
+
+    Args:
+        tensor: of ``pycnn.layers.Input``, or the result of a layer.
+
+    Returns:
+        Tensors of ``Input``, each once; the tensor itself where it is one.
+
+    Raises:
+        TypeError: for anything else than a symbolic tensor.
+
+    Source: Keras 3, keras.utils.get_source_inputs.
+
+    >>> from pycnn.layers import Add, Dense, Input
+    >>> a, b = Input((2,)), Input((3,))
+    >>> get_source_inputs(Add()([Dense(4)(a), Dense(4)(b)])) == [a, b]
+    True
+    """
+    if not isinstance(tensor, KerasTensor):
+        raise TypeError(f"get_source_inputs: expected a symbolic tensor, received {tensor!r}")
+    sources, met, waiting = [], {tensor}, [tensor]
+    while waiting:
+        found = waiting.pop()
+        below = [] if found.node is None else found.node.inputs
+        if not below:
+            sources.append(found)
+        new = [each for each in reversed(below) if each not in met]
+        met.update(new)
+        waiting += new
+    return sources

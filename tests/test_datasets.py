@@ -1,7 +1,7 @@
 """The data sets: the digits in the package, and CIFAR-10 from files that may be anything.
 
 The batches here are written opcode by opcode as Python 2 wrote the published ones, with 20 images
-instead of 10,000. Where the real CIFAR-10 is, the environment variable PYCNN_DATA tells.
+instead of 10,000. Where the real CIFAR-10 is, the environment variable PYCNN_TEST_DATA tells.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from pycnn.datasets import DataError, DownloadError, _download, cifar10, digits
 from pycnn.datasets._pickles import PickledArray, read_pickle
 
 IMAGES = 20
-REAL_DATA = os.environ.get("PYCNN_DATA")
+REAL_DATA = os.environ.get("PYCNN_TEST_DATA")
 
 
 # --- digits ---------------------------------------------------------------------------------------
@@ -837,7 +837,7 @@ def test_damaged_archive_in_the_cache_is_named(server, published, tmp_path):
 # --- the real CIFAR-10 ----------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not REAL_DATA, reason="set PYCNN_DATA to the folder with cifar-10-batches-py")
+@pytest.mark.skipif(not REAL_DATA, reason="set PYCNN_TEST_DATA to the folder with cifar-10-batches-py")
 def test_real_cifar10(monkeypatch):
     monkeypatch.setattr(cifar10, "IMAGES_PER_BATCH", 10_000)
     (x_train, y_train), (x_test, y_test) = cifar10.load_data(REAL_DATA)

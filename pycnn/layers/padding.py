@@ -28,6 +28,7 @@ class _Border(Layer):
     _RANK: int
     #: What becomes of an end: 1 where elements are added, -1 where they are taken away.
     _SIGN: int
+    _NOT_CONFIGURED = (*Layer._NOT_CONFIGURED, "ends")
 
     def _keep(self, ends: tuple[Ends, ...], data_format: str | None) -> None:
         """What a constructor has read."""

@@ -31,6 +31,7 @@ _MODULES = (
     "metrics",
     "optimizers",
     "activations",
+    "applications",
 )
 #: Functions that a file may name take one of these first: others, such as ``get``, are no part of a model.
 _FIRST_ARGUMENTS = ("x", "y_true")
@@ -39,7 +40,7 @@ _PACKAGES = ("pycnn", "keras", "tf_keras")
 #: Where Keras has its functional models.
 _FUNCTIONAL = "keras.src.models.functional"
 #: Layers that Keras does not have.
-_NOT_IN_KERAS = ("LpPooling2D", "MixedPooling2D")
+_NOT_IN_KERAS = ("LpPooling2D", "MixedPooling2D", "OptionAShortcut")
 
 _registered: dict[str, Any] = {}
 _names: dict[Any, str] = {}
