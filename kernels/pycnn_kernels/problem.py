@@ -401,6 +401,20 @@ class ActivationProblem(NamedTuple):
     derivative: int = 0
 
 
+class LossProblem(NamedTuple):
+    """A loss of ``size`` numbers x and as many targets t, or its gradient for one of the two.
+
+    ``name`` is one of ``losses.LOSSES``. Where the losses are ``summed`` their gradients are all the same number, that
+    of the sum, times a factor; ``operand`` says whose gradient is computed: 0 is that of x, 1 that of t.
+    """
+
+    dtype: str
+    name: str
+    size: int
+    summed: bool = False
+    operand: int = 0
+
+
 class CastProblem(NamedTuple):
     """The way of ``size`` elements between ``dtype``, float32, and ``storage``, "float16" or "bfloat16"."""
 

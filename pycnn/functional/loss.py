@@ -11,9 +11,12 @@ from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.functional.activation import Activation, log_softmax, softmax
-from pycnn.functional.arguments import boolean, data_of, fraction, integer, refuse_two_places, widened
+from pycnn.functional.arguments import boolean, data_of, floating, fraction, integer, refuse_two_places, widened
+from pycnn.functional.elementwise_loss import loss_between
 from pycnn.functional.loss_arguments import (
     REDUCTIONS,
+    alike,
+    as_tensor,
     broadcast_shape,
     chosen,
     in_dtype,
@@ -59,19 +62,6 @@ class CrossEntropy(Function):
         dx = np.subtract(self.softmax, target, out=target)
         dx *= per_row.data
         return (Tensor._of(dx),)
-
-
-class BinaryCrossEntropy(Function):
-    """``-(t log x + (1 - t) log(1 - x))`` for each element, the logarithms at least -100 as in PyTorch."""
-
-    def forward(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        return -(t * np.maximum(np.log(x), -100) + (1 - t) * np.maximum(np.log1p(-x), -100))
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        x, t = self.inputs
-        dx = dy * (x - t) / (x * (1 - x)).clip(1e-12, None) if self.needs[0] else None
-        dt = dy * ((1 - x).log().clip(-100, None) - x.log().clip(-100, None)) if self.needs[1] else None
-        return dx, dt
 
 
 @drop_in
@@ -338,17 +328,27 @@ def binary_cross_entropy(
     0.6931
     """
     reduction = read_reduction(reduction, size_average, reduce)
-    x = tensor("input", input)
-    t = tensor("target", target, like=x)
+    x = floating("input", input)
+    t = floating("target", target, like=x)
     if x.shape != t.shape:
         raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
-    for name, values in (("input", x.data), ("target", t.data)):
-        if ((values < 0) | (values > 1)).any():  # NaN flows through
-            raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
-    wide, t = widened(x), widened(t)
-    weight = _beside("weight", weight, wide)
-    losses = BinaryCrossEntropy.apply(wide, t)
-    return reduced(losses if weight is None else losses * weight, reduction, x.dtype)
+    dtype, x, t = x.dtype, widened(x), widened(t)
+    for name, operand in (("input", x), ("target", t)):
+        _refuse_no_probabilities(name, data_of(operand))
+    weight = _beside("weight", weight, x)
+    return loss_between("binary_cross_entropy", x, t, reduction, dtype, weight=weight)
+
+
+def _refuse_no_probabilities(name: str, values: np.ndarray) -> None:
+    """Raise a ValueError for numbers below 0 or above 1; NaN flows through."""
+    if not values.size:
+        return
+    # The bits of a number from 0 to 1 are at most those of 1; those of negative numbers and of NaN are more.
+    bits = f"u{values.dtype.itemsize}"
+    if int(values.view(bits).max()) <= int(np.ones((), values.dtype).view(bits)):
+        return
+    if ((values < 0) | (values > 1)).any():
+        raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
 
 
 @drop_in
@@ -394,23 +394,19 @@ def binary_cross_entropy_with_logits(
     array([1000.,    0.])
     """
     reduction = read_reduction(reduction, size_average, reduce)
-    (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
+    (x, t), dtype = alike(input=floating("input", input), target=floating("target", target))
     if x.shape != t.shape:
         raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
-    losses = logistic(x, t, _beside("pos_weight", pos_weight, x))
-    weight = _beside("weight", weight, x)
+    pos_weight, weight = (_beside(name, value, x) for name, value in (("pos_weight", pos_weight), ("weight", weight)))
+    if pos_weight is None:
+        return loss_between("logistic", x, t, reduction, dtype, weight=weight)
+    x, t = as_tensor(x), as_tensor(t)
+    # -(p t log(s) + (1 - t) log(1 - s)) for s = sigmoid(x), whose logarithms differ by x
+    losses = (1 - t) * x - Activation.apply(x, name="logsigmoid") * ((pos_weight - 1) * t + 1)
     return reduced(losses if weight is None else losses * weight, reduction, dtype)
 
 
-def logistic(x: Tensor, t: Tensor, pos_weight: Tensor | None = None) -> Tensor:
-    """``-(p t log(s) + (1 - t) log(1 - s))`` for ``s = sigmoid(x)``, whose logarithms differ by x."""
-    log_sigmoid = Activation.apply(x, name="logsigmoid")
-    if pos_weight is not None:
-        log_sigmoid = log_sigmoid * ((pos_weight - 1) * t + 1)
-    return (1 - t) * x - log_sigmoid
-
-
-def _beside(name: str, weight: Any, x: Tensor) -> Tensor | None:
+def _beside(name: str, weight: Any, x: Any) -> Tensor | None:
     """Weights that broadcast to the shape of x, in its dtype."""
     if weight is None:
         return None
@@ -418,16 +414,6 @@ def _beside(name: str, weight: Any, x: Tensor) -> Tensor | None:
     refuse_two_places(name, weight, x)
     refuse_larger(name, weight, x.shape)
     return weight
-
-
-class XLogX(Function):
-    """``x log(x)``, 0 at 0."""
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.where(x == 0, x, x * np.log(x))
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (dy * (self.inputs[0].log() + 1),)
 
 
 @drop_in
@@ -475,10 +461,6 @@ def kl_div(
         )
     reduction = read_reduction(reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
     log_target = boolean("log_target", log_target)
-    (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
+    (x, t), dtype = alike(input=floating("input", input), target=floating("target", target))
     broadcast_shape(input=x, target=t)
-    losses = t.exp() * (t - x) if log_target else XLogX.apply(t) - t * x
-    if reduction != "batchmean":
-        return reduced(losses, reduction, dtype)
-    batch = x.shape[0] if x.ndim else 1
-    return in_dtype(losses.sum() * (1 / batch if batch else math.nan), dtype)
+    return loss_between("log_divergence" if log_target else "divergence", x, t, reduction, dtype)

@@ -15,6 +15,7 @@ from pycnn_kernels.cuda import (
     conv_pool,
     conv_winograd,
     layer_norm,
+    loss,
     optimizer,
     planes,
     pool,
@@ -200,6 +201,9 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "activation_gradient": [
         Algorithm("one_pass", activation.Activation, "the slope computed anew from x", activation.elements_fit)
     ],
+    "loss": [Algorithm("one_pass", loss.Loss, "four elements a thread", loss.elements_fit)],
+    "loss_sum": [Algorithm("one_pass", loss.LossSum, "sums of blocks, then theirs", loss.elements_fit)],
+    "loss_gradient": [Algorithm("one_pass", loss.LossGradient, "the slope computed anew", loss.elements_fit)],
     "adam": [Algorithm("one_pass", optimizer.AdamStep, _ONE_PASS, optimizer.updates_supported)],
     "sgd": [Algorithm("one_pass", optimizer.SgdStep, _ONE_PASS, optimizer.updates_supported)],
     "sgd_momentum": [Algorithm("one_pass", optimizer.MomentumStep, _ONE_PASS, optimizer.updates_supported)],
