@@ -458,6 +458,10 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "layer_norm_gradient"): [
         Algorithm("rows", layer_norm.LayerNormGradient, "all gradients while a row is in the cache")
     ],
+    ("cpu", "rms_norm"): [Algorithm("rows", layer_norm.RmsNorm, "a row stays in the cache")],
+    ("cpu", "rms_norm_gradient"): [
+        Algorithm("rows", layer_norm.RmsNormGradient, "all gradients while a row is in the cache")
+    ],
     ("cpu", "response_norm"): [
         Algorithm("windows", response_norm.ResponseNorm, "windows of channels, channel by channel")
     ],

@@ -237,6 +237,8 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
     "layer_norm": (_layer_norm_arrays, "x weight bias", "", "y statistics"),
     "layer_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
+    "rms_norm": (_layer_norm_arrays, "x weight bias", "", "y statistics"),
+    "rms_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
     "response_norm": (_response_norm_arrays, "x", "", "y"),
     "response_norm_gradient": (_response_norm_arrays, "dy x", "", "dx"),
     "activation": (_activation_arrays, "x", "", "y"),

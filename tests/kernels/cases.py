@@ -254,13 +254,14 @@ def layer_norms() -> Iterator[Case]:
         p = RowsProblem(dtype, rows, columns)
         arrays = {name: numbers((rows, columns), dtype, seed) for seed, name in enumerate(("x", "dy"))}
         parameters = {name: numbers((columns,), dtype, seed) for seed, name in enumerate(("weight", "bias"), 2)}
-        forward, backward = plan_for("layer_norm", p), plan_for("layer_norm_gradient", p)
-        arrays["statistics"] = forward.run(arrays["x"], scalars=(1e-5,))[1]
-        for given in ({}, {"weight"}, {"bias"}, {"weight", "bias"}):
-            chosen = arrays | {name: parameters[name] for name in given}
-            yield Case(forward, chosen, scalars=(1e-5,))
-            if "bias" not in given:
-                yield Case(backward, chosen)
+        for operation in ("layer_norm", "rms_norm"):
+            forward, backward = plan_for(operation, p), plan_for(f"{operation}_gradient", p)
+            arrays["statistics"] = forward.run(arrays["x"], scalars=(1e-5,))[1]
+            for given in ({}, {"weight"}, {"bias"}, {"weight", "bias"}):
+                chosen = arrays | {name: parameters[name] for name in given}
+                yield Case(forward, chosen, scalars=(1e-5,))
+                if "bias" not in given:
+                    yield Case(backward, chosen)
 
 
 def response_norms() -> Iterator[Case]:

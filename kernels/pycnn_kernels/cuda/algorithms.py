@@ -184,6 +184,10 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "layer_norm_gradient": [
         Algorithm("rows", layer_norm.LayerNormGradient, "dx row by row, then sums of columns", layer_norm.rows_fit)
     ],
+    "rms_norm": [Algorithm("rows", layer_norm.RmsNorm, "threads keep a row in registers", layer_norm.rows_fit)],
+    "rms_norm_gradient": [
+        Algorithm("rows", layer_norm.RmsNormGradient, "dx row by row, then sums of columns", layer_norm.rows_fit)
+    ],
     "response_norm": [
         Algorithm(
             "windows", response_norm.ResponseNorm, "windows of channels, from the cache", response_norm.elements_fit
