@@ -77,7 +77,7 @@ def loss_between(
     batch = x.shape[0] if x.shape else 1
     if x.shape != t.shape:
         shape = np.broadcast_shapes(x.shape, t.shape)
-        x, t = (apply(Broadcast, each, shape=shape) if each.shape != shape else each for each in (x, t))
+        x, t = (each if each.shape == shape else apply(Broadcast, each, shape=shape) for each in (x, t))
     if reduction == "none" or weight is not None:
         losses = apply(ElementwiseLoss, x, t, name=name, parameter=parameter)
         if weight is not None:

@@ -10,8 +10,9 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
+from pycnn.elementary import dots
 from pycnn.functional.activation import Activation, log_softmax, softmax
-from pycnn.functional.arguments import boolean, data_of, floating, fraction, integer, refuse_two_places, widened
+from pycnn.functional.arguments import apply, boolean, data_of, floating, fraction, integer, refuse_two_places, widened
 from pycnn.functional.elementwise_loss import loss_between
 from pycnn.functional.loss_arguments import (
     REDUCTIONS,
@@ -64,6 +65,22 @@ class CrossEntropy(Function):
         return (Tensor._of(dx),)
 
 
+class SoftCrossEntropy(Function):
+    """``-sum over c of t[c] * log softmax(x)[c]`` for each row of logits x and of targets t, (rows, columns)."""
+
+    def forward(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+        problem = RowsProblem(DTYPE_NAMES[x.dtype], *x.shape)
+        (self.log_softmax,) = plan_on(x, "log_softmax", problem).run(x)
+        return -dots(t, self.log_softmax)
+
+    def backward(self, dlosses: Tensor) -> Grads:  # type: ignore[override]
+        x, t = self.inputs
+        y = log_softmax(x, dim=1) if is_grad_enabled() else Tensor._of(self.log_softmax)
+        per_row = dlosses.reshape(x.shape[0], 1)
+        dx = (y.exp() * t.sum(1, keepdims=True) - t) * per_row if self.needs[0] else None
+        return dx, -(y * per_row) if self.needs[1] else None
+
+
 @drop_in
 @on_tensors
 def cross_entropy(
@@ -110,7 +127,7 @@ def cross_entropy(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     label_smoothing, ignore = fraction("label_smoothing", label_smoothing), integer("ignore_index", ignore_index)
-    x = tensor("input", input)
+    x = floating("input", input)
     classes_axis = _classes_axis(x)
     if x.shape[classes_axis] == 0:
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
@@ -120,10 +137,13 @@ def cross_entropy(
         if ignore >= 0:
             raise ValueError(f"ignore_index is for class numbers; received {ignore} beside probabilities")
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
-    labels = _labels(x, t, classes_axis, ignore)
+    labels, all_count = _labels(x, t, classes_axis, ignore)
     refuse_gradient("weight", weight)
     rows = _classes_last(widened(x), classes_axis)
-    losses, weights = _labelled(rows, labels.reshape(-1), weight, ignore, label_smoothing)
+    if all_count and weight is None:
+        losses = apply(CrossEntropy, rows, labels=labels.reshape(-1), ignore=ignore, smoothing=label_smoothing)
+        return _each_counting_once(losses.reshape(labels.shape), reduction, x.dtype)
+    losses, weights = _labelled(as_tensor(rows), labels.reshape(-1), weight, ignore, label_smoothing)
     if reduction == "mean":
         return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
     return reduced(losses.reshape(labels.shape), reduction, x.dtype)
@@ -138,18 +158,27 @@ def placed(target: Any) -> Any:
     )
 
 
+def _each_counting_once(losses: Any, reduction: str, dtype: np.dtype) -> Any:
+    """The reduction of at least one loss, a tensor or an array."""
+    if reduction == "none":
+        return in_dtype(losses, dtype)
+    with np.errstate(all="ignore"):
+        total = losses.sum()
+    return in_dtype(total / losses.size if reduction == "mean" else total, dtype)
+
+
 def _total(weights: Any, losses: Tensor) -> Tensor:
     """The sum of weights, by which a mean is divided."""
     return Tensor._of(weights.sum().astype(losses.dtype))
 
 
-def _classes_axis(x: Tensor) -> int:
+def _classes_axis(x: Any) -> int:
     if x.ndim == 0:
         raise ValueError("input must have at least one axis, the classes; received a single number")
     return 0 if x.ndim == 1 else 1
 
 
-def _class_weights(weight: Any, x: Tensor, classes_axis: int) -> Tensor | None:
+def _class_weights(weight: Any, x: Any, classes_axis: int) -> Tensor | None:
     """A weight for each class in the dtype in which is computed."""
     if weight is None:
         return None
@@ -181,7 +210,7 @@ def _row_weights(labels: np.ndarray, weight: Tensor | None, ignore: int) -> np.n
 
 
 def _probabilities(
-    x: Tensor, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
+    x: Any, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
 ) -> Tensor:
     if tuple(t.shape) != x.shape:
         raise ValueError(
@@ -192,12 +221,11 @@ def _probabilities(
     t, rows = _classes_last(t, classes_axis), _classes_last(x, classes_axis)
     if smoothing:
         t = t * (1 - smoothing) + smoothing / rows.shape[1]
-    terms = t * log_softmax(rows, dim=1)
-    losses = -(terms if weight is None else terms * weight).sum(1)
+    losses = SoftCrossEntropy.apply(rows, t if weight is None else t * weight)
     return reduced(losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
 
 
-def _classes_last(x: Tensor, classes_axis: int) -> Tensor:
+def _classes_last(x: Any, classes_axis: int) -> Any:
     """(rows, classes) from logits in PyTorch's order of axes."""
     if x.ndim > 2:
         x = x.transpose((0, *range(2, x.ndim), 1))
@@ -208,8 +236,8 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _labels(x: Tensor, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
-    """Class numbers as int64, checked against the logits."""
+def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray, bool]:
+    """Class numbers as int64, checked against the logits, and whether all of them count, one at least."""
     array = data_of(t)
     if array.dtype.kind not in "iu":
         raise TypeError(f"target must hold class numbers or probabilities; received {array.dtype}")
@@ -218,10 +246,13 @@ def _labels(x: Tensor, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
     labels = array.astype(np.int64).reshape(expected)
     C = x.shape[classes_axis]
+    # Without a sign a negative number is greater than any class.
+    if labels.size and int(labels.view(np.uint64).max()) < C:
+        return backends.of(data_of(x)).asarray(labels), not 0 <= ignore < C
     wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
     if wrong.size:
         raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
-    return backends.of(x.data).asarray(labels)
+    return backends.of(data_of(x)).asarray(labels), False
 
 
 @drop_in
@@ -264,28 +295,30 @@ def nll_loss(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     ignore = integer("ignore_index", ignore_index)
-    x = tensor("input", input)
+    x = floating("input", input)
     classes_axis = _classes_axis(x)
     weight = _class_weights(weight, x, classes_axis)
-    labels = _labels(x, placed(target), classes_axis, ignore)
+    labels, all_count = _labels(x, placed(target), classes_axis, ignore)
     if x.shape[classes_axis] == 0:
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
     refuse_gradient("weight", weight)
+    if all_count and weight is None:
+        return _each_counting_once(-picked(widened(x), labels, classes_axis), reduction, x.dtype)
     weights, counted = _row_weights(labels, weight, ignore), labels != ignore
-    losses = -picked(widened(x), np.where(counted, labels, 0), classes_axis)
+    losses = -picked(widened(as_tensor(x)), np.where(counted, labels, 0), classes_axis)
     losses = chosen(counted, losses if weight is None else losses * weights)
     if reduction == "mean":
         return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
     return reduced(losses, reduction, x.dtype)
 
 
-def picked(x: Tensor, labels: np.ndarray, axis: int) -> Tensor:
+def picked(x: Any, labels: np.ndarray, axis: int) -> Any:
     """For each label the element of x at it along an axis: a plane for each row, a position in it for each label."""
     before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     if labels.size == 0:
         return x.sum(axis)  # of no elements, and as differentiable
-    found = Pick.apply(
-        x.reshape(before, x.shape[axis], after), index=labels.reshape(before, 1, after), layout="channels_last"
+    found = apply(
+        Pick, x.reshape(before, x.shape[axis], after), index=labels.reshape(before, 1, after), layout="channels_last"
     )
     return found.reshape(labels.shape)
 
