@@ -73,7 +73,7 @@ def is_half(dtype: np.dtype) -> bool:
 
 def is_floating(dtype: np.dtype) -> bool:
     """Whether a dtype is floating point: NumPy's, or bfloat16, which NumPy itself takes for raw bytes."""
-    return dtype.kind == "f" or dtype_name(dtype) is not None
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype_name(dtype) is not None)
 
 
 def computed(problem: Any) -> Any:

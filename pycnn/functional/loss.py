@@ -372,13 +372,20 @@ def binary_cross_entropy(
     return loss_between("binary_cross_entropy", x, t, reduction, dtype, weight=weight)
 
 
+#: Integers as long as the numbers, and the one that has the bits of 1.
+_BITS_OF_ONE: dict[Any, tuple[Any, int]] = {
+    np.dtype(np.float32): (np.dtype(np.uint32), 0x3F800000),
+    np.dtype(np.float64): (np.dtype(np.uint64), 0x3FF0000000000000),
+}
+
+
 def _refuse_no_probabilities(name: str, values: np.ndarray) -> None:
     """Raise a ValueError for numbers below 0 or above 1; NaN flows through."""
     if not values.size:
         return
     # The bits of a number from 0 to 1 are at most those of 1; those of negative numbers and of NaN are more.
-    bits = f"u{values.dtype.itemsize}"
-    if int(values.view(bits).max()) <= int(np.ones((), values.dtype).view(bits)):
+    bits, one = _BITS_OF_ONE[values.dtype]
+    if int(values.view(bits).max()) <= one:
         return
     if ((values < 0) | (values > 1)).any():
         raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")

@@ -109,6 +109,9 @@ def broadcast_shape(**values: Any) -> tuple[int, ...]:
     Raises:
         ValueError: they do not.
     """
+    first, *others = [value.shape for value in values.values()]
+    if all(shape == first for shape in others):  # most are
+        return first
     try:
         return np.broadcast_shapes(*(value.shape for value in values.values()))
     except ValueError:
