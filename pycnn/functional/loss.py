@@ -151,11 +151,8 @@ def cross_entropy(
 
 def placed(target: Any) -> Any:
     """Class numbers where they are, for they are looked at there."""
-    return (
-        target
-        if isinstance(target, Tensor) or backends.is_on_gpu(target)
-        else backends.asarray(target, "target", "cpu")
-    )
+    there = isinstance(target, Tensor) or backends.is_on_gpu(target)
+    return target if there else backends.asarray(target, "target", "cpu")
 
 
 def _each_counting_once(losses: Any, reduction: str, dtype: np.dtype) -> Any:
