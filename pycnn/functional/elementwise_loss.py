@@ -10,8 +10,8 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.elementary import Broadcast, Multiply
-from pycnn.formulas import recorded
 from pycnn.functional.arguments import apply
+from pycnn.functional.formulas import recorded
 from pycnn.functional.loss_arguments import as_tensor, in_dtype, reduced
 from pycnn.tensor import Tensor
 from pycnn_kernels.losses import LOSSES
