@@ -71,6 +71,21 @@ def elementwise(ufunc: np.ufunc, *operands: Any, dtype: Any = None) -> Any:
     return ufunc(*operands, out=aligned_empty(largest.shape, largest.dtype if dtype is None else dtype))
 
 
+#: Elements of a row up to which its sum of products in one go loses little in float32.
+_ROW = 1024
+
+
+def dots(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The sums of ``a * b`` along an axis, for arrays of one shape; of short rows in one pass.
+
+    >>> dots(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 1.0], [0.0, 2.0]]))
+    array([3., 8.])
+    """
+    if isinstance(a, np.ndarray) and axis in (-1, a.ndim - 1) and a.shape[-1] <= _ROW:
+        return np.asarray(np.vecdot(a, b))
+    return (a * b).sum(axis)
+
+
 _size = operator.attrgetter("size")
 
 

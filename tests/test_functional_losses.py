@@ -239,3 +239,32 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_errors(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, 1.5, -700.0])
+def test_slopes_of_slopes_where_a_formula_has_a_seam(x: float) -> None:
+    """The sigmoid is taken of |x|, whose slope at 0 is that of one side: also there it has to be s (1 - s)."""
+    logit = Tensor(np.array([x]), requires_grad=True)
+    F.binary_cross_entropy_with_logits(logit, np.array([1.0])).backward(create_graph=True)
+    first, logit.grad = logit.grad, None
+    first.backward(create_graph=True)
+    second = logit.grad
+    s = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(first.detach().numpy(), [s - 1], rtol=1e-12)
+    np.testing.assert_allclose(second.detach().numpy(), [s * (1 - s)], rtol=1e-12)
+    logit.grad = None
+    second.backward()
+    np.testing.assert_allclose(logit.grad.numpy(), [s * (1 - s) * (1 - 2 * s)], rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_what_the_engine_does_not_reduce(reduction: str) -> None:
+    """The weights multiply what the engine computes, and a constant of the gaussian loss is added as often as that."""
+    x, t, w = X, T, np.abs(normal(4, 3, seed=2))
+    d = x - t
+    losses = np.where(np.abs(d) <= 0.4, d * d / 2, 0.4 * (np.abs(d) - 0.2)) * w
+    expected = {"mean": losses.mean(), "sum": losses.sum(), "none": losses}[reduction]
+    np.testing.assert_allclose(F.huber_loss(x, t, reduction, 0.4, w), expected, rtol=1e-12)
+    losses = (np.log(w) + d * d / w) / 2 + np.log(2 * np.pi) / 2
+    expected = {"mean": losses.mean(), "sum": losses.sum(), "none": losses}[reduction]
+    np.testing.assert_allclose(F.gaussian_nll_loss(x, t, w, True, 1e-9, reduction), expected, rtol=1e-12)

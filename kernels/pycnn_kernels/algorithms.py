@@ -32,6 +32,7 @@ from pycnn_kernels.cpu import (
     conv_winograd_gradient,
     elementwise,
     layer_norm,
+    loss,
     optimizer,
     planes,
     pool,
@@ -457,6 +458,10 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "layer_norm_gradient"): [
         Algorithm("rows", layer_norm.LayerNormGradient, "all gradients while a row is in the cache")
     ],
+    ("cpu", "rms_norm"): [Algorithm("rows", layer_norm.RmsNorm, "a row stays in the cache")],
+    ("cpu", "rms_norm_gradient"): [
+        Algorithm("rows", layer_norm.RmsNormGradient, "all gradients while a row is in the cache")
+    ],
     ("cpu", "response_norm"): [
         Algorithm("windows", response_norm.ResponseNorm, "windows of channels, channel by channel")
     ],
@@ -467,6 +472,11 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "activation_gradient"): [
         Algorithm("one_pass", activation.Activation, "the slope computed anew from x, in vectors")
     ],
+    ("cpu", "loss"): [Algorithm("one_pass", loss.Loss, "some thousand elements a piece, in vectors")],
+    ("cpu", "loss_sum"): [
+        Algorithm("one_pass", loss.LossSum, "losses that stay in the cache, added up piece by piece")
+    ],
+    ("cpu", "loss_gradient"): [Algorithm("one_pass", loss.LossGradient, "the slope computed anew, in vectors")],
     ("cpu", "widen"): [Algorithm("one_pass", storage.widening, "float16 or bfloat16 to float32, a vector at a time")],
     ("cpu", "narrow"): [Algorithm("one_pass", storage.narrowing, "float32 to float16 or bfloat16, rounded to nearest")],
     ("cpu", "updates"): [Algorithm("one_pass", optimizer.Updates, "all parameters and their state in one pass")],

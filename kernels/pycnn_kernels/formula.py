@@ -102,6 +102,9 @@ class Target:
         """Of numbers from 0 to 1."""
         raise NotImplementedError
 
+    def log(self, x: Term) -> Term:
+        raise NotImplementedError
+
     def erf(self, x: Term) -> Term:
         raise NotImplementedError
 
@@ -131,6 +134,11 @@ def expm1(x: Term) -> Term:
 def log1p(x: Term) -> Term:
     """``log(1 + x)`` for x from 0 to 1, without its cancellation."""
     return x.target.log1p(x)
+
+
+def log(x: Term) -> Term:
+    """The natural logarithm: -infinity of 0, NaN below."""
+    return x.target.log(x)
 
 
 def erf(x: Term) -> Term:

@@ -174,6 +174,13 @@ def _activation_arrays(p: Any) -> dict[str, Spec]:
     return {name: Spec(name, (p.size,), numpy_dtype(p.dtype)) for name in ("x", "y", "dy", "dx")}
 
 
+def _loss_arrays(p: Any) -> dict[str, Spec]:
+    dtype = numpy_dtype(p.dtype)
+    arrays = {name: Spec(name, (p.size,), dtype) for name in ("x", "t", "y", "dx")}
+    dy = Spec("dy", (1,) if p.summed else (p.size,), dtype)
+    return arrays | {"dy": dy, "total": Spec("total", (1,), dtype)}
+
+
 def _cast_arrays(p: Any) -> dict[str, Spec]:
     return {
         "stored": Spec("stored", (p.size,), numpy_dtype(p.storage)),
@@ -235,10 +242,15 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "cross_entropy": (_rows_arrays, "x labels", "", "losses y"),
     "layer_norm": (_layer_norm_arrays, "x weight bias", "", "y statistics"),
     "layer_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
+    "rms_norm": (_layer_norm_arrays, "x weight bias", "", "y statistics"),
+    "rms_norm_gradient": (_layer_norm_arrays, "dy x weight statistics", "", "dx dweight dbias"),
     "response_norm": (_response_norm_arrays, "x", "", "y"),
     "response_norm_gradient": (_response_norm_arrays, "dy x", "", "dx"),
     "activation": (_activation_arrays, "x", "", "y"),
     "activation_gradient": (_activation_arrays, "dy x", "", "dx"),
+    "loss": (_loss_arrays, "x t", "", "y"),
+    "loss_sum": (_loss_arrays, "x t", "", "total"),
+    "loss_gradient": (_loss_arrays, "dy x t", "", "dx"),
     "widen": (_cast_arrays, "stored", "", "wide"),
     "narrow": (_cast_arrays, "wide", "", "stored"),
     "updates": (_updates_arrays, "g", "w state", ""),

@@ -73,7 +73,7 @@ def is_half(dtype: np.dtype) -> bool:
 
 def is_floating(dtype: np.dtype) -> bool:
     """Whether a dtype is floating point: NumPy's, or bfloat16, which NumPy itself takes for raw bytes."""
-    return dtype.kind == "f" or dtype_name(dtype) is not None
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype_name(dtype) is not None)
 
 
 def computed(problem: Any) -> Any:
@@ -399,6 +399,20 @@ class ActivationProblem(NamedTuple):
     name: str
     size: int
     derivative: int = 0
+
+
+class LossProblem(NamedTuple):
+    """A loss of ``size`` numbers x and as many targets t, or its gradient for one of the two.
+
+    ``name`` is one of ``losses.LOSSES``. Where the losses are ``summed`` their gradients are all the same number, that
+    of the sum, times a factor; ``operand`` says whose gradient is computed: 0 is that of x, 1 that of t.
+    """
+
+    dtype: str
+    name: str
+    size: int
+    summed: bool = False
+    operand: int = 0
 
 
 class CastProblem(NamedTuple):

@@ -119,6 +119,8 @@ def magnitude(value: Any) -> int:
 
 def refuse_two_places(name: str, value: Any, like: Any, why: str = "") -> None:
     """Raise a TypeError where a value is on another backend than ``like``; ``why`` stands in front of what it must."""
+    if type(value) is np.ndarray and type(like) is np.ndarray:
+        return
     there, here = backends.of(data_of(like)), backends.of(data_of(value))
     if here is not there:
         raise TypeError(

@@ -23,6 +23,7 @@ from pycnn.functional.arguments import (
     number,
     one_of,
     refuse_two_places,
+    remembered,
     rounded,
     widened,
 )
@@ -153,8 +154,13 @@ class RunningBatchNorm(_Normalisation):
 
 def _channels_problem(x: np.ndarray, layout: Layout) -> ChannelsProblem:
     """x, whose first axis is the batch, as pixels, channels and what lies inside of a channel."""
-    sizes = tuple(x.shape[axis] for axis in _other_axes(x.ndim, layout))
-    return channels_problem(DTYPE_NAMES[x.dtype], layout, sizes[0], x.shape[channel_axis(x.ndim, layout)], sizes[1:])
+    return _problem_of_shape(DTYPE_NAMES[x.dtype], x.shape, layout)
+
+
+@remembered()
+def _problem_of_shape(dtype: str, shape: tuple[int, ...], layout: Layout) -> ChannelsProblem:
+    sizes = tuple(shape[axis] for axis in _other_axes(len(shape), layout))
+    return channels_problem(dtype, layout, sizes[0], shape[channel_axis(len(shape), layout)], sizes[1:])
 
 
 def channel_axis(ndim: int, layout: Layout) -> int:

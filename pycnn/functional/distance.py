@@ -9,9 +9,18 @@ import numpy as np
 
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
-from pycnn.elementary import Broadcast, elementwise
-from pycnn.functional.arguments import boolean, data_of, integer, number, widened
-from pycnn.functional.loss_arguments import AtLeast, broadcast_shape, chosen, in_dtype, of_one_dtype, on_tensors, tensor
+from pycnn.elementary import Broadcast, dots, elementwise
+from pycnn.functional.arguments import apply, boolean, data_of, integer, number, widened
+from pycnn.functional.loss_arguments import (
+    AtLeast,
+    alike,
+    broadcast_shape,
+    chosen,
+    in_dtype,
+    of_one_dtype,
+    on_tensors,
+    tensor,
+)
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 
@@ -33,6 +42,8 @@ class VectorNorm(Function):
     def _norm(self, x: np.ndarray) -> np.ndarray:
         p = self.p
         over: dict[str, Any] = {"axis": self.axes, "keepdims": True}
+        if p == 2 and len(self.axes) == 1:
+            return np.sqrt(np.expand_dims(dots(x, x, self.axes[0]), self.axes[0]))
         if p == 2:
             return np.sqrt(np.sum(elementwise(np.multiply, x, x), **over))
         if p == 0:
@@ -66,6 +77,30 @@ class VectorNorm(Function):
         return (steepness * sign * chosen(~none, dy / divisor ** (p - 1)),)
 
 
+class CosineSimilarity(Function):
+    """The cosines of the angles between vectors of one shape along an axis, whose lengths are at least eps."""
+
+    def forward(self, a: np.ndarray, b: np.ndarray, *, axis: int, eps: float) -> np.ndarray:
+        self.axis, self.eps = axis, eps
+        lengths = [np.maximum(np.sqrt(dots(each, each, axis)), each.dtype.type(eps)) for each in (a, b)]
+        return dots(a, b, axis) / lengths[0] / lengths[1]
+
+    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+        a, b = self.inputs
+        (a_unit, a_length), (b_unit, b_length) = (self._unit(each) for each in (a, b))
+        dy = dy.reshape(a_length.shape)
+        cosine = (a / a_length * b).sum(self.axis, keepdims=True) / b_length
+        da = (b / b_length - a_unit * cosine) * (dy / a_length) if self.needs[0] else None
+        db = (a / a_length - b_unit * cosine) * (dy / b_length) if self.needs[1] else None
+        return da, db
+
+    def _unit(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors by their lengths, which is how these grow with them, 0 for those without any; and the lengths."""
+        norm = VectorNorm.apply(x, p=2.0, axes=(self.axis,))
+        none = norm.data == 0
+        return x * chosen(~none, 1 / (norm + none.astype(norm.dtype))), AtLeast.apply(norm, least=self.eps)
+
+
 def axis_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """The axis ``dim``, as a tuple; of a single number, which has none, 0 and -1 name no axis.
 
@@ -80,9 +115,9 @@ def axis_of(dim: Any, ndim: int) -> tuple[int, ...]:
     return (dim % ndim,) if ndim else ()
 
 
-def expanded(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor repeated to a shape; itself where it has it."""
-    return x if x.shape == shape else Broadcast.apply(x, shape=shape)
+def expanded(x: Any, shape: tuple[int, ...]) -> Any:
+    """A tensor or an array repeated to a shape; itself where it has it."""
+    return x if x.shape == shape else apply(Broadcast, x, shape=shape)
 
 
 @drop_in
@@ -114,13 +149,12 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, back
     eps = number("eps", eps)
     if eps < 0:
         raise ValueError(f"eps must be at least 0; received {eps}")
-    (a, b), dtype = of_one_dtype(x1=x1, x2=x2)
+    (a, b), dtype = alike(x1=x1, x2=x2)
     shape = broadcast_shape(x1=a, x2=b)
     axes = axis_of(dim, len(shape))
-    a, b = expanded(a, shape), expanded(b, shape)
-    lengths = (AtLeast.apply(VectorNorm.apply(each, p=2.0, axes=axes), least=eps) for each in (a, b))
-    a, b = (each / length for each, length in zip((a, b), lengths))
-    return in_dtype((a * b).sum(axes), dtype)
+    # A single number is a vector of one element.
+    a, b = (expanded(each, shape).reshape(shape or (1,)) for each in (a, b))
+    return in_dtype(apply(CosineSimilarity, a, b, axis=axes[0] if axes else 0, eps=eps), dtype)
 
 
 @drop_in

@@ -17,6 +17,7 @@ from pycnn.functional.arguments import (
     layout,
     number,
     one_of,
+    remembered,
     tensor_or_array,
 )
 from pycnn.functional.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
@@ -101,26 +102,50 @@ def interpolate(
     >>> interpolate(x, 4, mode="linear")
     array([[[1.  , 1.25, 1.75, 2.  ]]])
     """
+    x = tensor_or_array("input", input)
+    shape, arguments = tuple(x.shape), (size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    problem, resized = _resizing(shape, *arguments, data_format, x.dtype == np.float64)
+    if problem is None:
+        return _AREA[len(resized)](x, resized, data_format=data_format)
+    if isinstance(problem, ResampleProblem):
+        return _resampled(x, problem, resized)
+    return apply(Rearrange, movable("input", x), problem=problem, shape=resized)
+
+
+@remembered()
+def _resizing(
+    shape: tuple[int, ...],
+    size: Any,
+    scale_factor: Any,
+    mode: str,
+    align_corners: bool | None,
+    recompute_scale_factor: bool | None,
+    antialias: bool,
+    data_format: str,
+    is_double: bool,
+) -> tuple[ResampleProblem | RearrangeProblem | None, tuple[int, ...]]:
+    """What a call does, and the shape of the result; None and the sizes of the result for a mean over areas.
+
+    Problems are those of float64 where that is the dtype, otherwise of float32.
+    """
     one_of("mode", mode, _MODES)
     last = layout(data_format) == "channels_last"
-    x = tensor_or_array("input", input)
-    rank = x.ndim - 2
+    rank = len(shape) - 2
     expected = _WEIGHTED[mode][0] if mode in _WEIGHTED else rank
     if rank not in (1, 2, 3) or rank != expected:
         wanted = f"{expected + 2} axes" if mode in _WEIGHTED else "3 to 5 axes"
-        raise ValueError(f"input must have {wanted} in the mode {mode!r}; received the shape {tuple(x.shape)}")
+        raise ValueError(f"input must have {wanted} in the mode {mode!r}; received the shape {shape}")
     if align_corners is not None:
         align_corners = boolean("align_corners", align_corners)
         if mode not in _WEIGHTED:
             raise ValueError(f"align_corners is of the modes {', '.join(_WEIGHTED)} alone; received it in {mode!r}")
     if antialias and mode not in ("bilinear", "bicubic"):
         raise ValueError(f"antialias is of the modes 'bilinear' and 'bicubic' alone; received it in {mode!r}")
-    shape = tuple(x.shape)
     sizes = shape[1:-1] if last else shape[2:]
     by_sizes = bool(recompute_scale_factor) or mode == "area"
     out, factors = _sizes_and_factors(sizes, size, scale_factor, recompute_scale_factor, by_sizes)
     if mode == "area":
-        return _AREA[rank](x, out, data_format=data_format)
+        return None, out
     N, C, _ = array_sizes("input", shape, data_format, rank)
     if min(out) < 1 or C == 0:
         raise ValueError(f"sizes and channels must be at least 1; received the sizes {out} for the shape {shape}")
@@ -128,16 +153,16 @@ def interpolate(
     resized = (N, *out, C) if last else (N, C, *out)
     if mode in _WEIGHTED:
         kind, corners = _WEIGHTED[mode][1], bool(align_corners)
-        axes = tuple(
+        resampled = tuple(
             ResampledAxis(kind, n, o, 1 / factor if factor else 0.0, corners, bool(antialias))
             for n, o, factor in zip(sizes, out, factors)
         )
-        return _resampled(x, ResampleProblem("float32", images, axes, inner), resized)
+        return ResampleProblem("float64" if is_double else "float32", images, resampled, inner), resized
     in_loops = sum(out) <= _SMALL[rank] or (last and rank > 1 and C > 3)
-    ways = tuple(_nearest(*axis, mode == "nearest-exact", x.dtype, in_loops) for axis in zip(sizes, out, factors))
+    ways = tuple(_nearest(*axis, mode == "nearest-exact", is_double, in_loops) for axis in zip(sizes, out, factors))
     moved = tuple((count, axis, 1) for axis, count in enumerate(out))
-    problem = RearrangeProblem("uint8", images, tuple(sizes), moved, (0,) * rank, ways, inner)
-    return apply(Rearrange, movable("input", x), problem=problem, shape=resized)
+    bits = "uint64" if is_double else "uint32"
+    return RearrangeProblem(bits, images, tuple(sizes), moved, (0,) * rank, ways, inner), resized
 
 
 def _sizes_and_factors(
@@ -184,9 +209,9 @@ def _resampled(x: Any, problem: ResampleProblem, shape: tuple[int, ...]) -> Any:
     return Tensor._of(y) if isinstance(x, Tensor) else y
 
 
-def _nearest(size: int, output: int, factor: float, exact: bool, dtype: np.dtype, in_loops: bool) -> Nearest:
+def _nearest(size: int, output: int, factor: float, exact: bool, is_double: bool, in_loops: bool) -> Nearest:
     """How elements of the result find the nearest ones: in float64 where the elements are, unless ``in_loops``."""
-    kind = np.float64 if dtype == np.float64 and not in_loops else np.float32
+    kind = np.float64 if is_double and not in_loops else np.float32
     scale = kind(1 / factor) if factor else kind(size) / kind(output)
     if in_loops and not exact and output in (size, 2 * size):  # whatever the factor is
         scale = kind(size / output)

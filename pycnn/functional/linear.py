@@ -103,6 +103,8 @@ def _refuse_other_bias(bias: tuple[int, ...], shape: tuple[int, ...], single: bo
     """A bias may be of any shape that broadcasts to the result's, beside a weight of one axis only a single number."""
     if single and bias:
         raise ValueError(f"bias beside a weight (I,) must be a single number; received the shape {bias}")
+    if bias == shape[-1:]:  # most are
+        return
     try:
         fits = np.broadcast_shapes(bias, shape) in (shape, (1, *shape) if len(shape) == 1 else shape)
     except ValueError:

@@ -10,10 +10,14 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
+from pycnn.elementary import dots
 from pycnn.functional.activation import Activation, log_softmax, softmax
-from pycnn.functional.arguments import boolean, data_of, fraction, integer, refuse_two_places, widened
+from pycnn.functional.arguments import apply, boolean, data_of, floating, fraction, integer, refuse_two_places, widened
+from pycnn.functional.elementwise_loss import loss_between
 from pycnn.functional.loss_arguments import (
     REDUCTIONS,
+    alike,
+    as_tensor,
     broadcast_shape,
     chosen,
     in_dtype,
@@ -61,17 +65,20 @@ class CrossEntropy(Function):
         return (Tensor._of(dx),)
 
 
-class BinaryCrossEntropy(Function):
-    """``-(t log x + (1 - t) log(1 - x))`` for each element, the logarithms at least -100 as in PyTorch."""
+class SoftCrossEntropy(Function):
+    """``-sum over c of t[c] * log softmax(x)[c]`` for each row of logits x and of targets t, (rows, columns)."""
 
     def forward(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        return -(t * np.maximum(np.log(x), -100) + (1 - t) * np.maximum(np.log1p(-x), -100))
+        problem = RowsProblem(DTYPE_NAMES[x.dtype], *x.shape)
+        (self.log_softmax,) = plan_on(x, "log_softmax", problem).run(x)
+        return -dots(t, self.log_softmax)
 
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
+    def backward(self, dlosses: Tensor) -> Grads:  # type: ignore[override]
         x, t = self.inputs
-        dx = dy * (x - t) / (x * (1 - x)).clip(1e-12, None) if self.needs[0] else None
-        dt = dy * ((1 - x).log().clip(-100, None) - x.log().clip(-100, None)) if self.needs[1] else None
-        return dx, dt
+        y = log_softmax(x, dim=1) if is_grad_enabled() else Tensor._of(self.log_softmax)
+        per_row = dlosses.reshape(x.shape[0], 1)
+        dx = (y.exp() * t.sum(1, keepdims=True) - t) * per_row if self.needs[0] else None
+        return dx, -(y * per_row) if self.needs[1] else None
 
 
 @drop_in
@@ -120,7 +127,7 @@ def cross_entropy(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     label_smoothing, ignore = fraction("label_smoothing", label_smoothing), integer("ignore_index", ignore_index)
-    x = tensor("input", input)
+    x = floating("input", input)
     classes_axis = _classes_axis(x)
     if x.shape[classes_axis] == 0:
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
@@ -130,10 +137,13 @@ def cross_entropy(
         if ignore >= 0:
             raise ValueError(f"ignore_index is for class numbers; received {ignore} beside probabilities")
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
-    labels = _labels(x, t, classes_axis, ignore)
+    labels, all_count = _labels(x, t, classes_axis, ignore)
     refuse_gradient("weight", weight)
     rows = _classes_last(widened(x), classes_axis)
-    losses, weights = _labelled(rows, labels.reshape(-1), weight, ignore, label_smoothing)
+    if all_count and weight is None:
+        losses = apply(CrossEntropy, rows, labels=labels.reshape(-1), ignore=ignore, smoothing=label_smoothing)
+        return _each_counting_once(losses.reshape(labels.shape), reduction, x.dtype)
+    losses, weights = _labelled(as_tensor(rows), labels.reshape(-1), weight, ignore, label_smoothing)
     if reduction == "mean":
         return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
     return reduced(losses.reshape(labels.shape), reduction, x.dtype)
@@ -141,11 +151,17 @@ def cross_entropy(
 
 def placed(target: Any) -> Any:
     """Class numbers where they are, for they are looked at there."""
-    return (
-        target
-        if isinstance(target, Tensor) or backends.is_on_gpu(target)
-        else backends.asarray(target, "target", "cpu")
-    )
+    there = isinstance(target, Tensor) or backends.is_on_gpu(target)
+    return target if there else backends.asarray(target, "target", "cpu")
+
+
+def _each_counting_once(losses: Any, reduction: str, dtype: np.dtype) -> Any:
+    """The reduction of at least one loss, a tensor or an array."""
+    if reduction == "none":
+        return in_dtype(losses, dtype)
+    with np.errstate(all="ignore"):
+        total = losses.sum()
+    return in_dtype(total / losses.size if reduction == "mean" else total, dtype)
 
 
 def _total(weights: Any, losses: Tensor) -> Tensor:
@@ -153,13 +169,13 @@ def _total(weights: Any, losses: Tensor) -> Tensor:
     return Tensor._of(weights.sum().astype(losses.dtype))
 
 
-def _classes_axis(x: Tensor) -> int:
+def _classes_axis(x: Any) -> int:
     if x.ndim == 0:
         raise ValueError("input must have at least one axis, the classes; received a single number")
     return 0 if x.ndim == 1 else 1
 
 
-def _class_weights(weight: Any, x: Tensor, classes_axis: int) -> Tensor | None:
+def _class_weights(weight: Any, x: Any, classes_axis: int) -> Tensor | None:
     """A weight for each class in the dtype in which is computed."""
     if weight is None:
         return None
@@ -191,7 +207,7 @@ def _row_weights(labels: np.ndarray, weight: Tensor | None, ignore: int) -> np.n
 
 
 def _probabilities(
-    x: Tensor, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
+    x: Any, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
 ) -> Tensor:
     if tuple(t.shape) != x.shape:
         raise ValueError(
@@ -202,12 +218,11 @@ def _probabilities(
     t, rows = _classes_last(t, classes_axis), _classes_last(x, classes_axis)
     if smoothing:
         t = t * (1 - smoothing) + smoothing / rows.shape[1]
-    terms = t * log_softmax(rows, dim=1)
-    losses = -(terms if weight is None else terms * weight).sum(1)
+    losses = SoftCrossEntropy.apply(rows, t if weight is None else t * weight)
     return reduced(losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
 
 
-def _classes_last(x: Tensor, classes_axis: int) -> Tensor:
+def _classes_last(x: Any, classes_axis: int) -> Any:
     """(rows, classes) from logits in PyTorch's order of axes."""
     if x.ndim > 2:
         x = x.transpose((0, *range(2, x.ndim), 1))
@@ -218,8 +233,8 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _labels(x: Tensor, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
-    """Class numbers as int64, checked against the logits."""
+def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray, bool]:
+    """Class numbers as int64, checked against the logits, and whether all of them count, one at least."""
     array = data_of(t)
     if array.dtype.kind not in "iu":
         raise TypeError(f"target must hold class numbers or probabilities; received {array.dtype}")
@@ -228,10 +243,13 @@ def _labels(x: Tensor, t: Any, classes_axis: int, ignore: int) -> np.ndarray:
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
     labels = array.astype(np.int64).reshape(expected)
     C = x.shape[classes_axis]
+    # Without a sign a negative number is greater than any class.
+    if labels.size and int(labels.view(np.uint64).max()) < C:
+        return backends.of(data_of(x)).asarray(labels), not 0 <= ignore < C
     wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
     if wrong.size:
         raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
-    return backends.of(x.data).asarray(labels)
+    return backends.of(data_of(x)).asarray(labels), False
 
 
 @drop_in
@@ -274,28 +292,30 @@ def nll_loss(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     ignore = integer("ignore_index", ignore_index)
-    x = tensor("input", input)
+    x = floating("input", input)
     classes_axis = _classes_axis(x)
     weight = _class_weights(weight, x, classes_axis)
-    labels = _labels(x, placed(target), classes_axis, ignore)
+    labels, all_count = _labels(x, placed(target), classes_axis, ignore)
     if x.shape[classes_axis] == 0:
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
     refuse_gradient("weight", weight)
+    if all_count and weight is None:
+        return _each_counting_once(-picked(widened(x), labels, classes_axis), reduction, x.dtype)
     weights, counted = _row_weights(labels, weight, ignore), labels != ignore
-    losses = -picked(widened(x), np.where(counted, labels, 0), classes_axis)
+    losses = -picked(widened(as_tensor(x)), np.where(counted, labels, 0), classes_axis)
     losses = chosen(counted, losses if weight is None else losses * weights)
     if reduction == "mean":
         return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
     return reduced(losses, reduction, x.dtype)
 
 
-def picked(x: Tensor, labels: np.ndarray, axis: int) -> Tensor:
+def picked(x: Any, labels: np.ndarray, axis: int) -> Any:
     """For each label the element of x at it along an axis: a plane for each row, a position in it for each label."""
     before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     if labels.size == 0:
         return x.sum(axis)  # of no elements, and as differentiable
-    found = Pick.apply(
-        x.reshape(before, x.shape[axis], after), index=labels.reshape(before, 1, after), layout="channels_last"
+    found = apply(
+        Pick, x.reshape(before, x.shape[axis], after), index=labels.reshape(before, 1, after), layout="channels_last"
     )
     return found.reshape(labels.shape)
 
@@ -338,17 +358,34 @@ def binary_cross_entropy(
     0.6931
     """
     reduction = read_reduction(reduction, size_average, reduce)
-    x = tensor("input", input)
-    t = tensor("target", target, like=x)
+    x = floating("input", input)
+    t = floating("target", target, like=x)
     if x.shape != t.shape:
         raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
-    for name, values in (("input", x.data), ("target", t.data)):
-        if ((values < 0) | (values > 1)).any():  # NaN flows through
-            raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
-    wide, t = widened(x), widened(t)
-    weight = _beside("weight", weight, wide)
-    losses = BinaryCrossEntropy.apply(wide, t)
-    return reduced(losses if weight is None else losses * weight, reduction, x.dtype)
+    dtype, x, t = x.dtype, widened(x), widened(t)
+    for name, operand in (("input", x), ("target", t)):
+        _refuse_no_probabilities(name, data_of(operand))
+    weight = _beside("weight", weight, x)
+    return loss_between("binary_cross_entropy", x, t, reduction, dtype, weight=weight)
+
+
+#: Integers as long as the numbers, and the one that has the bits of 1.
+_BITS_OF_ONE: dict[Any, tuple[Any, int]] = {
+    np.dtype(np.float32): (np.dtype(np.uint32), 0x3F800000),
+    np.dtype(np.float64): (np.dtype(np.uint64), 0x3FF0000000000000),
+}
+
+
+def _refuse_no_probabilities(name: str, values: np.ndarray) -> None:
+    """Raise a ValueError for numbers below 0 or above 1; NaN flows through."""
+    if not values.size:
+        return
+    # The bits of a number from 0 to 1 are at most those of 1; those of negative numbers and of NaN are more.
+    bits, one = _BITS_OF_ONE[values.dtype]
+    if int(values.view(bits).max()) <= one:
+        return
+    if ((values < 0) | (values > 1)).any():
+        raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
 
 
 @drop_in
@@ -394,23 +431,19 @@ def binary_cross_entropy_with_logits(
     array([1000.,    0.])
     """
     reduction = read_reduction(reduction, size_average, reduce)
-    (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
+    (x, t), dtype = alike(input=floating("input", input), target=floating("target", target))
     if x.shape != t.shape:
         raise ValueError(f"target must have the shape of the input, {x.shape}; received {t.shape}")
-    losses = logistic(x, t, _beside("pos_weight", pos_weight, x))
-    weight = _beside("weight", weight, x)
+    pos_weight, weight = (_beside(name, value, x) for name, value in (("pos_weight", pos_weight), ("weight", weight)))
+    if pos_weight is None:
+        return loss_between("logistic", x, t, reduction, dtype, weight=weight)
+    x, t = as_tensor(x), as_tensor(t)
+    # -(p t log(s) + (1 - t) log(1 - s)) for s = sigmoid(x), whose logarithms differ by x
+    losses = (1 - t) * x - Activation.apply(x, name="logsigmoid") * ((pos_weight - 1) * t + 1)
     return reduced(losses if weight is None else losses * weight, reduction, dtype)
 
 
-def logistic(x: Tensor, t: Tensor, pos_weight: Tensor | None = None) -> Tensor:
-    """``-(p t log(s) + (1 - t) log(1 - s))`` for ``s = sigmoid(x)``, whose logarithms differ by x."""
-    log_sigmoid = Activation.apply(x, name="logsigmoid")
-    if pos_weight is not None:
-        log_sigmoid = log_sigmoid * ((pos_weight - 1) * t + 1)
-    return (1 - t) * x - log_sigmoid
-
-
-def _beside(name: str, weight: Any, x: Tensor) -> Tensor | None:
+def _beside(name: str, weight: Any, x: Any) -> Tensor | None:
     """Weights that broadcast to the shape of x, in its dtype."""
     if weight is None:
         return None
@@ -418,16 +451,6 @@ def _beside(name: str, weight: Any, x: Tensor) -> Tensor | None:
     refuse_two_places(name, weight, x)
     refuse_larger(name, weight, x.shape)
     return weight
-
-
-class XLogX(Function):
-    """``x log(x)``, 0 at 0."""
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.where(x == 0, x, x * np.log(x))
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        return (dy * (self.inputs[0].log() + 1),)
 
 
 @drop_in
@@ -475,10 +498,6 @@ def kl_div(
         )
     reduction = read_reduction(reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
     log_target = boolean("log_target", log_target)
-    (x, t), dtype = of_one_dtype(input=tensor("input", input), target=tensor("target", target))
+    (x, t), dtype = alike(input=floating("input", input), target=floating("target", target))
     broadcast_shape(input=x, target=t)
-    losses = t.exp() * (t - x) if log_target else XLogX.apply(t) - t * x
-    if reduction != "batchmean":
-        return reduced(losses, reduction, dtype)
-    batch = x.shape[0] if x.ndim else 1
-    return in_dtype(losses.sum() * (1 / batch if batch else math.nan), dtype)
+    return loss_between("log_divergence" if log_target else "divergence", x, t, reduction, dtype)

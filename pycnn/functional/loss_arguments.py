@@ -12,7 +12,7 @@ import numpy as np
 
 from pycnn.autograd import Function
 from pycnn.elementary import FLOAT32, Select, elementwise
-from pycnn.functional.arguments import floating, one_of, refuse_two_places, tensor_or_array
+from pycnn.functional.arguments import data_of, floating, one_of, refuse_two_places, rounded, tensor_or_array
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import is_floating, is_half
 
@@ -24,7 +24,7 @@ _Operation = TypeVar("_Operation", bound=Callable[..., Any])
 
 
 def on_tensors(operation: _Operation) -> _Operation:
-    """An operation that is written with tensors alone: where no argument is one, its result becomes an array."""
+    """An operation that is written with tensors: where no argument is one, its result becomes an array or a number."""
 
     @wraps(operation)
     def with_arrays(*arguments: Any, **settings: Any) -> Any:
@@ -32,18 +32,18 @@ def on_tensors(operation: _Operation) -> _Operation:
         for value in (*arguments, *settings.values()):
             if isinstance(value, Tensor):
                 return result
-        return result.data[()]
+        return data_of(result)[()]
 
     return cast(_Operation, with_arrays)
 
 
 def tensor(name: str, value: Any, like: Any = None) -> Tensor:
     """Floating-point numbers as a tensor; raises as :func:`pycnn.functional.arguments.floating`."""
-    return _as_tensor(floating(name, value, like))
+    return as_tensor(floating(name, value, like))
 
 
-def numbers(name: str, value: Any, like: Any = None) -> Tensor:
-    """Floating-point numbers or integers as a tensor, on the backend of ``like``.
+def numbers(name: str, value: Any, like: Any = None) -> Any:
+    """Floating-point numbers or integers, a tensor or an array, on the backend of ``like``.
 
     Raises:
         TypeError: no real numbers; an array on another backend.
@@ -53,15 +53,22 @@ def numbers(name: str, value: Any, like: Any = None) -> Tensor:
         raise TypeError(f"{name} must hold real numbers; received {value.dtype}")
     if like is not None:
         refuse_two_places(name, value, like)
-    return _as_tensor(value)
+    return value
 
 
-def _as_tensor(value: Any) -> Tensor:
+def as_tensor(value: Any) -> Tensor:
+    """A tensor as it is, an array as a tensor of the same memory."""
     return value if isinstance(value, Tensor) else Tensor._of(value)
 
 
 def of_one_dtype(*, single_numbers_count: bool = False, **values: Any) -> tuple[list[Tensor], np.dtype]:
-    """Operands as tensors of the dtype in which to compute, and the dtype of the result.
+    """Operands as tensors of the dtype in which to compute, and the dtype of the result; as :func:`alike`."""
+    found, dtype = alike(single_numbers_count=single_numbers_count, **values)
+    return [as_tensor(each) for each in found], dtype
+
+
+def alike(*, single_numbers_count: bool = False, **values: Any) -> tuple[list[Any], np.dtype]:
+    """Operands, tensors or arrays, in the dtype in which to compute, and the dtype of the result.
 
     As in PyTorch the widest floating-point dtype wins; that of a number without axes only where there is nothing else,
     or where such numbers are to count.
@@ -69,9 +76,12 @@ def of_one_dtype(*, single_numbers_count: bool = False, **values: Any) -> tuple[
     Raises:
         TypeError: no real numbers, no floating-point numbers among them, or arrays on two backends.
     """
-    first, *others = values.items()
-    x = numbers(*first)
-    found = [x, *(numbers(*other, like=x) for other in others)]
+    found = [tensor_or_array(name, value) for name, value in values.items()]
+    x = found[0]
+    if x.dtype in _COMPUTED and all(type(each) is np.ndarray and each.dtype == x.dtype for each in found):
+        return found, x.dtype  # most are, and small calls count in microseconds
+    for name, value in zip(values, found):
+        numbers(name, value, like=x)
     floats = {each.dtype for each in found if (each.ndim or single_numbers_count) and is_floating(each.dtype)}
     floats = floats or {each.dtype for each in found if is_floating(each.dtype)}
     if not floats:
@@ -80,22 +90,28 @@ def of_one_dtype(*, single_numbers_count: bool = False, **values: Any) -> tuple[
     return [in_dtype(each, computed_in(dtype)) for each in found], dtype
 
 
+_COMPUTED = (FLOAT32, np.dtype(np.float64))
+
+
 def computed_in(dtype: np.dtype) -> np.dtype:
     """float32 for float16 and bfloat16."""
     return FLOAT32 if is_half(dtype) else dtype
 
 
-def in_dtype(value: Tensor, dtype: np.dtype) -> Tensor:
-    """A tensor of a dtype, itself where it has it."""
-    return value if value.dtype == dtype else value.astype(dtype)
+def in_dtype(value: Any, dtype: np.dtype) -> Any:
+    """A tensor or an array of a dtype, itself where it has it."""
+    return rounded(value, dtype)
 
 
-def broadcast_shape(**values: Tensor) -> tuple[int, ...]:
+def broadcast_shape(**values: Any) -> tuple[int, ...]:
     """The shape that operands broadcast to.
 
     Raises:
         ValueError: they do not.
     """
+    first, *others = [value.shape for value in values.values()]
+    if all(shape == first for shape in others):  # most are
+        return first
     try:
         return np.broadcast_shapes(*(value.shape for value in values.values()))
     except ValueError:

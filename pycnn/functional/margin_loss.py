@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from pycnn import backend as backends
-from pycnn.functional.activation import Activation
-from pycnn.functional.arguments import data_of, number, widened
+from pycnn.elementary import Subtract
+from pycnn.functional.arguments import apply, data_of, floating, number, widened
 from pycnn.functional.distance import distances_between, expanded
-from pycnn.functional.loss import logistic, picked, placed
+from pycnn.functional.elementwise_loss import loss_between
+from pycnn.functional.loss import picked, placed
 from pycnn.functional.loss_arguments import (
+    alike,
+    as_tensor,
     broadcast_shape,
     chosen,
-    computed_in,
     in_dtype,
     numbers,
     of_one_dtype,
@@ -69,12 +71,13 @@ def hinge_embedding_loss(
     array([0.5, 1.5, 0. ])
     """
     reduction, margin = read_reduction(reduction, size_average, reduce), number("margin", margin)
-    x = tensor("input", input)
-    t = numbers("target", target, like=x)
-    shape = broadcast_shape(input=x, target=t)
-    far, t = expanded(widened(x), shape), expanded(t, shape)
-    losses = chosen(t.data != 1, (margin - far).clip(0, None)) + chosen(t.data != -1, far)
-    return reduced(losses, reduction, x.dtype)
+    x = floating("input", input)
+    t = data_of(numbers("target", target, like=x))
+    broadcast_shape(input=x, target=t)
+    dtype, x = x.dtype, widened(x)
+    if t.dtype != x.dtype:  # 0 for whatever is neither 1 nor -1, and might be rounded to it
+        t = (t == 1).astype(x.dtype) - (t == -1).astype(x.dtype)
+    return loss_between("hinge_embedding", x, t, reduction, dtype, margin)
 
 
 @drop_in
@@ -116,13 +119,13 @@ def margin_ranking_loss(
     array([0. , 1.5])
     """
     reduction, margin = read_reduction(reduction, size_average, reduce), number("margin", margin)
-    (a, b, t), dtype = of_one_dtype(input1=input1, input2=input2, target=target)
+    (a, b, t), dtype = alike(input1=input1, input2=input2, target=target)
     if not a.ndim == b.ndim == t.ndim:
         raise ValueError(
             f"input1, input2 and target must have as many axes; received the shapes {a.shape}, {b.shape}, {t.shape}"
         )
     broadcast_shape(input1=a, input2=b, target=t)
-    return reduced((margin - t * (a - b)).clip(0, None), reduction, dtype)
+    return loss_between("margin_ranking", apply(Subtract, a, b), t, reduction, dtype, margin)
 
 
 @drop_in
@@ -160,10 +163,11 @@ def soft_margin_loss(
     array([1.000e+03, 6.931e-01])
     """
     reduction = read_reduction(reduction, size_average, reduce)
-    x = tensor("input", input)
-    t = in_dtype(numbers("target", target, like=x), computed_in(x.dtype))
+    x = floating("input", input)
+    dtype, x = x.dtype, widened(x)
+    t = in_dtype(numbers("target", target, like=x), x.dtype)
     refuse_larger("target", t, x.shape)
-    return reduced(-Activation.apply(t * widened(x), name="logsigmoid"), reduction, x.dtype)
+    return loss_between("soft_margin", x, t, reduction, dtype)
 
 
 @drop_in
@@ -281,7 +285,7 @@ def cosine_embedding_loss(
     """
     reduction, margin = read_reduction(reduction, size_average, reduce), number("margin", margin)
     (a, b), dtype = of_one_dtype(input1=input1, input2=input2)
-    t = numbers("target", target, like=a)
+    t = as_tensor(numbers("target", target, like=a))
     if t.ndim > 1 or not a.ndim == b.ndim == t.ndim + 1:
         raise ValueError(
             "input1 and input2 must be vectors (D,) beside a target without axes, or (N, D) beside one with a single "
@@ -476,7 +480,7 @@ def multilabel_soft_margin_loss(
     if x.ndim == 0:
         raise ValueError("input must have at least one axis, the classes; received a single number")
     broadcast_shape(**dict(zip(given, (x, t, *weights))))
-    losses = logistic(x, t)
+    losses = as_tensor(loss_between("logistic", x, t, "none", x.dtype))
     for w in weights:
         losses = losses * w
     return reduced(losses.sum(x.ndim - 1) / x.shape[-1], reduction, dtype)

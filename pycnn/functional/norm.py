@@ -10,7 +10,6 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, floating, integer, layout, number, refuse_two_places, rounded, widened
-from pycnn.functional.loss_arguments import in_dtype, on_tensors, tensor
 from pycnn.functional.pool import avg_pool2d
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
@@ -20,14 +19,19 @@ Grads = tuple[Tensor | None, ...]
 
 
 class LayerNorm(Function):
-    """Each row of x (rows, columns) with mean 0 and variance 1, times weight plus bias (columns,), or without them."""
+    """Each row of x (rows, columns) with mean 0 and variance 1, times weight plus bias (columns,), or without them.
+
+    Or, with ``centred=False``, each with the mean of squares 1, whatever its mean.
+    """
 
     reads = ((0, 1), (0,), ())
     uses_numpy = False
 
-    def forward(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, *, eps: float) -> np.ndarray:
-        self.eps = eps
-        plan = plan_on(x, "layer_norm", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
+    def forward(
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, *, eps: float, centred: bool = True
+    ) -> np.ndarray:
+        self.eps, self.centred = eps, centred
+        plan = plan_on(x, "layer_norm" if centred else "rms_norm", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         y, self.statistics = plan.run(x, weight, bias, scalars=(eps,))
         return y
 
@@ -35,18 +39,20 @@ class LayerNorm(Function):
         x, weight, _ = self.inputs
         if is_grad_enabled():
             return self._composed(dy, x, weight)
-        plan = plan_on(x.data, "layer_norm_gradient", RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
+        operation = "layer_norm_gradient" if self.centred else "rms_norm_gradient"
+        plan = plan_on(x.data, operation, RowsProblem(DTYPE_NAMES[x.dtype], *x.shape))
         skip = tuple(name for name, needed in zip(("dx", "dweight", "dbias"), self.needs) if not needed)
         found = plan.run(dy.data, x.data, None if weight is None else weight.data, self.statistics, skip=skip)
         return tuple(None if gradient is None else Tensor._of(gradient) for gradient in found)
 
     def _composed(self, dy: Tensor, x: Tensor, weight: Tensor | None) -> Grads:
         """The same of operations that have gradients themselves: the kernel's statistics are plain numbers."""
-        deviation = x - x.mean(1, keepdims=True)
+        deviation = x - x.mean(1, keepdims=True) if self.centred else x
         rstd = ((deviation * deviation).mean(1, keepdims=True) + self.eps) ** -0.5
         normal = deviation * rstd
         g = dy if weight is None else dy * weight
-        dx = rstd * (g - g.mean(1, keepdims=True) - normal * (g * normal).mean(1, keepdims=True))
+        along = normal * (g * normal).mean(1, keepdims=True)
+        dx = rstd * (g - g.mean(1, keepdims=True) - along if self.centred else g - along)
         return dx, (dy * normal).sum(0), dy.sum(0)
 
 
@@ -177,7 +183,6 @@ def _parameter(name: str, value: Any, x: Any, sizes: tuple[int, ...]) -> Any:
 
 
 @drop_in
-@on_tensors
 def rms_norm(
     input: Any,
     normalized_shape: Any,
@@ -212,19 +217,23 @@ def rms_norm(
     >>> rms_norm(np.array([[1.0, 7.0]]), (2,))
     array([[0.2, 1.4]])
     """
-    x, sizes = tensor("input", input), _normalized_sizes(normalized_shape)
-    _refuse_other_ends(x.shape, sizes)
-    wide = widened(x)
-    eps = float(np.finfo(wide.dtype).eps) if eps is None else number("eps", eps)
-    axes = tuple(range(x.ndim - len(sizes), x.ndim))
-    y = wide * ((wide * wide).mean(axes, keepdims=True) + eps) ** -0.5
+    x, sizes = floating("input", input), _normalized_sizes(normalized_shape)
+    shape = tuple(x.shape)
+    _refuse_other_ends(shape, sizes)
+    wide, columns = widened(x), math.prod(sizes)
+    eps = _EPSILON[wide.dtype] if eps is None else number("eps", eps)
     if weight is not None:
-        weight = tensor("weight", weight)
+        weight = floating("weight", weight)
         refuse_two_places("weight", weight, x)
-        if weight.shape != sizes:
+        if tuple(weight.shape) != sizes:
             raise ValueError(f"weight must have the shape of normalized_shape, {sizes}; received {weight.shape}")
-        y = y * in_dtype(weight, wide.dtype)
-    return in_dtype(y, x.dtype)
+        weight = rounded(weight, wide.dtype).reshape(columns)
+    rows = wide.reshape(math.prod(shape[: -len(sizes)]), columns)
+    return rounded(apply(LayerNorm, rows, weight, None, eps=eps, centred=False).reshape(shape), x.dtype)
+
+
+#: The distance from 1 to the next number.
+_EPSILON = {np.dtype(dtype): float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64)}
 
 
 @drop_in

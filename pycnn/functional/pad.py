@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pycnn.functional.arguments import apply, integer, integer_held, layout, one_of, remembered
-from pycnn.functional.rearrange import Rearrange, movable
+from pycnn.functional.rearrange import Rearrange, movable, stored_name
 from pycnn.interop.arrays import drop_in
 from pycnn_kernels.problem import Continuation, RearrangeProblem
 
@@ -68,9 +68,9 @@ def pad(
     array([[3, 2, 1, 2, 3, 2]])
     """
     x = movable("input", input)
-    steps, adds = _steps(tuple(x.shape), pad, mode, data_format)
+    steps, adds = _steps(tuple(x.shape), pad, mode, data_format, stored_name(x.dtype))
     if mode == "constant":
-        fill = _fill(0 if value is None else value, x.dtype, adds)
+        fill = 0 if value is None else _fill(value, x.dtype, adds)
     elif value not in (None, 0):
         raise ValueError(f"value is of the mode 'constant' alone; received {value!r} in the mode {mode!r}")
     else:
@@ -86,8 +86,8 @@ _Step = tuple[RearrangeProblem, tuple[int, ...]]
 
 
 @remembered()
-def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str) -> tuple[list[_Step], bool]:
-    """What a call does, one after the other, and whether it adds anything."""
+def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str, dtype: str) -> tuple[list[_Step], bool]:
+    """What a call does, one after the other, and whether it adds anything; ``dtype`` as problems call it."""
     way: Continuation = one_of("mode", mode, _MODES)
     numbers = _numbers(pad)
     skipped = 1 if layout(data_format) == "channels_last" else 0
@@ -108,14 +108,14 @@ def _steps(shape: tuple[int, ...], pad: Any, mode: str, data_format: str) -> tup
             )
     steps: list[_Step] = []
     if way == "circular":  # of what is left
-        shape = _add_steps(steps, shape, cut, "constant")
+        shape = _add_steps(steps, shape, cut, "constant", dtype)
         for axis, numbers_of_axis in sides.items():
             if shape[axis] == 0 and max(numbers_of_axis) > 0:
                 raise ValueError(
                     f"the mode 'circular' must leave something of an axis to add it again; received {numbers_of_axis}"
                 )
         sides = {axis: (max(before, 0), max(after, 0)) for axis, (before, after) in sides.items()}
-    _add_steps(steps, shape, sides, way)
+    _add_steps(steps, shape, sides, way, dtype)
     return steps, max(numbers, default=0) > 0
 
 
@@ -171,7 +171,9 @@ def _check_continuation(way: str, shape: tuple[int, ...], sides: Sides) -> None:
         raise ValueError(f"the mode {way!r} must leave something of the shape {shape}; received {list(sides.values())}")
 
 
-def _add_steps(steps: list[_Step], shape: tuple[int, ...], sides: Sides, way: Continuation) -> tuple[int, ...]:
+def _add_steps(
+    steps: list[_Step], shape: tuple[int, ...], sides: Sides, way: Continuation, dtype: str
+) -> tuple[int, ...]:
     """The rearrangements of some axes at a time, from the last one on; returns the shape that they lead to."""
     left = sorted(axis for axis, numbers in sides.items() if any(numbers))
     while left:
@@ -182,7 +184,7 @@ def _add_steps(steps: list[_Step], shape: tuple[int, ...], sides: Sides, way: Co
         numbers = [sides.get(axis, (0, 0)) for axis in moved]
         counts = tuple(before + shape[axis] + after for axis, (before, after) in zip(moved, numbers))
         problem = RearrangeProblem(
-            "uint8", math.prod(shape[:first]), shape[first : last + 1],
+            dtype, math.prod(shape[:first]), shape[first : last + 1],
             tuple((count, place, 1) for place, count in enumerate(counts)),
             tuple(-before for before, _ in numbers), (way,) * len(counts), math.prod(shape[last + 1 :]),
         )  # fmt: skip

@@ -24,14 +24,26 @@ def _name(x: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def _stored(dtype: np.dtype) -> np.dtype | None:
-    """As what elements of a dtype are moved: integers of their size; None for those that cannot be.
+def _stored(dtype: np.dtype) -> tuple[np.dtype, str] | None:
+    """As what elements of a dtype are moved, and its name: integers of their size; None for those that cannot be.
 
     What is a pointer to something else, as Python's objects are, must not be copied without counting it.
     """
     if (dtype.kind in "biufc" or is_half(dtype)) and dtype.itemsize in (1, 2, 4, 8):
-        return np.dtype(f"uint{8 * dtype.itemsize}")
+        name = f"uint{8 * dtype.itemsize}"
+        return np.dtype(name), name
     return None
+
+
+def stored_name(dtype: np.dtype) -> str:
+    """What problems call a dtype that :func:`movable` takes; complex128 is moved as float64."""
+    return (_stored(dtype) or (None, "uint64"))[1]
+
+
+@lru_cache(maxsize=64)
+def _nothing(dtype: np.dtype) -> np.ndarray:
+    """A zero for where there is no element; kernels read it."""
+    return np.zeros(1, dtype)
 
 
 def movable(name: str, value: Any) -> Any:
@@ -85,10 +97,15 @@ class Rearrange(Function):
 
 def _moved(x: Any, problem: RearrangeProblem, value: float) -> Any:
     """y of a problem, of x as bits, which are not converted."""
-    fill, stored = backends.of(x).xp.full(1, value, x.dtype), _stored(x.dtype)
-    assert stored is not None, x.dtype  # by movable
-    plan = plan_on(x, "rearrange", problem._replace(dtype=stored.name))
-    (y,) = plan.run(x.reshape(problem.x_shape).view(stored), fill.view(stored))
+    found = _stored(x.dtype)
+    assert found is not None, x.dtype  # by movable
+    stored, name = found
+    if type(value) is int and value == 0 and isinstance(x, np.ndarray):
+        fill = _nothing(stored)
+    else:
+        fill = backends.of(x).xp.full(1, value, x.dtype).view(stored)
+    plan = plan_on(x, "rearrange", problem if problem.dtype == name else problem._replace(dtype=name))
+    (y,) = plan.run(x.reshape(problem.x_shape).view(stored), fill)
     return y.view(x.dtype)
 
 
@@ -118,7 +135,9 @@ class Resample(Function):
     def forward(self, x: Any, *, problem: ResampleProblem, shape: Shape, transposed: bool = False) -> Any:
         self.problem, self.shape, self.transposed = problem, x.shape, transposed
         wide = widened(x)
-        plan = plan_on(wide, "resample_gradient" if transposed else "resample", problem._replace(dtype=_name(wide)))
+        name = _name(wide)
+        of_name = problem if problem.dtype == name else problem._replace(dtype=name)
+        plan = plan_on(wide, "resample_gradient" if transposed else "resample", of_name)
         (y,) = plan.run(wide.reshape(problem.y_shape if transposed else problem.x_shape))
         return rounded(y.reshape(shape), x.dtype)
 

@@ -7,106 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.autograd import Function, unbroadcast
-from pycnn.elementary import elementwise
-from pycnn.functional.arguments import boolean, number
+from pycnn import backend as backends
+from pycnn.elementary import Subtract
+from pycnn.functional.arguments import apply, boolean, data_of, number
+from pycnn.functional.elementwise_loss import loss_between
 from pycnn.functional.loss_arguments import (
     AtLeast,
+    alike,
+    as_tensor,
     broadcast_shape,
-    chosen,
     in_dtype,
-    of_one_dtype,
     on_tensors,
     read_reduction,
-    reduced,
     warn_caller,
 )
 from pycnn.interop.arrays import drop_in
-from pycnn.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
 
 
-class _OfDifference(Function):
-    """A loss of ``d = x - t``, element by element."""
-
-    def forward(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        return self.loss(elementwise(np.subtract, x, t))
-
-    def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
-        x, t = self.inputs
-        dx = self.slope(x - t, dy)
-        return (
-            unbroadcast(dx, x.shape) if self.needs[0] else None,
-            unbroadcast(-dx, t.shape) if self.needs[1] else None,
-        )
-
-    def loss(self, d: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def slope(self, d: Tensor, dy: Tensor) -> Tensor:
-        """The derivative at d times dy."""
-        raise NotImplementedError
-
-
-class SquaredError(_OfDifference):
-    """``d^2``."""
-
-    def loss(self, d: np.ndarray) -> np.ndarray:
-        return elementwise(np.multiply, d, d)
-
-    def slope(self, d: Tensor, dy: Tensor) -> Tensor:
-        return d * (dy * 2)
-
-
-class SumOfSquaredErrors(SquaredError):
-    """The sum of ``d^2`` over all elements."""
-
-    def loss(self, d: np.ndarray) -> np.ndarray:
-        if not isinstance(d, np.ndarray) or not d.flags.c_contiguous:
-            return np.sum(d * d)
-        # Squares and their sums in one pass, over rows so short that a sum in float32 loses little.
-        whole = d.size // _ROW * _ROW
-        rows, rest = d.reshape(-1)[:whole].reshape(-1, _ROW), d.reshape(-1)[whole:]
-        return np.vecdot(rows, rows).sum() + np.vecdot(rest, rest)
-
-
-_ROW = 1024
-
-
-class AbsoluteError(_OfDifference):
-    """``|d|``."""
-
-    def loss(self, d: np.ndarray) -> np.ndarray:
-        return elementwise(np.abs, d)
-
-    def slope(self, d: Tensor, dy: Tensor) -> Tensor:
-        return dy * np.sign(d.data)
-
-
-class Huber(_OfDifference):
-    """``d^2 / 2`` as far as delta from 0, and ``delta (|d| - delta / 2)``, which goes on straight, beyond."""
-
-    def forward(self, x: np.ndarray, t: np.ndarray, *, delta: float) -> np.ndarray:  # type: ignore[override]
-        self.delta = delta
-        return super().forward(x, t)
-
-    def loss(self, d: np.ndarray) -> np.ndarray:
-        place = d if d.ndim else None  # of the difference, which nobody else has
-        size = np.abs(d, out=place)
-        near = elementwise(np.minimum, size, d.dtype.type(self.delta))
-        # near (size - near / 2)
-        twice = np.multiply(np.subtract(np.add(size, size, out=place), near, out=place), near, out=place)
-        return np.multiply(twice, d.dtype.type(0.5), out=place)
-
-    def slope(self, d: Tensor, dy: Tensor) -> Tensor:
-        return d.clip(-self.delta, self.delta) * dy
-
-
-def _operands(input: Any, target: Any, weight: Any = None) -> tuple[list[Tensor], np.dtype]:
+def _operands(input: Any, target: Any, weight: Any = None) -> tuple[list[Any], np.dtype]:
     """Input, target and, if there is one, the weight; PyTorch warns where the first two have to be broadcast."""
     given = {"input": input, "target": target} | ({} if weight is None else {"weight": weight})
-    (x, t, *others), dtype = of_one_dtype(single_numbers_count=True, **given)
+    (x, t, *others), dtype = alike(single_numbers_count=True, **given)
     if x.shape != t.shape:
         broadcast_shape(input=x, target=t)
         warn_caller(
@@ -119,10 +40,12 @@ def _operands(input: Any, target: Any, weight: Any = None) -> tuple[list[Tensor]
     return [x, t, *others], dtype
 
 
-def _weighted(losses: Tensor, weight: Tensor, reduction: str, dtype: np.dtype) -> Tensor:
+def _weighted(name: str, x: Any, t: Any, weight: Any, reduction: str, dtype: np.dtype) -> Any:
     """Losses times their weights; their mean is over the sum of the weights."""
-    losses = losses * weight
-    return in_dtype(losses.sum() / weight.sum(), dtype) if reduction == "mean" else reduced(losses, reduction, dtype)
+    if reduction != "mean":
+        return loss_between(name, x, t, reduction, dtype, weight=weight)
+    total = as_tensor(loss_between(name, x, t, "sum", x.dtype, weight=weight))
+    return in_dtype(total / as_tensor(weight).sum(), dtype)
 
 
 @drop_in
@@ -165,14 +88,8 @@ def mse_loss(
     reduction = read_reduction(reduction, size_average, reduce)
     (x, t, *weights), dtype = _operands(input, target, weight)
     if weights:
-        return _weighted(SquaredError.apply(x, t), weights[0], reduction, dtype)
-    if reduction == "none":
-        return in_dtype(SquaredError.apply(x, t), dtype)
-    total = SumOfSquaredErrors.apply(x, t)
-    if reduction == "mean":
-        size = math.prod(np.broadcast_shapes(x.shape, t.shape))
-        total = total * (1 / size if size else math.nan)
-    return in_dtype(total, dtype)
+        return _weighted("squared_error", x, t, weights[0], reduction, dtype)
+    return loss_between("squared_error", x, t, reduction, dtype)
 
 
 @drop_in
@@ -200,8 +117,9 @@ def l1_loss(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     (x, t, *weights), dtype = _operands(input, target, weight)
-    losses = AbsoluteError.apply(x, t)
-    return _weighted(losses, weights[0], reduction, dtype) if weights else reduced(losses, reduction, dtype)
+    if weights:
+        return _weighted("absolute_error", x, t, weights[0], reduction, dtype)
+    return loss_between("absolute_error", x, t, reduction, dtype)
 
 
 @drop_in
@@ -241,8 +159,7 @@ def smooth_l1_loss(
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0; received {beta}")
     (x, t), dtype = _operands(input, target)
-    losses = Huber.apply(x, t, delta=beta) / beta if beta else AbsoluteError.apply(x, t)
-    return reduced(losses, reduction, dtype)
+    return loss_between("smooth_l1" if beta else "absolute_error", x, t, reduction, dtype, beta)
 
 
 @drop_in
@@ -282,8 +199,7 @@ def huber_loss(
     if not delta > 0:
         raise ValueError(f"delta must be above 0; received {delta}")
     (x, t, *weights), dtype = _operands(input, target, weight)
-    losses = Huber.apply(x, t, delta=delta)
-    return reduced(losses * weights[0] if weights else losses, reduction, dtype)
+    return loss_between("huber", x, t, reduction, dtype, delta, weights[0] if weights else None)
 
 
 @drop_in
@@ -329,12 +245,10 @@ def poisson_nll_loss(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     eps, log_input, full = number("eps", eps), boolean("log_input", log_input), boolean("full", full)
-    (x, t), dtype = of_one_dtype(input=input, target=target)
+    (x, t), dtype = alike(input=input, target=target)
     broadcast_shape(input=x, target=t)
-    losses = x.exp() - t * x if log_input else x - t * (x + eps).log()
-    if full:
-        losses = losses + chosen(t.data > 1, t * t.log() - t + (t * (2 * math.pi)).log() * 0.5)
-    return reduced(losses, reduction, dtype)
+    name = f"{'full_' if full else ''}{'log_' if log_input else ''}poisson"
+    return loss_between(name, x, t, reduction, dtype, eps)
 
 
 @drop_in
@@ -380,23 +294,28 @@ def gaussian_nll_loss(
     eps = number("eps", eps)
     if isinstance(var, bool | int | np.integer):
         raise TypeError(f"var must be an array or a float; received {var!r}")
-    (x, t), _ = of_one_dtype(input=input, target=target)
     if isinstance(var, float):
         if var < 0:
             raise ValueError(f"var must not be below 0; received {var}")
-        var = Tensor._of(x.backend.xp.full(x.shape, var, x.dtype))
-    (_, _, v), dtype = of_one_dtype(input=input, target=target, var=var)
-    if (v.data < 0).any():
-        raise ValueError(f"var must not be below 0; received {v.data.min()}")
+        (x, _), _ = alike(input=input, target=target)
+        var = backends.of(data_of(x)).xp.full(x.shape, var, x.dtype)
+    (x, t, v), dtype = alike(input=input, target=target, var=var)
+    values = data_of(v)
+    least = values.min() if values.size else eps
+    if not least >= eps:  # or there is a NaN
+        if (values < 0).any():
+            raise ValueError(f"var must not be below 0; received {values[values < 0].min()}")
+        v = apply(AtLeast, v, least=eps)
     v = _beside(x.shape, v)
     broadcast_shape(input=x, target=t, var=v)
-    v = AtLeast.apply(v, least=eps)
-    d = x - t
-    losses = (v.log() + d * d / v) * 0.5
-    return reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction, dtype)
+    losses = loss_between("gaussian", apply(Subtract, x, t), v, reduction, dtype if not full else x.dtype)
+    if not full:
+        return losses
+    count = 1 if reduction != "sum" else math.prod(np.broadcast_shapes(x.shape, t.shape, v.shape))
+    return in_dtype(as_tensor(losses) + count * 0.5 * math.log(2 * math.pi), dtype)
 
 
-def _beside(shape: tuple[int, ...], var: Tensor) -> Tensor:
+def _beside(shape: tuple[int, ...], var: Any) -> Any:
     """Variances in a shape that broadcasts to that of the input."""
     if var.shape == shape:
         return var

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pycnn.functional.arguments import apply, integer, layout
-from pycnn.functional.rearrange import Rearrange, movable
+from pycnn.functional.arguments import apply, integer, layout, remembered
+from pycnn.functional.rearrange import Rearrange, Shape, movable, stored_name
 from pycnn.interop.arrays import drop_in
 from pycnn_kernels.problem import Continuation, RearrangeProblem
 
@@ -46,16 +46,9 @@ def pixel_shuffle(
     array([[[1, 2],
             [3, 4]]])
     """
-    x, r = movable("input", input), _factor("upscale_factor", upscale_factor)
-    batch, (C, H, W), last = _image(x, data_format)
-    if C % (r * r):
-        raise ValueError(
-            f"input must have a multiple of {r} * {r} channels; received {C} in the shape {tuple(x.shape)}"
-        )
-    C //= r * r
-    squares, pixels = _problems(last, math.prod(batch), C, H, W, r)
-    shape = (H * r, W * r, C) if last else (C, H * r, W * r)
-    return apply(Rearrange, x, problem=squares, inverse=pixels, shape=batch + shape)
+    x = movable("input", input)
+    squares, pixels, shape = _to_pixels(tuple(x.shape), upscale_factor, data_format, stored_name(x.dtype))
+    return apply(Rearrange, x, problem=squares, inverse=pixels, shape=shape)
 
 
 @drop_in
@@ -85,14 +78,9 @@ def pixel_unshuffle(
     >>> pixel_unshuffle(np.array([[[1, 2], [3, 4]]]), 2).ravel()
     array([1, 2, 3, 4])
     """
-    x, r = movable("input", input), _factor("downscale_factor", downscale_factor)
-    batch, (C, H, W), last = _image(x, data_format)
-    if H % r or W % r:
-        raise ValueError(f"input must have a height and a width that {r} divides; received {H} and {W}")
-    H, W = H // r, W // r
-    squares, pixels = _problems(last, math.prod(batch), C, H, W, r)
-    shape = (H, W, C * r * r) if last else (C * r * r, H, W)
-    return apply(Rearrange, x, problem=pixels, inverse=squares, shape=batch + shape)
+    x = movable("input", input)
+    squares, pixels, shape = _to_channels(tuple(x.shape), downscale_factor, data_format, stored_name(x.dtype))
+    return apply(Rearrange, x, problem=pixels, inverse=squares, shape=shape)
 
 
 @drop_in
@@ -121,8 +109,16 @@ def channel_shuffle(input: Any, groups: int, *, data_format: str = "channels_fir
     >>> channel_shuffle(np.arange(6).reshape(1, 6, 1), 2).ravel()
     array([0, 3, 1, 4, 2, 5])
     """
-    x, G = movable("input", input), _factor("groups", groups)
-    shape, last = tuple(x.shape), layout(data_format) == "channels_last"
+    x = movable("input", input)
+    shape = tuple(x.shape)
+    there, back = _turns(shape, groups, data_format, stored_name(x.dtype))
+    return apply(Rearrange, x, problem=there, inverse=back, shape=shape)
+
+
+@remembered()
+def _turns(shape: Shape, groups: Any, data_format: str, dtype: str) -> tuple[RearrangeProblem, RearrangeProblem]:
+    """The shuffle of the channels of an array, and its inverse."""
+    G, last = _factor("groups", groups), layout(data_format) == "channels_last"
     if len(shape) < 3:
         raise ValueError(f"input must have at least three axes; received the shape {shape}")
     C = shape[-1] if last else shape[1]
@@ -131,9 +127,37 @@ def channel_shuffle(input: Any, groups: int, *, data_format: str = "channels_fir
     N, inner = (math.prod(shape[:-1]), 1) if last else (shape[0], math.prod(shape[2:]))
 
     def turned(rows: int, columns: int) -> RearrangeProblem:
-        return _moved(N, (rows, columns), ((columns, 1, 1), (rows, 0, 1)), inner)
+        return _moved(dtype, N, (rows, columns), ((columns, 1, 1), (rows, 0, 1)), inner)
 
-    return apply(Rearrange, x, problem=turned(G, C // G), inverse=turned(C // G, G), shape=shape)
+    return turned(G, C // G), turned(C // G, G)
+
+
+@remembered()
+def _to_pixels(
+    shape: Shape, factor: Any, data_format: str, dtype: str
+) -> tuple[RearrangeProblem, RearrangeProblem, Shape]:
+    """The squares of channels of an array as pixels, the inverse, and the shape of the result."""
+    r = _factor("upscale_factor", factor)
+    batch, (C, H, W), last = _image(shape, data_format)
+    if C % (r * r):
+        raise ValueError(f"input must have a multiple of {r} * {r} channels; received {C} in the shape {shape}")
+    C //= r * r
+    squares, pixels = _problems(dtype, last, math.prod(batch), C, H, W, r)
+    return squares, pixels, batch + ((H * r, W * r, C) if last else (C, H * r, W * r))
+
+
+@remembered()
+def _to_channels(
+    shape: Shape, factor: Any, data_format: str, dtype: str
+) -> tuple[RearrangeProblem, RearrangeProblem, Shape]:
+    """The inverse of the squares of pixels of an array as channels, these, and the shape of the result."""
+    r = _factor("downscale_factor", factor)
+    batch, (C, H, W), last = _image(shape, data_format)
+    if H % r or W % r:
+        raise ValueError(f"input must have a height and a width that {r} divides; received {H} and {W}")
+    H, W = H // r, W // r
+    squares, pixels = _problems(dtype, last, math.prod(batch), C, H, W, r)
+    return squares, pixels, batch + ((H, W, C * r * r) if last else (C * r * r, H, W))
 
 
 def _factor(name: str, value: Any) -> int:
@@ -143,10 +167,9 @@ def _factor(name: str, value: Any) -> int:
     return factor
 
 
-def _image(x: Any, data_format: str) -> tuple[tuple[int, ...], tuple[int, int, int], bool]:
+def _image(shape: Shape, data_format: str) -> tuple[Shape, tuple[int, int, int], bool]:
     """The axes of the batch, (C, H, W), and whether the channels are last."""
     last = layout(data_format) == "channels_last"
-    shape = tuple(x.shape)
     if len(shape) < 3:
         axes = "(..., H, W, C)" if last else "(..., C, H, W)"
         raise ValueError(f"input must have the axes {axes}; received the shape {shape}")
@@ -154,18 +177,20 @@ def _image(x: Any, data_format: str) -> tuple[tuple[int, ...], tuple[int, int, i
     return shape[:-3], (third, first, second) if last else (first, second, third), last
 
 
-def _problems(last: bool, N: int, C: int, H: int, W: int, r: int) -> tuple[RearrangeProblem, RearrangeProblem]:
+def _problems(
+    dtype: str, last: bool, N: int, C: int, H: int, W: int, r: int
+) -> tuple[RearrangeProblem, RearrangeProblem]:
     """From C * r^2 channels to pixels, and back."""
     if last:
         return (
-            _moved(N, (H, W, C * r * r), ((H, 0, 1), (r, 2, r), (W, 1, 1), (r, 2, 1), (C, 2, r * r))),
-            _moved(N, (H * r, W * r, C), ((H, 0, r), (W, 1, r), (C, 2, 1), (r, 0, 1), (r, 1, 1))),
+            _moved(dtype, N, (H, W, C * r * r), ((H, 0, 1), (r, 2, r), (W, 1, 1), (r, 2, 1), (C, 2, r * r))),
+            _moved(dtype, N, (H * r, W * r, C), ((H, 0, r), (W, 1, r), (C, 2, 1), (r, 0, 1), (r, 1, 1))),
         )
     return (
-        _moved(N, (C * r * r, H, W), ((C, 0, r * r), (H, 1, 1), (r, 0, r), (W, 2, 1), (r, 0, 1))),
-        _moved(N, (C, H * r, W * r), ((C, 0, 1), (r, 1, 1), (r, 2, 1), (H, 1, r), (W, 2, r))),
+        _moved(dtype, N, (C * r * r, H, W), ((C, 0, r * r), (H, 1, 1), (r, 0, r), (W, 2, 1), (r, 0, 1))),
+        _moved(dtype, N, (C, H * r, W * r), ((C, 0, 1), (r, 1, 1), (r, 2, 1), (H, 1, r), (W, 2, r))),
     )
 
 
-def _moved(N: int, size: tuple[int, ...], axes: _Axes, inner: int = 1) -> RearrangeProblem:
-    return RearrangeProblem("uint8", N, size, axes, (0,) * len(size), (_INSIDE,) * len(size), inner)
+def _moved(dtype: str, N: int, size: Shape, axes: _Axes, inner: int = 1) -> RearrangeProblem:
+    return RearrangeProblem(dtype, N, size, axes, (0,) * len(size), (_INSIDE,) * len(size), inner)

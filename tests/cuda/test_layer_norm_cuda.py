@@ -183,3 +183,16 @@ def test_compiled(variant: Variant, architecture: str, loads: int) -> None:
     text = sass(variant, architecture)
     assert not spills(text)
     assert count(text, r"LDG\.E\.128") == loads
+
+
+@pytest.mark.parametrize("shape", [(3, 17), (9, 20), (2, 149)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rms_norm_is_that_of_the_cpu(device: Any, shape: tuple[int, int], dtype: str) -> None:
+    x, dy, weight, bias = arrays(*shape, dtype)
+    p, found = RowsProblem(dtype, *shape), []
+    for backend in ("cpu", "cuda"):
+        y, statistics = run_on_host(plan_for("rms_norm", p, backend=backend), x, weight, bias, scalars=(EPS,))
+        plan = plan_for("rms_norm_gradient", p, backend=backend)
+        found.append([y, statistics, *run_on_host(plan, dy, x, weight, statistics)])
+    for cpu, cuda in zip(*found, strict=True):
+        oracle.assert_close(cuda, cpu)

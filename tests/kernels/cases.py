@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn_kernels.cpu.batch_norm_pool import gradient_supports
+from pycnn_kernels.cpu.loss import BLOCK, PIECE
 from pycnn_kernels.cpu.workspace import workspace
 from pycnn_kernels.operations import specs
 from pycnn_kernels.plan import Plan, plan_for
@@ -18,6 +19,7 @@ from pycnn_kernels.problem import (
     CastProblem,
     ChannelsProblem,
     FractionalPoolProblem,
+    LossProblem,
     PlanesProblem,
     PoolProblem,
     RowsProblem,
@@ -231,6 +233,20 @@ def rows() -> Iterator[Case]:
         yield Case(plan_for("cross_entropy", p), arrays, scalars=(-100, 0.1))
 
 
+def losses() -> Iterator[Case]:
+    # Around vectors, a block of a sum, and a piece of work.
+    sizes = [1, 3, 8, 17, 31, 100, BLOCK + 1, PIECE, PIECE + 5]
+    for dtype, size, name in itertools.product(DTYPES, sizes, ("huber", "divergence")):
+        arrays = {each: np.abs(numbers((size,), dtype, seed)) for seed, each in enumerate(("x", "t", "dy"))}
+        yield Case(plan_for("loss", LossProblem(dtype, name, size)), arrays, scalars=(0.5,))
+        yield Case(plan_for("loss_sum", LossProblem(dtype, name, size, True)), arrays, scalars=(0.1, 0.5))
+        for operand in range(2):
+            p = LossProblem(dtype, name, size, operand=operand)
+            yield Case(plan_for("loss_gradient", p), arrays, scalars=(0.5,))
+            of_sum = arrays | {"dy": arrays["dy"][:1].copy()}
+            yield Case(plan_for("loss_gradient", p._replace(summed=True)), of_sum, scalars=(0.1, 0.5))
+
+
 def layer_norms() -> Iterator[Case]:
     # A row longer than a block of a sum, too.
     shapes = [(1, 2), (3, 4), (7, 8), (1, 16), (1, 31), (5, 17), (70, 10), (2, 1100)]
@@ -238,13 +254,14 @@ def layer_norms() -> Iterator[Case]:
         p = RowsProblem(dtype, rows, columns)
         arrays = {name: numbers((rows, columns), dtype, seed) for seed, name in enumerate(("x", "dy"))}
         parameters = {name: numbers((columns,), dtype, seed) for seed, name in enumerate(("weight", "bias"), 2)}
-        forward, backward = plan_for("layer_norm", p), plan_for("layer_norm_gradient", p)
-        arrays["statistics"] = forward.run(arrays["x"], scalars=(1e-5,))[1]
-        for given in ({}, {"weight"}, {"bias"}, {"weight", "bias"}):
-            chosen = arrays | {name: parameters[name] for name in given}
-            yield Case(forward, chosen, scalars=(1e-5,))
-            if "bias" not in given:
-                yield Case(backward, chosen)
+        for operation in ("layer_norm", "rms_norm"):
+            forward, backward = plan_for(operation, p), plan_for(f"{operation}_gradient", p)
+            arrays["statistics"] = forward.run(arrays["x"], scalars=(1e-5,))[1]
+            for given in ({}, {"weight"}, {"bias"}, {"weight", "bias"}):
+                chosen = arrays | {name: parameters[name] for name in given}
+                yield Case(forward, chosen, scalars=(1e-5,))
+                if "bias" not in given:
+                    yield Case(backward, chosen)
 
 
 def response_norms() -> Iterator[Case]:
@@ -337,6 +354,7 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "planes": planes,
     "conv and pool": convolutions_and_pools,
     "rows": rows,
+    "losses": losses,
     "layer norm": layer_norms,
     "response norm": response_norms,
     "updates": updates,

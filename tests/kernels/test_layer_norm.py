@@ -145,3 +145,28 @@ def test_neither_runs_nor_threads_change_the_bits(shape: tuple[int, int], dtype:
     for _ in each_number_of_threads():
         for found, expected in zip([*run(x, weight, bias), *run_gradient(dy, x, weight)], plain, strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def rms_oracle(dy: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+    """y and the gradients of root mean square normalisation, a row at a time in float64."""
+    dy, x, weight, bias = (each.astype(np.float64) for each in (dy, x, weight, bias))
+    y, dx, dweight = np.zeros_like(x), np.zeros_like(x), np.zeros_like(weight)
+    for row, grad, out, into in zip(x, dy, y, dx):
+        size = np.sqrt(np.mean(row * row) + EPS)
+        out[:] = row / size * weight + bias
+        into[:] = grad * weight / size - row * np.mean(grad * weight * row) / size**3
+        dweight += grad * row / size
+    return [y, dx, dweight, dy.sum(0)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0, 4), (1, 10), (3, 17), (50, 10), (2, 1025)])
+def test_rms_norm(shape: tuple[int, int], dtype: str) -> None:
+    """Whatever the mean: it is not subtracted."""
+    x, dy, weight, bias = arrays(*shape, dtype)
+    p = RowsProblem(dtype, *shape)
+    y, statistics = plan_for("rms_norm", p).run(x, weight, bias, scalars=(EPS,))
+    np.testing.assert_array_equal(statistics[:, [0, 2]], 0)
+    gradients = plan_for("rms_norm_gradient", p).run(dy, x, weight, statistics)
+    for found, other in zip((y, *gradients), rms_oracle(dy, x, weight, bias), strict=True):
+        oracle.assert_close(found, other)

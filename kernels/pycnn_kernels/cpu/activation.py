@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycnn_kernels.activations import missing_parameters
-from pycnn_kernels.cpu.formula import FormulaType, evaluated
+from pycnn_kernels.cpu.formula import ActivationFormula, evaluated
 from pycnn_kernels.cpu.launch import Task, literal_kernel
 from pycnn_kernels.cpu.tile import scalar
 from pycnn_kernels.problem import ActivationProblem
@@ -42,7 +42,7 @@ class Activation:
         kernel, arrays = (activation_gradient_kernel, "dy x dx") if p.derivative else (activation_kernel, "x y")
         self._missing = missing_parameters(p.name)
         self._task = Task(
-            kernel.compiled_for(formula=FormulaType(p.name, p.derivative)), p.dtype, -(-p.size // PIECE),
+            kernel.compiled_for(formula=ActivationFormula(p.name, p.derivative)), p.dtype, -(-p.size // PIECE),
             f"{arrays} p0 p1 p2", parallel=p.size > _PARALLEL, size=p.size,
         )  # fmt: skip
 

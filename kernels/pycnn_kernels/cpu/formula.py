@@ -21,7 +21,8 @@ from numba.extending import intrinsic, register_model
 
 from pycnn_kernels.activations import formula_of
 from pycnn_kernels.cpu.named import NameModel, NameType
-from pycnn_kernels.formula import Operand, Target, Term, taken, where
+from pycnn_kernels.formula import Formula, Operand, Target, Term, taken, where
+from pycnn_kernels.losses import loss_formula
 
 #: ln 2 in two parts, the first of so few bits that its product with an exponent is exact. The rest has more digits
 #: than a float holds; they come from a longer one.
@@ -156,12 +157,33 @@ class Instructions(Target):
         """With ``1 + x = 2 (1 + v)`` where it is above the root of 2, so that |v| stays below 0.42."""
         above = x > math.sqrt(2) - 1
         v = where(above, 0.5 * (x - 1), x)
+        half_square, product = self._log_near_one(v)
+        return where(above, math.log(2), 0) + (v - (half_square - product))
+
+    def _log_near_one(self, v: Term) -> tuple[Term, Term]:
+        """``v^2 / 2`` and what is to be added to ``v - v^2 / 2`` for the logarithm of 1 + v, |v| below 0.42."""
         half_square = 0.5 * v * v
         f = v / (2 + v)
         square = f * f
-        rest = square * self.polynomial(_LOGARITHM[self.bits], square)
-        small = v - (half_square - f * (half_square + rest))
-        return where(above, math.log(2), 0) + small
+        return half_square, f * (half_square + square * self.polynomial(_LOGARITHM[self.bits], square))
+
+    def log(self, x: Term) -> Term:
+        """``n ln 2 + log(1 + v)`` for ``x = 2^n (1 + v)`` with 1 + v from the root of 1/2 to that of 2."""
+        builder = self._builder
+        tiny = x < 2.0 ** (1 - self._bias)  # subnormal numbers have no exponent of their own
+        bits = builder.bitcast(where(tiny, x * 2.0**self._fraction_bits, x).code, self._integer)
+        least = builder.bitcast(self.number(math.sqrt(0.5)).code, self._integer)
+        fraction_bits = ir.Constant(self._integer, self._fraction_bits)
+        exponent = builder.ashr(builder.sub(bits, least), fraction_bits)
+        v = Term(self, builder.bitcast(builder.sub(bits, builder.shl(exponent, fraction_bits)), self._kind)) - 1
+        # In its last bits a number of this size has an integer.
+        large = self.number(1.5 * 2.0**self._fraction_bits)
+        shifted = builder.add(builder.bitcast(large.code, self._integer), exponent)
+        n = Term(self, builder.bitcast(shifted, self._kind)) - large - where(tiny, self._fraction_bits, 0)
+        half_square, product = self._log_near_one(v)
+        found = self.multiply_add(n, LN2_HIGH, v - (half_square - self.multiply_add(n, LN2_LOW, product)))
+        none = where(x < 0, math.nan, x - math.inf)  # and a NaN stays one
+        return where(x > 0, where(x < math.inf, found, x), none)
 
     def erf(self, x: Term) -> Term:
         if self.bits == 32:
@@ -182,14 +204,29 @@ class Instructions(Target):
 
 
 class FormulaType(NameType):
-    """The type that says which formula a kernel computes: an activation's derivative of order 0, 1 or 2."""
+    """The type that says which formula a kernel computes."""
+
+    formula: Formula
+
+
+class ActivationFormula(FormulaType):
+    """An activation's derivative of order 0, 1 or 2."""
 
     def __init__(self, activation: str, derivative: int):
-        self.derivative = derivative
+        self.formula = formula_of(activation, derivative)
         super().__init__(activation, derivative)
 
 
-register_model(FormulaType)(NameModel)
+class LossFormula(FormulaType):
+    """A loss, or its gradient for the operand of a number, 0 or 1."""
+
+    def __init__(self, loss: str, operand: int | None = None):
+        self.formula = loss_formula(loss, operand)
+        super().__init__(loss, operand)
+
+
+register_model(ActivationFormula)(NameModel)
+register_model(LossFormula)(NameModel)
 
 
 @intrinsic
@@ -198,8 +235,18 @@ def evaluated(typing_context, formula, numbers):
 
     def generate(context, builder, signature, arguments):
         target = Instructions(builder, context.get_value_type(numbers.dtype))
-        function = formula_of(formula.text, formula.derivative)
-        terms = [Term(target, builder.extract_value(arguments[1], i)) for i in range(taken(function))]
-        return target.number(function(*terms)).code
+        terms = [Term(target, builder.extract_value(arguments[1], i)) for i in range(taken(formula.formula))]
+        return target.number(formula.formula(*terms)).code
 
     return numbers.dtype(formula, numbers), generate
+
+
+@intrinsic
+def exponential(typing_context, x):
+    """``exp(x)`` in vectors; only for functions whose arithmetic is done as it is written."""
+
+    def generate(context, builder, signature, arguments):
+        target = Instructions(builder, context.get_value_type(x))
+        return target.exp(Term(target, arguments[0])).code
+
+    return x(x), generate

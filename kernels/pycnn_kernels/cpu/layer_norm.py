@@ -1,4 +1,7 @@
-"""Layer normalisation, row by row, and its gradient: each row is read from memory once."""
+"""Layer normalisation, row by row, and its gradient: each row is read from memory once.
+
+Root mean square normalisation is the same with a mean of 0 that nobody asks the row for.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ BLOCK = 1024
 
 @kernel(
     x="array", weight="array", bias="array", y="array", statistics="array",
-    weighted="int", biased="int", rows="int", columns="int", chunk="int", eps="float",
+    weighted="int", biased="int", centred="int", rows="int", columns="int", chunk="int", eps="float",
 )  # fmt: skip
 def layer_norm_kernel(a, item, worker):
     """``y[r, c] = normal(x[r, c]) * weight[c] + bias[c]``, with or without each of the two. A piece: ``chunk`` rows.
@@ -26,7 +29,7 @@ def layer_norm_kernel(a, item, worker):
     has lost in its rounding, times rstd: the deviations of large numbers that lie close to each other are smaller than
     that rounding. ``statistics[r]`` = mean, rstd and rest. Deviations from a first mean tell both the variance and how
     far off that mean is: the corrected algorithm of two passes in Chan, Golub and LeVeque, "Algorithms for Computing
-    the Sample Variance" (1983).
+    the Sample Variance" (1983). Unless ``centred``, the mean is 0, and the variance the mean of squares.
 
     Loops that sum do not write: otherwise the order of a sum would depend on how far apart the arrays lie.
     """
@@ -36,11 +39,12 @@ def layer_norm_kernel(a, item, worker):
     for row in range(item * a.chunk, min((item + 1) * a.chunk, a.rows)):
         x, y, statistics = shift(a.x, row * columns), shift(a.y, row * columns), shift(a.statistics, row * 3)
         total = 0.0
-        for first in range(0, columns, BLOCK):
-            part = zero
-            for c in range(first, min(first + BLOCK, columns)):
-                part += x[c]
-            total += part
+        if a.centred:
+            for first in range(0, columns, BLOCK):
+                part = zero
+                for c in range(first, min(first + BLOCK, columns)):
+                    part += x[c]
+                total += part
         mean = scalar(a.x, total / columns)
         lost = squares = 0.0
         for first in range(0, columns, BLOCK):
@@ -50,7 +54,7 @@ def layer_norm_kernel(a, item, worker):
                 square += (x[c] - mean) * (x[c] - mean)
             lost += part
             squares += square
-        lost /= columns
+        lost = lost / columns if a.centred else 0.0
         variance = squares / columns - lost * lost
         if variance < 0:  # by the rounding of a row of equal numbers
             variance = 0.0
@@ -76,13 +80,15 @@ def layer_norm_kernel(a, item, worker):
 
 @kernel(
     dy="array", x="array", weight="array", statistics="array", dx="array", weight_parts="array", bias_parts="array",
-    weighted="int", want_dx="int", want_weight="int", want_bias="int", rows="int", columns="int", chunk="int",
+    weighted="int", centred="int", want_dx="int", want_weight="int", want_bias="int", rows="int", columns="int",
+    chunk="int",
 )  # fmt: skip
 def layer_norm_gradient_kernel(a, item, worker):
     """The gradients of :func:`layer_norm_kernel`; ``chunk`` rows a piece.
 
     With n = normal(x) and g = dy * weight, ``dx = rstd * (g - mean of g - n * mean of g * n)`` over each row. The
-    sums of dy * n and of dy over the rows of a piece are its parts of the gradients of weight and bias.
+    sums of dy * n and of dy over the rows of a piece are its parts of the gradients of weight and bias. Unless
+    ``centred``, the mean of g is left out.
     """
     columns, weight = a.columns, a.weight
     weighted, want_dx, want_weight, want_bias = a.weighted, a.want_dx, a.want_weight, a.want_bias
@@ -112,7 +118,7 @@ def layer_norm_gradient_kernel(a, item, worker):
                         product += dy[c] * ((x[c] - mean) * rstd - rest)
                 total += part
                 along += product
-            offset, slope = scalar(a.x, total / columns), scalar(a.x, along / columns)
+            offset, slope = scalar(a.x, total / columns if a.centred else 0.0), scalar(a.x, along / columns)
             if weighted:
                 for c in range(columns):
                     dx[c] = rstd * (dy[c] * weight[c] - offset - slope * ((x[c] - mean) * rstd - rest))
@@ -137,12 +143,12 @@ class LayerNorm:
 
     workspace_bytes = 0
 
-    def __init__(self, p: RowsProblem):
+    def __init__(self, p: RowsProblem, centred: bool = True):
         chunk = max(1, min(-(-p.rows // 16), 4096 // max(p.columns, 1)))
         self._rows = Task(
             layer_norm_kernel, p.dtype, -(-p.rows // chunk) if p.columns else 0,
             "x weight bias y statistics weighted biased eps",
-            parallel=_parallel(p), rows=p.rows, columns=p.columns, chunk=chunk,
+            parallel=_parallel(p), centred=centred, rows=p.rows, columns=p.columns, chunk=chunk,
         )  # fmt: skip
 
     def run(self, x: int, weight: int, bias: int, y: int, statistics: int, eps: float) -> None:
@@ -153,7 +159,7 @@ class LayerNorm:
 class LayerNormGradient:
     """``dx, dweight, dbias`` from ``dy, x, weight`` and ``statistics``; see :func:`layer_norm_gradient_kernel`."""
 
-    def __init__(self, p: RowsProblem):
+    def __init__(self, p: RowsProblem, centred: bool = True):
         # About 32 pieces, whatever the number of threads, so that the sums have the same bits for every number.
         chunk = max(-(-p.rows // 32), 1)
         items = -(-p.rows // chunk)
@@ -162,7 +168,7 @@ class LayerNormGradient:
         self._rows = Task(
             layer_norm_gradient_kernel, p.dtype, items if p.columns else 0,
             "dy x weight statistics dx weight_parts bias_parts weighted want_dx want_weight want_bias",
-            parallel=_parallel(p), rows=p.rows, columns=p.columns, chunk=chunk,
+            parallel=_parallel(p), centred=centred, rows=p.rows, columns=p.columns, chunk=chunk,
         )  # fmt: skip
         self._total = sum_parts(p.dtype, items, p.columns)
 
@@ -175,3 +181,17 @@ class LayerNormGradient:
         for total, of_pieces in ((dweight, parts), (dbias, bias_parts)):
             if total:
                 self._total.run(of_pieces, total)
+
+
+class RmsNorm(LayerNorm):
+    """The same with a mean of 0."""
+
+    def __init__(self, p: RowsProblem):
+        super().__init__(p, centred=False)
+
+
+class RmsNormGradient(LayerNormGradient):
+    """Its gradients."""
+
+    def __init__(self, p: RowsProblem):
+        super().__init__(p, centred=False)

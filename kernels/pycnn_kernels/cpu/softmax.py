@@ -4,20 +4,58 @@ from __future__ import annotations
 
 import math
 
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from pycnn_kernels.cpu.formula import exponential
 from pycnn_kernels.cpu.inlined import inlined
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import RowsProblem
 
 
+def _ordered_bits(builder, bits):
+    """The bits of a number without the sign all the other way round where the sign is there; and back again."""
+    size = bits.type.width
+    sign = builder.ashr(bits, ir.Constant(bits.type, size - 1))
+    return builder.xor(bits, builder.and_(sign, ir.Constant(bits.type, (1 << (size - 1)) - 1)))
+
+
+@intrinsic
+def in_order(typing_context, x):
+    """An integer that is greater for a greater number: the greatest of integers is found in vectors."""
+    integer = types.int32 if x == types.float32 else types.int64
+
+    def generate(context, builder, signature, arguments):
+        return _ordered_bits(builder, builder.bitcast(arguments[0], ir.IntType(integer.bitwidth)))
+
+    return integer(x), generate
+
+
+@intrinsic
+def in_order_of(typing_context, like, order):
+    """The number of such an integer, of the dtype of the pointer ``like``."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(_ordered_bits(builder, arguments[1]), context.get_value_type(like.dtype))
+
+    return like.dtype(like, order), generate
+
+
 @inlined
 def _exponentials(x, p, columns):
-    """``p[c] = exp(x[c] - m)``, m the greatest of the row, which is returned; NaN counts as greatest."""
-    most = x[0]
+    """``p[c] = exp(x[c] - m)``, m the greatest number of the row, which is returned.
+
+    Of a row with a NaN whatever m is: the sum of the row is NaN.
+    """
+    order = in_order(x[0])
     for c in range(1, columns):
-        most = x[c] if x[c] > most or x[c] != x[c] else most
+        here = in_order(x[c])
+        order = here if here > order else order
+    most = in_order_of(x, order)
     for c in range(columns):
-        p[c] = math.exp(x[c] - most)
+        p[c] = exponential(x[c] - most)
     return most
 
 

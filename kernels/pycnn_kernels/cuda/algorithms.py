@@ -15,6 +15,7 @@ from pycnn_kernels.cuda import (
     conv_pool,
     conv_winograd,
     layer_norm,
+    loss,
     optimizer,
     planes,
     pool,
@@ -183,6 +184,10 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "layer_norm_gradient": [
         Algorithm("rows", layer_norm.LayerNormGradient, "dx row by row, then sums of columns", layer_norm.rows_fit)
     ],
+    "rms_norm": [Algorithm("rows", layer_norm.RmsNorm, "threads keep a row in registers", layer_norm.rows_fit)],
+    "rms_norm_gradient": [
+        Algorithm("rows", layer_norm.RmsNormGradient, "dx row by row, then sums of columns", layer_norm.rows_fit)
+    ],
     "response_norm": [
         Algorithm(
             "windows", response_norm.ResponseNorm, "windows of channels, from the cache", response_norm.elements_fit
@@ -201,4 +206,7 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
         Algorithm("one_pass", activation.Activation, "the slope computed anew from x", activation.elements_fit)
     ],
     "updates": [Algorithm("one_pass", optimizer.Updates, _ONE_PASS, optimizer.updates_supported)],
+    "loss": [Algorithm("one_pass", loss.Loss, "four elements a thread", loss.elements_fit)],
+    "loss_sum": [Algorithm("one_pass", loss.LossSum, "sums of blocks, then theirs", loss.elements_fit)],
+    "loss_gradient": [Algorithm("one_pass", loss.LossGradient, "the slope computed anew", loss.elements_fit)],
 }

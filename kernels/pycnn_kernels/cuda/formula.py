@@ -71,6 +71,9 @@ class Source(Target):
     def log1p(self, x: Term) -> Term:
         return self.line("math.log1p({})", x)
 
+    def log(self, x: Term) -> Term:
+        return self._line("math.log({})", x)
+
     def erf(self, x: Term) -> Term:
         return self.line("math.erf({})", x)
 

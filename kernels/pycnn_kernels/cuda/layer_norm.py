@@ -74,7 +74,7 @@ def along_rows(threads: int, team: int, vector: int, steps: int) -> tuple[Any, A
     eps="float",
 )  # fmt: skip
 def layer_norm_kernel(
-    dtype: Any, threads: int, team: int, vector: int, steps: int, weighted: bool, biased: bool
+    dtype: Any, threads: int, team: int, vector: int, steps: int, weighted: bool, biased: bool, centred: bool = True
 ) -> Any:
     """``y[r, c] = normal(x[r, c]) * weight[c] + bias[c]``, with or without each of the two.
 
@@ -82,7 +82,7 @@ def layer_norm_kernel(
     has lost in its rounding, times rstd: the deviations of large numbers that lie close to each other are smaller than
     that rounding. ``statistics[r]`` = mean, rstd and rest. Deviations from a first mean tell both the variance and how
     far off that mean is: the corrected algorithm of two passes in Chan, Golub and LeVeque, "Algorithms for Computing
-    the Sample Variance" (1983).
+    the Sample Variance" (1983). Unless ``centred``, the mean is 0, and the variance the mean of squares.
 
     A team of threads has a row, see :func:`along_rows`; ``steps`` along it, or 0 if a field says how many. Bits repeat.
     """
@@ -95,14 +95,15 @@ def layer_norm_kernel(
         row, columns, count, there = row_of(a)
         x, y = shift(a.x, row * a.columns), shift(a.y, row * a.columns)
         values, scales = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
-        mine, square = zero, zero
-        for step in range(count):
-            column = column_at(step)
-            load(values, 0, x, inside(column, columns))
-            for i in range(vector):
-                mine += values[i] if column < columns else zero
-        mean = total(mine) / dtype(a.columns)
-        mine = zero
+        mine, square, mean, lost = zero, zero, zero, zero
+        if centred:
+            for step in range(count):
+                column = column_at(step)
+                load(values, 0, x, inside(column, columns))
+                for i in range(vector):
+                    mine += values[i] if column < columns else zero
+            mean = total(mine) / dtype(a.columns)
+            mine = zero
         for step in range(count):
             column = column_at(step)
             load(values, 0, x, inside(column, columns))
@@ -110,7 +111,8 @@ def layer_norm_kernel(
                 apart = values[i] - mean if column < columns else zero
                 mine += apart
                 square += apart * apart
-        lost = total(mine) / dtype(a.columns)
+        if centred:
+            lost = total(mine) / dtype(a.columns)
         variance = total(square) / dtype(a.columns) - lost * lost
         if variance < zero:  # by the rounding of a row of equal numbers
             variance = zero
@@ -141,11 +143,13 @@ def layer_norm_kernel(
 @kernel(
     dy="source", x="source", weight="source", statistics="source", dx="array", rows="long", columns="int", steps="int"
 )
-def layer_norm_gradient_kernel(dtype: Any, threads: int, team: int, vector: int, steps: int, weighted: bool) -> Any:
+def layer_norm_gradient_kernel(
+    dtype: Any, threads: int, team: int, vector: int, steps: int, weighted: bool, centred: bool = True
+) -> Any:
     """The gradient of :func:`layer_norm_kernel` for x.
 
     With n = normal(x) and g = dy * weight, ``dx = rstd * (g - mean of g - n * mean of g * n)`` over each row. A team of
-    threads has a row, see :func:`along_rows`; bits repeat.
+    threads has a row, see :func:`along_rows`; bits repeat. Unless ``centred``, the mean of g is left out.
     """
     total = team_reduction(dtype, threads, team, plus, 0)
     row_of, column_at, inside = along_rows(threads, team, vector, steps)
@@ -178,7 +182,7 @@ def layer_norm_gradient_kernel(dtype: Any, threads: int, team: int, vector: int,
             for i in range(vector):
                 level += g[i] if column < columns else zero
                 slope += g[i] * normal[i] if column < columns else zero
-        level, slope = total(level) / dtype(a.columns), total(slope) / dtype(a.columns)
+        level, slope = total(level) / dtype(a.columns) if centred else zero, total(slope) / dtype(a.columns)
         for step in range(count):
             column = column_at(step)
             read(a, x, dy, inside(column, columns), statistics, normal, g, scales)
@@ -263,13 +267,13 @@ class LayerNorm:
 
     workspace_bytes = 0
 
-    def __init__(self, p: RowsProblem):
-        self._rows = _Rows(p)
+    def __init__(self, p: RowsProblem, centred: bool = True):
+        self._rows, self._centred = _Rows(p), centred
         self._tasks = cache(self._task)
 
     def _task(self, weighted: bool, biased: bool) -> Task:
         given = "x weight bias y statistics eps"
-        return self._rows.task(layer_norm_kernel, given, weighted=weighted, biased=biased)
+        return self._rows.task(layer_norm_kernel, given, weighted=weighted, biased=biased, centred=self._centred)
 
     def run(self, x: int, weight: int, bias: int, y: int, statistics: int, eps: float) -> None:
         """Addresses; 0 for no weight or no bias."""
@@ -279,8 +283,8 @@ class LayerNorm:
 class LayerNormGradient:
     """``dx, dweight, dbias`` from ``dy, x, weight`` and ``statistics``; see :func:`layer_norm_gradient_kernel`."""
 
-    def __init__(self, p: RowsProblem):
-        self._rows = _Rows(p)
+    def __init__(self, p: RowsProblem, centred: bool = True):
+        self._rows, self._centred = _Rows(p), centred
         self._walk = Walk(ChannelsProblem(p.dtype, p.rows, p.columns), summed=True, whole=True)
         self.workspace_bytes = self._walk.parts_bytes(2)
         self._sums = self._walk.task(layer_norm_sums_kernel, "dy x statistics parts")
@@ -288,7 +292,8 @@ class LayerNormGradient:
         self._tasks = cache(self._task)
 
     def _task(self, weighted: bool) -> Task:
-        return self._rows.task(layer_norm_gradient_kernel, "dy x weight statistics dx", weighted=weighted)
+        given = "dy x weight statistics dx"
+        return self._rows.task(layer_norm_gradient_kernel, given, weighted=weighted, centred=self._centred)
 
     def run(self, dy: int, x: int, weight: int, statistics: int, dx: int, dweight: int, dbias: int) -> None:
         """Addresses; 0 for no weight, and for gradients that are not wanted."""
@@ -301,3 +306,17 @@ class LayerNormGradient:
             for total, of_rows in ((dweight, at), (dbias, at + self._walk.parts_bytes(1))):
                 if total:
                     self._total.run(of_rows, total)
+
+
+class RmsNorm(LayerNorm):
+    """The same with a mean of 0."""
+
+    def __init__(self, p: RowsProblem):
+        super().__init__(p, centred=False)
+
+
+class RmsNormGradient(LayerNormGradient):
+    """Its gradients."""
+
+    def __init__(self, p: RowsProblem):
+        super().__init__(p, centred=False)
