@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, arrays, normal, shapes, torch
+from tests.parity.call import Call, Case, Limit, arrays, normal, shapes, torch, up_to
 
 #: Numbers at which activations bend, or which are none.
 _KINKS = [-100.0, -6.0, -3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0, 20.0, 25.0, 100.0]
@@ -86,10 +86,14 @@ _LAMBDA = ("lambd", st.sampled_from([0, 0.5, 1, 0.25, -0.5]))
 _BOUNDS = ("lower", st.sampled_from([-0.5, 0.125, 0.25])), ("upper", st.sampled_from([0.5, 0.25, 0.0]))
 
 
-def _at_zero(call: Call) -> str | None:
+def _at_zero(call: Call) -> Limit | None:
     if (call.arguments[0] == 0).any():
-        return "at 0, PyTorch's second derivatives are those above it, and its first ones those below"
+        return 1, "at 0, PyTorch's second derivatives are those above it, and its first ones those below"
     return None
+
+
+def _far_from_zero(call: Call) -> Limit | None:
+    return (1, "PyTorch's second derivative overflows") if (np.abs(call.arguments[0]) >= 40).any() else None
 
 
 def _empty_integers(call: Call) -> str | None:
@@ -119,7 +123,7 @@ CASES = {
     "relu": case(),
     "relu6": case(),
     "leaky_relu": case(_any("negative_slope")),
-    "prelu": Case(_prelu(), differs=_at_zero),
+    "prelu": Case(_prelu(), derivatives=_at_zero),
     "rrelu": case(*_BOUNDS),
     "elu": case(_ALPHA),
     "selu": case(),
@@ -134,15 +138,14 @@ CASES = {
         differs=_wraps,
     ),
     "hardtanh": case(("min_val", st.sampled_from([-1, 0, -2.5, 3.0])), ("max_val", st.sampled_from([1, 4.5, 6]))),
-    # PyTorch divides by 6 in float32, and has no second derivative.
-    "hardsigmoid": case(bound=1e-7, second=False),
+    # PyTorch divides by 6 in float32.
+    "hardsigmoid": case(bound=1e-7, derivatives=up_to(1, "PyTorch has no second derivative of it")),
     "hardswish": case(),
     "hardshrink": case(("lambd", _NUMBERS)),
     "softshrink": case(_LAMBDA),
     "gelu": case(("approximate", st.sampled_from(["none", "tanh", "tanh", "erf"])), keywords=True),
     "silu": case(),
-    # PyTorch's second derivative overflows far from 0.
-    "mish": case(second=lambda call: bool((np.abs(call.arguments[0]) < 40).all())),
+    "mish": case(derivatives=_far_from_zero),
     "softplus": case(("beta", st.sampled_from([1, 0.5, 2, -1])), ("threshold", st.sampled_from([20, 1, -1]))),
     "logsigmoid": case(),
     "softsign": case(),

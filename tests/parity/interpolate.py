@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, normal, rounded_later
+from tests.parity.call import Call, Case, Limit, normal, rounded_later
 
 _RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
 _MODES = ["nearest", "nearest-exact", "area", *_RANKS]
@@ -55,9 +55,14 @@ def _differs(call: Call) -> str | None:
         return "adaptive pooling refuses results and images without elements"
     if call.keywords.get("antialias") and _sizes(call)[-1:] == [1]:
         return "PyTorch gives every row the weights of the first one where the result is one element wide"
+    return None
+
+
+def _by_factor(call: Call) -> Limit | None:
+    (x,) = call.arguments
     by_factor = call.keywords.get("antialias") and call.keywords.get("scale_factor") is not None
     if by_factor and x.dtype != np.uint8 and any(n == o for n, o in zip(x.shape[2:], _sizes(call))):
-        return "PyTorch's gradient has weights of the factor along an axis that its forward leaves as it is"
+        return 0, "PyTorch's gradient has weights of the factor along an axis that its forward leaves as it is"
     return None
 
 
@@ -71,4 +76,4 @@ def _sizes(call: Call) -> list[int]:
     return [int(n * f) for n, f in zip(x.shape[2:], factors)]
 
 
-CASES = {"interpolate": Case(_interpolations(), differs=_differs)}
+CASES = {"interpolate": Case(_interpolations(), differs=_differs, derivatives=_by_factor)}

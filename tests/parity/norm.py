@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, arrays, normal, shapes
+from tests.parity.call import Call, Case, Limit, arrays, normal, shapes
 from tests.parity.margin_loss import dtypes
 
 
@@ -123,13 +123,13 @@ def _unseen_arguments(call: Call) -> str | None:
     return None
 
 
-def _failing_gradients(call: Call) -> str | None:
+def _failing_gradients(call: Call) -> Limit | None:
     x, count = call.arguments
     if x.ndim > 1 and x.size == x.shape[0] * count:
-        return "each group is a single value, of which PyTorch leaves what rounding left of it"
+        return 0, "each group is a single value, of which PyTorch leaves what rounding left of it"
     if "bias" in call.keywords and "weight" not in call.keywords:
-        return "PyTorch's gradient fails where there is a bias without a weight"
-    return "PyTorch's gradients fail without elements" if call.arguments[0].size == 0 and call.keywords else None
+        return 0, "PyTorch's gradient fails where there is a bias without a weight"
+    return (0, "PyTorch's gradients fail without elements") if x.size == 0 and call.keywords else None
 
 
 def _size_beside_nothing(call: Call) -> str | None:
@@ -137,19 +137,20 @@ def _size_beside_nothing(call: Call) -> str | None:
     return "PyTorch does not look at the size" if x.ndim >= 3 and x.size == 0 else None
 
 
-def _has_second(call: Call) -> bool:
-    """PyTorch fails to differentiate once more where there is a bias without a weight."""
-    return "weight" in call.keywords or "bias" not in call.keywords
+def _bias_alone(call: Call) -> Limit | None:
+    if "weight" in call.keywords or "bias" not in call.keywords:
+        return None
+    return 1, "PyTorch fails to differentiate once more where there is a bias without a weight"
 
 
 #: Gradients of numbers that are normalised are small differences of sums.
 CANCELS = 1e-4
 
 CASES = {
-    "batch_norm": Case(batches(), bound32=CANCELS, second=_has_second, differs=_unseen_arguments),
-    "instance_norm": Case(instances(), bound32=CANCELS, second=_has_second, differs=_of_nothing),
-    "group_norm": Case(groups(), bound32=CANCELS, differs=_failing_gradients),
-    "layer_norm": Case(rows("weight", "bias"), bound32=CANCELS, second=_has_second),
+    "batch_norm": Case(batches(), bound32=CANCELS, derivatives=_bias_alone, differs=_unseen_arguments),
+    "instance_norm": Case(instances(), bound32=CANCELS, derivatives=_bias_alone, differs=_of_nothing),
+    "group_norm": Case(groups(), bound32=CANCELS, derivatives=_failing_gradients),
+    "layer_norm": Case(rows("weight", "bias"), bound32=CANCELS, derivatives=_bias_alone),
     "rms_norm": Case(rows("weight"), bound32=CANCELS),
     "local_response_norm": Case(responses(), differs=_size_beside_nothing),
 }

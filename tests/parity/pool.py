@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, axes, normal, spread, with_an_empty_axis
+from tests.parity.call import Call, Case, Limit, axes, normal, spread, with_an_empty_axis
 
 #: Sizes of axes at most.
 MOST = {1: 12, 2: 9, 3: 6}
@@ -62,7 +62,7 @@ def max_pools(draw: st.DrawFn, rank: int) -> Call:
     return draw(spread({"input": x}, settings | {"return_indices": draw(st.booleans())}, [*WRONG, 0, True]))
 
 
-def max_pool_differs(call: Call) -> str | None:
+def steps_over_all(call: Call) -> Limit | None:
     named = dict(zip(("input", "kernel_size", "stride", "padding", "dilation"), call.arguments)) | call.keywords
     x, dilation = named["input"], named.get("dilation")
     steps = dilation if isinstance(dilation, tuple | list) else (dilation,)
@@ -71,7 +71,12 @@ def max_pool_differs(call: Call) -> str | None:
         and all(isinstance(step, int | np.integer) for step in steps)
         and max(steps, default=0) > min(x.shape[1:], default=0)
     ):
-        return "between the elements of a window may lie all of the input: PyTorch's gradient writes beside its memory"
+        return 0, "between the elements of a window may lie all of it: PyTorch's gradient writes beside its memory"
+    return None
+
+
+def max_pool_differs(call: Call) -> str | None:
+    x = call.keywords.get("input", call.arguments[0] if call.arguments else None)
     if x.dtype.kind in "iu" and x.ndim == 3 and not _asks_for_indices(call):
         return "PyTorch refuses signals of integers, but neither with their indices nor images and volumes of them"
     return None
@@ -128,7 +133,7 @@ def adaptive_average_differs(call: Call, rank: int) -> str | None:
     return None
 
 
-CASES = {f"max_pool{rank}d": Case(max_pools(rank), differs=max_pool_differs) for rank in (1, 2, 3)}
+CASES = {f"max_pool{rank}d": Case(max_pools(rank), derivatives=steps_over_all, differs=max_pool_differs) for rank in (1, 2, 3)}
 CASES |= {f"avg_pool{rank}d": Case(avg_pools(rank)) for rank in (1, 2, 3)}
 CASES |= {f"lp_pool{rank}d": Case(lp_pools(rank), differs=lp_pool_differs) for rank in (1, 2, 3)}
 CASES |= {
