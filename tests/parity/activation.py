@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, Limit, arrays, normal, shapes, torch, up_to
+from tests.parity.call import Call, Case, Limit, arrays, normal, seldom, shapes, torch, up_to
 
 #: Numbers at which activations bend, or which are none.
 _KINKS = [-100.0, -6.0, -3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0, 20.0, 25.0, 100.0]
@@ -25,7 +25,7 @@ def inputs(draw: st.DrawFn, integers: bool = True) -> np.ndarray:
     for place in draw(st.lists(st.integers(0, 1000), max_size=4)) if x.size else []:
         x.reshape(-1)[place % x.size] = draw(st.sampled_from(_KINKS))
     kinds: list[Any] = [np.int64, np.int32, np.uint8, np.bool_]
-    if integers and draw(st.integers(0, 5)) == 5:
+    if integers and seldom(draw, 6):
         return np.asarray(np.abs(x)).astype(draw(st.sampled_from(kinds)))
     return x
 
@@ -41,7 +41,7 @@ def _wraps(call: Call) -> str | None:
 def calls(draw: st.DrawFn, *parameters: tuple[str, st.SearchStrategy[Any]], keywords: bool = False) -> Call:
     """An input and parameters, of which the last ones may be left out, by position or by name; few are no numbers."""
     given = parameters[: draw(st.integers(0, len(parameters)))]
-    values = [(name, draw(_NO_NUMBERS if draw(st.integers(0, 15)) == 15 else kind)) for name, kind in given]
+    values = [(name, draw(_NO_NUMBERS if seldom(draw, 16) else kind)) for name, kind in given]
     split = 0 if keywords else draw(st.integers(0, len(values)))
     return Call((draw(inputs()), *(value for _, value in values[:split])), dict(values[split:]))
 
@@ -59,7 +59,7 @@ def _prelu(draw: st.DrawFn) -> Call:
     x = draw(inputs(integers=False))
     channels = x.shape[1] if x.ndim > 1 else 1
     shape = draw(st.sampled_from([(), (1,), (channels,), (channels,), (channels + 1,), (1, channels)]))
-    dtype = x.dtype if draw(st.integers(0, 9)) else np.float32
+    dtype = x.dtype if not seldom(draw, 10) else np.float32
     return Call((x, normal(*shape, dtype=dtype, seed=3)))
 
 
@@ -74,7 +74,7 @@ def _glu(draw: st.DrawFn) -> Call:
 def _along(draw: st.DrawFn, dims: st.SearchStrategy[Any]) -> Call:
     """An input and an axis, at times another dtype to compute in."""
     keywords = {"dim": draw(dims)}
-    if draw(st.integers(0, 4)) == 0:
+    if seldom(draw, 5):
         keywords["dtype"] = torch.float64
     return Call((draw(inputs()),), keywords)
 

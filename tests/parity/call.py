@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import math
 import re
 import traceback
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pycnn
 import pycnn.functional as F
 import pycnn_kernels
 from pycnn import Tensor
-from pycnn_kernels.problem import dtype_name, is_floating, is_half, numpy_dtype
+from pycnn_kernels.problem import is_floating, numpy_dtype
 from tests.reference import assert_close, assert_rounded
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: no second opinion")
@@ -65,7 +66,8 @@ class Case:
         calls: draws calls, most of which PyTorch accepts.
         bound: of errors, relative to the largest element, in float64; gradients may be off by 10 times as much, second
             ones by 100 times.
-        bound32: likewise in float32, and beside it: PyTorch rounds what is computed of such arrays alone. Products of numbers with 10 bits, which GPUs have for float32, are off by more.
+        bound32: likewise in float32, and beside it: PyTorch rounds what is computed of such arrays alone. Products of
+            numbers with 10 bits, which GPUs have for float32, are off by more.
         derivatives: says of a call up to which derivative it is compared, and why no further; None for the second.
             The values are compared in any case.
         differs: says of a call that nothing of it is compared, with the reason; None for no call.
@@ -91,7 +93,7 @@ def normal(*shape: int, dtype: Any = np.float64, seed: int = 0) -> np.ndarray:
 @st.composite
 def shapes(draw: st.DrawFn, least: int = 0, most: int = 4, side: int = 5) -> tuple[int, ...]:
     """Shapes of few elements, few of them empty."""
-    shortest = 0 if draw(st.integers(0, 6)) == 6 else 1
+    shortest = 0 if seldom(draw, 7) else 1
     return tuple(draw(st.lists(st.integers(shortest, side), min_size=least, max_size=most)))
 
 
@@ -106,6 +108,11 @@ def per_axis(rank: int, least: int, most: int) -> st.SearchStrategy[Any]:
     """One integer for all axes, in a tuple or not, or one for each."""
     one = st.integers(least, most)
     return one | st.tuples(one) | st.tuples(*[one] * rank)
+
+
+def seldom(draw: st.DrawFn, every: int) -> bool:
+    """True in one of so many draws; what is shrunk becomes usual."""
+    return draw(st.integers(1, every)) == every
 
 
 def spelled(value: int) -> st.SearchStrategy[Any]:
@@ -137,7 +144,7 @@ def spread(
 
     Both are in the order of the function's signature. One of ten calls has a setting of the wrong ones.
     """
-    is_wrong = bool(settings) and draw(st.integers(0, 9)) == 0
+    is_wrong = bool(settings) and seldom(draw, 10)
     if is_wrong:
         settings = settings | {draw(st.sampled_from(sorted(settings))): draw(st.sampled_from(wrong))}
     named = arrays | settings
@@ -247,8 +254,7 @@ def in_dtype(call: Call, dtype: np.dtype) -> Call:
             return value
         if is_floating(dtype):
             return value.astype(dtype)
-        digits = np.clip(np.nan_to_num(np.rint(3 * value)), -100, 100)
-        return (digits > 0 if dtype == np.bool_ else np.abs(digits) if dtype.kind == "u" else digits).astype(dtype)
+        return np.asarray(np.clip(np.nan_to_num(np.rint(3 * value)), -100, 100)).astype(dtype)
 
     keywords = {name: each(value) for name, value in call.keywords.items()}
     return dataclasses.replace(call, arguments=tuple(map(each, call.arguments)), keywords=keywords)
@@ -296,6 +302,39 @@ def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
 #: What PyTorch says of dtypes that it has on other devices.
 _LACKS_A_KERNEL = re.compile("not implemented for '(Half|BFloat16)'")
 
+
+def compare_halves(name: str, case: Case, call: Call, dtype: np.dtype) -> bool:
+    """Whether PyTorch accepts the call with all floating-point arrays in float16 or bfloat16.
+
+    pycnn must do the same. Results and gradients must be PyTorch's for the same numbers in float32, rounded once:
+    what it computes in halves it may round more than once.
+
+    Raises:
+        AssertionError, Failed: it does not.
+    """
+    call = in_dtype(call, dtype)
+    if not compare(name, dataclasses.replace(case, bound=math.inf, derivatives=up_to(0, "")), call):
+        return False
+    y, inputs = ours(name, call)
+    expected, their_inputs = theirs(name, in_dtype(call, np.dtype(np.float32)))
+    pairs = list(zip(*(each if isinstance(each, tuple) else (each,) for each in (y, expected)), strict=True))
+    for found, right in pairs:
+        if found.dtype == dtype:
+            assert_rounded(found.data, _held(as_array(right), dtype), case.bound32, least=1e-5)
+        else:  # places, or results for which a dtype was asked
+            _compare_arrays(case, found, right)
+    if (case.derivatives(call) or (1, ""))[0]:
+        for found, right in _gradients(pairs, inputs, their_inputs, seed=1, create_graph=False):
+            assert_rounded(found.data, _held(as_array(right), dtype), 10 * case.bound32, least=1e-2)
+    return True
+
+
+def _held(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Infinities for what a dtype of 16 bits does not hold."""
+    beyond = np.isfinite(array) & ~np.isfinite(array.astype(dtype).astype(np.float64))
+    return np.where(beyond, np.copysign(np.inf, array), array)
+
+
 #: Where an argument's being wrong is looked for, and said.
 _OWN_SOURCES = tuple(Path(package.__file__ or "").parent for package in (pycnn, pycnn_kernels))
 #: What Python says itself of arguments that a signature has not, or lacks.
@@ -319,16 +358,11 @@ def _lines_that_raise(path: Path) -> set[int]:
     return {line for node in raises for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
-#: Of errors in halves: PyTorch rounds some of them more than once.
-_HALF_BOUNDS = {"float16": 2.0**-9, "bfloat16": 2.0**-6}
-
-
 def _compare_arrays(case: Case, found: Tensor, right: Any, looser: float = 1, least: float = 0.0) -> None:
     array = as_array(right)
     assert found.dtype == array.dtype
-    name = dtype_name(array.dtype)
-    bound = _HALF_BOUNDS[name] if name in _HALF_BOUNDS else case.bound32 if name == "float32" else case.bound
-    assert_close(found.data, array, looser * bound, max(least, 1e-5))  # what is small is a difference
+    bound = looser * (case.bound32 if array.dtype == np.float32 else case.bound)
+    assert_close(found.data, array, bound, max(least, 1e-5))  # what is small is a difference
 
 
 def _compare_derivatives(

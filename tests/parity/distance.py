@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, Limit, arrays, normal, shapes
+from tests.parity.call import Call, Case, Limit, arrays, normal, seldom, shapes
 from tests.parity.margin_loss import dtypes
 from tests.parity.regression_loss import second_shapes
 
@@ -15,7 +15,7 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     shape = draw(shapes())
     dtype = draw(dtypes())
     x, y = (normal(*each, dtype=dtype, seed=seed) for seed, each in enumerate((shape, draw(second_shapes(shape)))))
-    if x.ndim and draw(st.integers(0, 5)) == 0:
+    if x.ndim and seldom(draw, 6):
         x[:1] = 0
     return x, y
 
@@ -47,7 +47,7 @@ def normalizations(draw: st.DrawFn) -> Call:
         "eps": st.sampled_from([1e-3, 2]),
     }))  # fmt: skip
     axis = st.integers(-4, 3)
-    if draw(st.integers(0, 4)):
+    if not seldom(draw, 5):
         keywords["dim"] = draw(axis | axis | st.none() | st.tuples(axis, axis))
     return Call((x,), keywords)
 

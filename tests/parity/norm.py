@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, Limit, arrays, normal, shapes
+from tests.parity.call import Call, Case, Limit, arrays, normal, seldom, shapes
 from tests.parity.margin_loss import dtypes
 
 
 @st.composite
 def images(draw: st.DrawFn, least: int = 2, most: int = 5) -> tuple[np.ndarray, int]:
     """(N, C, ...) and C; at times fewer axes."""
-    shape = draw(shapes(least, most) if draw(st.integers(0, 9)) else shapes(0, most))
+    shape = draw(shapes(least, most) if not seldom(draw, 10) else shapes(0, most))
     return np.asarray(3 * normal(*shape, dtype=draw(dtypes())) + 1), shape[1] if len(shape) > 1 else 1
 
 
@@ -72,7 +72,7 @@ def groups(draw: st.DrawFn) -> Call:
     per_group, count = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     shape = draw(shapes(1, 3))
     x = 3 * normal(shape[0], per_group * count, *shape[1:], dtype=draw(dtypes())) + 1
-    if draw(st.integers(0, 9)) == 0:
+    if seldom(draw, 10):
         x, count = x.reshape(-1), draw(st.integers(-1, 4))
     C = x.shape[1] if x.ndim > 1 else 1
     keywords = draw(parameters(x, (C,), "weight", "bias"))
@@ -87,7 +87,7 @@ def rows(draw: st.DrawFn, *names: str) -> Call:
     # Gradients of rows of equal numbers are what rounding leaves of nothing, times 1 / sqrt(eps): too much in float32.
     dtype = np.float64 if np.prod(sizes) == 1 else draw(dtypes())
     x = np.asarray(3 * normal(*draw(shapes(0, 2)), *sizes, dtype=dtype) + 1)
-    if x.ndim and x.dtype == np.float64 and draw(st.integers(0, 3)) == 0:
+    if x.ndim and x.dtype == np.float64 and seldom(draw, 4):
         x[:1] = 0  # rows of equal numbers
     keywords = draw(parameters(x, sizes, *names))
     if draw(st.booleans()):
@@ -99,7 +99,7 @@ def rows(draw: st.DrawFn, *names: str) -> Call:
 
 @st.composite
 def responses(draw: st.DrawFn) -> Call:
-    x = draw(arrays(shapes(3, 5) if draw(st.integers(0, 9)) else shapes(0, 3)))
+    x = draw(arrays(shapes(3, 5) if not seldom(draw, 10) else shapes(0, 3)))
     size = draw(st.integers(1, 9) | st.sampled_from([0, -1, 2.0, 100]))
     keywords = draw(st.fixed_dictionaries({}, optional={
         "alpha": st.sampled_from([1e-4, 1.0, 3]),

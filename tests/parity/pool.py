@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, Limit, axes, normal, spread, with_an_empty_axis
+from tests.parity.call import Call, Case, Limit, axes, normal, seldom, spread, with_an_empty_axis
 
 #: Sizes of axes at most.
 MOST = {1: 12, 2: 9, 3: 6}
@@ -23,9 +23,9 @@ def inputs(draw: st.DrawFn, rank: int) -> np.ndarray:
     least = draw(st.sampled_from([1, 3, 4]))
     size = draw(st.tuples(*[st.integers(least, MOST[rank])] * rank))
     batch = draw(st.sampled_from([(2,), (1, 3), (3, 1), (0, 2)]))
-    if draw(st.integers(0, 19)) == 0:
+    if seldom(draw, 20):
         batch = draw(st.sampled_from([(), (0,), (2, 0), (1, 1, 1)]))
-    if draw(st.integers(0, 19)) == 0:
+    if seldom(draw, 20):
         size = draw(with_an_empty_axis(size))
     x = normal(*batch, *size, dtype=draw(st.sampled_from([np.float64] * 3 + [np.float32])))
     return np.round(x) if draw(st.booleans()) else x
@@ -45,7 +45,7 @@ def windows(draw: st.DrawFn, rank: int, dilated: bool = False, padded: bool = Tr
     most = min(several(kernel, rank)) // 2
     settings = {"kernel_size": kernel, "stride": draw(st.none() | st.sampled_from([(), []]) | axes(rank, 1, 4))}
     if padded:
-        settings["padding"] = draw(axes(rank, 0, most + (draw(st.integers(0, 19)) == 0)))
+        settings["padding"] = draw(axes(rank, 0, most + seldom(draw, 20)))
     if dilated:
         settings["dilation"] = draw(axes(rank, 1, 2))
     return x, settings | {"ceil_mode": draw(st.booleans())}
@@ -54,10 +54,10 @@ def windows(draw: st.DrawFn, rank: int, dilated: bool = False, padded: bool = Tr
 @st.composite
 def max_pools(draw: st.DrawFn, rank: int) -> Call:
     x, settings = draw(windows(rank, dilated=True))
-    if draw(st.integers(0, 9)) == 0:
+    if seldom(draw, 10):
         x = normal(2, 3, *x.shape[-rank:]) * 9
         x = x.astype(draw(st.sampled_from([np.int64, np.int32, np.int8, np.uint8])))
-    elif x.size and draw(st.integers(0, 9)) == 0:
+    elif x.size and seldom(draw, 10):
         x.flat[:: draw(st.integers(1, 4))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
     return draw(spread({"input": x}, settings | {"return_indices": draw(st.booleans())}, [*WRONG, 0, True]))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, normal, shapes
+from tests.parity.call import Call, Case, normal, seldom, shapes
 
 REDUCTIONS = st.sampled_from(["mean", "mean", "sum", "none", "none", "max", None])
 SOMETIMES_FORMER: st.SearchStrategy[dict[str, bool]] = st.just({}) | st.fixed_dictionaries(
@@ -59,8 +59,8 @@ def narrower(x: np.ndarray, t: np.ndarray) -> tuple[int | str, ...]:
 def differences(draw: st.DrawFn, weighted: bool = True, former: bool = True, **numbers: Any) -> Call:
     x, t = draw(operands())
     keywords = draw(reductions(former))
-    if weighted and draw(st.integers(0, 3)) == 0:
-        shape = x.shape if draw(st.integers(0, 4)) else draw(shapes())
+    if weighted and seldom(draw, 4):
+        shape = x.shape if not seldom(draw, 5) else draw(shapes())
         keywords["weight"] = np.asarray(np.abs(normal(*shape, dtype=x.dtype, seed=7)) + 0.1)
     for name, values in numbers.items():
         if draw(st.booleans()):

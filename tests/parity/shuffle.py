@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, Limit, normal
+from tests.parity.call import Call, Case, Limit, normal, seldom
 
 
 def _dtype(draw: st.DrawFn) -> Any:
@@ -25,17 +25,17 @@ def _shuffles(draw: st.DrawFn, up: bool) -> Call:
     r = max(int(factor), 1)
     image = [draw(st.integers(0, 3)), draw(st.integers(0, 4)), draw(st.integers(0, 4))]
     grown = [image[0] * r * r, *image[1:]] if up else [image[0], image[1] * r, image[2] * r]
-    if draw(st.integers(0, 9)) == 0:
+    if seldom(draw, 10):
         grown[draw(st.integers(0, 2))] += 1
     batch = draw(st.lists(st.integers(0, 3), max_size=3))
-    shape = (*batch, *grown)[draw(st.integers(0, 30)) == 0 :]
+    shape = (*batch, *grown)[seldom(draw, 31) :]
     return Call((normal(*shape, dtype=_dtype(draw)), factor))
 
 
 @st.composite
 def _channel_shuffles(draw: st.DrawFn) -> Call:
     groups = draw(_factors(4))
-    C = max(int(groups), 1) * draw(st.integers(1, 3)) + (draw(st.integers(0, 9)) == 0)
+    C = max(int(groups), 1) * draw(st.integers(1, 3)) + seldom(draw, 10)
     rest = draw(st.lists(st.integers(0, 3), min_size=draw(st.sampled_from([0, 1, 1, 1, 1])), max_size=3))
     return Call((normal(draw(st.integers(0, 3)), C, *rest, dtype=_dtype(draw)), groups))
 
