@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn.elementary import matrix_problem
 from pycnn.functional.activation import relu
-from pycnn.functional.arguments import apply, floating, holds_integers, one_of, widened
+from pycnn.functional.arguments import apply, floating, holds_integers, one_of, rounded, widened
 from pycnn.functional.conv import Convolution, of_integers
 from pycnn.functional.loss_arguments import in_dtype, on_tensors, tensor
 from pycnn.interop.arrays import drop_in
@@ -83,6 +83,9 @@ def linear(
     if b is not None:
         _refuse_other_bias(tuple(b.shape), shape, single)
     fused = b is not None and tuple(b.shape) == (K,) and not single
+    dtype = x.dtype
+    if b is not None and not fused:  # what is added to is not rounded before
+        x, w, b = widened(x), widened(w), widened(b)
     if 0 in (C, K):  # sums of no products
         y = (x.sum(-1, keepdims=True) + w.sum(1 if weight_format == "OI" else 0)).reshape(shape)
         fused = False
@@ -95,7 +98,7 @@ def linear(
         y = apply(Convolution, rows, w, b if fused else None, problem=problem, algorithm=algorithm).reshape(shape)
     if b is None or fused:
         return y
-    y = (y + b).reshape(shape)
+    y = rounded((y + b).reshape(shape), dtype)
     return relu(y) if activation == "relu" else y
 
 

@@ -380,12 +380,12 @@ def gaussian_nll_loss(
     eps = number("eps", eps)
     if isinstance(var, bool | int | np.integer):
         raise TypeError(f"var must be an array or a float; received {var!r}")
-    (x, t), _ = of_one_dtype(input=input, target=target)
+    (x, _), dtype = of_one_dtype(input=input, target=target)
     if isinstance(var, float):
         if var < 0:
             raise ValueError(f"var must not be below 0; received {var}")
-        var = Tensor._of(x.backend.xp.full(x.shape, var, x.dtype))
-    (_, _, v), dtype = of_one_dtype(input=input, target=target, var=var)
+        var = Tensor._of(x.backend.xp.full(x.shape, var, dtype))
+    (x, t, v), dtype = of_one_dtype(input=input, target=target, var=var)
     if (v.data < 0).any():
         raise ValueError(f"var must not be below 0; received {v.data.min()}")
     v = _beside(x.shape, v)
