@@ -260,6 +260,34 @@ def in_dtype(call: Call, dtype: np.dtype) -> Call:
     return dataclasses.replace(call, arguments=tuple(map(each, call.arguments)), keywords=keywords)
 
 
+class NoKernel(Exception):
+    """PyTorch has no kernel for the dtype of a call, which it has on other devices."""
+
+
+#: What it says then.
+_NO_KERNEL = re.compile("not implemented for '(Half|BFloat16)'")
+
+
+def accepted(name: str, call: Call, changed: list[Any] | None = None) -> tuple[Any, list[Any]] | None:
+    """PyTorch's results, and the inputs that want a gradient; None for a call that both libraries refuse.
+
+    Raises:
+        Failed, AssertionError: pycnn does not refuse what PyTorch refuses, or not on purpose.
+        NoKernel: PyTorch cannot compute it here.
+    """
+    try:
+        return theirs(name, call, changed)
+    except AttributeError:  # in PyTorch's own Python code
+        return None
+    except THEIR_REFUSALS as refusal:
+        if _NO_KERNEL.search(str(refusal)):
+            raise NoKernel from None
+        with pytest.raises(OUR_REFUSALS) as caught:
+            print("PyTorch refuses:", refusal, "- accepted:", ours(name, call))
+        assert _is_on_purpose(caught.value), f"not a refusal of pycnn's own: {caught.value!r}"
+        return None
+
+
 def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
     """Whether PyTorch accepts the call; pycnn must do the same, with the same results and gradients.
 
@@ -271,62 +299,73 @@ def compare(name: str, case: Case, call: Call, dress: str = "as it is") -> bool:
     if any(array.dtype == np.float32 for array in arrays_of(call)):
         case = dataclasses.replace(case, bound=case.bound32)
     try:
-        expected, their_inputs = theirs(name, call, their_changed)
-    except AttributeError:  # in PyTorch's own Python code
+        found = accepted(name, call, their_changed)
+    except NoKernel:
         return False
-    except THEIR_REFUSALS as refusal:
-        if _LACKS_A_KERNEL.search(str(refusal)):
-            return False
-        with pytest.raises(OUR_REFUSALS) as caught:
-            print("PyTorch refuses:", refusal, "- accepted:", ours(name, call))
-        assert _is_on_purpose(caught.value), f"not a refusal of pycnn's own: {caught.value!r}"
+    if found is None:
         return False
+    expected, their_inputs = found
     try:
         y, our_inputs = ours(name, call, dress, our_changed)
     except OUR_REFUSALS:
         if call.wrong:
             return False
         raise
-    for found, right in zip(our_changed, their_changed, strict=True):
-        _compare_arrays(case, found, right)
-    assert isinstance(y, tuple) == isinstance(expected, tuple)
-    pairs = list(zip(*(each if isinstance(each, tuple) else (each,) for each in (y, expected)), strict=True))
-    for found, right in pairs:
-        _compare_arrays(case, found, right)
-        assert found.requires_grad == right.requires_grad
+    for one, right in [*zip(our_changed, their_changed, strict=True), *pairs_of(y, expected)]:
+        _compare_arrays(case, one, right)
+        assert one.requires_grad == right.requires_grad
     order, _ = case.derivatives(call) or (2, "")
-    _compare_derivatives(case, order, pairs, our_inputs, their_inputs)
+    _compare_derivatives(case, order, pairs_of(y, expected), our_inputs, their_inputs)
     return True
-
-
-#: What PyTorch says of dtypes that it has on other devices.
-_LACKS_A_KERNEL = re.compile("not implemented for '(Half|BFloat16)'")
 
 
 def compare_halves(name: str, case: Case, call: Call, dtype: np.dtype) -> bool:
     """Whether PyTorch accepts the call with all floating-point arrays in float16 or bfloat16.
 
-    pycnn must do the same. Results and gradients must be PyTorch's for the same numbers in float32, rounded once:
-    what it computes in halves it may round more than once.
+    pycnn must do the same, with results of the same dtypes. They and the gradients must be PyTorch's for the same
+    numbers in float32, rounded once: what it computes in halves it may round more than once.
 
     Raises:
         AssertionError, Failed: it does not.
     """
     call = in_dtype(call, dtype)
-    if not compare(name, dataclasses.replace(case, bound=math.inf, derivatives=up_to(0, "")), call):
-        return False
-    y, inputs = ours(name, call)
-    expected, their_inputs = theirs(name, in_dtype(call, np.dtype(np.float32)))
-    pairs = list(zip(*(each if isinstance(each, tuple) else (each,) for each in (y, expected)), strict=True))
-    for found, right in pairs:
-        if found.dtype == dtype:
-            assert_rounded(found.data, _held(as_array(right), dtype), case.bound32, least=1e-5)
+    wide = in_dtype(call, np.dtype(np.float32))
+    our_changed: list[Any] = []
+    their_changed: list[Any] = []
+    try:
+        found = accepted(name, call)
+        if found is None:
+            return False
+        dtypes = [each.dtype for each in several(found[0])]
+        expected, their_inputs = theirs(name, wide, their_changed)
+    except NoKernel:
+        found = accepted(name, wide, their_changed)
+        if found is None:
+            return False
+        expected, their_inputs = found
+        dtypes = [getattr(torch, dtype.name) if each.dtype == torch.float32 else each.dtype for each in several(expected)]
+    y, inputs = ours(name, call, changed=our_changed)
+    assert [as_array(torch.empty(0, dtype=each)).dtype for each in dtypes] == [each.dtype for each in several(y)]
+    for one, right in [*zip(our_changed, their_changed, strict=True), *pairs_of(y, expected)]:
+        if one.dtype == dtype:
+            assert_rounded(one.data, _held(as_array(right), dtype), case.bound32, least=1e-5)
         else:  # places, or results for which a dtype was asked
-            _compare_arrays(case, found, right)
+            _compare_arrays(case, one, right)
     if (case.derivatives(call) or (1, ""))[0]:
-        for found, right in _gradients(pairs, inputs, their_inputs, seed=1, create_graph=False):
-            assert_rounded(found.data, _held(as_array(right), dtype), 10 * case.bound32, least=1e-2)
+        for one, right in _gradients(pairs_of(y, expected), inputs, their_inputs, seed=1, create_graph=False):
+            assert_rounded(one.data, _held(as_array(right), dtype), 10 * case.bound32, least=1e-2)
     return True
+
+
+def several(results: Any) -> tuple[Any, ...]:
+    """The results of an operation that has one or more."""
+    return results if isinstance(results, tuple) else (results,)
+
+
+def pairs_of(y: Any, expected: Any) -> list[tuple[Any, Any]]:
+    """The results of both libraries, which must be as many."""
+    assert isinstance(y, tuple) == isinstance(expected, tuple)
+    return list(zip(several(y), several(expected), strict=True))
 
 
 def _held(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
