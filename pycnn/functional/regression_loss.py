@@ -329,7 +329,7 @@ def poisson_nll_loss(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     eps, log_input, full = number("eps", eps), boolean("log_input", log_input), boolean("full", full)
-    (x, t), dtype = of_one_dtype(input=input, target=target)
+    (x, t), dtype = of_one_dtype(integers_count=True, input=input, target=target)
     broadcast_shape(input=x, target=t)
     losses = x.exp() - t * x if log_input else x - t * (x + eps).log()
     if full:
@@ -380,7 +380,7 @@ def gaussian_nll_loss(
     eps = number("eps", eps)
     if isinstance(var, bool | int | np.integer):
         raise TypeError(f"var must be an array or a float; received {var!r}")
-    (x, _), dtype = of_one_dtype(input=input, target=target)
+    (x, _), dtype = of_one_dtype(integers_count=isinstance(var, float), input=input, target=target)
     if isinstance(var, float):
         if var < 0:
             raise ValueError(f"var must not be below 0; received {var}")

@@ -71,6 +71,8 @@ class Case:
         derivatives: says of a call up to which derivative it is compared, and why no further; None for the second.
             The values are compared in any case.
         differs: says of a call that nothing of it is compared, with the reason; None for no call.
+        integers: why they are refused in the place of floating-point numbers where PyTorch takes some; None where they
+            are taken or refused alike.
     """
 
     calls: st.SearchStrategy[Call]
@@ -78,6 +80,7 @@ class Case:
     bound32: float = 1e-5
     derivatives: Callable[[Call], Limit | None] = lambda call: None
     differs: Callable[[Call], str | None] = lambda call: None
+    integers: str | None = None
 
 
 def arrays_of(call: Call) -> list[np.ndarray]:
@@ -343,7 +346,9 @@ def compare_halves(name: str, case: Case, call: Call, dtype: np.dtype) -> bool:
         if found is None:
             return False
         expected, their_inputs = found
-        dtypes = [getattr(torch, dtype.name) if each.dtype == torch.float32 else each.dtype for each in several(expected)]
+        dtypes = [
+            getattr(torch, dtype.name) if each.dtype == torch.float32 else each.dtype for each in several(expected)
+        ]
     y, inputs = ours(name, call, changed=our_changed)
     assert [as_array(torch.empty(0, dtype=each)).dtype for each in dtypes] == [each.dtype for each in several(y)]
     for one, right in [*zip(our_changed, their_changed, strict=True), *pairs_of(y, expected)]:
@@ -355,6 +360,39 @@ def compare_halves(name: str, case: Case, call: Call, dtype: np.dtype) -> bool:
         for one, right in _gradients(pairs_of(y, expected), inputs, their_inputs, seed=1, create_graph=False):
             assert_rounded(one.data, _held(as_array(right), dtype), 10 * case.bound32, least=1e-2)
     return True
+
+
+#: What an operation changes in place: a leaf, one that wants a gradient, or the result of another operation.
+FORMS = ["leaf", "leaf that wants a gradient", "result"]
+
+
+def compare_in_place(name: str, case: Case, call: Call, form: str) -> None:
+    """The call with ``inplace=True``, which must change the same as PyTorch, return the same, and refuse the same.
+
+    Raises:
+        AssertionError, Failed: it does not.
+    """
+    array, *others = call.arguments
+    wants = form != "leaf" and is_floating(array.dtype)
+    leaf, their_leaf = Tensor(array.copy(), requires_grad=wants), of_theirs(array, wants)
+    x, their_x = (leaf * 1, their_leaf * 1) if form == "result" else (leaf, their_leaf)
+    try:
+        expected = getattr(torch.nn.functional, name)(their_x, *others, **call.keywords, inplace=True)
+    except THEIR_REFUSALS:
+        with pytest.raises((*OUR_REFUSALS, RuntimeError)) as caught:
+            print("accepted:", getattr(F, name)(x, *others, **call.keywords, inplace=True))
+        assert _is_on_purpose(caught.value), f"not a refusal of pycnn's own: {caught.value!r}"
+        np.testing.assert_array_equal(x.data, array)
+        return
+    y = getattr(F, name)(x, *others, **call.keywords, inplace=True)
+    assert (y is x) == (expected is their_x)
+    if array.dtype == np.float32:
+        case = dataclasses.replace(case, bound=case.bound32)
+    for found, right in ((y, expected), (x, their_x)):
+        _compare_arrays(case, found, right)
+        assert found.requires_grad == right.requires_grad
+    order, _ = case.derivatives(call) or (2, "")
+    _compare_derivatives(case, min(order, 1), [(x, their_x)], [leaf], [their_leaf])
 
 
 def several(results: Any) -> tuple[Any, ...]:

@@ -55,8 +55,7 @@ def binary(draw: st.DrawFn, logits: bool) -> Call:
     shape = draw(shapes())
     dtype = draw(st.sampled_from([np.float64, np.float64, np.float32]))
     x, t = (
-        normal(*s, dtype=dtype, seed=i)
-        for i, s in enumerate((shape, shape if not seldom(draw, 8) else draw(shapes())))
+        normal(*s, dtype=dtype, seed=i) for i, s in enumerate((shape, shape if not seldom(draw, 8) else draw(shapes())))
     )
     t = np.asarray(1 / (1 + np.exp(-t)))
     x = np.asarray(30 * x if logits else 1 / (1 + np.exp(-x)))

@@ -116,12 +116,18 @@ def _without_axes(call: Call) -> str | None:
 
 
 CASES = {
-    "hinge_embedding_loss": Case(signed(margin=MARGINS)),
+    "hinge_embedding_loss": Case(
+        signed(margin=MARGINS), integers="PyTorch takes them for all reductions but its default"
+    ),
     "margin_ranking_loss": Case(ranked()),
     "soft_margin_loss": Case(signed()),
     "triplet_margin_loss": Case(triplets()),
     "cosine_embedding_loss": Case(angles(), bound32=1e-4),
-    "multi_margin_loss": Case(scored(lists=False), derivatives=up_to(1, "PyTorch has no second derivative of it"), differs=_of_nothing),
-    "multilabel_margin_loss": Case(scored(lists=True), derivatives=up_to(1, "PyTorch has no second derivative of it"), differs=_without_axes),
+    "multi_margin_loss": Case(
+        scored(lists=False), derivatives=up_to(1, "PyTorch has no second derivative of it"), differs=_of_nothing
+    ),
+    "multilabel_margin_loss": Case(
+        scored(lists=True), derivatives=up_to(1, "PyTorch has no second derivative of it"), differs=_without_axes
+    ),
     "multilabel_soft_margin_loss": Case(several()),
 }

@@ -41,4 +41,9 @@ def fractional_max_pools(draw: st.DrawFn, rank: int) -> Call:
     return draw(spread({"input": x}, settings, WRONG, constants=("_random_samples",)))
 
 
-CASES = {f"fractional_max_pool{rank}d": Case(fractional_max_pools(rank)) for rank in (2, 3)}
+CASES = {
+    f"fractional_max_pool{rank}d": Case(
+        fractional_max_pools(rank), integers="the random numbers must be of the same dtype"
+    )
+    for rank in (2, 3)
+}
