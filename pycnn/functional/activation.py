@@ -117,9 +117,8 @@ def of_integers(input: Any, compute: Callable[[Any], Any], inplace: bool = False
     """What is computed of integers, which have no gradient: integers of their dtype."""
     x = tensor_or_array("input", input)
     y = compute(data_of(x)).astype(x.dtype)
-    if inplace:
-        return in_place(input, y)
-    return Tensor(y) if isinstance(x, Tensor) else y
+    y = Tensor._of(y) if isinstance(x, Tensor) else y
+    return in_place(input, y) if inplace else y
 
 
 def in_floats(input: Any, or_booleans: bool = False) -> Any:

@@ -213,7 +213,7 @@ def read_convolution(
 
 
 def of_integers(convolve: Callable[..., Any], input: Any, weight: Any, bias: Any, **factors: Any) -> Any:
-    """``convolve(x, w, b, *factors)`` in integers: computed in float64, in which sums of integers are exact up to 2**53.
+    """``convolve(x, w, b, *factors)`` in integers: computed in float64, in which their sums are exact up to 2**53.
 
     What the dtype does not hold wraps around, as integers do. Each product is of an element of x, one of w and one of
     each of the ``factors``.

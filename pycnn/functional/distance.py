@@ -142,7 +142,8 @@ def pairwise_distance(
         The distances, without the last axis, in the wider dtype of the two.
 
     Raises:
-        TypeError: no real numbers, or booleans alone; a p or an eps that is no number; a keepdim neither True nor False.
+        TypeError: no real numbers, or booleans alone; a p or an eps that is no number; a keepdim that is neither True
+            nor False.
         ValueError: shapes that do not broadcast; no elements where the norm needs one.
 
     Source: ``torch.nn.functional.pairwise_distance``,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import math
 import re
 import traceback
 from collections.abc import Callable
@@ -375,10 +374,12 @@ def compare_in_place(name: str, case: Case, call: Call, form: str) -> None:
     array, *others = call.arguments
     wants = form != "leaf" and is_floating(array.dtype)
     leaf, their_leaf = Tensor(array.copy(), requires_grad=wants), of_theirs(array, wants)
-    x, their_x = (leaf * 1, their_leaf * 1) if form == "result" else (leaf, their_leaf)
+    x, their_x = (leaf * 1, their_leaf * 1) if form == "result" and wants else (leaf, their_leaf)
     try:
         expected = getattr(torch.nn.functional, name)(their_x, *others, **call.keywords, inplace=True)
-    except THEIR_REFUSALS:
+    except THEIR_REFUSALS as refusal:
+        if "leaf Variable" in str(refusal) and getattr(F, name)(leaf, *others, **call.keywords) is leaf:
+            return  # nothing is changed: but PyTorch's dropouts give the leaf another axis for a moment
         with pytest.raises((*OUR_REFUSALS, RuntimeError)) as caught:
             print("accepted:", getattr(F, name)(x, *others, **call.keywords, inplace=True))
         assert _is_on_purpose(caught.value), f"not a refusal of pycnn's own: {caught.value!r}"
@@ -465,8 +466,9 @@ def _gradients(
             [right for _, right in outputs], their_inputs, [of_theirs(u) for u in upstream],
             create_graph=create_graph, allow_unused=True,
         )  # fmt: skip
-    except RuntimeError:
-        assert 0 in [each.size for each in inputs], "PyTorch has gradients of all calls with elements"
+    except RuntimeError as refusal:
+        is_lost = "In-place" in str(refusal)  # of slopes below 0 the results do not tell what the inputs were
+        assert is_lost or 0 in [each.size for each in inputs], "PyTorch has gradients of all calls with elements"
         return []
     for each in inputs:
         each.grad = None
