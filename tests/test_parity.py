@@ -66,7 +66,7 @@ def test_halves(name: str) -> None:
     accepted = []
 
     @given(case.calls, st.sampled_from([np.dtype(np.float16), BFLOAT16]))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def check(call: Any, dtype: Any) -> None:
         if not call.wrong:
             accepted.append(case.differs(in_dtype(call, dtype)) is None and compare_halves(name, case, call, dtype))
@@ -76,7 +76,7 @@ def test_halves(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.integers is None])
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.data())
 def test_integers(name: str, data: st.DataObject) -> None:
     """Where PyTorch takes integers in the place of floating-point numbers, they are taken, and otherwise refused."""
@@ -90,7 +90,7 @@ def test_integers(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in CASES if "inplace" in inspect.signature(getattr(F, name)).parameters]
 )
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.data(), st.sampled_from(FORMS))
 def test_in_place(name: str, data: st.DataObject, form: str) -> None:
     """PyTorch's results in the memory of the input, which is what is returned, and PyTorch's gradients and refusals."""

@@ -24,8 +24,9 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def angles(draw: st.DrawFn) -> Call:
     x, y = draw(pairs())
     keywords = draw(st.fixed_dictionaries({}, optional={"eps": st.sampled_from([0.5, 1e-3, -1.0])}))
-    if draw(st.booleans()):
-        keywords["dim"] = draw(st.integers(-4, 4))
+    axes = max(x.ndim, y.ndim)
+    if draw(st.booleans()) or axes < 2:
+        keywords["dim"] = draw(st.integers(-axes, max(axes - 1, 0)) if not seldom(draw, 6) else st.integers(-4, 4))
     return Call((x, y), keywords)
 
 
@@ -46,9 +47,13 @@ def normalizations(draw: st.DrawFn) -> Call:
         "p": st.sampled_from([1, 2.0, 3, 1.5, 2.5, 0.5, 0, -1, float("inf"), float("-inf")]),
         "eps": st.sampled_from([1e-3, 2]),
     }))  # fmt: skip
-    axis = st.integers(-4, 3)
+    axis = st.integers(-x.ndim, max(x.ndim - 1, 0)) if not seldom(draw, 6) else st.integers(-4, 3)
     if not seldom(draw, 5):
         keywords["dim"] = draw(axis | axis | st.none() | st.tuples(axis, axis))
+    if seldom(draw, 5):
+        shape = x.shape if not seldom(draw, 6) else (2, *x.shape)
+        keywords["out"] = np.zeros(shape, x.dtype if not seldom(draw, 6) else np.float16)
+        return Call((x,), keywords, (0, "out"), changed=("out",))
     return Call((x,), keywords)
 
 

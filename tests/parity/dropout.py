@@ -18,9 +18,9 @@ def _calls(draw: st.DrawFn) -> Call:
     x = draw(arrays(shape))
     if seldom(draw, 5):
         x = x.astype(draw(st.sampled_from([np.int64, np.uint8])))
-    p = draw(st.sampled_from([0.5, 0.5, 0, 0.0, 0, 0.0, 1, 1.0, 1, 1.0, -0.1, 1.5, "half"]))
+    p = draw(st.sampled_from([0, 0.0, 0, 0.0, 1, 1.0, 1, 1.0, 0.5, 0.5, -0.1, 1.5, "half"]))
     training = draw(st.sampled_from([(), (False,), (False,), (True,)]))
-    return Call((x, p, *training)) if draw(st.booleans()) or not training else Call((x,), {"training": training[0]})
+    return Call((x, p, *training)) if draw(st.booleans()) or not training else Call((x, p), {"training": training[0]})
 
 
 def _case(training: bool) -> Case:

@@ -27,7 +27,8 @@ def classes(draw: st.DrawFn, name: str) -> Call:
     constants: tuple[int | str, ...] = ("weight",)
     if name == "cross_entropy":
         keywords |= draw(
-            st.just({}) | st.fixed_dictionaries({"label_smoothing": st.sampled_from([0.0, 0.1, 1.0, 1, 1.5, "a"])})
+            st.just({})
+            | st.fixed_dictionaries({"label_smoothing": st.sampled_from([0.0, 0.1, 0.1, 0.5, 1.0, 1, 1.5, "a"])})
         )
     if seldom(draw, 4):
         w = np.abs(normal(C if not seldom(draw, 6) else C + 1, dtype=x.dtype)) + 0.1
@@ -40,11 +41,11 @@ def classes(draw: st.DrawFn, name: str) -> Call:
         keywords |= {"ignore_index": 0} if seldom(draw, 10) else {}
     else:
         t_shape = outer if not seldom(draw, 8) else draw(shapes(most=3, side=2))
-        least, most = draw(st.sampled_from([(0, C - 1)] * 8 + [(0, C), (-1, C - 1)]))
+        least, most = draw(st.sampled_from([(0, C - 1)] * 16 + [(0, C), (-1, C - 1)]))
         target = np.random.default_rng(draw(st.integers(0, 9))).integers(least, most + 1, t_shape)
         target = np.asarray(target)
         keywords |= {"ignore_index": draw(st.sampled_from([0, 1, -1, -100]))} if draw(st.booleans()) else {}
-        target = target.astype(draw(st.sampled_from([np.int64] * 9 + [np.float64])))
+        target = target.astype(draw(st.sampled_from([np.int64] * 19 + [np.float64])))
         if "weight" in keywords and seldom(draw, 10):
             keywords["weight"] = keywords["weight"].astype(np.float16)
     return Call((x, target), keywords, constants)
