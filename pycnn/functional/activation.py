@@ -287,7 +287,7 @@ def softmax(
 def softmin(
     input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None, *, backend: str | None = None
 ) -> Any:
-    """:func:`softmax` of -x; the same arguments, results and errors.
+    """:func:`softmax` of -x; the same arguments, results and errors, and a TypeError for booleans, which have no -x.
 
     Source: ``torch.nn.functional.softmin``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmin.html
@@ -296,7 +296,10 @@ def softmin(
     >>> softmin(np.array([0.0, 1000.0]), dim=0)
     array([1., 0.])
     """
-    x, axis = _along(input, dim, dtype)
+    given = tensor_or_array("input", input)
+    if given.dtype == bool:
+        raise TypeError("input must hold numbers, which have a sign; received bool")
+    x, axis = _along(given, dim, dtype)
     return softmax(-x, axis)
 
 

@@ -24,8 +24,8 @@ def inputs(draw: st.DrawFn, integers: bool = True) -> np.ndarray:
     x = np.asarray(draw(arrays(shapes())) * draw(st.sampled_from([1, 5])))
     for place in draw(st.lists(st.integers(0, 1000), max_size=4)) if x.size else []:
         x.reshape(-1)[place % x.size] = draw(st.sampled_from(_KINKS))
-    kinds: list[Any] = [np.int64, np.int32, np.uint8, np.bool_]
-    if integers and seldom(draw, 5):
+    kinds: list[Any] = [np.bool_, np.bool_, np.int64, np.int32, np.uint8]
+    if integers and seldom(draw, 4):
         return np.asarray(np.abs(x)).astype(draw(st.sampled_from(kinds)))
     return x
 

@@ -33,8 +33,8 @@ def angles(draw: st.DrawFn) -> Call:
 @st.composite
 def distances(draw: st.DrawFn) -> Call:
     optional = {
-        "p": st.sampled_from([1, 2.0, 3, 1.5, 2.5, 0.5, 0, -1, float("inf"), float("-inf"), None]),
-        "eps": st.sampled_from([0.1, 0, 1]),
+        "p": st.sampled_from([1, 2.0, 3, 1.5, 2.5, 0.5, 0, -1, float("inf"), float("-inf"), None, "2"]),
+        "eps": st.sampled_from([0.1, 0, 1, None]),
         "keepdim": st.booleans(),
     }
     return Call(draw(pairs()), draw(st.fixed_dictionaries({}, optional=optional)))

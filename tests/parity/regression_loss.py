@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.parity.call import Call, Case, normal, seldom, shapes
 
-REDUCTIONS = st.sampled_from(["mean", "mean", "sum", "sum", "none", "none", "none", "max", None])
+REDUCTIONS = st.sampled_from(["mean", "mean", "sum", "sum", "none", "none", "none", "max", "max", None])
 SOMETIMES_FORMER: st.SearchStrategy[dict[str, bool]] = st.just({}) | st.fixed_dictionaries(
     {}, optional={"size_average": st.booleans(), "reduce": st.booleans()}
 )
