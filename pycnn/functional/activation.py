@@ -80,15 +80,21 @@ class ActivationGradient(Function):
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
         dy, x = self.inputs
-        name, is_curved = self.settings["name"], ACTIVATIONS[self.settings["name"]].curvature is not None
+        is_curved = ACTIVATIONS[self.settings["name"]].curvature is not None
         along = bent = None
         if self.needs[0]:
             along = ActivationGradient.apply(ddx, x, derivative=self.derivative, **self.settings)
         if self.needs[1] and is_curved:
-            if self.derivative == 2:
-                raise NotImplementedError(f"{name} has a first and a second derivative here; a third was asked for")
-            bent = ActivationGradient.apply(ddx * dy, x, derivative=2, **self.settings)
+            bent = self._bent(ddx * dy, x)
         return along, bent
+
+    def _bent(self, dx: Tensor, x: Tensor) -> Tensor:
+        """``dx`` times the next derivative."""
+        if self.derivative == 1:
+            return ActivationGradient.apply(dx, x, derivative=2, **self.settings)
+        from pycnn.functional.third_derivative import THIRD_DERIVATIVES  # composed of operations, which need this file
+
+        return dx * THIRD_DERIVATIVES[self.settings["name"]](x, *self.settings["parameters"])
 
 
 def computed(name: str, x: np.ndarray, parameters: tuple[float, ...] = ()) -> np.ndarray:

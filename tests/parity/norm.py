@@ -124,7 +124,7 @@ def _unseen_arguments(call: Call) -> str | None:
 
 
 def _failing_gradients(call: Call) -> Limit | None:
-    x, count = call.arguments
+    x, _ = call.arguments
     if "bias" in call.keywords and "weight" not in call.keywords:
         return 0, "PyTorch's gradient fails where there is a bias without a weight"
     return (0, "PyTorch's gradients fail without elements") if x.size == 0 and call.keywords else None
