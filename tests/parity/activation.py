@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -120,6 +121,21 @@ def _gumbel(draw: st.DrawFn) -> Call:
     return Call((x,), {name: draw(given[name]) for name in names})
 
 
+def _changed(case: Case) -> Case:
+    """The same calls, of a name that changes the input."""
+    calls = case.calls.map(lambda call: dataclasses.replace(call, constants=(0,), changed=(0,)))
+    return dataclasses.replace(case, calls=calls)
+
+
+def _crossed(call: Call) -> str | None:
+    low, high = (
+        call.keywords.get(name, call.arguments[place] if len(call.arguments) > place else default)
+        for place, (name, default) in enumerate({"min_val": -1, "max_val": 1}.items(), start=1)
+    )
+    numbers = all(isinstance(each, int | float) for each in (low, high))
+    return "PyTorch's hardtanh refuses these bounds, but not hardtanh_" if numbers and low > high else None
+
+
 def _rows() -> Case:
     return Case(_along(), differs=_empty_integers)
 
@@ -163,3 +179,7 @@ CASES = {
     "log_softmax": _rows(),
     "gumbel_softmax": Case(_gumbel()),
 }
+
+_IN_PLACE = ["relu", "leaky_relu", "rrelu", "elu", "selu", "celu", "threshold", "hardtanh"]
+CASES |= {f"{name}_": _changed(CASES[name]) for name in _IN_PLACE}
+CASES["hardtanh_"].differs = _crossed
