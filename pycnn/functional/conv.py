@@ -373,7 +373,8 @@ def conv2d(
             numbers that are no integers.
         ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1, more
             padding than the padding mode allows, an unknown name, a workspace limit below what the algorithm needs;
-            integers whose sums could exceed 2**53.
+            integers whose sums could exceed 2**53; no channels, for which PyTorch gives a result without channels,
+            however many filters there are.
 
     Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html;
     the padding modes of ``torch.nn.Conv2d``.

@@ -439,7 +439,8 @@ def lp_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C). A window with the sum 0 has the gradient 0.
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the power is no number.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64, the power is no number. PyTorch takes
+            integers, but takes the root of means that it has cut off behind the point.
         ValueError: a window that does not fit the input, no channels, a power of 0.
 
     Source: ``torch.nn.functional.lp_pool2d``,
