@@ -9,7 +9,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.elementary import PutAt
-from pycnn.functional.arguments import boolean, data_of, integer, number, tensor_or_array
+from pycnn.functional.arguments import boolean, data_of, integer, number, tensor_or_array, widened
 from pycnn.functional.distance import VectorNorm, refuse_extremes_of_nothing
 from pycnn.functional.loss import placed
 from pycnn.functional.loss_arguments import numbers, on_tensors, tensor
@@ -110,9 +110,10 @@ def _shorten(table: Tensor, index: np.ndarray, longest: float, p: float) -> None
         raise ValueError("weight is changed in place for max_norm: it must be writable; received a read-only one")
     refuse_extremes_of_nothing(table.shape, p, (1,))
     asked = np.unique(index)
-    rows = Tensor._of(table.data[asked])
+    rows = widened(Tensor._of(table.data[asked]))
     lengths = VectorNorm.apply(rows, p=p, axes=(1,)).data
-    table.data[asked] = np.where(lengths > longest, rows.data * (longest / (lengths + 1e-7)), rows.data)
+    shortened = np.where(lengths > longest, rows.data * (longest / (lengths + 1e-7)), rows.data)
+    table.data[asked] = shortened.astype(table.dtype)
 
 
 @drop_in
