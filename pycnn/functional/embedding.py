@@ -9,7 +9,7 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.elementary import PutAt
-from pycnn.functional.arguments import boolean, data_of, integer, number, tensor_or_array, widened
+from pycnn.functional.arguments import boolean, data_of, integer, number, rounded, tensor_or_array, widened
 from pycnn.functional.distance import VectorNorm, refuse_extremes_of_nothing
 from pycnn.functional.loss import placed
 from pycnn.functional.loss_arguments import numbers, on_tensors, tensor
@@ -35,9 +35,11 @@ class Rows(Function):
         if self.padding is not None:
             counted = index != self.padding
             shares = counted if shares is None else shares * counted
+        dtype = dy.dtype
         if shares is not None:
+            dy = widened(dy)
             dy = dy * shares.astype(dy.dtype)[..., None]
-        return (PutAt.apply(dy, index=index, shape=self.shape),)
+        return (rounded(PutAt.apply(dy, index=index, shape=self.shape), dtype),)
 
 
 @drop_in
