@@ -26,7 +26,7 @@ def assert_close(found: Any, expected: Any, bound: float | None = None, least: f
     """
     found = np.asarray(found)
     bound = BOUNDS[found.dtype.name] if bound is None else bound
-    expected = np.asarray(expected, np.float64)
+    found, expected = found.astype(np.float64), np.asarray(expected, np.float64)
     assert found.shape == expected.shape, f"shape {found.shape}, expected {expected.shape}"
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(np.where(np.isfinite(found), 0, found), np.where(finite, 0, expected))
@@ -40,19 +40,22 @@ def assert_close(found: Any, expected: Any, bound: float | None = None, least: f
 ROUNDING = {"float16": (2.0**-11, 2.0**-25), "bfloat16": (2.0**-8, 2.0**-134)}
 
 
-def assert_rounded(found: Any, expected: Any, bound: float | None = None) -> None:
+def assert_rounded(found: Any, expected: Any, bound: float | None = None, least: float = 0.0) -> None:
     """Fail unless an array is the expected one, computed in float32 and then rounded once to its dtype.
 
-    Each element may be off by half a unit in its last place, and by what sums in float32 are: ``bound`` of the
-    largest, by default that of float32.
+    NaN and infinities are exact. Each other element may be off by half a unit in its last place, and by what sums in
+    float32 are: ``bound`` of the largest, by default that of float32. ``least``: what counts as the largest at least.
     """
     found = np.asarray(found)
     relative, absolute = ROUNDING[found.dtype.name]
-    expected = np.asarray(expected, np.float64)
+    found, expected = found.astype(np.float64), np.asarray(expected, np.float64)
     assert found.shape == expected.shape, f"shape {found.shape}, expected {expected.shape}"
-    summed = (BOUNDS["float32"] if bound is None else bound) * np.abs(expected).max(initial=0)
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(np.where(np.isfinite(found), 0, found), np.where(finite, 0, expected))
+    found, expected = found[finite], expected[finite]
+    summed = (BOUNDS["float32"] if bound is None else bound) * np.abs(expected).max(initial=least)
     allowed = summed + relative * (np.abs(expected) + summed) + absolute
-    excess = (np.abs(found.astype(np.float64) - expected) / allowed).max(initial=0)
+    excess = (np.abs(found - expected) / allowed).max(initial=0)
     assert excess <= 1, f"off by {excess:.3g} times what one rounding and sums in float32 allow"
 
 

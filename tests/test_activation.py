@@ -102,14 +102,50 @@ def test_every_derivative_is_the_one_of_the_formula_before(name: str) -> None:
         np.testing.assert_allclose(bend, _central(slope, x), atol=1e-9)
 
 
-def test_third_derivatives_are_refused() -> None:
-    x = Tensor(np.array([0.5]), requires_grad=True)
-    F.silu(x).backward(create_graph=True)
-    first, x.grad = x.grad, None
-    first.backward(create_graph=True)
-    second = x.grad
-    with pytest.raises(NotImplementedError, match="silu has a first and a second derivative here; a third was asked"):
-        second.backward()
+#: Functions that are curved, as PyTorch has them, too.
+CURVED: dict[str, Callable[[Any, Any], Any]] = {
+    "elu": lambda f, x: f.elu(x, 1.5),
+    "selu": lambda f, x: f.selu(x),
+    "celu": lambda f, x: f.celu(x, 2.0),
+    "hardswish": lambda f, x: f.hardswish(x),
+    "tanhshrink": lambda f, x: f.tanhshrink(x),
+    "logsigmoid": lambda f, x: f.logsigmoid(x),
+    "softplus": lambda f, x: f.softplus(x, 2.0, 3.0),
+    "softsign": lambda f, x: f.softsign(x),
+    "silu": lambda f, x: f.silu(x),
+    "gelu": lambda f, x: f.gelu(x),
+    "gelu_tanh": lambda f, x: f.gelu(x, approximate="tanh"),
+    "mish": lambda f, x: f.mish(x),
+}
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_third_and_fourth_derivatives(name: str) -> None:
+    """The third against central differences of the second, and both against PyTorch's where it is installed."""
+    points = np.array([-45.0, -2.5, -1.0, -0.3, 0.4, 1.0, 1.4, 2.0, 60.0])
+    x = Tensor(points, requires_grad=True)
+
+    def derivative(function: Any, variable: Any, gradient: Any, order: int) -> Any:
+        y = CURVED[name](function, variable)
+        for _ in range(order):
+            (y,) = gradient(y.sum(), variable, create_graph=True)
+        return y.detach().numpy()
+
+    def second(at: np.ndarray) -> np.ndarray:
+        return derivative(F, Tensor(at, requires_grad=True), grad, 2)
+
+    np.testing.assert_allclose(derivative(F, x, grad, 3), _central(second, points), atol=1e-8)
+    if name == "hardswish":  # of parabolas, of which PyTorch has no third derivative
+        return
+    torch = pytest.importorskip("torch")
+    inner = points[1:-1]  # PyTorch's overflow beyond
+    for order in (3, 4):
+        theirs = derivative(torch.nn.functional, torch.tensor(inner, requires_grad=True), torch.autograd.grad, order)
+        ours = derivative(F, Tensor(inner, requires_grad=True), grad, order)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_what_has_no_curvature_says_why() -> None:
     for name, reason in (("relu", "of its result"), ("tanh", "of its result"), ("hardtanh", "straight lines")):
         with pytest.raises(ValueError, match=f"{name} has no curvature: .*{reason}"):
             formula_of(name, 2)

@@ -8,6 +8,7 @@ give theirs: the first argument decides. What PyTorch's functions do not have is
 """
 
 from pycnn.functional.activation import gumbel_softmax, log_softmax, relu, sigmoid, softmax, softmin, tanh
+from pycnn.functional.activation_in_place import celu_, elu_, hardtanh_, leaky_relu_, relu_, rrelu_, selu_, threshold_
 from pycnn.functional.batch_norm import BatchStatisticsNorm, RunningNorm, batch_norm
 from pycnn.functional.conv import conv1d, conv2d, conv3d
 from pycnn.functional.conv_norm import conv2d_batch_norm
@@ -101,6 +102,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "celu_",
     "channel_shuffle",
     "conv1d",
     "conv2d",
@@ -118,6 +120,7 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "elu",
+    "elu_",
     "embedding",
     "feature_alpha_dropout",
     "fold",
@@ -133,6 +136,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
@@ -141,6 +145,7 @@ __all__ = [
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "local_response_norm",
     "log_softmax",
@@ -174,9 +179,12 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rms_norm",
     "rrelu",
+    "rrelu_",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -192,6 +200,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
     "triplet_margin_loss",
     "unfold",
 ]

@@ -80,15 +80,21 @@ class ActivationGradient(Function):
 
     def backward(self, ddx: Tensor) -> Grads:  # type: ignore[override]
         dy, x = self.inputs
-        name, is_curved = self.settings["name"], ACTIVATIONS[self.settings["name"]].curvature is not None
+        is_curved = ACTIVATIONS[self.settings["name"]].curvature is not None
         along = bent = None
         if self.needs[0]:
             along = ActivationGradient.apply(ddx, x, derivative=self.derivative, **self.settings)
         if self.needs[1] and is_curved:
-            if self.derivative == 2:
-                raise NotImplementedError(f"{name} has a first and a second derivative here; a third was asked for")
-            bent = ActivationGradient.apply(ddx * dy, x, derivative=2, **self.settings)
+            bent = self._bent(ddx * dy, x)
         return along, bent
+
+    def _bent(self, dx: Tensor, x: Tensor) -> Tensor:
+        """``dx`` times the next derivative."""
+        if self.derivative == 1:
+            return ActivationGradient.apply(dx, x, derivative=2, **self.settings)
+        from pycnn.functional.third_derivative import THIRD_DERIVATIVES  # composed of operations, which need this file
+
+        return dx * THIRD_DERIVATIVES[self.settings["name"]](x, *self.settings["parameters"])
 
 
 def computed(name: str, x: np.ndarray, parameters: tuple[float, ...] = ()) -> np.ndarray:
@@ -117,9 +123,8 @@ def of_integers(input: Any, compute: Callable[[Any], Any], inplace: bool = False
     """What is computed of integers, which have no gradient: integers of their dtype."""
     x = tensor_or_array("input", input)
     y = compute(data_of(x)).astype(x.dtype)
-    if inplace:
-        return in_place(input, y)
-    return Tensor(y) if isinstance(x, Tensor) else y
+    y = Tensor._of(y) if isinstance(x, Tensor) else y
+    return in_place(input, y) if inplace else y
 
 
 def in_floats(input: Any, or_booleans: bool = False) -> Any:
@@ -288,7 +293,7 @@ def softmax(
 def softmin(
     input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None, *, backend: str | None = None
 ) -> Any:
-    """:func:`softmax` of -x; the same arguments, results and errors.
+    """:func:`softmax` of -x; the same arguments, results and errors, and a TypeError for booleans, which have no -x.
 
     Source: ``torch.nn.functional.softmin``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmin.html
@@ -297,7 +302,10 @@ def softmin(
     >>> softmin(np.array([0.0, 1000.0]), dim=0)
     array([1., 0.])
     """
-    x, axis = _along(input, dim, dtype)
+    given = tensor_or_array("input", input)
+    if given.dtype == bool:
+        raise TypeError("input must hold numbers, which have a sign; received bool")
+    x, axis = _along(given, dim, dtype)
     return softmax(-x, axis)
 
 

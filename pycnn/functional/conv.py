@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -211,10 +212,11 @@ def read_convolution(
     return problem, (x, w, b, *epilogue), single
 
 
-def of_integers(convolve: Callable[..., Any], input: Any, weight: Any, bias: Any) -> Any:
-    """``convolve(x, w, b)`` in integers: computed in float64, in which sums of integers are exact up to 2**53.
+def of_integers(convolve: Callable[..., Any], input: Any, weight: Any, bias: Any, **factors: Any) -> Any:
+    """``convolve(x, w, b, *factors)`` in integers: computed in float64, in which their sums are exact up to 2**53.
 
-    What the dtype does not hold wraps around, as integers do.
+    What the dtype does not hold wraps around, as integers do. Each product is of an element of x, one of w and one of
+    each of the ``factors``.
 
     Raises:
         TypeError: the arrays have different dtypes.
@@ -222,13 +224,14 @@ def of_integers(convolve: Callable[..., Any], input: Any, weight: Any, bias: Any
     """
     x, w = tensor_or_array("input", input), tensor_or_array("weight", weight)
     b = None if bias is None else tensor_or_array("bias", bias)
-    for name, value in (("weight", w), ("bias", x if b is None else b)):
+    others = {name: tensor_or_array(name, value) for name, value in factors.items()}
+    for name, value in (("weight", w), ("bias", x if b is None else b), *others.items()):
         if value.dtype != x.dtype:
             raise TypeError(f"{name} must have the dtype of the input, {x.dtype}; received {value.dtype}")
-    most = magnitude(x) * magnitude(w) * w.size + (0 if b is None else magnitude(b))
+    most = math.prod(map(magnitude, (x, w, *others.values()))) * w.size + (0 if b is None else magnitude(b))
     if most > GREATEST_EXACT:
         raise ValueError(f"sums of integers must be exact, at most 2**53; these may be up to {most}: convert to floats")
-    y = convolve(*(None if each is None else each.astype(np.float64) for each in (x, w, b)))
+    y = convolve(*(None if each is None else each.astype(np.float64) for each in (x, w, b, *others.values())))
     return y.astype(np.int64).astype(x.dtype)
 
 
@@ -370,7 +373,8 @@ def conv2d(
             numbers that are no integers.
         ValueError: shapes that do not fit each other, a kernel larger than the padded input, a step below 1, more
             padding than the padding mode allows, an unknown name, a workspace limit below what the algorithm needs;
-            integers whose sums could exceed 2**53.
+            integers whose sums could exceed 2**53; no channels, for which PyTorch gives a result without channels,
+            however many filters there are.
 
     Source: ``torch.nn.functional.conv2d``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html;
     the padding modes of ``torch.nn.Conv2d``.

@@ -9,7 +9,7 @@ import numpy as np
 from pycnn.backend import plan_on
 from pycnn.elementary import PutAt
 from pycnn.functional.activation import computed
-from pycnn.functional.arguments import apply, floating, holds_integers, one_of, without_batch
+from pycnn.functional.arguments import apply, floating, holds_integers, one_of, rounded, widened, without_batch
 from pycnn.functional.conv import (
     BiasAndActivation,
     ConvolutionGradient,
@@ -112,6 +112,9 @@ def _transpose(
     b = None if bias is None else floating("bias", bias, like=x)
     one_of("activation", activation, ACTIVATIONS)
     slope = read_slope(negative_slope, activation)
+    dtype = x.dtype
+    if b is not None or activation is not None:  # what they are applied to is not rounded before
+        x, w, b = widened(x), widened(w), None if b is None else widened(b)
     geometry = (stride, padding, output_padding, groups, dilation)
     shapes = (x.shape, w.shape, None if b is None else b.shape)
     problem = transposed_problem_of(DTYPE_NAMES[x.dtype], *shapes, *geometry, data_format, weight_format, rank)
@@ -122,7 +125,7 @@ def _transpose(
         x = apply(PutAt, x, index=tuple(map(slice, x.shape)), shape=problem.y_shape)
     settings = {"problem": problem, "activation": activation, "slope": slope}
     settings |= {"algorithm": algorithm, "workspace_limit": workspace_limit}
-    return without_batch(apply(ConvolutionTranspose, x, w, b, **settings), single)
+    return without_batch(rounded(apply(ConvolutionTranspose, x, w, b, **settings), dtype), single)
 
 
 @drop_in

@@ -166,7 +166,7 @@ def pairwise_distance(
 
     Args:
         x1, x2: shapes that broadcast; float16, bfloat16 (both computed in float32 and rounded once), float32 or
-            float64.
+            float64. Integers alone give float32.
         p: the exponent of the norm, any number or infinity.
         eps: keeps the norm away from 0, where it has no slope.
         keepdim: keep the last axis, with the size 1.
@@ -176,7 +176,8 @@ def pairwise_distance(
         The distances, without the last axis, in the wider dtype of the two.
 
     Raises:
-        TypeError: no floating-point numbers; a p or an eps that is no number; a keepdim neither True nor False.
+        TypeError: no real numbers, or booleans alone; a p or an eps that is no number; a keepdim that is neither True
+            nor False.
         ValueError: shapes that do not broadcast; no elements where the norm needs one.
 
     Source: ``torch.nn.functional.pairwise_distance``,
@@ -187,7 +188,7 @@ def pairwise_distance(
     array([5.])
     """
     p, eps, keepdim = number("p", p), number("eps", eps), boolean("keepdim", keepdim)
-    (a, b), dtype = of_one_dtype(x1=x1, x2=x2)
+    (a, b), dtype = of_one_dtype(integers_count=True, x1=x1, x2=x2)
     broadcast_shape(x1=a, x2=b)
     distances = distances_between(a, b, p, eps)
     return in_dtype(distances if keepdim or not distances.ndim else distances.reshape(distances.shape[:-1]), dtype)

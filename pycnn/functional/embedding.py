@@ -9,10 +9,10 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function
 from pycnn.elementary import PutAt
-from pycnn.functional.arguments import boolean, data_of, integer, number, tensor_or_array
+from pycnn.functional.arguments import boolean, data_of, integer, number, rounded, tensor_or_array, widened
 from pycnn.functional.distance import VectorNorm, refuse_extremes_of_nothing
 from pycnn.functional.loss import placed
-from pycnn.functional.loss_arguments import on_tensors, tensor
+from pycnn.functional.loss_arguments import numbers, on_tensors, tensor
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 
@@ -35,9 +35,11 @@ class Rows(Function):
         if self.padding is not None:
             counted = index != self.padding
             shares = counted if shares is None else shares * counted
+        dtype = dy.dtype
         if shares is not None:
+            dy = widened(dy)
             dy = dy * shares.astype(dy.dtype)[..., None]
-        return (PutAt.apply(dy, index=index, shape=self.shape),)
+        return (rounded(PutAt.apply(dy, index=index, shape=self.shape), dtype),)
 
 
 @drop_in
@@ -57,9 +59,10 @@ def embedding(
 
     Args:
         input: numbers of rows, 0 to V - 1, any shape and integer dtype.
-        weight: the table (V, D), floating point.
+        weight: the table (V, D), of any dtype.
         padding_idx: the number of a row without a gradient, from -V to V - 1; or None.
-        max_norm: rows that are asked for and longer than this are shortened to it first, in the table itself.
+        max_norm: rows that are asked for and longer than this are shortened to it first, in the table itself, which
+            must be floating point.
         norm_type: of which p-norm that length is.
         scale_grad_by_freq: divide the gradient of a row by how often it is asked for.
         sparse: PyTorch's for gradients in another form; the same gradients, as arrays, here.
@@ -69,7 +72,7 @@ def embedding(
         The rows, of the shape (*input.shape, D) and the dtype of the table.
 
     Raises:
-        TypeError: numbers of rows that are no integers, a table of another dtype, on another backend; a
+        TypeError: numbers of rows that are no integers, a table of integers with ``max_norm``, or on another backend; a
             ``scale_grad_by_freq`` or ``sparse`` that is neither True nor False.
         ValueError: numbers outside of the table, a table with other axes, or one to be changed that is not writable.
 
@@ -82,7 +85,7 @@ def embedding(
            [0., 1.]])
     """
     by_frequency, _ = boolean("scale_grad_by_freq", scale_grad_by_freq), boolean("sparse", sparse)
-    table = tensor("weight", weight)
+    table = numbers("weight", weight) if max_norm is None else tensor("weight", weight)
     if table.ndim != 2:
         raise ValueError(f"weight must have the axes (V, D); received the shape {table.shape}")
     V = table.shape[0]
@@ -109,9 +112,10 @@ def _shorten(table: Tensor, index: np.ndarray, longest: float, p: float) -> None
         raise ValueError("weight is changed in place for max_norm: it must be writable; received a read-only one")
     refuse_extremes_of_nothing(table.shape, p, (1,))
     asked = np.unique(index)
-    rows = Tensor._of(table.data[asked])
+    rows = widened(Tensor._of(table.data[asked]))
     lengths = VectorNorm.apply(rows, p=p, axes=(1,)).data
-    table.data[asked] = np.where(lengths > longest, rows.data * (longest / (lengths + 1e-7)), rows.data)
+    shortened = np.where(lengths > longest, rows.data * (longest / (lengths + 1e-7)), rows.data)
+    table.data[asked] = shortened.astype(table.dtype)
 
 
 @drop_in
@@ -140,15 +144,15 @@ def one_hot(input: Any, num_classes: int = -1, *, backend: str | None = None) ->
            [0, 0, 1]])
     """
     num_classes = integer("num_classes", num_classes)
-    numbers = data_of(tensor_or_array("input", input))
-    if numbers.dtype.kind not in "iu":
-        raise TypeError(f"input must hold class numbers, integers; received {numbers.dtype}")
-    if numbers.size == 0 and num_classes <= 0:
+    classes = data_of(tensor_or_array("input", input))
+    if classes.dtype.kind not in "iu":
+        raise TypeError(f"input must hold class numbers, integers; received {classes.dtype}")
+    if classes.size == 0 and num_classes <= 0:
         raise ValueError(f"num_classes must be at least 1 where there are no numbers; received {num_classes}")
-    if numbers.size:
-        least, most = int(numbers.min()), int(numbers.max())
+    if classes.size:
+        least, most = int(classes.min()), int(classes.max())
         num_classes = most + 1 if num_classes == -1 else num_classes
         if least < 0 or most >= num_classes:
             raise ValueError(f"input must hold numbers from 0 to {num_classes - 1}; received {least} to {most}")
-    rows = numbers.astype(np.int64)[..., None] == backends.of(numbers).xp.arange(num_classes)
+    rows = classes.astype(np.int64)[..., None] == backends.of(classes).xp.arange(num_classes)
     return Tensor._of(rows.astype(np.int64))

@@ -9,9 +9,9 @@ import numpy as np
 
 from pycnn.elementary import matrix_problem
 from pycnn.functional.activation import relu
-from pycnn.functional.arguments import apply, floating, holds_integers, one_of, widened
+from pycnn.functional.arguments import apply, floating, holds_integers, one_of, rounded, widened
 from pycnn.functional.conv import Convolution, of_integers
-from pycnn.functional.loss_arguments import in_dtype, on_tensors, tensor
+from pycnn.functional.loss_arguments import in_dtype, numbers, on_tensors, tensor
 from pycnn.interop.arrays import drop_in
 
 
@@ -83,6 +83,9 @@ def linear(
     if b is not None:
         _refuse_other_bias(tuple(b.shape), shape, single)
     fused = b is not None and tuple(b.shape) == (K,) and not single
+    dtype = x.dtype
+    if b is not None and not fused:  # what is added to is not rounded before
+        x, w, b = widened(x), widened(w), widened(b)
     if 0 in (C, K):  # sums of no products
         y = (x.sum(-1, keepdims=True) + w.sum(1 if weight_format == "OI" else 0)).reshape(shape)
         fused = False
@@ -95,7 +98,7 @@ def linear(
         y = apply(Convolution, rows, w, b if fused else None, problem=problem, algorithm=algorithm).reshape(shape)
     if b is None or fused:
         return y
-    y = (y + b).reshape(shape)
+    y = rounded((y + b).reshape(shape), dtype)
     return relu(y) if activation == "relu" else y
 
 
@@ -121,7 +124,8 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None, *, backend
     The product with x1 is one matrix product of the engine, that with x2 is taken element by element.
 
     Args:
-        input1: x1 (..., I), float32 or float64; or float16 or bfloat16, which are computed in float32 and rounded once.
+        input1: x1 (..., I), float32 or float64; or float16 or bfloat16, which are computed in float32 and rounded once;
+            or integers, computed in float64, whose sums must not exceed 2**53, and which wrap around.
         input2: x2 (..., J), of the same leading axes and dtype.
         weight: W (O, I, J), at least one feature each way.
         bias: b (O,) or None.
@@ -132,7 +136,7 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None, *, backend
 
     Raises:
         TypeError: other dtypes than those, or different ones.
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes that do not fit each other; integers whose sums may exceed 2**53.
 
     Source: ``torch.nn.functional.bilinear``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.bilinear.html
@@ -141,6 +145,9 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None, *, backend
     >>> bilinear(np.array([1.0, 2.0]), np.array([3.0]), np.array([[[1.0], [10.0]]]))
     array([63.])
     """
+    if holds_integers(input1):
+        x1 = numbers("input1", input1)
+        return of_integers(lambda x1, w, b, x2: bilinear(x1, x2, w, b), x1, weight, bias, input2=input2)
     x1 = tensor("input1", input1)
     x2, w = tensor("input2", input2, like=x1), tensor("weight", weight, like=x1)
     b = None if bias is None else tensor("bias", bias, like=x1)

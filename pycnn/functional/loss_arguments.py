@@ -61,17 +61,21 @@ def as_tensor(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else Tensor._of(value)
 
 
-def of_one_dtype(*, single_numbers_count: bool = False, **values: Any) -> tuple[list[Tensor], np.dtype]:
+def of_one_dtype(
+    *, single_numbers_count: bool = False, integers_count: bool = False, **values: Any
+) -> tuple[list[Tensor], np.dtype]:
     """Operands as tensors of the dtype in which to compute, and the dtype of the result; as :func:`alike`."""
-    found, dtype = alike(single_numbers_count=single_numbers_count, **values)
+    found, dtype = alike(single_numbers_count=single_numbers_count, integers_count=integers_count, **values)
     return [as_tensor(each) for each in found], dtype
 
 
-def alike(*, single_numbers_count: bool = False, **values: Any) -> tuple[list[Any], np.dtype]:
+def alike(
+    *, single_numbers_count: bool = False, integers_count: bool = False, **values: Any
+) -> tuple[list[Any], np.dtype]:
     """Operands, tensors or arrays, in the dtype in which to compute, and the dtype of the result.
 
     As in PyTorch the widest floating-point dtype wins; that of a number without axes only where there is nothing else,
-    or where such numbers are to count.
+    or where such numbers are to count. Where integers are to count, nothing but integers is computed in float32.
 
     Raises:
         TypeError: no real numbers, no floating-point numbers among them, or arrays on two backends.
@@ -84,6 +88,8 @@ def alike(*, single_numbers_count: bool = False, **values: Any) -> tuple[list[An
         numbers(name, value, like=x)
     floats = {each.dtype for each in found if (each.ndim or single_numbers_count) and is_floating(each.dtype)}
     floats = floats or {each.dtype for each in found if is_floating(each.dtype)}
+    if not floats and integers_count and all(each.dtype.kind in "iu" for each in found):
+        floats = {FLOAT32}
     if not floats:
         raise TypeError(f"one of {', '.join(values)} must hold floating-point numbers; received {x.dtype}")
     dtype = floats.pop() if len(floats) == 1 else np.dtype(np.float64 if np.dtype(np.float64) in floats else np.float32)

@@ -97,7 +97,7 @@ def margin_ranking_loss(
 
     Args:
         input1, input2: x1 and x2, shapes that broadcast, as many axes; float16, bfloat16 (both computed in float32 and
-            rounded once), float32 or float64.
+            rounded once), float32 or float64. Integers alone give float32.
         target: t, 1 or -1, likewise.
         margin: see above.
         size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
@@ -108,7 +108,7 @@ def margin_ranking_loss(
         The loss, a single number unless reduction is "none", in the widest dtype of the three.
 
     Raises:
-        TypeError: no floating-point numbers, a margin that is no number.
+        TypeError: no real numbers, or booleans alone; a margin that is no number.
         ValueError: shapes that do not broadcast or have different numbers of axes, an unknown reduction.
 
     Source: ``torch.nn.functional.margin_ranking_loss``,
@@ -119,7 +119,7 @@ def margin_ranking_loss(
     array([0. , 1.5])
     """
     reduction, margin = read_reduction(reduction, size_average, reduce), number("margin", margin)
-    (a, b, t), dtype = alike(input1=input1, input2=input2, target=target)
+    (a, b, t), dtype = alike(integers_count=True, input1=input1, input2=input2, target=target)
     if not a.ndim == b.ndim == t.ndim:
         raise ValueError(
             f"input1, input2 and target must have as many axes; received the shapes {a.shape}, {b.shape}, {t.shape}"
@@ -190,7 +190,7 @@ def triplet_margin_loss(
 
     Args:
         anchor, positive, negative: vectors along the last axis, in shapes that broadcast, of as many axes; float16,
-            bfloat16 (both computed in float32 and rounded once), float32 or float64.
+            bfloat16 (both computed in float32 and rounded once), float32 or float64. Integers alone give float32.
         margin: by how much closer, above 0.
         p, eps: of the distance, as :func:`pairwise_distance` takes them.
         swap: take the distance of p and n where it is less than that of a and n.
@@ -202,7 +202,7 @@ def triplet_margin_loss(
         The loss, a single number unless reduction is "none", in the widest dtype of the three.
 
     Raises:
-        TypeError: no floating-point numbers; a margin, p or eps that is no number.
+        TypeError: no real numbers, or booleans alone; a margin, p or eps that is no number.
         ValueError: shapes that do not broadcast or have different numbers of axes, a margin that is not above 0, an
             unknown reduction.
 
@@ -219,7 +219,7 @@ def triplet_margin_loss(
     margin, p, eps = number("margin", margin), number("p", p), number("eps", eps)
     if not margin > 0:
         raise ValueError(f"margin must be above 0; received {margin}")
-    vectors, dtype = of_one_dtype(anchor=anchor, positive=positive, negative=negative)
+    vectors, dtype = of_one_dtype(integers_count=True, anchor=anchor, positive=positive, negative=negative)
     a, same, other = vectors
     if not a.ndim == same.ndim == other.ndim:
         raise ValueError(
@@ -261,7 +261,7 @@ def cosine_embedding_loss(
 
     Args:
         input1, input2: (N, D) or (D,), shapes that broadcast; float16, bfloat16 (both computed in float32 and rounded
-            once), float32 or float64.
+            once), float32 or float64. Integers alone give float32.
         target: t, (N,) or (): 1, -1, or another number for a loss of 0.
         margin: see above.
         size_average, reduce: PyTorch's former arguments; they win over ``reduction``, with a warning.
@@ -272,7 +272,7 @@ def cosine_embedding_loss(
         The loss, a single number unless reduction is "none", in the wider dtype of the inputs.
 
     Raises:
-        TypeError: no floating-point numbers, a margin that is no number.
+        TypeError: no real numbers, or booleans alone; a margin that is no number.
         ValueError: other shapes than those, an unknown reduction.
 
     Source: ``torch.nn.functional.cosine_embedding_loss``,
@@ -284,7 +284,7 @@ def cosine_embedding_loss(
     array([1., 1.])
     """
     reduction, margin = read_reduction(reduction, size_average, reduce), number("margin", margin)
-    (a, b), dtype = of_one_dtype(input1=input1, input2=input2)
+    (a, b), dtype = of_one_dtype(integers_count=True, input1=input1, input2=input2)
     t = as_tensor(numbers("target", target, like=a))
     if t.ndim > 1 or not a.ndim == b.ndim == t.ndim + 1:
         raise ValueError(

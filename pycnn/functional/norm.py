@@ -264,7 +264,8 @@ def local_response_norm(
         y, of the input's shape and dtype.
 
     Raises:
-        TypeError: another dtype than those, a size that is no integer, an alpha, beta or k that is no number.
+        TypeError: another dtype than those, a size that is no integer, an alpha, beta or k that is no number. PyTorch
+            takes integers, but divides by means that it has cut off behind the point.
         ValueError: fewer axes, a size below 1, an unknown data_format.
 
     Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),

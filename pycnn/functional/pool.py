@@ -439,7 +439,8 @@ def lp_pool2d(
         y (N, C, OH, OW), or in channels last (N, OH, OW, C). A window with the sum 0 has the gradient 0.
 
     Raises:
-        TypeError: the dtype is none of float16, bfloat16, float32 and float64; the power is no number.
+        TypeError: the dtype is none of float16, bfloat16, float32 and float64, the power is no number. PyTorch takes
+            integers, but takes the root of means that it has cut off behind the point.
         ValueError: a window that does not fit the input, no channels, a power of 0.
 
     Source: ``torch.nn.functional.lp_pool2d``,
@@ -707,10 +708,11 @@ def _lp_pool(
         y = _max_pool(rank, -sizes if least else sizes, kernel, stride, 0, 1, ceil_mode, False, data_format)
         return -y if least else y
     x, single, problem = windows_of_call(rank, "norm", input, kernel, stride, 0, 1, ceil_mode, data_format)
-    if power == 2 and not _hangs_over(problem):
-        return without_batch(apply(NormPool, x, problem=problem), single)
     dtype, x = x.dtype, widened(x)
-    means = problem._replace(kind="average", dtype=DTYPE_NAMES[x.dtype])
+    problem = problem._replace(dtype=DTYPE_NAMES[x.dtype])
+    if power == 2 and not _hangs_over(problem):
+        return without_batch(rounded(apply(NormPool, x, problem=problem), dtype), single)
+    means = problem._replace(kind="average")
     mean = apply(AveragePool, x if power == 1 else _raised(x, power), problem=means)
     # A sum of 0, at which a root has no slope, has the gradient 0.
     total = apply(Select, mean, mask=data_of(mean) != 0) * math.prod(problem.kernel)

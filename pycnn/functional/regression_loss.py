@@ -245,7 +245,7 @@ def poisson_nll_loss(
     """
     reduction = read_reduction(reduction, size_average, reduce)
     eps, log_input, full = number("eps", eps), boolean("log_input", log_input), boolean("full", full)
-    (x, t), dtype = alike(input=input, target=target)
+    (x, t), dtype = alike(integers_count=True, input=input, target=target)
     broadcast_shape(input=x, target=t)
     name = f"{'full_' if full else ''}{'log_' if log_input else ''}poisson"
     return loss_between(name, x, t, reduction, dtype, eps)
@@ -297,8 +297,8 @@ def gaussian_nll_loss(
     if isinstance(var, float):
         if var < 0:
             raise ValueError(f"var must not be below 0; received {var}")
-        (x, _), _ = alike(input=input, target=target)
-        var = backends.of(data_of(x)).xp.full(x.shape, var, x.dtype)
+        (x, _), dtype = alike(integers_count=True, input=input, target=target)
+        var = backends.of(data_of(x)).xp.full(x.shape, var, dtype)
     (x, t, v), dtype = alike(input=input, target=target, var=var)
     values = data_of(v)
     least = values.min() if values.size else eps

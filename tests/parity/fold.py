@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pycnn_kernels.problem import output_size
-from tests.parity.call import Call, Case, normal, rounded_later
+from tests.parity.call import Call, Case, normal, rounded_later, seldom
 
 
 def _numbers(least: int, most: int) -> st.SearchStrategy[Any]:
@@ -30,7 +30,7 @@ def _geometry(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def _unfolds(draw: st.DrawFn) -> Call:
-    least = 0 if draw(st.integers(0, 9)) == 0 else 1
+    least = 0 if seldom(draw, 10) else 1
     shape = (draw(st.integers(least, 3)), draw(st.integers(least, 6)), draw(st.integers(least, 7)))
     batch = draw(st.sampled_from([(), (), (0,), (1,), (1,), (2,), (2,), (2,), (3,), (1, 1)]))
     dtype = draw(st.sampled_from([np.float64] * 10 + [np.float32, np.float16, np.int32]))
@@ -56,7 +56,7 @@ def _folds(draw: st.DrawFn) -> Call:
         columns, features = int(np.prod(counts)), int(np.prod(kernel))
     except (TypeError, ValueError, ZeroDivisionError):
         columns = features = 1
-    wrong = draw(st.integers(0, 9)) == 0
+    wrong = seldom(draw, 10)
     shape = (max(features * draw(st.integers(1, 3)), 0) + wrong, max(columns, 0) + draw(st.integers(0, int(wrong))))
     batch = draw(st.sampled_from([(), (), (0,), (1,), (1,), (2,), (2,), (2,), (3,), (1, 1)]))
     dtype = draw(st.sampled_from([np.float64] * 10 + [np.float32] * 2 + [np.int32]))

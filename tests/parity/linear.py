@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, normal, shapes
+from tests.parity.call import Call, Case, normal, seldom, shapes
 from tests.parity.margin_loss import dtypes
 
 
@@ -25,21 +25,21 @@ def maps(draw: st.DrawFn) -> Call:
         else [None, (), (), (1,)]
     )
     bias: Any = draw(st.sampled_from(biases))
-    if draw(st.integers(0, 19)) == 0:
+    if seldom(draw, 20):
         w = w.astype(np.float32)
     return Call((x, w) if bias is None else (x, w, normal(*bias, dtype=dtype, seed=2)))
 
 
 @st.composite
 def products(draw: st.DrawFn) -> Call:
-    first, second, K = (draw(st.integers(0 if draw(st.integers(0, 9)) == 0 else 1, 4)) for _ in range(3))
+    first, second, K = (draw(st.integers(0 if seldom(draw, 10) else 1, 4)) for _ in range(3))
     outer = draw(shapes(most=2))
     dtype = draw(dtypes())
-    other = outer if draw(st.integers(0, 9)) else draw(shapes(most=2))
+    other = outer if not seldom(draw, 10) else draw(shapes(most=2))
     x1, x2 = normal(*outer, first, dtype=dtype), normal(*other, second, dtype=dtype, seed=1)
     arguments = [x1, x2, normal(K, first, second, dtype=dtype, seed=2)]
     if draw(st.booleans()):
-        arguments.append(normal(K + (draw(st.integers(0, 9)) == 0), dtype=dtype, seed=3))
+        arguments.append(normal(K + seldom(draw, 10), dtype=dtype, seed=3))
     return Call(tuple(arguments))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.parity.call import Call, Case, normal, spread
+from tests.parity.call import Call, Case, normal, seldom, spread
 
 #: No size, step or padding.
 WRONG: list[Any] = [1.5, (), (1, 1, 1, 1), "2", (2.0,), True]
@@ -31,13 +31,13 @@ def max_unpools(draw: st.DrawFn, rank: int) -> Call:
         wanted = out = tuple(max(n + draw(st.integers(1 - s, s - 1)), 1) for n, s in zip(out, steps))
         wanted = draw(st.sampled_from([out, list(out), (2, 3, *out)]))
     batch = draw(st.sampled_from([(2,), (1, 2), (2, 1), (0, 2)]))
-    if draw(st.integers(0, 19)) == 0:
+    if seldom(draw, 20):
         batch = draw(st.sampled_from([(), (0,), (2, 0), (1, 1, 1)]))
     pixels = max(math.prod(out), math.prod(size))
     order = np.random.default_rng(draw(st.integers(0, 9)))
     places = [order.permutation(pixels)[: math.prod(size)] for _ in range(math.prod(batch))]
     indices = np.array(places, np.int64).reshape(*batch, *size)
-    if draw(st.integers(0, 29)) == 0:
+    if seldom(draw, 30):
         indices = draw(st.sampled_from([indices.astype(np.int32), indices - 2, indices[:1], indices[..., 0]]))
     x = normal(*batch, *size, dtype=draw(st.sampled_from([np.float64] * 3 + [np.float32])))
     settings = {"kernel_size": draw(st.sampled_from([kernel, list(kernel)])), "stride": stride, "padding": padding}

@@ -72,7 +72,7 @@ class Source(Target):
         return self.line("math.log1p({})", x)
 
     def log(self, x: Term) -> Term:
-        return self._line("math.log({})", x)
+        return self.line("math.log({})", x)
 
     def erf(self, x: Term) -> Term:
         return self.line("math.erf({})", x)
