@@ -21,8 +21,8 @@ class Callback:
     """Base class: override the methods of the moments you want.
 
     ``logs`` holds the loss and metrics so far by name; ``self.model`` is the model and ``self.params`` a dictionary
-    with "epochs", "steps" (per epoch) and "verbose". Setting ``self.model.stop_training = True`` ends training
-    after the running epoch.
+    with "epochs", "steps" (per epoch, None while it is not known) and "verbose". Setting
+    ``self.model.stop_training = True`` ends training after the running step, with which its epoch ends.
 
     >>> class Announce(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
@@ -166,8 +166,8 @@ class ProgbarLogger(Callback):
         self._advance(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Replace the bar by a line for the record."""
-        self._complete(logs)
+        """Replace the bar by a line for the record, also of an epoch that was ended early: an interrupted one has none."""
+        self._complete(logs, is_whole=True)
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Begin a bar, outside training."""
@@ -211,12 +211,15 @@ class ProgbarLogger(Callback):
         if self._line is not None and now - self._drawn >= self._SECONDS_BETWEEN_DRAWINGS:
             self._drawn = now
             steps = self.params["steps"]
+            if steps is None:  # batches that come until there are no more
+                self._line.update(self._title, 0.0, self._summary(duration(now - self._started), logs))
+                return
             left = duration((steps - self._steps_done) * self._seconds_per_step())
             summary = self._summary(f"{left} left", logs)
             self._line.update(self._title, self._steps_done / steps, summary)
 
-    def _complete(self, logs: Logs | None) -> None:
-        complete = self._steps_done == self.params["steps"]
+    def _complete(self, logs: Logs | None, is_whole: bool = False) -> None:
+        complete = is_whole or self._steps_done == self.params["steps"]
         self._close(keep=not complete)
         if complete and self.params["verbose"]:
             elapsed = duration(time.perf_counter() - self._started)
@@ -225,7 +228,8 @@ class ProgbarLogger(Callback):
 
     def _summary(self, clock: str, logs: Logs | None) -> str:
         values = "".join(f" - {name}: {_number(value)}" for name, value in (logs or {}).items())
-        steps = f"{self._steps_done}/{self.params['steps']}"
+        known = self.params["steps"]
+        steps = f"{self._steps_done}" if known is None else f"{self._steps_done}/{known}"
         return f"{steps} - {clock} - {duration(self._seconds_per_step())}/step{values}"
 
     def _seconds_per_step(self) -> float:

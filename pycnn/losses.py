@@ -21,7 +21,7 @@ from pycnn import functional as F
 from pycnn.elementary import cast
 from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
-from pycnn.shapes import Shape, shapes_agree
+from pycnn.shapes import Shape, shape_of_weights, shapes_agree
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import is_floating, is_half
 
@@ -188,9 +188,30 @@ class Loss:
         self.name = name or type(self).__name__
         self.reduction = {"sum_over_batch_size": "mean", None: "none"}.get(reduction, reduction) or "none"
 
-    def __call__(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
-        """The loss of a batch: one number, or one per sample when the reduction is "none"."""
-        return _reduce(self.call(y_true, y_pred), self.reduction)
+    def __call__(
+        self,
+        y_true: ArrayLike | Tensor,
+        y_pred: ArrayLike | Tensor,
+        sample_weight: ArrayLike | Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch: one number, or one per sample when the reduction is "none".
+
+        Args:
+            y_true: targets.
+            y_pred: predictions.
+            sample_weight: what each value is multiplied by before the reduction, shape (batch,) or with more axes of
+                the values. The mean still divides by the number of values, as in Keras.
+
+        Raises:
+            ValueError: for weights of a shape that the values do not have.
+
+        >>> MeanSquaredError()([[0.0], [2.0]], [[1.0], [4.0]], sample_weight=[1.0, 0.5]).item()
+        1.5
+        """
+        values = self.call(y_true, y_pred)
+        if sample_weight is not None:
+            values = values * _beside(_weights(sample_weight, values), values)
+        return _reduce(values, self.reduction)
 
     def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
         """One value per sample."""
@@ -449,6 +470,13 @@ def _like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:
     targets = _array(y_true)
     _check_same_shape("y_true", targets.shape, predictions.shape)
     return cast(targets, predictions.dtype).reshape(predictions.shape)
+
+
+def _weights(sample_weight: ArrayLike | Tensor, values: Tensor) -> NDArray[Any]:
+    """Weights with the dtype of the values, in a shape that spreads them over these."""
+    held = sample_weight.detach().numpy() if isinstance(sample_weight, Tensor) else backend.on_host(sample_weight)
+    _check_numbers("sample_weight", held.dtype)
+    return cast(held, values.dtype).reshape(shape_of_weights(held.shape, values.shape))
 
 
 def _sparse_labels(labels: NDArray[Any], output_shape: Shape) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend
 from pycnn.naming import nearest
-from pycnn.shapes import Shape
+from pycnn.shapes import Shape, shape_of_weights
 from pycnn.tensor import Tensor
 
 MetricFunction = Callable[..., Any]
@@ -87,9 +87,9 @@ class Metric:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def update_state(self, y_true: Values, y_pred: Values) -> None:
-        """Take a batch into account."""
-        raise NotImplementedError(f"{type(self).__name__} must define update_state(y_true, y_pred)")
+    def update_state(self, y_true: Values, y_pred: Values, sample_weight: Values | None = None) -> None:
+        """Take a batch into account, its samples with their weights."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_state(y_true, y_pred, sample_weight)")
 
     def result(self) -> float:
         """The value over everything since the last reset."""
@@ -99,9 +99,9 @@ class Metric:
         """Begin anew."""
         raise NotImplementedError(f"{type(self).__name__} must define reset_state()")
 
-    def __call__(self, y_true: Values, y_pred: Values) -> float:
-        """Take a batch into account; return the value so far."""
-        self.update_state(y_true, y_pred)
+    def __call__(self, *args: Any, **kwargs: Any) -> float:
+        """Take a batch into account, as :meth:`update_state` does; return the value so far."""
+        self.update_state(*args, **kwargs)
         return self.result()
 
 
@@ -119,13 +119,23 @@ class MeanMetricWrapper(Metric):
         super().__init__(name or str(getattr(fn, "__name__", type(fn).__name__)))
         self._fn = fn
         self._arguments = kwargs
-        self._total, self._count = 0.0, 0
+        self._total, self._count = 0.0, 0.0
 
-    def update_state(self, y_true: Values, y_pred: Values) -> None:
-        """Take a batch into account."""
+    def update_state(self, y_true: Values, y_pred: Values, sample_weight: Values | None = None) -> None:
+        """Take a batch into account; with weights, shape (batch,) or more axes of the values, their weighted average.
+
+        Raises:
+            ValueError: for weights of a shape that the values do not have.
+        """
         values = _array(self._fn(y_true, y_pred, **self._arguments))
-        self._total += float(values.sum())
-        self._count += values.size
+        if sample_weight is None:
+            self._total += float(values.sum())
+            self._count += values.size
+            return
+        weights = _array(sample_weight)
+        weights = np.broadcast_to(weights.reshape(shape_of_weights(weights.shape, values.shape)), values.shape)
+        self._total += float((values * weights).sum())
+        self._count += float(weights.sum())
 
     def result(self) -> float:
         """The average so far; 0 before the first batch."""
@@ -133,7 +143,7 @@ class MeanMetricWrapper(Metric):
 
     def reset_state(self) -> None:
         """Begin anew."""
-        self._total, self._count = 0.0, 0
+        self._total, self._count = 0.0, 0.0
 
 
 class Accuracy(MeanMetricWrapper):
