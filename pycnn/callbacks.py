@@ -166,7 +166,7 @@ class ProgbarLogger(Callback):
         self._advance(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Replace the bar by a line for the record, also of an epoch that was ended early: an interrupted one has none."""
+        """Replace the bar by a line for the record, also of an epoch that was ended before its last step."""
         self._complete(logs, is_whole=True)
 
     def on_test_begin(self, logs: Logs | None = None) -> None:

@@ -19,23 +19,13 @@ def shapes_agree(a: Shape, b: Shape) -> bool:
     return len(a) == len(b) and all(i is None or j is None or i == j for i, j in zip(a, b))
 
 
-def shape_of_weights(weights: tuple[int, ...], values: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in which weights spread over values: their axes are the first ones of the values, or of size 1.
+def is_shape(value: Any) -> bool:
+    """Whether a value is one shape, and no list, tuple or dictionary of shapes.
 
-    Raises:
-        ValueError: when they are not.
-
-    >>> shape_of_weights((8,), (8, 5, 5)), shape_of_weights((8, 1), (8,))
-    ((8, 1, 1), (8,))
+    >>> is_shape((None, 3)), is_shape([(None, 3), (None, 4)]), is_shape(((None, 3),))
+    (True, False, False)
     """
-    kept = weights[: len(values)]
-    fits = all(weight in (1, size) for weight, size in zip(kept, values))
-    if not kept or not fits or any(size != 1 for size in weights[len(values) :]):
-        raise ValueError(
-            f"sample_weight: expected weights of shape {values[:1]}, or with more of the axes of the values that they "
-            f"weigh, whose shape is {values}; received {weights}"
-        )
-    return (*kept, *(1,) * (len(values) - len(kept)))
+    return isinstance(value, tuple) and all(size is None or isinstance(size, int) for size in value)
 
 
 def one_or_more_axes(value: int | Iterable[int] | None, name: str = "axis") -> int | tuple[int, ...] | None:
@@ -81,3 +71,22 @@ def axes_within(value: Any, shape: tuple[int, ...], name: str = "axis") -> tuple
             f"{name}: expected axes from {-rank} to {rank - 1}, each once, for the shape {shape}, received {value!r}"
         )
     return found
+
+
+def shape_of_weights(weights: tuple[int, ...], values: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which weights spread over values: their axes are the first ones of the values, or of size 1.
+
+    Raises:
+        ValueError: when they are not.
+
+    >>> shape_of_weights((8,), (8, 5, 5)), shape_of_weights((8, 1), (8,))
+    ((8, 1, 1), (8,))
+    """
+    kept = weights[: len(values)]
+    fits = all(weight in (1, size) for weight, size in zip(kept, values))
+    if not kept or not fits or any(size != 1 for size in weights[len(values) :]):
+        raise ValueError(
+            f"sample_weight: expected weights of shape {values[:1]}, or with more of the axes of the values that they "
+            f"weigh, whose shape is {values}; received {weights}"
+        )
+    return (*kept, *(1,) * (len(values) - len(kept)))

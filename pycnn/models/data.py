@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend, random
 from pycnn.shapes import Shape
+from pycnn.structures import leaves, mapped
 from pycnn.tensor import Tensor
 from pycnn_kernels.memory import aligned_empty
 from pycnn_kernels.problem import is_floating, numpy_dtype
@@ -48,9 +49,8 @@ def read(values: Any, name: str) -> Any:
     """
     if isinstance(values, dict):
         return {key: _entry(each, f"{name}[{key!r}]") for key, each in values.items()}
-    if isinstance(values, list | tuple) and any(map(_has_axes, values)):
-        if all(each is None or _has_axes(each) for each in values):
-            return [_entry(each, f"{name}[{place}]") for place, each in enumerate(values)]
+    if isinstance(values, list | tuple) and any(map(_has_axes, values)) and all(map(_is_entry, values)):
+        return [_entry(each, f"{name}[{place}]") for place, each in enumerate(values)]
     return as_array(values, name)
 
 
@@ -58,24 +58,17 @@ def _has_axes(value: Any) -> bool:
     return getattr(value, "ndim", 0) > 0
 
 
+def _is_entry(value: Any) -> bool:
+    return value is None or _has_axes(value)
+
+
 def _entry(value: Any, name: str) -> Array | None:
     return None if value is None else as_array(value, name)
 
 
-def leaves(arrays: Any) -> list[Any]:
-    """The arrays of a list or a dictionary, or the single one."""
-    if isinstance(arrays, dict):
-        return list(arrays.values())
-    return list(arrays) if isinstance(arrays, list | tuple) else [arrays]
-
-
-def mapped(function: Callable[[Any], Any], arrays: Any) -> Any:
-    """A function's results for one array, or for those of a list or dictionary as the like; None stays."""
-    if isinstance(arrays, dict):
-        return {name: None if each is None else function(each) for name, each in arrays.items()}
-    if isinstance(arrays, list):
-        return [None if each is None else function(each) for each in arrays]
-    return None if arrays is None else function(arrays)
+def each_array(function: Callable[[Array], Any], arrays: Any) -> Any:
+    """A function's results for the arrays of a structure, in the same structure; None stays."""
+    return mapped(lambda array: None if array is None else function(array), arrays)
 
 
 class Samples(NamedTuple):
@@ -98,7 +91,7 @@ class Samples(NamedTuple):
 
     def part(self, start: int, end: int) -> Samples:
         """The samples from ``start`` up to ``end``, not copied."""
-        return Samples(*(mapped(lambda array: array[start:end], each) for each in self))
+        return Samples(*(each_array(lambda array: array[start:end], each) for each in self))
 
 
 def check_lengths(x: Any, y: Any, weights: Any, name: str = "") -> None:
@@ -219,9 +212,9 @@ class Batches:
     def _gather(self, index: slice | NDArray[np.intp]) -> Samples:
         dtype = numpy_dtype(self._dtype)
         return Samples(
-            mapped(lambda array: converted(_taken(array, index), dtype), self._samples.x),
-            mapped(lambda array: _taken(array, index), self._samples.y),
-            mapped(lambda array: _taken(array, index), self._samples.weights),
+            each_array(lambda array: converted(_taken(array, index), dtype), self._samples.x),
+            each_array(lambda array: _taken(array, index), self._samples.y),
+            each_array(lambda array: _taken(array, index), self._samples.weights),
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -70,12 +70,12 @@ class Items:
 
     def _made_ahead(self, order: Iterable[int], workers: int) -> Iterator[Any]:
         """The items in their order, up to ``max_queue_size`` of them made by threads before they are asked for."""
-        pool = ThreadPoolExecutor(workers)
+        pool, ahead = ThreadPoolExecutor(workers), getattr(self._items, "max_queue_size", 10)
         queue: deque[Future[Any]] = deque()
         try:
             for index in order:
                 queue.append(pool.submit(self._items.__getitem__, index))
-                if len(queue) > self._items.max_queue_size:
+                if len(queue) > ahead:
                     yield queue.popleft().result()
             while queue:
                 yield queue.popleft().result()
@@ -101,7 +101,7 @@ class Iterated:
     @property
     def steps(self) -> int | None:
         """The object's length, where it has one."""
-        return len(self._batches) if hasattr(self._batches, "__len__") else None
+        return len(self._batches) if isinstance(self._batches, Sized) else None
 
     def go_through(self, shuffle: bool | str) -> Iterator[Samples]:
         """The batches as they come."""

@@ -13,14 +13,14 @@ from pycnn.models.data import (
     Samples,
     check_lengths,
     converted,
-    count,
-    leaves,
-    mapped,
+    each_array,
     read,
     weights_of_classes,
 )
 from pycnn.models.feed import Feed, Items, Iterated, Source
 from pycnn.models.objective import Objective, ordered
+from pycnn.shapes import is_shape
+from pycnn.structures import mapped
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import numpy_dtype
 
@@ -74,7 +74,7 @@ class Intake:
         (shape,) = ordered(self._output_shapes, list(self._output_shapes))
         return samples._replace(weights=[weights_of_classes(samples.y[0], class_weight, shape)])
 
-    def batch(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Samples:
+    def batch(self, x: Any, y: Any = None, sample_weight: Any = None, *, class_weight: Any = None) -> Samples:
         """Arrays as one batch, the inputs of the model's dtype.
 
         Raises:
@@ -82,7 +82,7 @@ class Intake:
         """
         samples = self.arrays(x, y, sample_weight, class_weight)
         dtype = numpy_dtype(self._model.dtype)
-        return samples._replace(x=mapped(lambda array: converted(array, dtype), samples.x))
+        return samples._replace(x=each_array(lambda array: converted(array, dtype), samples.x))
 
     def feed(
         self,
@@ -113,6 +113,10 @@ class Intake:
         source: Source
         if _has_items(x):
             source = Items(x, lambda given: self._read_batch(given, class_weight))
+            if source.steps is None and steps is None:
+                raise ValueError(
+                    f"{self._name}x: expected a number of steps for a {kind} without an end, received None"
+                )
         elif class_weight is None:
             source = Iterated(x, self._read_batch)
         else:
@@ -143,29 +147,15 @@ class Intake:
         return self.batch(*parts, class_weight=class_weight)
 
     def _inputs(self, x: Any) -> Any:
-        """Inputs as the model's ``call`` takes them: for named inputs in a list, in their order."""
-        names: list[str] | None = getattr(self._model, "input_names", None)
-        if names is None:
-            shape = self._model.declared_input_shape
-            names = ["inputs"] if isinstance(x, list) and type(shape) is tuple else None
-        if names is None:
-            return x
-        if isinstance(x, dict):
-            missing = [name for name in names if name not in x]
-            if missing:
+        """Inputs as the model takes them: a list of one for a model of one input is that one."""
+        if isinstance(x, list) and is_shape(self._model.declared_input_shape):
+            if len(x) != 1:
                 raise ValueError(
-                    f"{self._name}x: expected an array for each of the inputs {', '.join(names)}, received none for "
-                    f"{missing[0]!r}"
+                    f"{self._name}x: expected one array for {self._model}, received a list of {len(x)}; np.stack makes "
+                    f"one of arrays that are samples"
                 )
-            x = [x[name] for name in names]
-        given = leaves(x)
-        if len(given) != len(names):
-            hint = "; np.stack makes one array of a list of samples" if len(names) == 1 else ""
-            raise ValueError(
-                f"{self._name}x: expected {len(names)} {'array' if len(names) == 1 else 'arrays'} for {self._model}, "
-                f"received {len(given)}{hint}"
-            )
-        return given if len(names) > 1 else given[0]
+            return x[0]
+        return x
 
     def _fit(self, x: Any) -> None:
         """Build the model for these inputs, or check that they have its input shapes."""

@@ -128,8 +128,7 @@ class Model(Layer):
         Source: Keras 3, keras.Model.compile, without what chooses between its compilers.
         """
         found = optimizers.get(optimizer)
-        names = getattr(self, "output_names", None)
-        self._objective = Objective(loss, loss_weights, metrics, weighted_metrics, names)
+        self._objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._names_of_outputs())
         self.optimizer = found
 
     @property
@@ -380,6 +379,11 @@ class Model(Layer):
             steps=steps,
             callbacks=() if callbacks is None else callbacks,
         )
+
+    def _names_of_outputs(self) -> list[str] | None:
+        """The names by which ``compile`` and ``fit`` know the outputs; None where only ``call`` knows what they are."""
+        structure = getattr(self, "output_structure", None)
+        return sorted(structure) if isinstance(structure, dict) else getattr(self, "output_names", None)
 
     def _forget_compiled_shapes(self) -> None:
         """The output may have another shape now, and "accuracy" may be another metric."""

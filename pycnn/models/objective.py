@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from pycnn import losses, metrics
 from pycnn.losses import Loss
 from pycnn.metrics import Metric
-from pycnn.models.data import Array, leaves
+from pycnn.models.data import Array
 from pycnn.naming import nearest
-from pycnn.shapes import Shape
+from pycnn.shapes import Shape, is_shape
+from pycnn.structures import leaves
 from pycnn.tensor import Tensor
 
 T = TypeVar("T")
@@ -73,7 +74,8 @@ class Objective:
         """ "loss" and the names of the metrics, as in the results; without "accuracy" settled those of one output."""
         if self._outputs is not None:
             return list(self._reported)
-        names = self._output_names or [None] * (len(self.loss) if isinstance(self.loss, list) else 1)
+        unnamed: list[str | None] = [None] * (len(self.loss) if isinstance(self.loss, list) else 1)
+        names = self._output_names or unnamed
         return list(_reported(self._mean, self._assigned(names)))
 
     @property
@@ -101,7 +103,7 @@ class Objective:
             return None
         if isinstance(y, dict):
             return by_name(y, names, name)
-        given = leaves(y)
+        given: list[Array | None] = leaves(y)
         if len(given) == len(names):
             return given
         with_loss = [output.loss is not None for output in self._assigned(names)]
@@ -163,7 +165,7 @@ class Objective:
         if isinstance(outputs, dict):
             known = self._output_names or ()
             return list(known) if set(known) == set(outputs) else sorted(outputs)
-        count = len(outputs) if is_several(outputs) else 1
+        count = len(outputs) if _is_several(outputs) else 1
         if self._output_names is not None and len(self._output_names) == count:
             return self._output_names
         return [None] * count
@@ -304,18 +306,15 @@ class _Output:
 # -- the arguments of compile ------------------------------------------------------------------------------------------
 
 
-def is_several(outputs: Any) -> bool:
-    """Whether this is a list of outputs or of their shapes; a shape is itself a tuple, but of sizes."""
-    return isinstance(outputs, list) or (
-        isinstance(outputs, tuple) and any(hasattr(each, "__len__") for each in outputs)
-    )
-
-
 def ordered(outputs: Any, names: Sequence[Any]) -> list[Any]:
     """Outputs or their shapes as a list: those of a dictionary in the order of ``names``."""
     if isinstance(outputs, dict):
         return [outputs[name] for name in names]
-    return list(outputs) if is_several(outputs) else [outputs]
+    return list(outputs) if _is_several(outputs) else [outputs]
+
+
+def _is_several(outputs: Any) -> bool:
+    return isinstance(outputs, list | tuple) and not is_shape(outputs)
 
 
 def by_name(given: Mapping[str, T], names: Sequence[str | None], argument: str) -> list[T | None]:
@@ -434,7 +433,7 @@ def _count(names: Sequence[str | None], one: str, several: str = "") -> str:
     return f"{len(names)} {several or one + 's'}, one for each output{listed}"
 
 
-# -- a batch, and names in the logs --------------------------------------------------------------------------------------
+# -- a batch, and names in the logs ----------------------------------------------------------------------------------
 
 
 def _of_batch(loss: Loss, y: Any, predictions: Tensor, weights: list[Any] | None, place: int) -> Tensor:

@@ -11,9 +11,10 @@ import numpy as np
 
 from pycnn.autograd import no_grad
 from pycnn.callbacks import Callback, CallbackList, History, ProgbarLogger
-from pycnn.models.data import count, leaves, mapped, split
+from pycnn.models.data import count, split
 from pycnn.models.feed import Feed
 from pycnn.models.intake import Intake, check_class_weight, gives_batches
+from pycnn.structures import is_structure, leaves, mapped, packed
 from pycnn.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def fit(
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     """One step of training; loss and metrics of the batch."""
     check_class_weight(class_weight, sample_weight)
-    batch = Intake(model, model.objective).batch(x, y, sample_weight, class_weight)
+    batch = Intake(model, model.objective).batch(x, y, sample_weight, class_weight=class_weight)
     model.objective.reset()
     _train_step(model, *batch)
     return model.objective.result()
@@ -222,7 +223,7 @@ def _test_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
 
 def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
     with no_grad():
-        return mapped(lambda output: output.numpy(), _as_list(model(x)))
+        return mapped(Tensor.numpy, model(x))
 
 
 def _total(model: Model, found: list[Tensor | None]) -> Tensor:
@@ -276,25 +277,18 @@ def _warn_of_the_end(what: str) -> None:
     while frame is not None and frame.f_globals["__name__"].startswith("pycnn."):  # up to the line that called fit
         level, frame = level + 1, frame.f_back
     message = f"the data has no more batches: {what}. Make sure that there are steps x epochs of them"
-    warnings.warn(message, UserWarning, stacklevel=level - 1)
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def _size(x: Any) -> int:
     return len(leaves(x)[0])
 
 
-def _as_list(outputs: Any) -> Any:
-    return list(outputs) if isinstance(outputs, tuple) else outputs
-
-
 def _joined(outputs: list[Any]) -> Any:
     """The outputs of several batches as those of one."""
-    first = outputs[0]
-    if isinstance(first, dict):
-        return {name: np.concatenate([each[name] for each in outputs]) for name in first}
-    if isinstance(first, list):
-        return [np.concatenate(arrays) for arrays in zip(*outputs)]
-    return np.concatenate(outputs)
+    if not is_structure(outputs[0]):
+        return np.concatenate(outputs)
+    return packed(outputs[0], map(np.concatenate, zip(*map(leaves, outputs))))
 
 
 # -- checks before anything is computed ----------------------------------------------------------------------------
