@@ -272,7 +272,7 @@ class _Output:
         if y is None:
             return  # check() refuses what needs targets
         if isinstance(self.loss, str):
-            self.loss = _crossentropy(y.shape, shape)
+            self.loss = _crossentropy(self.loss, y.shape, shape)
         self.metrics = [_settled(metric, y.shape, shape) for metric in self.metrics]
         self.weighted = [_settled(metric, y.shape, shape) for metric in self.weighted]
 
@@ -377,11 +377,11 @@ def _settled(metric: str | Metric, labels: Shape, output: Shape) -> Metric:
     return found
 
 
-def _crossentropy(labels: Shape, output: Shape) -> Loss:
-    if output[-1] == 1:
-        return losses.get("binary_crossentropy")
-    sparse = len(labels) < len(output) or labels[-1] == 1
-    return losses.get("sparse_categorical_crossentropy" if sparse else "categorical_crossentropy")
+def _crossentropy(name: str, labels: Shape, output: Shape) -> Loss:
+    kind = "sparse_categorical" if len(labels) < len(output) or labels[-1] == 1 else "categorical"
+    found = losses.get(f"{'binary' if output[-1] == 1 else kind}_crossentropy")
+    found.name = name
+    return found
 
 
 def _per_output(argument: str, given: Any, names: Sequence[str | None]) -> list[Any]:
