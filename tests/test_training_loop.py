@@ -1,4 +1,4 @@
-"""Training, evaluating, predicting: weights, several inputs and outputs, generators, errors; against Keras and alone."""
+"""Training, evaluating, predicting: weights, several inputs and outputs, generators, errors; also against Keras."""
 
 from __future__ import annotations
 
