@@ -183,7 +183,7 @@ class Batches:
 
     def __init__(self, samples: Samples, batch_size: int, dtype: str) -> None:
         self._samples = samples
-        self._batch_size, self._dtype = batch_size, dtype
+        self._batch_size, self._dtype = batch_size, numpy_dtype(dtype)
 
     @property
     def steps(self) -> int:
@@ -210,11 +210,11 @@ class Batches:
         """Arrays stay as they are."""
 
     def _gather(self, index: slice | NDArray[np.intp]) -> Samples:
-        dtype = numpy_dtype(self._dtype)
+        x, y, weights = self._samples
         return Samples(
-            each_array(lambda array: converted(_taken(array, index), dtype), self._samples.x),
-            each_array(lambda array: _taken(array, index), self._samples.y),
-            each_array(lambda array: _taken(array, index), self._samples.weights),
+            each_array(lambda array: converted(_taken(array, index), self._dtype), x),
+            None if y is None else [None if array is None else _taken(array, index) for array in y],
+            None if weights is None else [None if array is None else _taken(array, index) for array in weights],
         )
 
 

@@ -158,6 +158,8 @@ class Objective:
 
     def predictions(self, outputs: Any) -> list[Tensor]:
         """What the model gave as a list, in the order of its outputs."""
+        if isinstance(outputs, Tensor):  # as nearly always, and every step of training asks
+            return [outputs]
         return ordered(outputs, self._names_of(outputs))
 
     def _names_of(self, outputs: Any) -> list[Any]:
