@@ -539,6 +539,8 @@ def test_what_can_be_iterated_over_again_begins_anew_in_each_epoch() -> None:
             return pairs(3)
 
     assert quiet(line(), Loader(), epochs=2) == [squares(0, 1, 2)] * 2
+    assert quiet(line(), Loader(), epochs=2, steps_per_epoch=3) == [squares(0, 1, 2)] * 2
+    assert quiet(line(), Loader(), epochs=2, steps_per_epoch=1) == [0, 1]
     torch = pytest.importorskip("torch")
     x = torch.arange(6.0)[:, None]
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, 0 * x), batch_size=4)
@@ -651,6 +653,16 @@ def test_any_object_with_a_length_and_items_is_a_data_set() -> None:
     assert quiet(line(), Plain(), validation_data=Plain()) == [squares(0, 1)]
 
 
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
+def test_what_can_be_iterated_over_must_give_a_batch(call: str) -> None:
+    class Nothing:
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    with pytest.raises(ValueError, match="x: expected at least one batch, received none"):
+        getattr(line(), call)(Nothing(), verbose=0)
+
+
 def test_stopping_ends_a_generator_without_end() -> None:
     class Stop(Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -748,6 +760,7 @@ Y = REAL[:, :1]
         ({"x": iter([(X[:, :3], Y)])}, r"expected inputs of shape \(None, 4\), received \(None, 3\)"),
         ({"x": iter([(X, Y[:3])])}, "y: expected one label for each of the 22 samples, received 3"),
         ({"x": [X, X], "y": Y}, "x: expected one array for .*, received a list of 2; np.stack"),
+        ({"x": {}, "y": Y}, "x: expected at least one array, received an empty dictionary"),
         ({"x": X}, "y: expected targets for the loss and the metrics, received None"),
         ({"x": X, "y": [Y, Y]}, "y: expected one array for the model's output, received 2"),
         ({"x": X, "y": Y, "sample_weight": WEIGHTS[:5]}, "sample_weight: expected one weight for each of the 22"),

@@ -48,6 +48,8 @@ def read(values: Any, name: str) -> Any:
         TypeError, ValueError: as :func:`as_array`.
     """
     if isinstance(values, dict):
+        if not values:
+            raise ValueError(f"{name}: expected at least one array, received an empty dictionary")
         return {key: _entry(each, f"{name}[{key!r}]") for key, each in values.items()}
     if isinstance(values, list | tuple) and any(map(_has_axes, values)) and all(map(_is_entry, values)):
         return [_entry(each, f"{name}[{place}]") for place, each in enumerate(values)]

@@ -136,7 +136,6 @@ class Feed:
         self._running: Iterator[Samples] | None = None
         #: The next batch, gathered but not taken yet. Nothing else keeps one.
         self._waiting: deque[Samples] = deque()
-        self._passed = 0  # batches taken since the first one of the source
         self.taken = 0
         self.ran_out = False
 
@@ -160,25 +159,27 @@ class Feed:
             return False
         if self._gathered():
             return True
+        if not self.taken:  # the batches have ended with the epoch before
+            self.restart()
+            return self._gathered()
         self.ran_out = self._asked is not None
         return False
 
     def take(self) -> Samples:
         """The batch that is ready."""
         self.taken += 1
-        self._passed += 1
         return self._waiting.popleft()
 
     def end(self) -> None:
-        """End an epoch; where no batch is left, the next one begins with the first."""
-        if self._asked is None or self.ran_out or self._passed == self._source.steps:
+        """End an epoch; unless it had a part of the batches, the next one begins with the first."""
+        if self._asked is None or self.ran_out:
             self.restart()
         self._source.on_epoch_end()
 
     def restart(self) -> None:
         """Have the next epoch begin with the first batch; of what can be gone through once, with the next one."""
         if not self._source.is_spent_by_use:
-            self._running, self._passed = None, 0
+            self._running = None
             self._waiting.clear()
 
     def _gathered(self) -> bool:

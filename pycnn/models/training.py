@@ -264,7 +264,13 @@ def _test(model: Model, feed: Feed, called: CallbackList, params: dict[str, Any]
 
 
 def _end(feed: Feed, params: dict[str, Any] | None = None) -> None:
-    """End an epoch; the callbacks' parameters learn how many steps it had."""
+    """End an epoch; the callbacks' parameters learn how many steps it had.
+
+    Raises:
+        ValueError: when it had none.
+    """
+    if not feed.taken:
+        raise ValueError("x: expected at least one batch, received none")
     feed.end()
     if feed.ran_out:
         _warn_of_the_end(f"this epoch has {feed.taken} instead of {feed.steps} steps")
