@@ -143,14 +143,15 @@ class Objective:
         """
         names = self._names_of(shapes)
         flat: list[Shape] = ordered(shapes, names)
-        if self._outputs is None:
+        outputs = self._outputs
+        if outputs is None:
             outputs = self._assigned(names)
             for place, output in enumerate(outputs):
                 output.settle(None if y is None else y[place], flat[place])
-            self._outputs = outputs
-            self._reported = _reported(self._mean, outputs)
-        for place, output in enumerate(self._outputs):
+        for place, output in enumerate(outputs):
             output.check(None if y is None else y[place], None if weights is None else weights[place], flat[place])
+        if self._outputs is None:
+            self._outputs, self._reported = outputs, _reported(self._mean, outputs)
 
     def forget_shapes(self) -> None:
         """Settle anew what "accuracy" means at the next :meth:`prepare`."""
