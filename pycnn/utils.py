@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pycnn import random
 from pycnn.layers import auto_name
 from pycnn.layers.symbolic import KerasTensor
+from pycnn.models.data import count
 
 
 def set_random_seed(seed: int) -> None:
@@ -97,3 +102,73 @@ def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]:
         met.update(new)
         waiting += new
     return sources
+
+
+class PyDataset:
+    """Base class of a data set that makes its batches when they are asked for, for example from files.
+
+    A subclass defines ``__getitem__(index)``, which gives a batch, (x,), (x, y) or (x, y, sample_weight), and
+    ``__len__()``, how many there are. A data set without end has the property ``num_batches`` with the value None
+    instead, and needs ``steps_per_epoch``. ``on_epoch_begin()`` and ``on_epoch_end()`` are called in each epoch of
+    training, for example to shuffle or to change the samples.
+
+    Args:
+        workers: how many threads make batches. With more than one, batches are made before they are asked for, and
+            ``__getitem__`` is called by several threads at the same time; they come in their order.
+        use_multiprocessing: False only: there are no processes that make batches.
+        max_queue_size: how many batches the threads make ahead, at most.
+
+    Raises:
+        ValueError: for anything else.
+
+    Source: Keras 3, keras.utils.PyDataset, also called keras.utils.Sequence.
+
+    >>> class Halves(PyDataset):
+    ...     def __init__(self, x, y, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.x, self.y = x, y
+    ...     def __len__(self):
+    ...         return 2
+    ...     def __getitem__(self, index):
+    ...         half = len(self.x) // 2
+    ...         part = slice(index * half, (index + 1) * half)
+    ...         return self.x[part], self.y[part]
+    >>> [batch[1].tolist() for batch in Halves(np.ones((4, 3)), np.arange(4))]
+    [[0, 1], [2, 3]]
+    """
+
+    #: What a subclass has whose constructor has not called this one.
+    workers, max_queue_size = 1, 10
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10) -> None:
+        if use_multiprocessing:
+            raise ValueError("use_multiprocessing: expected False, since threads make the batches; received True")
+        self.workers = count(workers, "workers", 0)
+        self.max_queue_size = count(max_queue_size, "max_queue_size", 1)
+
+    def __getitem__(self, index: int) -> Any:
+        """The batch of a number, counted from 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
+
+    def __iter__(self) -> Iterator[Any]:
+        """All batches."""
+        steps = self.num_batches
+        for index in itertools.count() if steps is None else range(steps):
+            yield self[index]
+
+    @property
+    def num_batches(self) -> int | None:
+        """How many batches there are; None for no end of them."""
+        if not hasattr(self, "__len__"):
+            raise NotImplementedError(f"{type(self).__name__} must define __len__() or the property num_batches")
+        return len(self)
+
+    def on_epoch_begin(self) -> None:
+        """Called before the first batch of an epoch of training."""
+
+    def on_epoch_end(self) -> None:
+        """Called after the last batch of an epoch of training."""
+
+
+#: The name that it had in Keras 2.
+Sequence = PyDataset

@@ -133,6 +133,51 @@ def test_nothing_is_allocated_after_the_first_step(name: str, shuffle: bool) -> 
     assert others[-1].reused > others[0].reused > 0
 
 
+class Ready(pycnn.utils.PyDataset):
+    """Images that are there already, in batches of 50."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__()
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images) // 50
+
+    def __getitem__(self, index: int) -> Any:
+        part = slice(50 * index, 50 * index + 50)
+        return self.images[part], self.labels[part]
+
+
+@pytest.mark.parametrize("source", ["arrays", "a data set", "a generator"])
+def test_nothing_is_allocated_with_weights_and_for_other_sources(source: str) -> None:
+    set_random_seed(0)
+    model = small(
+        L.MaxPooling2D(),
+        L.Flatten(),
+        L.Dense(10, activation="softmax"),
+        loss="sparse_categorical_crossentropy",
+        weighted_metrics=["accuracy"],
+    )
+    images = np.random.default_rng(0).integers(0, 256, (250, 32, 32, 3), np.uint8)
+    labels = np.random.default_rng(0).integers(0, 10, (250, 1))
+    batches = Ready(images, labels)
+    given: dict[str, Any] = {
+        "arrays": {"x": images, "y": labels, "batch_size": 50, "class_weight": {0: 2.0}},
+        "a data set": {"x": batches, "class_weight": {0: 2.0}},
+        "a generator": {"x": ((x, y, np.ones(50)) for x, y in batches)},
+    }[source]
+    watch = Watch()
+    gc.collect()
+    pycnn.release_memory()
+    pycnn.reset_memory_stats()
+    model.fit(**given, verbose=0, callbacks=[watch])
+    assert watch.taken == []
+    first, *others = watch.stats
+    assert len(others) == 4
+    for found in others:
+        assert (found.made, found.lent) == (first.made, first.lent)
+
+
 def test_a_large_array_is_noticed() -> None:
     """The watch above would pass everything if it saw nothing."""
 

@@ -487,7 +487,6 @@ def test_training_before_compiling(call: str) -> None:
         ({"optimizer": "adm"}, "adam"),
         ({"metrics": ["acuracy"]}, "accuracy"),
         ({"metrics": "accuracy"}, r"expected a list"),
-        ({"loss": None}, "expects a loss"),
     ],
 )
 def test_compile_names_the_nearest(arguments: dict[str, Any], message: str) -> None:
@@ -496,6 +495,16 @@ def test_compile_names_the_nearest(arguments: dict[str, Any], message: str) -> N
 
 
 X, Y = bars(6)
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_training_without_any_loss(call: str) -> None:
+    model = classifier(loss=None)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"there is no loss to compute; give compile\(\) one"):
+        getattr(model, call)(X, Y)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights()))
+    assert model.predict(X, verbose=0).shape == (6, 3)
 
 
 @pytest.mark.parametrize(

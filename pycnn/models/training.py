@@ -2,104 +2,174 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+import warnings
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pycnn.autograd import no_grad
 from pycnn.callbacks import Callback, CallbackList, History, ProgbarLogger
-from pycnn.models.data import Array, Batches, as_array, count, paired, split
+from pycnn.models.data import count, split
+from pycnn.models.feed import Feed
+from pycnn.models.intake import Intake, check_class_weight, gives_batches
+from pycnn.structures import is_structure, leaves, mapped, packed
+from pycnn.tensor import Tensor
 
 if TYPE_CHECKING:
     from pycnn.models.model import Model
-    from pycnn.tensor import Tensor
 
 
 def fit(
     model: Model,
-    x: ArrayLike,
-    y: ArrayLike,
+    x: Any,
+    y: Any,
     *,
     batch_size: int | None,
     epochs: int,
     verbose: int | str,
-    callbacks: Iterable[Callback],
+    callbacks: Iterable[Callback] | Callback,
     validation_split: float,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
-    shuffle: bool,
+    validation_data: Any,
+    shuffle: bool | str,
+    class_weight: Any,
+    sample_weight: Any,
+    initial_epoch: int,
+    steps_per_epoch: int | None,
+    validation_steps: int | None,
+    validation_batch_size: int | None,
+    validation_freq: int | Collection[int],
 ) -> History:
     """Train; see :meth:`pycnn.models.Model.fit`."""
-    batch_size, epochs = _batch_size(batch_size), count(epochs, "epochs", 0)
-    trained, validated = _training_data(model, x, y, validation_split, validation_data)
-    batches = Batches(*trained, batch_size, model.dtype)
-    validation = None if validated is None else Batches(*validated, batch_size, model.dtype)
+    batch_size, steps = _at_least_one(batch_size, "batch_size"), _at_least_one(steps_per_epoch, "steps_per_epoch")
+    validation_batch_size = _at_least_one(validation_batch_size, "validation_batch_size") or batch_size
+    validation_steps = _at_least_one(validation_steps, "validation_steps")
+    epochs, initial_epoch = count(epochs, "epochs", 0), count(initial_epoch, "initial_epoch", 0)
+    if isinstance(shuffle, str) and shuffle != "batch":
+        raise ValueError(f"shuffle: expected True, False or 'batch', received {shuffle!r}")
+    check_class_weight(class_weight, sample_weight)
+    _check_frequency(validation_freq)
+    intake, validation = Intake(model, model.objective), None
+    if gives_batches(x):
+        if validation_split:
+            raise ValueError(f"validation_split: expected arrays to split, received {type(x).__name__}")
+        feed = intake.feed(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps=steps,
+            class_weight=class_weight,
+            shuffle=shuffle,
+        )
+    else:
+        samples = intake.arrays(x, y, sample_weight)
+        trained, validated = split(samples, validation_split)
+        if validation_data is not None:
+            trained = samples
+        elif validated is not None:
+            validation = intake.feed_of(validated, validation_batch_size, validation_steps)
+        if class_weight is not None:
+            trained = intake.weighed(trained, class_weight)
+        feed = intake.feed_of(trained, batch_size, steps, shuffle)
+    if validation_data is not None:
+        validation = _validation(model, validation_data, validation_batch_size, validation_steps)
     history = History()
-    called = _callback_list(model, callbacks, history, epochs=epochs, steps=len(batches), verbose=_verbosity(verbose))
+    params = {"epochs": epochs, "steps": feed.steps, "verbose": _verbosity(verbose)}
+    called = _callback_list(model, callbacks, params, history)
     model.history = history
     model.stop_training = False
+    logs: dict[str, float] = {}
     called.call("on_train_begin")
     try:
-        for epoch in range(epochs):
+        for epoch in range(initial_epoch, epochs):
+            if not feed.has_more():
+                _warn_of_the_end(f"training ends after {epoch - initial_epoch} of {epochs - initial_epoch} epochs")
+                break
             called.call("on_epoch_begin", epoch)
-            logs = _train_epoch(model, batches, called, shuffle)
-            if validation is not None:
-                found = _test(model, validation, called)
-                logs.update({f"val_{name}": value for name, value in found.items()})
+            logs = _train_epoch(model, feed, called)
+            if params["steps"] is None:
+                params["steps"] = feed.taken
+            if validation is not None and _is_validated(epoch, validation_freq):
+                logs.update({f"val_{name}": value for name, value in _validate(model, validation, called).items()})
             called.call("on_epoch_end", epoch, logs)
             if model.stop_training:
                 break
     finally:
-        called.call("on_train_end")
+        called.call("on_train_end", logs)
     return history
 
 
-def train_on_batch(model: Model, x: ArrayLike, y: ArrayLike) -> dict[str, float]:
+def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     """One step of training; loss and metrics of the batch."""
-    samples, labels = _labelled(model, x, y)
+    check_class_weight(class_weight, sample_weight)
+    batch = Intake(model, model.objective).batch(x, y, sample_weight, class_weight=class_weight)
     model.objective.reset()
-    _train_step(model, np.ascontiguousarray(samples, dtype=model.dtype), labels)
+    _train_step(model, *batch)
     return model.objective.result()
+
+
+def test_on_batch(model: Model, x: Any, y: Any, sample_weight: Any) -> dict[str, float]:
+    """Loss and metrics of the batch."""
+    batch = Intake(model, model.objective).batch(x, y, sample_weight)
+    model.objective.reset()
+    _test_step(model, *batch)
+    return model.objective.result()
+
+
+def predict_on_batch(model: Model, x: Any) -> Any:
+    """The outputs for a batch."""
+    return _predict_step(model, *Intake(model).batch(x))
 
 
 def evaluate(
     model: Model,
-    x: ArrayLike,
-    y: ArrayLike,
+    x: Any,
+    y: Any,
     *,
     batch_size: int | None,
     verbose: int | str,
-    callbacks: Iterable[Callback],
+    sample_weight: Any,
+    steps: int | None,
+    callbacks: Iterable[Callback] | Callback,
 ) -> dict[str, float]:
     """Loss and metrics by name; see :meth:`pycnn.models.Model.evaluate`."""
-    batches = Batches(*_labelled(model, x, y), _batch_size(batch_size), model.dtype)
-    called = _callback_list(model, callbacks, epochs=1, steps=len(batches), verbose=_verbosity(verbose))
-    return _test(model, batches, called)
+    batch_size, steps = _at_least_one(batch_size, "batch_size"), _at_least_one(steps, "steps")
+    feed = Intake(model, model.objective).feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
+    params = {"epochs": 1, "steps": feed.steps, "verbose": _verbosity(verbose)}
+    return _test(model, feed, _callback_list(model, callbacks, params), params)
 
 
 def predict(
-    model: Model, x: ArrayLike, *, batch_size: int | None, verbose: int | str, callbacks: Iterable[Callback]
-) -> Array:
+    model: Model,
+    x: Any,
+    *,
+    batch_size: int | None,
+    verbose: int | str,
+    steps: int | None,
+    callbacks: Iterable[Callback] | Callback,
+) -> Any:
     """Outputs; see :meth:`pycnn.models.Model.predict`."""
-    samples = as_array(x, "x")
-    _fit_to(model, samples)
-    batches = Batches(samples, None, _batch_size(batch_size), model.dtype)
-    called = _callback_list(model, callbacks, epochs=1, steps=len(batches), verbose=_verbosity(verbose))
-    outputs = []
+    batch_size, steps = _at_least_one(batch_size, "batch_size"), _at_least_one(steps, "steps")
+    feed = Intake(model).feed(x, batch_size=batch_size, steps=steps)
+    params = {"epochs": 1, "steps": feed.steps, "verbose": _verbosity(verbose)}
+    called = _callback_list(model, callbacks, params)
+    outputs: list[Any] = []
     called.call("on_predict_begin")
     try:
-        for step, (inputs, _) in enumerate(batches.in_order()):
-            called.call("on_predict_batch_begin", step)
-            with no_grad():
-                outputs.append(model(inputs).numpy())
-            called.call("on_predict_batch_end", step)
+        feed.begin()
+        while feed.is_ready():
+            called.call("on_predict_batch_begin", feed.taken)
+            outputs.append(_predict_step(model, *feed.take()))
+            called.call("on_predict_batch_end", feed.taken - 1, {"outputs": outputs[-1]})
+        _end(feed, params)
     finally:
         called.call("on_predict_end")
-    return np.concatenate(outputs)
+    return _joined(outputs)
 
 
-def results(model: Model, logs: dict[str, float], return_dict: bool) -> float | list[float] | dict[str, float]:
+def results(logs: dict[str, float], return_dict: bool) -> float | list[float] | dict[str, float]:
     """Logs as ``evaluate`` returns them: by name, as a list, or the loss alone when there is nothing else."""
     if return_dict:
         return logs
@@ -107,26 +177,31 @@ def results(model: Model, logs: dict[str, float], return_dict: bool) -> float | 
     return values if len(values) > 1 else values[0]
 
 
-# -- steps -------------------------------------------------------------------------------------------------------
+# -- epochs and steps --------------------------------------------------------------------------------------------
 
 
-def _train_epoch(model: Model, batches: Batches, called: CallbackList, shuffle: bool) -> dict[str, float]:
+def _train_epoch(model: Model, feed: Feed, called: CallbackList) -> dict[str, float]:
     objective = model.objective
     objective.reset()
-    gathered = batches.shuffled() if shuffle else batches.in_order()
-    for step in range(len(batches)):
+    feed.begin()
+    while feed.is_ready():
+        step = feed.taken
         called.call("on_train_batch_begin", step)
-        _train_step(model, *next(gathered))  # no name keeps the batch while the next one is gathered
+        _train_step(model, *feed.take())  # no name keeps the batch while the next one is gathered
         called.call("on_train_batch_end", step, objective.result())
+        if model.stop_training:
+            break
+    _end(feed)
     return objective.result()
 
 
-def _train_step(model: Model, x: Array, y: Array) -> None:
+def _train_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
     """Forward, backward, update. What was computed on the way is free again when this returns."""
-    optimizer = model.optimizer
+    optimizer, objective = model.optimizer, model.objective
     assert optimizer is not None  # compile() sets it together with the objective
-    predictions = model(x, training=True)
-    loss = _loss(model, y, predictions)
+    predictions = objective.predictions(model(x, training=True))
+    found = objective.of_batch(y, predictions, sample_weights)
+    loss = _total(model, found)
     weights = model.trainable_weights
     if weights:
         # An interrupted step may have left gradients, and layers that are not trained get some that nobody takes.
@@ -135,69 +210,122 @@ def _train_step(model: Model, x: Array, y: Array) -> None:
         loss.backward()
         optimizer.apply(weights)
         model.apply_constraints()
-    model.objective.update(loss.item(), y, predictions.detach().numpy())
+    objective.update(_size(x), loss, found, y, predictions, sample_weights)
 
 
-def _loss(model: Model, y: Array, predictions: Tensor) -> Tensor:
+def _test_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
+    objective = model.objective
+    with no_grad():
+        predictions = objective.predictions(model(x))
+        found = objective.of_batch(y, predictions, sample_weights)
+        objective.update(_size(x), _total(model, found), found, y, predictions, sample_weights)
+
+
+def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
+    with no_grad():
+        return mapped(Tensor.numpy, model(x))
+
+
+def _total(model: Model, found: list[Tensor | None]) -> Tensor:
     """The loss of a batch, with what the layers add to it."""
-    return sum(model.losses, model.objective.loss(y, predictions))
+    loss = model.objective.total(found)
+    for added in model.losses:
+        loss = added if loss is None else loss + added
+    if loss is None:
+        raise ValueError(
+            f"{model}: there is no loss to compute; give compile() one, for example 'sparse_categorical_crossentropy'"
+        )
+    return loss
 
 
-def _test(model: Model, batches: Batches, called: CallbackList) -> dict[str, float]:
+def _validate(model: Model, feed: Feed, called: CallbackList) -> dict[str, float]:
+    if not feed.has_more():
+        _warn_of_the_end("there is no validation after this epoch")
+        return {}
+    feed.restart()
+    return _test(model, feed, called, {})
+
+
+def _test(model: Model, feed: Feed, called: CallbackList, params: dict[str, Any]) -> dict[str, float]:
     objective = model.objective
     objective.reset()
     called.call("on_test_begin")
     try:
-        for step, (x, y) in enumerate(batches.in_order()):
+        feed.begin()
+        while feed.is_ready():
+            step = feed.taken
             called.call("on_test_batch_begin", step)
-            with no_grad():
-                predictions = model(x)
-                objective.update(_loss(model, y, predictions).item(), y, predictions.numpy())
+            _test_step(model, *feed.take())
             called.call("on_test_batch_end", step, objective.result())
+        _end(feed, params)
     finally:
         called.call("on_test_end", objective.result())
     return objective.result()
 
 
+def _end(feed: Feed, params: dict[str, Any] | None = None) -> None:
+    """End an epoch; the callbacks' parameters learn how many steps it had.
+
+    Raises:
+        ValueError: when it had none.
+    """
+    if not feed.taken:
+        raise ValueError("x: expected at least one batch, received none")
+    feed.end()
+    if feed.ran_out:
+        _warn_of_the_end(f"this epoch has {feed.taken} instead of {feed.steps} steps")
+    if params is not None:
+        params["steps"] = feed.taken
+
+
+def _warn_of_the_end(what: str) -> None:
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals["__name__"].startswith("pycnn."):  # up to the line that called fit
+        level, frame = level + 1, frame.f_back
+    message = f"the data has no more batches: {what}. Make sure that there are steps x epochs of them"
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _size(x: Any) -> int:
+    return len(leaves(x)[0])
+
+
+def _joined(outputs: list[Any]) -> Any:
+    """The outputs of several batches as those of one."""
+    if not is_structure(outputs[0]):
+        return np.concatenate(outputs)
+    return packed(outputs[0], map(np.concatenate, zip(*map(leaves, outputs))))
+
+
 # -- checks before anything is computed ----------------------------------------------------------------------------
 
 
-def _training_data(
-    model: Model,
-    x: ArrayLike,
-    y: ArrayLike,
-    validation_split: float,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
-) -> tuple[tuple[Array, Array], tuple[Array, Array] | None]:
-    samples, labels = _labelled(model, x, y)
-    trained, validated = split(samples, labels, validation_split)
-    if validation_data is None:
-        return trained, validated
-    if not isinstance(validation_data, list | tuple) or len(validation_data) != 2:
-        length = f" of length {len(validation_data)}" if hasattr(validation_data, "__len__") else ""
+def _validation(model: Model, given: Any, batch_size: int | None, steps: int | None) -> Feed:
+    intake = Intake(model, model.objective, "validation ")
+    if gives_batches(given):
+        return intake.feed(given, steps=steps)
+    if not isinstance(given, list | tuple) or len(given) not in (2, 3):
+        length = f" of length {len(given)}" if hasattr(given, "__len__") else ""
         raise ValueError(
-            f"validation_data: expected a pair (x, y), received an object of type "
-            f"{type(validation_data).__name__}{length}"
+            f"validation_data: expected (x, y, sample_weight), something that gives batches, or a pair (x, y), "
+            f"received an object of type {type(given).__name__}{length}"
         )
-    return (samples, labels), _labelled(model, *validation_data, name="validation ")
+    return intake.feed(*given, batch_size=None if gives_batches(given[0]) else batch_size, steps=steps)
 
 
-def _labelled(model: Model, x: ArrayLike, y: ArrayLike, name: str = "") -> tuple[Array, Array]:
-    """Checked samples and labels for a compiled model."""
-    objective = model.objective
-    samples, labels = paired(x, y, name)
-    _fit_to(model, samples)
-    objective.prepare(labels, model.output_shape)
-    return samples, labels
+def _at_least_one(value: int | None, name: str) -> int | None:
+    return None if value is None else count(value, name, 1)
 
 
-def _fit_to(model: Model, samples: Array) -> None:
-    """Build the model for these samples, or check that they have its input shape."""
-    model.build_for((None, *samples.shape[1:]))
+def _check_frequency(frequency: int | Collection[int]) -> None:
+    if isinstance(frequency, Collection) and all(isinstance(each, int | np.integer) for each in frequency):
+        return
+    count(frequency, "validation_freq", 1)
 
 
-def _batch_size(value: int | None) -> int:
-    return 32 if value is None else count(value, "batch_size", 1)
+def _is_validated(epoch: int, frequency: int | Collection[int]) -> bool:
+    """Whether there is a validation after an epoch counted from 0; in ``frequency`` they count from 1, as in Keras."""
+    return epoch + 1 in frequency if isinstance(frequency, Collection) else (epoch + 1) % frequency == 0
 
 
 def _verbosity(verbose: int | str) -> int | str:
@@ -207,10 +335,12 @@ def _verbosity(verbose: int | str) -> int | str:
 
 
 def _callback_list(
-    model: Model, callbacks: Iterable[Callback], history: History | None = None, **params: Any
+    model: Model, callbacks: Iterable[Callback] | Callback, params: dict[str, Any], history: History | None = None
 ) -> CallbackList:
     # The history comes first, as in Keras, so that other callbacks find the epoch in it.
     first = [] if history is None else [history]
+    if isinstance(callbacks, Callback):
+        callbacks = [callbacks]
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of Callback objects, received {callbacks!r}")
     return CallbackList([*first, *callbacks, ProgbarLogger()], model, params)
