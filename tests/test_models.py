@@ -465,7 +465,7 @@ def test_time_per_step_leaves_out_the_first_step_and_the_validation(
 ) -> None:
     # Epoch begins, five steps end (the first compiled something), validation, the epoch ends.
     clock = iter([0.0, 7.0, 7.25, 7.5, 7.75, 8.0, 20.0])
-    monkeypatch.setattr("pycnn.callbacks.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("pycnn.callbacks.callback.time.perf_counter", lambda: next(clock))
     classifier().fit(*bars(5), batch_size=1, verbose=2, validation_data=bars(2))
     assert capsys.readouterr().out.startswith("Epoch 1/1 - 5/5 - 20.0s - 250ms/step - loss: ")
 

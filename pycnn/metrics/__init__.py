@@ -8,6 +8,7 @@ Source: Keras 3, keras.metrics.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pycnn import losses
@@ -43,6 +44,7 @@ from pycnn.metrics.metric import (
     top_k_categorical_accuracy,
 )
 from pycnn.metrics.of_losses import (
+    AverageLoss,
     BinaryCrossentropy,
     CategoricalCrossentropy,
     CategoricalHinge,
@@ -103,6 +105,7 @@ __all__ = [
     "binary_accuracy",
     "categorical_accuracy",
     "cosine_similarity",
+    "direction_of",
     "get",
     "resolve",
     "sparse_categorical_accuracy",
@@ -181,7 +184,7 @@ def get(identifier: Any) -> Metric:
         return identifier
     if isinstance(identifier, str):
         if identifier in _LOSSES:
-            return MeanMetricWrapper(_LOSSES[identifier])
+            return AverageLoss(_LOSSES[identifier])
         if identifier not in _KNOWN:
             known = (*BY_SHAPE, *_KNOWN, *_LOSSES)
             raise ValueError(
@@ -191,8 +194,20 @@ def get(identifier: Any) -> Metric:
         found: Metric = _KNOWN[identifier]()
         return found
     if callable(identifier):
-        return MeanMetricWrapper(identifier)
+        return (AverageLoss if identifier in losses.FUNCTION_CLASSES else MeanMetricWrapper)(identifier)
     raise ValueError(f"metric: expected a name, a function or a Metric, received {identifier!r}")
+
+
+def direction_of(name: str) -> str | None:
+    """ "up" where a larger value of the metric of a name is better, "down" where a smaller one is, None if unknown.
+
+    >>> direction_of("accuracy"), direction_of("mse"), direction_of("auc_1"), direction_of("mine")
+    ('up', 'down', 'up', None)
+    """
+    name = re.sub(r"_\d+$", "", name)
+    if name in BY_SHAPE:
+        return "up"
+    return get(name).direction if name in _KNOWN or name in _LOSSES else None
 
 
 def resolve(identifier: Any, label_shape: Shape, output_shape: Shape) -> Metric:

@@ -167,6 +167,8 @@ class Precision(_Confusion):
     True
     """
 
+    direction = "up"
+
     def result(self) -> Any:
         """The part so far, of each threshold if there are several; 0 while nothing is positive."""
         right, wrong = self._counts.true_positives, self._counts.false_positives
@@ -181,6 +183,8 @@ class Recall(_Confusion):
     >>> Recall()([0, 1, 1, 1], [1, 0, 1, 1]) == 2 / 3
     True
     """
+
+    direction = "up"
 
     def result(self) -> Any:
         """The part so far, of each threshold if there are several; 0 while no label is."""
@@ -211,6 +215,8 @@ class AUC(Metric):
     >>> round(AUC(num_thresholds=3)([0, 0, 1, 1], [0, 0.5, 0.3, 0.9]), 4)
     0.75
     """
+
+    direction = "up"
 
     def __init__(
         self,
@@ -348,6 +354,8 @@ class FBetaScore(Metric):
     >>> round(metric([[1, 1], [1, 0]], [[0.2, 0.6], [0.2, 0.6]]), 4)
     0.3571
     """
+
+    direction = "up"
 
     def __init__(
         self,

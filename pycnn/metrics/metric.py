@@ -118,7 +118,12 @@ class Metric(Configurable):
 
     Args:
         name: the key in ``History.history``.
+
+    Attributes:
+        direction: "up" where larger is better, "down" where smaller is; None where neither can be said.
     """
+
+    direction: str | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -227,6 +232,8 @@ class MeanMetricWrapper(Average):
 class Accuracy(MeanMetricWrapper):
     """The average of :func:`accuracy`."""
 
+    direction = "up"
+
     def __init__(self, name: str = "accuracy") -> None:
         super().__init__(accuracy, name)
 
@@ -238,12 +245,16 @@ class BinaryAccuracy(MeanMetricWrapper):
     0.75
     """
 
+    direction = "up"
+
     def __init__(self, name: str = "binary_accuracy", threshold: float = 0.5) -> None:
         super().__init__(binary_accuracy, name, threshold=threshold)
 
 
 class CategoricalAccuracy(MeanMetricWrapper):
     """The average of :func:`categorical_accuracy`."""
+
+    direction = "up"
 
     def __init__(self, name: str = "categorical_accuracy") -> None:
         super().__init__(categorical_accuracy, name)
@@ -252,6 +263,8 @@ class CategoricalAccuracy(MeanMetricWrapper):
 class SparseCategoricalAccuracy(MeanMetricWrapper):
     """The average of :func:`sparse_categorical_accuracy`."""
 
+    direction = "up"
+
     def __init__(self, name: str = "sparse_categorical_accuracy") -> None:
         super().__init__(sparse_categorical_accuracy, name)
 
@@ -259,12 +272,16 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 class TopKCategoricalAccuracy(MeanMetricWrapper):
     """The average of :func:`top_k_categorical_accuracy`."""
 
+    direction = "up"
+
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy") -> None:
         super().__init__(top_k_categorical_accuracy, name, k=k)
 
 
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     """The average of :func:`sparse_top_k_categorical_accuracy`."""
+
+    direction = "up"
 
     def __init__(
         self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", from_sorted_ids: bool = False

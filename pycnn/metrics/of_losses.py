@@ -20,7 +20,13 @@ def cosine_similarity(y_true: Values, y_pred: Values, axis: int = -1) -> Tensor:
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
-class MeanSquaredError(MeanMetricWrapper):
+class AverageLoss(MeanMetricWrapper):
+    """The average of a loss, of which less is better."""
+
+    direction = "down"
+
+
+class MeanSquaredError(AverageLoss):
     """The average of :func:`pycnn.losses.mean_squared_error`.
 
     >>> MeanSquaredError()([[0.0], [2.0]], [[1.0], [4.0]])
@@ -38,6 +44,8 @@ class RootMeanSquaredError(Average):
     3.0
     """
 
+    direction = "down"
+
     def __init__(self, name: str = "root_mean_squared_error") -> None:
         super().__init__(name)
 
@@ -51,21 +59,21 @@ class RootMeanSquaredError(Average):
         return math.sqrt(super().result())
 
 
-class MeanAbsoluteError(MeanMetricWrapper):
+class MeanAbsoluteError(AverageLoss):
     """The average of :func:`pycnn.losses.mean_absolute_error`."""
 
     def __init__(self, name: str = "mean_absolute_error") -> None:
         super().__init__(losses.mean_absolute_error, name)
 
 
-class MeanAbsolutePercentageError(MeanMetricWrapper):
+class MeanAbsolutePercentageError(AverageLoss):
     """The average of :func:`pycnn.losses.mean_absolute_percentage_error`."""
 
     def __init__(self, name: str = "mean_absolute_percentage_error") -> None:
         super().__init__(losses.mean_absolute_percentage_error, name)
 
 
-class MeanSquaredLogarithmicError(MeanMetricWrapper):
+class MeanSquaredLogarithmicError(AverageLoss):
     """The average of :func:`pycnn.losses.mean_squared_logarithmic_error`."""
 
     def __init__(self, name: str = "mean_squared_logarithmic_error") -> None:
@@ -75,53 +83,55 @@ class MeanSquaredLogarithmicError(MeanMetricWrapper):
 class CosineSimilarity(MeanMetricWrapper):
     """The average of :func:`cosine_similarity`, 1 for predictions in the direction of the targets."""
 
+    direction = "up"
+
     def __init__(self, name: str = "cosine_similarity", axis: int = -1) -> None:
         super().__init__(cosine_similarity, name, axis=axis)
 
 
-class LogCoshError(MeanMetricWrapper):
+class LogCoshError(AverageLoss):
     """The average of :func:`pycnn.losses.log_cosh`."""
 
     def __init__(self, name: str = "logcosh") -> None:
         super().__init__(losses.log_cosh, name)
 
 
-class Hinge(MeanMetricWrapper):
+class Hinge(AverageLoss):
     """The average of :func:`pycnn.losses.hinge`."""
 
     def __init__(self, name: str = "hinge") -> None:
         super().__init__(losses.hinge, name)
 
 
-class SquaredHinge(MeanMetricWrapper):
+class SquaredHinge(AverageLoss):
     """The average of :func:`pycnn.losses.squared_hinge`."""
 
     def __init__(self, name: str = "squared_hinge") -> None:
         super().__init__(losses.squared_hinge, name)
 
 
-class CategoricalHinge(MeanMetricWrapper):
+class CategoricalHinge(AverageLoss):
     """The average of :func:`pycnn.losses.categorical_hinge`."""
 
     def __init__(self, name: str = "categorical_hinge") -> None:
         super().__init__(losses.categorical_hinge, name)
 
 
-class KLDivergence(MeanMetricWrapper):
+class KLDivergence(AverageLoss):
     """The average of :func:`pycnn.losses.kl_divergence`."""
 
     def __init__(self, name: str = "kl_divergence") -> None:
         super().__init__(losses.kl_divergence, name)
 
 
-class Poisson(MeanMetricWrapper):
+class Poisson(AverageLoss):
     """The average of :func:`pycnn.losses.poisson`."""
 
     def __init__(self, name: str = "poisson") -> None:
         super().__init__(losses.poisson, name)
 
 
-class BinaryCrossentropy(MeanMetricWrapper):
+class BinaryCrossentropy(AverageLoss):
     """The average of :func:`pycnn.losses.binary_crossentropy`."""
 
     def __init__(
@@ -130,7 +140,7 @@ class BinaryCrossentropy(MeanMetricWrapper):
         super().__init__(losses.binary_crossentropy, name, from_logits=from_logits, label_smoothing=label_smoothing)
 
 
-class CategoricalCrossentropy(MeanMetricWrapper):
+class CategoricalCrossentropy(AverageLoss):
     """The average of :func:`pycnn.losses.categorical_crossentropy`."""
 
     def __init__(
@@ -144,7 +154,7 @@ class CategoricalCrossentropy(MeanMetricWrapper):
         super().__init__(losses.categorical_crossentropy, name, **arguments)
 
 
-class SparseCategoricalCrossentropy(MeanMetricWrapper):
+class SparseCategoricalCrossentropy(AverageLoss):
     """The average of :func:`pycnn.losses.sparse_categorical_crossentropy`, in which ignored labels count as 0."""
 
     def __init__(

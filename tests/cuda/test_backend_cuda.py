@@ -189,17 +189,32 @@ def test_means_and_products_of_integers_on_the_gpu() -> None:
     np.testing.assert_array_equal(halved.numpy(), np.where(x < 0, 0.5 * x, x))
 
 
-@pytest.mark.parametrize("optimizer", [optimizers.SGD, lambda: optimizers.SGD(0.1, 0.9, True), optimizers.Adam])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optimizers.SGD,
+        lambda: optimizers.SGD(0.1, 0.9, True, weight_decay=0.1),
+        optimizers.Adam,
+        lambda: optimizers.AdamW(clipnorm=0.5),
+        lambda: optimizers.RMSprop(centered=True, momentum=0.5, clipvalue=0.5),
+        lambda: optimizers.Nadam(global_clipnorm=0.5),
+        lambda: optimizers.Adagrad(gradient_accumulation_steps=2),
+    ],
+)
 def test_optimizers_step_as_on_the_cpu(optimizer: Any) -> None:
     found = []
     for name in ("cpu", "cuda"):
         w = Tensor(np.arange(5, dtype=np.float32), requires_grad=True, backend=name)
         steps = optimizer()
-        for _ in range(3):
+        for _ in range(4):
             (w * w).sum().backward()
             steps.apply([w])
         found.append(_host(w))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+        again = optimizer()
+        again.set_state([w], steps.state([w]))
+        for name, array in steps.state([w]).items():
+            np.testing.assert_array_equal(again.state([w])[name], array)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-7)
 
 
 def test_the_same_seed_drops_the_same_elements() -> None:

@@ -25,6 +25,7 @@ from pycnn_kernels.problem import (
     RowsProblem,
     UpdatesProblem,
 )
+from pycnn_kernels.updates import RULES
 from tests.kernels.problems import (
     DTYPES,
     HALVES,
@@ -42,6 +43,7 @@ from tests.kernels.problems import (
     pool_problem,
     uniform,
 )
+from tests.kernels.update_rules import NUMBERS, state_like
 
 
 class Case(NamedTuple):
@@ -276,22 +278,24 @@ def response_norms() -> Iterator[Case]:
 
 def updates() -> Iterator[Case]:
     # One parameter; some that share a piece; and one that fills what an odd one left of a piece, and begins another.
-    for dtype, sizes in itertools.product(DTYPES, [(1,), (17,), (16385,), (3, 0, 100, 8, 1), (31, 16353, 5)]):
-        p = UpdatesProblem(dtype, tuple((size,) for size in sizes))
-        arrays = update_arrays(p)
-        yield Case(plan_for("adam", p), arrays, scalars=(0.1, 0.9, 0.999, 1e-7))
-        yield Case(plan_for("sgd", p), arrays, scalars=(0.1,))
-        for nesterov in (0, 1):
-            yield Case(plan_for("sgd_momentum", p), arrays, scalars=(nesterov, 0.1, 0.9))
+    sizes_of = [(1,), (17,), (16385,), (3, 0, 100, 8, 1), (31, 16353, 5)]
+    # The rules differ in their formulas only: one of most arrays stands for all in float64, which spares compilations.
+    rules = {"float32": list(RULES), "float64": ["amsgrad"]}
+    for dtype, sizes in itertools.product(DTYPES, sizes_of):
+        for rule in rules[dtype]:
+            yield update(UpdatesProblem(dtype, rule, tuple((size,) for size in sizes)))
 
 
-def update_arrays(p: UpdatesProblem) -> dict[str, np.ndarray]:
-    """None below 0, as a running mean of squares is."""
-    inputs, updated, _ = specs("adam", p)
-    return {
-        spec.name: np.abs(numbers(spec.shape, "float64", seed)).astype(spec.dtype)
-        for seed, spec in enumerate(inputs + updated)
+def update(p: UpdatesProblem) -> Case:
+    """A step from a state that steps could have left."""
+    inputs, updated, _ = specs("updates", p)
+    arrays = {
+        spec.name: numbers(spec.shape, "float64", seed).astype(spec.dtype) for seed, spec in enumerate(inputs + updated)
     }
+    for number in range(len(p.shapes)):
+        names = [f"{name}{number}" for name in RULES[p.rule].state]
+        arrays |= dict(zip(names, state_like(p.rule, [arrays[name] for name in names])))
+    return Case(plan_for("updates", p), arrays, scalars=(0.1, *(NUMBERS[name] for name in RULES[p.rule].numbers)))
 
 
 def bias_and_relu() -> Iterator[Case]:
@@ -342,8 +346,7 @@ def stored_in_halves() -> Iterator[Case]:
         yield Case(plan_for("layer_norm", RowsProblem(half, 5, 17)), arrays, scalars=(1e-5,))
         arrays = {"x": numbers((2, 7, 5), half), "dy": numbers((2, 7, 5), half, 1)}
         yield Case(plan_for("response_norm_gradient", ChannelsProblem(half, 2, 7, 5)), arrays, scalars=(3, 1, 0.75, 1))
-        p = UpdatesProblem(half, ((100,), (3, 5)))
-        yield Case(plan_for("adam", p), update_arrays(p), scalars=(0.1, 0.9, 0.999, 1e-7))
+        yield update(UpdatesProblem(half, "adam", ((100,), (3, 5))))
         arrays = {"dy": numbers((35, 17, 1), half, 1), "y": numbers((35, 17, 1), half, 2)}
         yield Case(plan_for("bias_activation_gradient", ChannelsProblem(half, 35, 17)), arrays)
 

@@ -84,7 +84,7 @@ def test_what_there_is_not(arguments: Any, message: str) -> None:
     [
         ("cross_entropy", RowsProblem("float32", 2, 3)),
         ("max_pool_gradient", pool_problem(N=1, C=2)),
-        ("adam", UpdatesProblem("float32", ((4,),))),
+        ("updates", UpdatesProblem("float32", "adam", ((4,),))),
     ],
 )
 def test_operations_that_take_no_random_numbers(operation: str, problem: Any) -> None:
@@ -126,8 +126,8 @@ def test_arrays_that_cannot_be_changed_in_place(spoil: Any, place: int) -> None:
     g = np.ones(4, np.float32)
     arrays = [np.ones(4, np.float32) for _ in range(3)]
     arrays[place] = spoil(np.ones(8, np.float32))
-    plan = plan_for("adam", UpdatesProblem("float32", ((4,),)))
+    plan = plan_for("updates", UpdatesProblem("float32", "adam", ((4,),)))
     with pytest.raises(ValueError, match="is changed in place: it must be contiguous, aligned and writable"):
-        plan.run(g, updated=tuple(arrays), scalars=(0.1, 0.9, 0.999, 1e-7))
+        plan.run(g, updated=tuple(arrays), scalars=(0.0, 0.1, 0.1, 0.001, 1e-7))
     for array in arrays:
         assert (array == 1).all()

@@ -234,13 +234,13 @@ def test_optimizers_keep_their_state_in_float32(half: str) -> None:
     g = (1e-3 * numbers((1001,), "float32", 1)).astype(w.dtype)
     m, v = np.zeros(1001, np.float32), np.zeros(1001, np.float32)
     exact = w.astype(np.float64)
-    p = UpdatesProblem(half, ((1001,),))
-    plan_for("adam", p).run(g, updated=(w, m, v), scalars=(0.01, 0.9, 0.999, 1e-7))
+    p = UpdatesProblem(half, "adam", ((1001,),))
+    plan_for("updates", p).run(g, updated=(w, m, v), scalars=(0.0, 0.01, 0.1, 0.001, 1e-7))
     oracle.assert_close(v, 0.001 * g.astype(np.float64) ** 2)
     gradient = g.astype(np.float64)
     step = 0.01 * 0.1 * gradient / (np.sqrt(0.001) * np.abs(gradient) + 1e-7)
     oracle.assert_rounded(w, exact - step)
-    weight, velocity = plan_for("sgd_momentum", p).updated
+    weight, velocity = plan_for("updates", p._replace(rule="sgd_momentum")).updated
     assert (weight.dtype, velocity.dtype) == (numpy_dtype(half), np.float32)
 
 

@@ -1,10 +1,8 @@
-"""Callbacks: what is called at the steps of training, testing and predicting.
-
-Source: Keras 3, keras.callbacks.
-"""
+"""What all callbacks share, and the two that every training has: the history and the progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,9 @@ if TYPE_CHECKING:
     from pycnn.models.model import Model
 
 Logs = Mapping[str, float]
+
+#: When callbacks close what they have open.
+_ENDS = ("on_train_end", "on_test_end", "on_predict_end")
 
 
 class Callback:
@@ -105,7 +106,18 @@ class CallbackList:
             callback.set_model(model)
 
     def call(self, moment: str, *arguments: Any) -> None:
-        """Call the method named ``moment`` of every callback."""
+        """Call the method named ``moment`` of every callback; at the very end, of all even where one of them fails.
+
+        What is called without logs gets None for them: a user's function may have no default.
+        """
+        counted = "_epoch_" in moment or "_batch_" in moment
+        if len(arguments) == counted:
+            arguments = (*arguments, None)
+        if moment in _ENDS:
+            with contextlib.ExitStack() as stack:
+                for callback in reversed(self.callbacks):
+                    stack.callback(getattr(callback, moment), *arguments)
+            return
         for callback in self.callbacks:
             getattr(callback, moment)(*arguments)
 
