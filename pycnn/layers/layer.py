@@ -30,7 +30,7 @@ class _Calls(threading.local):
     """How many layers of a thread are at work, each called by the one before, and what the last was called with."""
 
     depth = 0
-    training = False
+    training: bool | None = None
 
 
 _calls = _Calls()
@@ -76,6 +76,7 @@ class Layer(Configurable):
     """
 
     _call_takes_training = False
+    _training_by_default: bool | None = False
     _takes_one_tensor = False
     _NOT_CONFIGURED: tuple[str, ...] = ("autocast", "input_shape", "input_dim")
     _ALWAYS_CONFIGURED = ("name", "trainable", "dtype")
@@ -84,6 +85,8 @@ class Layer(Configurable):
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters
         cls._call_takes_training = "training" in parameters
+        default = parameters["training"].default if cls._call_takes_training else False
+        cls._training_by_default = None if default is None else default is True
         cls._takes_one_tensor = any(
             parameter.annotation in ("Tensor", Tensor) for parameter in list(parameters.values())[1:2]
         )
@@ -201,7 +204,8 @@ class Layer(Configurable):
             inputs: a tensor or an array, of the layer's dtype or cast to it; the first axis is the batch. For a layer
                 of several inputs a list, tuple or dictionary of them. On symbolic tensors (:class:`KerasTensor`) the
                 layer is built, and the call is recorded.
-            training: whether dropout and the like are active. None is False, or, in the call of another layer, what
+            training: whether dropout and the like are active. None is what the layer's ``call`` has as its default,
+                False for most and True for those that change images at random; or, in the call of another layer, what
                 that one was called with.
 
         Returns:
@@ -232,7 +236,10 @@ class Layer(Configurable):
         before = _calls.training
         _calls.training = training = before if training is None else bool(training)
         try:
-            y = self.call(x, training=training) if self._call_takes_training else self.call(x)  # type: ignore[call-arg]
+            if self._call_takes_training:
+                y = self.call(x, training=self._training_by_default if training is None else training)  # type: ignore[call-arg]
+            else:
+                y = self.call(x)
         finally:
             _calls.training = before
         if self.activity_regularizer is not None:

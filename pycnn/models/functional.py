@@ -125,7 +125,7 @@ class Functional(Model):
         """The output shape of each of the :attr:`operations`."""
         return [_one_or_list([tensor.shape for tensor in layer._nodes[-1].outputs]) for layer in self.operations]
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The outputs, in the structure that the model was given; the output itself where that is a list of one."""
         return self._packed(self._schedule.run(self._in_order(inputs), training))
 

@@ -41,7 +41,7 @@ def begins_pass(layer: Layer) -> bool:
 
 
 def in_one_pass(
-    layers: Sequence[Layer], others: Sequence[Sequence[Tensor | None]], inputs: Tensor, training: bool
+    layers: Sequence[Layer], others: Sequence[Sequence[Tensor | None]], inputs: Tensor, training: bool | None
 ) -> Pass:
     """What the first layers of a chain give in turn, computed in one pass.
 
@@ -61,14 +61,18 @@ def in_one_pass(
     assert isinstance(first, BatchNormalization)  # begins_pass says so
     above = layers[1]
     if first.can_rectify(above):
-        return first.rectified(inputs, training), 2
-    if first.can_pool(above, training):
+        return first.rectified(inputs, bool(training)), 2
+    if first.can_pool(above, bool(training)):
         return first.max_pooled(inputs, above), 2
     return None
 
 
 def _of_convolution(
-    conv: Conv2D, layers: Sequence[Layer], others: Sequence[Sequence[Tensor | None]], inputs: Tensor, training: bool
+    conv: Conv2D,
+    layers: Sequence[Layer],
+    others: Sequence[Sequence[Tensor | None]],
+    inputs: Tensor,
+    training: bool | None,
 ) -> Pass:
     relu = conv.can_rectify(layers[1])
     count = 2 if relu else 1

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pycnn import optimizers
 from pycnn.callbacks import Callback, History
 from pycnn.layers.layer import Layer
+from pycnn.metrics import Metric
 from pycnn.models import training
 from pycnn.models.objective import Objective
 from pycnn.models.summary import print_summary
@@ -164,7 +165,7 @@ class Model(Layer):
     @_remembering
     def compile(
         self,
-        optimizer: str | Optimizer = "adam",
+        optimizer: str | Optimizer = "rmsprop",
         loss: Any = None,
         loss_weights: float | Sequence[float] | Mapping[str, float] | None = None,
         metrics: Any = None,
@@ -176,8 +177,7 @@ class Model(Layer):
         of the outputs.
 
         Args:
-            optimizer: a name ("adam", "sgd") or an object of :mod:`pycnn.optimizers`. The default is "adam";
-                Keras' default, "rmsprop", is not there yet.
+            optimizer: a name ("adam", "sgd") or an object of :mod:`pycnn.optimizers`.
             loss: a name, function or object of :mod:`pycnn.losses`, or a function of (y_true, y_pred) of your own
                 that returns one value per sample. One for all outputs, or one for each, None for an output without a
                 loss. "crossentropy" is the binary, categorical or sparse categorical one, whichever suits the shapes of
@@ -210,6 +210,14 @@ class Model(Layer):
                 f"{self} has no loss yet: call compile(optimizer=..., loss=...) before training or evaluating it"
             )
         return self._objective
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics that :meth:`compile` was given, in the order in which :meth:`evaluate` returns them.
+
+        What "accuracy" means is known only with the data: until then it is missing.
+        """
+        return [] if self._objective is None else self._objective.settled_metrics
 
     @property
     def metrics_names(self) -> list[str]:

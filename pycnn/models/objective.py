@@ -79,6 +79,11 @@ class Objective:
         return list(_reported(self._mean, self._assigned(names)))
 
     @property
+    def settled_metrics(self) -> list[Metric]:
+        """The metrics whose kind is known, in the order of the results."""
+        return [metric for metric in self._reported.values() if isinstance(metric, Metric)]
+
+    @property
     def needs_targets(self) -> bool:
         """Whether there is a loss or a metric to compute."""
         return any(each is not None for each in leaves(self.loss)) or bool(self.metrics or self.weighted_metrics)

@@ -35,7 +35,7 @@ class Call:
         #: This call and those after it that may be one pass: each alone reads the result of the one before.
         self.chain: tuple[int, ...] = ()
 
-    def run(self, values: list[Any], training: bool) -> Any:
+    def run(self, values: list[Any], training: bool | None) -> Any:
         """The output, or a structure of outputs, for the values in the slots."""
         arguments = self.arguments
         if isinstance(arguments, Slot):
@@ -85,7 +85,7 @@ class Schedule:
             place = reader_of[slot]
         return tuple(found) if len(found) > 1 else ()
 
-    def run(self, inputs: Sequence[Tensor], training: bool) -> list[Tensor]:
+    def run(self, inputs: Sequence[Tensor], training: bool | None) -> list[Tensor]:
         """The outputs for inputs, each in the order of the slots that the schedule was made with."""
         values: list[Any] = [None] * self._slots
         for slot, tensor in zip(self.inputs, inputs):
@@ -99,7 +99,7 @@ class Schedule:
                 values[slot] = None
         return [values[slot] for slot in self.outputs]
 
-    def _run_chain(self, chain: tuple[int, ...], values: list[Any], training: bool, done: set[int]) -> bool:
+    def _run_chain(self, chain: tuple[int, ...], values: list[Any], training: bool | None, done: set[int]) -> bool:
         """Run as many calls of a chain as can be one pass; whether there were any."""
         calls = [self.calls[place] for place in chain]
         # What each is called on beside the result of the one before, if that is there already.

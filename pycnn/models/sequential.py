@@ -167,7 +167,7 @@ class Sequential(Model):
         self._input, self._symbolic_outputs = first, tensors[1:]
         self._changed()
 
-    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """The output of the last layer."""
         return self._schedule.run([inputs], training)[0]
 

@@ -216,14 +216,14 @@ def _train_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
 def _test_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
     objective = model.objective
     with no_grad():
-        predictions = objective.predictions(model(x))
+        predictions = objective.predictions(model(x, training=False))
         found = objective.of_batch(y, predictions, sample_weights)
         objective.update(_size(x), _total(model, found), found, y, predictions, sample_weights)
 
 
 def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
     with no_grad():
-        return mapped(Tensor.numpy, model(x))
+        return mapped(Tensor.numpy, model(x, training=False))
 
 
 def _total(model: Model, found: list[Tensor | None]) -> Tensor:
@@ -337,10 +337,10 @@ def _verbosity(verbose: int | str) -> int | str:
 def _callback_list(
     model: Model, callbacks: Iterable[Callback] | Callback, params: dict[str, Any], history: History | None = None
 ) -> CallbackList:
-    # The history comes first, as in Keras, so that other callbacks find the epoch in it.
-    first = [] if history is None else [history]
     if isinstance(callbacks, Callback):
         callbacks = [callbacks]
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of Callback objects, received {callbacks!r}")
-    return CallbackList([*first, *callbacks, ProgbarLogger()], model, params)
+    # The history comes last, as in Keras, so that it has what other callbacks add to the logs.
+    last = [] if history is None else [history]
+    return CallbackList([*callbacks, ProgbarLogger(), *last], model, params)

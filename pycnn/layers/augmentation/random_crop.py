@@ -50,7 +50,7 @@ class RandomCrop(RandomImageLayer):
         super().__init__(seed, data_format, name=name, **kwargs)
         self.height, self.width = arguments.positive(height, "height"), arguments.positive(width, "width")
 
-    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+    def call(self, inputs: Tensor, training: bool = True) -> Tensor:
         """A part of ``inputs``, at a random place while training."""
         return on_batch(self.change if training else self._largest, inputs)
 

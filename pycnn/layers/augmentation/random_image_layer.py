@@ -35,7 +35,7 @@ class RandomImageLayer(ImageLayer):
         """What the layer draws from."""
         return self._generator or random.generator()
 
-    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+    def call(self, inputs: Tensor, training: bool = True) -> Tensor:
         """``inputs``, changed while training."""
         return super().call(inputs) if training else inputs
 
