@@ -13,6 +13,8 @@ from pathlib import Path
 
 # Before anything imports NumPy: the oracle's small products take half the time where no second thread waits for work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Before anything imports Keras: it is compared on PyTorch, which computes float32 as such.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import hypothesis
 import numpy as np

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,6 @@ def test_preprocess_input_of_networks(network: Any) -> None:
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_preprocess_input_is_keras(mode: str, data_format: str, dtype: str) -> None:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
     x = photographs(dtype, (2, 3, 5, 3))
     theirs = keras.applications.imagenet_utils.preprocess_input(x.copy(), data_format=data_format, mode=mode)
@@ -131,7 +129,6 @@ def test_decode_predictions(class_index: Path) -> None:
 
 
 def test_decode_predictions_is_keras(class_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
     from keras.src.applications import imagenet_utils as theirs
 

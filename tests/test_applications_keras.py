@@ -4,7 +4,6 @@ predictions."""
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from pycnn import applications, initializers
 from pycnn.layers import Concatenate, Conv2D, Input
 from pycnn.utils import clear_session, set_random_seed
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
 
 #: Parameters with the top, as the documents and Keras give them, and the smallest images.

@@ -96,11 +96,15 @@ def numbers(*values: float, name: str = "val_loss") -> list[dict[str, float]]:
 FALLING = numbers(5, 4, 4, 3.95, 4.2, 3.5, 3.6, 3.7, 3.8, 3.9, 1.0, 1.1, 1.2, 1.3)
 WITH_NAN = numbers(float("nan"), float("nan"), 3, 4, 5, 6, 7)
 
-keras = pytest.importorskip("keras", exc_type=ImportError)
-
 
 def both(name: str, arguments: dict[str, Any]) -> list[Any]:
-    return [getattr(package.callbacks, name)(**arguments) for package in (keras, __import__("pycnn"))]
+    return [kind(**arguments) for kind in kinds(name)]
+
+
+def kinds(name: str) -> list[Any]:
+    """The callback of Keras and ours, where Keras is installed."""
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    return [getattr(keras.callbacks, name), getattr(callbacks, name)]
 
 
 @pytest.mark.parametrize("logs", [FALLING, WITH_NAN, numbers(1, 2, 3), numbers(3, 2, 1)])
@@ -188,7 +192,7 @@ def test_model_checkpoint(
 @pytest.mark.parametrize("logs", [FALLING, [{"loss": 1.0, "b": 2.0}, {"loss": 0.5}], [{"val_a": 1.0}, {"a": 2.0}]])
 def test_csv_logger(logs: Any, separator: str, tmp_path: Path) -> None:
     rows = []
-    for number, kind in enumerate((keras.callbacks.CSVLogger, CSVLogger)):
+    for number, kind in enumerate(kinds("CSVLogger")):
         path = tmp_path / f"{number}.csv"
         drive(kind(str(path), separator=separator), logs)
         drive(kind(str(path), separator=separator, append=True), logs[:2])
@@ -225,9 +229,7 @@ def test_terminate_on_nan(loss: float, capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_arguments_and_defaults(name: str) -> None:
-    ours, theirs = (
-        inspect.signature(getattr(package, name).__init__).parameters for package in (callbacks, keras.callbacks)
-    )
+    theirs, ours = (inspect.signature(kind.__init__).parameters for kind in kinds(name))
     expected = [(p.name, p.default) for p in theirs.values() if (name, p.name) != ("ReduceLROnPlateau", "kwargs")]
     assert [(p.name, p.default) for p in ours.values()] == expected
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import weakref
 from collections.abc import Callable
@@ -34,7 +33,6 @@ def _fresh() -> None:
 
 @pytest.fixture
 def keras() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     found = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
     if found.backend.backend() != "torch":
         pytest.skip("the comparison is with Keras on PyTorch: set KERAS_BACKEND=torch")

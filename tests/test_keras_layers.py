@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from pycnn import layers as L
 from pycnn.layers.auto_name import snake_case
 from pycnn.utils import clear_session, set_random_seed
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
 torch = pytest.importorskip("torch", reason="PyTorch is in the extra 'peers'")
 if keras.backend.backend() != "torch":

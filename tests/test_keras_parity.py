@@ -16,7 +16,6 @@ from pycnn.optimizers import SGD
 from pycnn.utils import clear_session, set_random_seed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
 RNG = np.random.default_rng(3)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from functools import reduce
 from typing import Any
 
@@ -55,7 +54,6 @@ DOTS: list[tuple[Any, list[Shape], str]] = [
 
 @pytest.fixture
 def keras() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     found = pytest.importorskip("keras", reason="Keras is in the extra 'peers'")
     if found.backend.backend() != "torch":
         pytest.skip("the comparison is with Keras on PyTorch: set KERAS_BACKEND=torch")

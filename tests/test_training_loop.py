@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import os
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -21,8 +20,6 @@ from pycnn.metrics import MeanMetricWrapper, SparseCategoricalAccuracy
 from pycnn.models import Model, Sequential
 from pycnn.optimizers import SGD
 from pycnn.utils import PyDataset, Sequence, clear_session, set_random_seed
-
-os.environ.setdefault("KERAS_BACKEND", "torch")
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(22, 4)).astype(np.float32)
