@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,17 +34,24 @@ def _section(heading: str) -> str:
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-SNIPPETS = re.findall(r"```python\n(.*?)```", _section("Use it in your code"), re.DOTALL)
+SECTIONS = {
+    heading: re.findall(r"```python\n(.*?)```", _section(heading), re.DOTALL)
+    for heading in ("Models, files and networks of Keras", "Use it in your code")
+}
 
 #: Packages of others that snippets may import; where one is missing, or CuPy finds no GPU, the snippet is skipped.
 PACKAGES = ("cupy", "jax", "scipy", "torch")
 
 
-def test_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_snippets_run(
+    heading: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One after the other, as a reader would; what the comments behind ``print`` say is printed."""
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     skipped = []
-    for snippet in SNIPPETS:
+    for snippet in SECTIONS[heading]:
         needed = [package for package in PACKAGES if re.search(rf"^(?:import|from) {package}\b", snippet, re.MULTILINE)]
         missing = [package for package in needed if not _can_be_used(package)]
         skipped += missing
@@ -52,7 +60,7 @@ def test_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
         exec(snippet, names)
         printed = capsys.readouterr().out.splitlines()
         assert printed == re.findall(r"^print\(.*\)  # (.*)$", snippet, re.MULTILINE)
-    assert len(SNIPPETS) > 4
+    assert len(SECTIONS[heading]) > 1
     if skipped:
         pytest.skip(f"the other snippets ran; these packages cannot be used here: {', '.join(skipped)}")
 

@@ -20,6 +20,21 @@ _MISSING = [package for module, package in _NEEDED.items() if importlib.util.fin
 collect_ignore_glob = ["test_*_cuda.py"] if _MISSING else []
 
 
+#: Architectures for which all that the tests have launched is compiled in the end, with commas between them.
+COMPILED_FOR = [name for name in os.environ.get("PYCNN_TEST_COMPILE", "").split(",") if name]
+
+
+@pytest.fixture(scope="session", autouse=not _MISSING)
+def _all_launched_can_be_compiled() -> Iterator[None]:
+    """With PYCNN_TEST_COMPILE: every variant of every kernel that the simulated GPU has run is machine code, too."""
+    yield
+    if COMPILED_FOR:
+        from tests.cuda.sass import faults_of_launched
+
+        faults = [fault for architecture in COMPILED_FOR for fault in faults_of_launched(architecture)]
+        assert not faults, "\n".join(faults)
+
+
 @pytest.fixture(params=[1] if ON_A_GPU else [1, -1], ids=["gpu"] if ON_A_GPU else ["upwards", "downwards"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The device that plans run on: simulated ones run the threads of a block in this order."""

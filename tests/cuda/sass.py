@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import re
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pycnn_kernels.cuda.compile import cubin
-from pycnn_kernels.cuda.launch import Variant
+from pycnn_kernels.cuda.launch import Kernel, Variant
 
 #: Those of the A100, the L4 and RTX 40, and the H100 and H200.
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90a")
@@ -45,3 +46,24 @@ def spills(text: str) -> int:
 def count(text: str, pattern: str) -> int:
     """How many instructions match, for example ``LDG\\.E\\.128``."""
     return len(re.findall(pattern, text))
+
+
+#: What a kernel may call: where a quotient or a root is rounded exactly, the part for numbers that hardly occur.
+_ALLOWED_CALLS = re.compile(r"CALL\.REL\.NOINC|CALL\.ABS\.NOINC `\(__cuda_sm\w+_slowpath|CALL\.ABS\.NOINC `\(__internal_")
+
+
+def faults_of_launched(architecture: str) -> list[str]:
+    """What is wrong with the machine code of the variants that this process has made: spilled registers, and calls.
+
+    A variant that cannot be compiled raises.
+    """
+    kernels = [each for each in gc.get_objects() if type(each) is Kernel and each.name.startswith("pycnn_kernels.")]
+    faults, compiled = [], 0
+    for variant in (variant for each in kernels for variant in each._variants.values()):
+        text = sass(variant, architecture)
+        compiled += 1
+        calls = [line for line in text.splitlines() if re.search(r"\bCALL\b", line) and not _ALLOWED_CALLS.search(line)]
+        if spills(text) or calls:
+            faults.append(f"{variant!r} for {architecture}: {spills(text)} accesses to local memory, calls {calls}")
+    print(f"{compiled} variants of {len(kernels)} kernels compiled for {architecture}")
+    return faults
