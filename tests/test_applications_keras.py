@@ -124,8 +124,11 @@ LOGITS = {"classes": 7, "classifier_activation": None}
     ],
 )
 @pytest.mark.usefixtures("_without_draws")
-def test_keras_files_predict_the_same(name: str, ending: str, top: dict[str, Any], tmp_path: Path) -> None:
-    """In the former format, ".h5", in which Keras publishes weights, layers are taken by their order."""
+def test_files_predict_the_same(name: str, ending: str, top: dict[str, Any], tmp_path: Path) -> None:
+    """Keras' files here and ours there.
+
+    In Keras' former format, ".h5", in which it publishes weights, layers are taken by their order.
+    """
     size, path = NETWORKS[name][1], tmp_path / f"network{ending}"
     arguments = {"input_shape": (size, size + 3, 3), **top}
     x = np.random.default_rng(3).normal(size=(3, size, size + 3, 3)).astype(np.float32)
@@ -135,6 +138,13 @@ def test_keras_files_predict_the_same(name: str, ending: str, top: dict[str, Any
     expected = theirs.predict(x, verbose=0)
     assert expected.std() > 0.01
     np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5 * abs(expected).max())
+
+    ours.set_weights([weight * np.float32(0.97) for weight in ours.get_weights()])
+    ours.save_weights(tmp_path / "back.weights.h5")
+    theirs.load_weights(tmp_path / "back.weights.h5")
+    back = theirs.predict(x, verbose=0)
+    assert abs(back - expected).max() > 1e-3 * abs(expected).max()
+    np.testing.assert_allclose(ours.predict(x, verbose=0), back, rtol=1e-4, atol=1e-5 * abs(back).max())
 
 
 DOCUMENTS: dict[str, tuple[Callable[[], Any], tuple[int, ...], Callable[[Any], list[Any]]]] = {

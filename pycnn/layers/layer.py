@@ -7,7 +7,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -506,6 +506,25 @@ class Layer(Configurable):
     def get_weights(self) -> list[NDArray[Any]]:
         """Copies of all weights, in the order of :attr:`weights`."""
         return [weight.detach().numpy().copy() for weight in self.weights]
+
+    def to(self, place: str) -> Self:
+        """Move all weights to a backend, "cpu" or "cuda", where the layer computes from then on; gradients are dropped.
+
+        Returns:
+            The layer itself.
+
+        Raises:
+            BackendError, ValueError: as :func:`pycnn.backend.get`; nothing has moved then.
+
+        >>> from pycnn.layers import Dense
+        >>> Dense(2, input_shape=(3,)).to("cpu").weights
+        []
+        """
+        there = backend.get(place)
+        for weight in self.weights:
+            if weight.backend is not there:
+                weight.data, weight.grad = there.asarray(backend.on_host(weight.data)), None
+        return self
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Overwrite all weights, in the order of :meth:`get_weights`.

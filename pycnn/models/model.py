@@ -160,6 +160,15 @@ class Model(Layer):
         """
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
 
+    def to(self, place: str) -> Self:
+        """Move the weights, and what the optimizer remembers of them, to a backend; see :meth:`Layer.to`."""
+        if self.optimizer is None:
+            return super().to(place)
+        state = self.optimizer.state(self.weights)
+        super().to(place)
+        self.optimizer.set_state(self.weights, state)
+        return self
+
     # -- training ----------------------------------------------------------------------------------------------
 
     @_remembering

@@ -49,7 +49,9 @@ def count(text: str, pattern: str) -> int:
 
 
 #: What a kernel may call: where a quotient or a root is rounded exactly, the part for numbers that hardly occur.
-_ALLOWED_CALLS = re.compile(r"CALL\.REL\.NOINC|CALL\.ABS\.NOINC `\(__cuda_sm\w+_slowpath|CALL\.ABS\.NOINC `\(__internal_")
+_ALLOWED_CALLS = re.compile(
+    r"CALL\.REL\.NOINC|CALL\.ABS\.NOINC `\(__cuda_sm\w+_slowpath|CALL\.ABS\.NOINC `\(__internal_"
+)
 
 
 def faults_of_launched(architecture: str) -> list[str]:

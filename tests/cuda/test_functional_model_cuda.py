@@ -56,3 +56,20 @@ def _results(name: str) -> list[np.ndarray]:
 def test_graphs() -> None:
     for found, expected in zip(_results("cuda"), _results("cpu"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_moves_with_what_its_optimizer_remembers() -> None:
+    """One step on the CPU, one on the GPU, one on the CPU are three steps on the CPU."""
+
+    def trained(places: list[str]) -> list[np.ndarray]:
+        utils.set_random_seed(2)
+        model = pycnn.Sequential([Input((5, 5, 2)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)])
+        model.compile(pycnn.optimizers.SGD(0.1, momentum=0.9), "mse")
+        for place in places:
+            assert model.to(place) is model
+            model.train_on_batch(X, np.zeros((2, 2), np.float32))
+            assert {weight.backend.name for weight in model.weights} == {place}
+        return model.to("cpu").get_weights()
+
+    for found, expected in zip(trained(["cpu", "cuda", "cpu"]), trained(["cpu"] * 3), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
