@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ from tests.parity.call import (  # noqa: E402 - which imports PyTorch
 
 # Both libraries warn about the same calls, such as a loss between two shapes.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """PyTorch's threads take longer to wait for each other than to compute what is drawn here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 CASES: dict[str, Case] = {}
 for file in sorted((Path(__file__).parent / "parity").glob("*.py")):

@@ -69,5 +69,5 @@ CASES = {
     # Gradients of angles and directions are small differences.
     "cosine_similarity": Case(angles(), bound=1e-9, bound32=1e-4, derivatives=_without_length),
     "pairwise_distance": Case(distances()),
-    "normalize": Case(normalizations(), bound32=1e-4),
+    "normalize": Case(normalizations(), bound=1e-9, bound32=1e-4),
 }

@@ -26,7 +26,7 @@ def _shuffles(draw: st.DrawFn, up: bool) -> Call:
     least = int(not seldom(draw, 7))
     image = [draw(st.integers(least, 3)), draw(st.integers(least, 4)), draw(st.integers(least, 4))]
     grown = [image[0] * r * r, *image[1:]] if up else [image[0], image[1] * r, image[2] * r]
-    if seldom(draw, 10):
+    if seldom(draw, 7):
         grown[draw(st.integers(0, 2))] += 1
     batch = draw(st.lists(st.integers(least, 3), max_size=3))
     shape = (*batch, *grown)[seldom(draw, 31) :]
