@@ -137,10 +137,12 @@ import os, sys
 import numpy as np, warnings
 warnings.simplefilter("always")
 import pycnn.functional as F
+from pycnn_kernels import plan
 from pycnn_kernels.cpu.softmax import softmax_kernel
 for folder in sys.argv[1:]:
     os.environ["PYCNN_CACHE_DIR"] = folder
     softmax_kernel._entries.clear()
+    plan._plans.clear()
     print(F.softmax(np.array([[0.0, 0.0]]), dim=1).tolist())
     print("end of folder", file=sys.stderr)
 """
