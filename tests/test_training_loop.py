@@ -848,11 +848,12 @@ def test_a_bad_batch_is_refused_before_anything_is_computed_with_it() -> None:
     assert all((a == b).all() for a, b in zip(seen, model.get_weights()))
 
 
-def test_a_loss_of_one_number_takes_no_sample_weights() -> None:
+def test_a_loss_of_one_number_counts_for_each_weight() -> None:
     model = Sequential([L.Input((4,)), L.Dense(1)])
     model.compile("sgd", lambda y_true, y_pred: (y_pred * y_pred).mean())
-    with pytest.raises(ValueError, match=r"sample_weight: expected weights of shape \(\)"):
-        model.fit(X, Y, sample_weight=WEIGHTS, verbose=0)
+    plain = model.evaluate(X, Y, batch_size=len(X), verbose=0)
+    weighted = model.evaluate(X, Y, batch_size=len(X), sample_weight=WEIGHTS, verbose=0)
+    assert weighted == pytest.approx(plain * WEIGHTS.mean(), rel=1e-5)
 
 
 def test_losses_and_metrics_take_weights_by_themselves() -> None:
