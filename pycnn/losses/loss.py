@@ -255,8 +255,8 @@ class Loss(Configurable):
 class LossFunctionWrapper(Loss):
     """A loss from a function of (y_true, y_pred) that returns one value per sample.
 
-    A function of your own gets tensors of the same floating dtype, whatever the labels are; where one of them has a last
-    axis of size 1 that the other one lacks, they get the same number of axes. Both is as in Keras.
+    A function of your own gets tensors of the same floating dtype, whatever the labels are; where one of them has a
+    last axis of size 1 that the other one lacks, they get the same number of axes. Both is as in Keras.
 
     >>> worst = LossFunctionWrapper(lambda y_true, y_pred: (y_pred - y_true).abs().mean(axis=-1), name="mae")
     >>> from pycnn import Tensor
@@ -509,7 +509,7 @@ def moved_last(shape: Shape, axis: int) -> Any:
 
 
 def _crossentropies(truth: NDArray[Any], predictions: Tensor, from_logits: bool) -> Tensor:
-    """``-sum(truth * log(predictions))`` over the last axis, that of classes, for their numbers or their probabilities."""
+    """``-sum(truth * log(predictions))`` over the last axis, for the numbers of classes or their probabilities."""
     shape = predictions.shape[:-1]
     # Classes are the last axis here and the second one in the functional losses: rows of classes serve both.
     rows = (math.prod(shape), predictions.shape[-1])
