@@ -428,8 +428,8 @@ def test_a_callback_that_watches_several_numbers() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_])
 def test_a_loss_function_of_a_user_gets_labels_as_floats(keras: Any, dtype: Any) -> None:
     ours, theirs = both_classifiers(keras, "mse")
-    ours.compile(SGD(0.2), lambda y_true, y_pred: (0 - y_true * (y_pred + 1e-7).log()).sum(axis=-1))
-    theirs.compile(keras.optimizers.SGD(0.2), lambda t, p: (0 - t * keras.ops.log(p + 1e-7)).sum(-1))
+    ours.compile(SGD(0.2), lambda y_true, y_pred: (-y_true * (y_pred + 1e-7).log()).sum(axis=-1))
+    theirs.compile(keras.optimizers.SGD(0.2), lambda t, p: (-t * keras.ops.log(p + 1e-7)).sum(-1))
     y = ONE_HOT.astype(dtype)
     same(ours.fit(X, y, **ARGUMENTS).history, theirs.fit(X, y, **ARGUMENTS).history)
 

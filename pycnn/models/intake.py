@@ -98,8 +98,8 @@ class Intake:
         """Everything that ``fit`` takes, as what hands out its batches.
 
         Raises:
-            TypeError, ValueError: as :meth:`arrays`; for targets or weights beside a source of batches; for a source without
-                any.
+            TypeError, ValueError: as :meth:`arrays`; for targets or weights beside a source of batches; for a source
+                without any.
         """
         if not gives_batches(x):
             return self.feed_of(self.arrays(x, y, sample_weight, class_weight), batch_size, steps, shuffle)

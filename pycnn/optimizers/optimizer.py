@@ -285,11 +285,11 @@ class Optimizer(Configurable):
             own = parameter.backend.empty(parameter.shape, like.dtype)
             own[...] = parameter.backend.asarray(_fitting(name, array, like))
             remembered.setdefault(id(parameter), (parameter, {}))[1][kind] = own
-        for number_of, parameter in enumerate(parameters):
+        for index, parameter in enumerate(parameters):
             found = remembered.get(id(parameter), (parameter, {}))[1].keys() - optional
             missing = [name for name in names if found and name not in found]
             if missing:
-                raise ValueError(f"state: '{number_of}/{missing[0]}' is missing beside '{number_of}/{min(found)}'")
+                raise ValueError(f"state: '{index}/{missing[0]}' is missing beside '{index}/{min(found)}'")
         self._set_numbers(numbers)
         self._state = remembered
 
