@@ -58,7 +58,7 @@ class Configurable:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = super().__new__(cls)
-        if not _is_ours(cls):
+        if not is_ours(cls):
             object.__setattr__(made, "_given", (args, kwargs))
         return made
 
@@ -71,7 +71,7 @@ class Configurable:
         """
         from pycnn.saving.serialization import configured
 
-        if "_given" in self.__dict__ and _is_ours(type(self).get_config):
+        if "_given" in self.__dict__ and is_ours(type(self).get_config):
             arguments = self._given_arguments()
         else:
             arguments = {name: self._argument(name) for name in self._configured_names()}
@@ -90,7 +90,7 @@ class Configurable:
 
     def _configured_names(self) -> list[str]:
         """The arguments of the first class of this package that the object belongs to."""
-        ours = next(kind for kind in type(self).__mro__ if _is_ours(kind))
+        ours = next(kind for kind in type(self).__mro__ if is_ours(kind))
         names = dict.fromkeys((*self._ALWAYS_CONFIGURED, *argument_names(ours), *self._arguments))
         return [name for name in names if name not in self._NOT_CONFIGURED]
 
@@ -120,7 +120,7 @@ class Configurable:
         return kept | {name: value for name, value in given.items() if name not in {*kept, *self._NOT_CONFIGURED}}
 
     def _has_users_constructor(self) -> bool:
-        return not _is_ours(type(self).__init__)
+        return not is_ours(type(self).__init__)
 
 
 def understood(kind: type, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +174,6 @@ def _parameters(kind: type) -> tuple[tuple[str, ...], bool]:
     return tuple(names), takes_any
 
 
-def _is_ours(named: Any) -> bool:
+def is_ours(named: Any) -> bool:
     """Whether a class or function is of this package, and not a user's."""
     return bool(named.__module__.partition(".")[0] == "pycnn")

@@ -352,6 +352,39 @@ def test_what_is_better_is_known_by_name(monitor: str, better: str) -> None:
     assert callback.is_better(1.0, 2.0) == (better == "down")
 
 
+def test_what_is_better_is_known_by_a_weighted_metric() -> None:
+    model = Sequential([Input((2,)), Dense(1, activation="sigmoid")])
+    watched = EarlyStopping("val_weighted_acc")
+    model.compile("sgd", "mse", metrics=["acc"], weighted_metrics=["acc"])
+    given = {"validation_data": (X, Y > 5), "sample_weight": Y, "verbose": 0}
+    history = model.fit(X, Y > 5, epochs=2, callbacks=[watched], **given).history
+    assert "val_weighted_acc" in history
+    assert watched.is_better(2.0, 1.0)
+    watched = EarlyStopping("weighted_mae")
+    watched.set_model(Toy())  # type: ignore[arg-type]
+    assert watched.is_better(1.0, 2.0)
+
+
+def test_moments_by_the_names_without_train() -> None:
+    found: dict[str, list[Any]] = {}
+    for name, kind in zip(("theirs", "ours"), kinds("Callback")):
+        calls: list[Any] = []
+        methods = {
+            "on_batch_begin": lambda self, batch, logs=None, calls=calls: calls.append(("begin", batch)),
+            "on_batch_end": lambda self, batch, logs=None, calls=calls: calls.append(("end", batch, sorted(logs))),
+        }
+        callback = type("Both", (kind,), methods)()
+        for batch in range(2):
+            callback.on_train_batch_begin(batch)
+            callback.on_train_batch_end(batch, {"loss": 1.0})
+        found[name] = calls
+    assert found["ours"] == found["theirs"]
+    ends: list[int] = []
+    given = LambdaCallback(on_batch_end=lambda batch, logs: ends.append(batch))
+    linear().fit(X, Y, batch_size=6, verbose=0, callbacks=[given])
+    assert ends == [0, 1]
+
+
 def test_what_is_better_is_known_by_the_metric() -> None:
     model = Toy()
     model.metrics = (metrics.Recall(name="mine"),)  # type: ignore[assignment]
@@ -422,6 +455,16 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert [step for step, _ in train["batch_loss"]] == [1, 2, 3, 4, 5, 6]
     assert [step for step, _ in validation["evaluation_loss_vs_iterations"]] == [2, 4, 6]
     assert train["epoch_learning_rate"][0] == (0, pytest.approx(0.1))
+
+
+def test_tensorboard_has_a_curve_for_each_number_of_a_metric(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    model = Sequential([Input((2,)), Dense(1, activation="sigmoid")])
+    model.compile("sgd", "mse", metrics=[metrics.Recall(thresholds=[0.2, 0.8], name="found")])
+    history = model.fit(X, Y > 5, verbose=0, callbacks=[TensorBoard(tmp_path)]).history
+    written = scalars(tmp_path / "train")
+    for place in (0, 1):
+        assert written[f"epoch_found/{place}"] == [(0, pytest.approx(history["found"][0][place]))]
 
 
 def test_without_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:

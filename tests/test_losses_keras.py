@@ -11,6 +11,9 @@ import pytest
 from pycnn import Tensor, losses
 
 keras = pytest.importorskip("keras", exc_type=ImportError)
+LossFunctionWrapper = pytest.importorskip(
+    "keras.src.losses.losses"
+).LossFunctionWrapper  # what compile makes of functions
 
 RNG = np.random.default_rng(11)
 REAL = (RNG.normal(0, 2, (5, 3)), RNG.normal(0, 2, (5, 3)))
@@ -75,6 +78,71 @@ def test_values_and_gradients(name: str, arguments: dict[str, Any], values: Any)
     (expected * keras.ops.convert_to_tensor(weights)).sum().backward()
     (found * Tensor(weights)).sum().backward()
     np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-4, atol=2e-5)
+
+
+#: Rows that no softmax gives: of any sum, with numbers above 1, one-hot, even, and negative.
+UNNORMALISED = np.array([[0.2, 4.0, 1.5, 3.0], [1, 1, 1, 1], [0, 1, 0, 0], [0.5, 0.5, 0, 0], [-0.2, 1.3, 0.5, 0.5]])
+
+
+@pytest.mark.parametrize("name", ["categorical", "sparse_categorical", "categorical_focal"])
+def test_predictions_that_are_no_probabilities(name: str) -> None:
+    labels = np.array([1, 0, 1, 2, 1]) if name.startswith("sparse") else np.eye(4)[[1, 0, 1, 2, 1]]
+    test_values_and_gradients(f"{name}_crossentropy", {}, (labels, UNNORMALISED))
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight", "sum", "none"])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0, 1.5, 3.0, 0.25]])
+@pytest.mark.parametrize("ignored", [[0, 2, 1, 2, 3, 0], [2, 2, 2, 2, 2, 2]])
+def test_ignored_labels_and_weights(reduction: str, weights: Any, ignored: list[int]) -> None:
+    theirs, ours = (
+        package.SparseCategoricalCrossentropy(ignore_class=2, reduction=reduction)(
+            np.array(ignored), PROBABILITIES.astype(np.float32), sample_weight=weights
+        )
+        for package in (keras.losses, losses)
+    )
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.float64, np.float32])
+@pytest.mark.parametrize("is_class", [False, True])
+def test_code_of_a_user_gets_labels_in_the_dtype_of_predictions(dtype: Any, is_class: bool) -> None:
+    def function(y_true: Any, y_pred: Any) -> Any:
+        return (0 - y_true * (y_pred - 0.5) * y_pred).sum(axis=-1)
+
+    found = []
+    for package, wrapper in ((keras.losses, LossFunctionWrapper), (losses, losses.get)):
+        kind = type("Mine", (package.Loss,), {"call": lambda self, y_true, y_pred: function(y_true, y_pred)})
+        loss = kind() if is_class else wrapper(function)
+        found.append(loss(ONE_HOT.astype(dtype), PROBABILITIES.astype(np.float32)).numpy())
+    assert found[1].dtype == np.float32
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions"), [((6,), (6, 1)), ((6, 1), (6,)), ((6, 3), (6, 3, 1)), ((6, 3, 1), (6, 3))]
+)
+def test_a_function_of_a_user_gets_labels_and_predictions_of_the_same_rank(labels: Any, predictions: Any) -> None:
+    y_true, y_pred = (RNG.normal(size=shape).astype(np.float32) for shape in (labels, predictions))
+    theirs, ours = (
+        wrap(lambda y_true, y_pred: ((y_true - y_pred) * y_pred).mean(axis=-1), reduction="none")(
+            y_true, y_pred
+        ).numpy()
+        for wrap in (LossFunctionWrapper, losses.LossFunctionWrapper)
+    )
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight", "sum", "none"])
+def test_one_number_for_all_samples_and_weights(reduction: str) -> None:
+    y_true, y_pred = (each.astype(np.float32) for each in REAL)
+    theirs, ours = (
+        wrap(lambda y_true, y_pred: ((y_true - y_pred) * y_pred).mean(), reduction=reduction)(
+            y_true, y_pred, sample_weight=np.array([0.5, 2.0, 0.0, 1.5, 3.0])
+        )
+        for wrap in (LossFunctionWrapper, losses.LossFunctionWrapper)
+    )
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5)
 
 
 def kind_of(name: str) -> str:

@@ -117,6 +117,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("BinaryCrossentropy", {"label_smoothing": 0.1}, of(flags_of_4, scores_of_4)),
     ("CategoricalCrossentropy", {"from_logits": True}, of(one_hot, scores_of_4)),
     ("SparseCategoricalCrossentropy", {"from_logits": True}, of(classes, scores_of_4)),
+    ("SparseCategoricalCrossentropy", {"from_logits": True, "ignore_class": 2}, of(classes, scores_of_4)),
 ]
 NAMES = [f"{name}-{arguments}" for name, arguments, _ in CASES]
 

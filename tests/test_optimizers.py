@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 import pycnn.functional as F
 from pycnn import Tensor, optimizers
-from pycnn.optimizers import SGD, Adam, AdamW, Optimizer, schedules
+from pycnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, schedules
 from tests import reference as oracle
 from tests.kernels.problems import each_number_of_threads
 
@@ -281,7 +283,14 @@ def test_get_by_name(name: str, kind: type) -> None:
         (lambda: Adam(beta_1=1.0), ValueError, "beta_1 must be at least 0 and below 1; received 1.0"),
         (lambda: Adam(beta_2=-0.1), ValueError, "beta_2 must be at least 0 and below 1; received -0.1"),
         (lambda: Adam(epsilon=-1), ValueError, "epsilon must be at least 0; received -1"),
-        (lambda: SGD(momentum=1.5), ValueError, "momentum must be at least 0 and below 1; received 1.5"),
+        (lambda: SGD(momentum=1.5), ValueError, "momentum must be at least 0 and at most 1; received 1.5"),
+        (lambda: RMSprop(momentum=-0.5), ValueError, "momentum must be at least 0 and at most 1; received -0.5"),
+        (
+            lambda: optimizers.deserialize({"class_name": "Adam", "config": {"learning_rat": 0.1}}),
+            ValueError,
+            "Adam: there is no argument 'learning_rat'. Did you mean 'learning_rate'?",
+        ),
+        (lambda: optimizers.deserialize({"class_name": "SGD", "config": {"momentum": "a"}}), TypeError, "momentum"),
         (lambda: SGD(weight_decay=-1), ValueError, "weight_decay must be at least 0; received -1"),
         (lambda: SGD(clipnorm="a"), TypeError, "clipnorm must be a number; received 'a'"),
         (
@@ -342,6 +351,15 @@ def test_gradients_are_averaged_before_a_step() -> None:
     assert found == [(0, 0), (0, 0), (-3, 1), (-3, 1), (-3, 1), (-6, 2)]
 
 
+def test_a_sum_of_gradients_ends_with_its_step() -> None:
+    w, other = (Tensor(np.zeros(1), requires_grad=True) for _ in range(2))
+    optimizer = SGD(1.0, gradient_accumulation_steps=2)
+    for gradient in (8.0, None, 1.0, 1.0):
+        found = None if gradient is None else Tensor(np.array([gradient]))
+        optimizer.apply_gradients([(found, w), (Tensor(np.ones(1)), other)])
+    assert (w.data.item(), other.data.item()) == (-1, -2)
+
+
 def test_some_parameters_can_be_left_without_a_decay() -> None:
     weight, bias = (Tensor(np.ones(3), requires_grad=True) for _ in range(2))
     optimizer = SGD(0.5, weight_decay=0.5)
@@ -349,6 +367,19 @@ def test_some_parameters_can_be_left_without_a_decay() -> None:
     optimizer.apply_gradients([(Tensor(np.zeros(3)), weight), (Tensor(np.zeros(3)), bias)])
     np.testing.assert_array_equal(weight.data, 0.75)
     np.testing.assert_array_equal(bias.data, 1)
+
+
+def test_a_parameter_in_the_place_of_one_without_a_decay_has_one() -> None:
+    optimizer = SGD(0.5, weight_decay=0.5)
+    bias = Tensor(np.ones(3), requires_grad=True)
+    left = weakref.ref(bias)
+    optimizer.exclude_from_weight_decay([bias])
+    del bias
+    gc.collect()
+    assert left() is not None  # so that no other tensor can have its id
+    optimizer.exclude_from_weight_decay([])
+    gc.collect()
+    assert left() is None
 
 
 def test_learning_rates_that_follow_the_steps() -> None:
@@ -423,6 +454,13 @@ def test_training_resumes_to_the_same_bits(optimizer: Optimizer) -> None:
         (lambda state: state.update({"0/speed": np.zeros(3)}), "unknown name '0/speed' for 1 parameters"),
         (lambda state: state.update({"1/momentum": np.zeros(3)}), "unknown name '1/momentum' for 1 parameters"),
         (lambda state: state.update({"-1/momentum": np.zeros(3)}), "unknown name '-1/momentum'"),
+        (lambda state: state.update({"0/velocity": np.zeros(3)}), "unknown name '0/velocity' .* of SGD"),
+        (lambda state: state.update({"0/gradient_accumulator": np.zeros(3)}), "unknown name '0/gradient_accum"),
+        (lambda state: state.update({"iterations": np.array(-1)}), "state: 'iterations' must be at least 0"),
+        (
+            lambda state: state.update({"iterations": np.array(7), "learning_rate": np.array(-1.0)}),
+            "state: 'learning_rate' must be at least 0; received -1.0",
+        ),
         (lambda state: state.update({"0/momentum": np.zeros(4)}), r"must have the shape \(3,\) .*received \(4,\)"),
         (lambda state: state.update({"0/momentum": np.zeros(3, "f4")}), "the dtype float64; received .* float32"),
         (lambda state: state.update({"iterations": np.zeros(2, np.int64)}), r"must have the shape \(\)"),
@@ -440,6 +478,28 @@ def test_a_state_that_does_not_fit_changes_nothing(change: Any, message: str) ->
     assert {name: array.tolist() for name, array in optimizer.state([w]).items()} == {
         name: array.tolist() for name, array in before.items()
     }
+
+
+def test_a_part_of_the_state_of_a_parameter_is_refused() -> None:
+    w = parameter((3,))
+    optimizer = Adam(0.5)
+    step(optimizer, w, np.ones(3))
+    state = optimizer.state([w])
+    del state["0/velocity"]
+    with pytest.raises(ValueError, match="state: '0/velocity' is missing beside '0/momentum'"):
+        optimizer.set_state([w], state)
+    assert "0/velocity" in optimizer.state([w])
+
+
+def test_the_state_of_an_optimizer_whose_rule_has_changed() -> None:
+    w = parameter((3,))
+    optimizer = RMSprop(0.5)
+    step(optimizer, w, np.ones(3))
+    optimizer.momentum = 0.5
+    state = optimizer.state([w])
+    assert [*state] == ["iterations", "learning_rate", "0/velocity", "0/momentum"]
+    optimizer.set_state([w], state)
+    assert (optimizer.state([w])["0/momentum"] == 0).all()
 
 
 @pytest.mark.parametrize("optimizer", every_optimizer(), ids=identity)

@@ -16,6 +16,8 @@ keras = pytest.importorskip("keras", exc_type=ImportError)
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {}),
     ("SGD", {"momentum": 0.9}),
+    ("SGD", {"momentum": 1.0}),
+    ("RMSprop", {"momentum": 1.0}),
     ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     ("Adam", {}),
     ("Adam", {"amsgrad": True}),

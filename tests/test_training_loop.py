@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import itertools
+import json
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -12,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pycnn import Tensor
+from pycnn import Tensor, metrics
 from pycnn import layers as L
-from pycnn.callbacks import Callback
+from pycnn.callbacks import Callback, CSVLogger, EarlyStopping, History, ProgbarLogger
 from pycnn.losses import Loss, MeanSquaredError
 from pycnn.metrics import MeanMetricWrapper, SparseCategoricalAccuracy
 from pycnn.models import Model, Sequential
+from pycnn.models.feed import Items
+from pycnn.models.results import save_results
 from pycnn.optimizers import SGD
 from pycnn.utils import PyDataset, Sequence, clear_session, set_random_seed
 
@@ -382,6 +386,120 @@ def test_a_model_whose_layers_alone_have_a_loss(keras: Any) -> None:
     assert ours.evaluate(X, verbose=0) == pytest.approx(theirs.evaluate(X, verbose=0), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "loss"),
+    [
+        ("F1Score", {}, "categorical_crossentropy"),
+        ("FBetaScore", {"beta": 2.0}, "categorical_crossentropy"),
+        ("Precision", {"thresholds": [0.2, 0.5]}, "categorical_crossentropy"),
+        ("Recall", {"thresholds": [0.3]}, "categorical_crossentropy"),
+    ],
+)
+def test_metrics_of_several_numbers(
+    keras: Any, name: str, arguments: dict[str, Any], loss: str, capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    ours, theirs = both_classifiers(keras, loss)
+    ours.compile(SGD(0.2), loss, metrics=[getattr(metrics, name)(name="m", **arguments)])
+    theirs.compile(keras.optimizers.SGD(0.2), loss, metrics=[getattr(keras.metrics, name)(name="m", **arguments)])
+    given = {**ARGUMENTS, "validation_split": 0.2}
+    logged = ours.fit(X, ONE_HOT, **{**given, "verbose": 2}, callbacks=[CSVLogger(tmp_path / "ours.csv")])
+    expected = theirs.fit(X, ONE_HOT, **given, callbacks=[keras.callbacks.CSVLogger(str(tmp_path / "theirs.csv"))])
+    same(logged.history, {name: [np.asarray(each) for each in v] for name, v in expected.history.items()})
+    shape = np.shape(expected.history["m"][0])
+    assert np.shape(logged.history["m"][0]) == shape
+    if shape:
+        first = ", ".join(f"{each:.4f}" for each in logged.history["m"][0])
+        assert f" - m: [{first}]" in capsys.readouterr().out
+    rows = [list(csv.reader((tmp_path / name).open())) for name in ("ours.csv", "theirs.csv")]
+    assert rows[0][0] == rows[1][0]
+    assert [cell.count(",") for row in rows[0] for cell in row] == [cell.count(",") for row in rows[1] for cell in row]
+    assert np.shape(ours.evaluate(X, ONE_HOT, verbose=0)[1]) == shape
+    save_results(tmp_path / "x.npz", ours, logged)
+    with np.load(tmp_path / "x.npz") as file:
+        np.testing.assert_allclose(json.loads(str(file["history"]))["m"], logged.history["m"])
+
+
+def test_a_callback_that_watches_several_numbers() -> None:
+    model = classifier(loss="categorical_crossentropy", metrics=[metrics.F1Score()])
+    with pytest.raises(ValueError, match="EarlyStopping watches one number; 'f1_score' has 3"):
+        model.fit(X, ONE_HOT, verbose=0, callbacks=[EarlyStopping("f1_score", mode="max")])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_])
+def test_a_loss_function_of_a_user_gets_labels_as_floats(keras: Any, dtype: Any) -> None:
+    ours, theirs = both_classifiers(keras, "mse")
+    ours.compile(SGD(0.2), lambda y_true, y_pred: (-y_true * (y_pred + 1e-7).log()).sum(axis=-1))
+    theirs.compile(keras.optimizers.SGD(0.2), lambda t, p: (-t * keras.ops.log(p + 1e-7)).sum(-1))
+    y = ONE_HOT.astype(dtype)
+    same(ours.fit(X, y, **ARGUMENTS).history, theirs.fit(X, y, **ARGUMENTS).history)
+
+
+def test_an_output_without_an_entry_among_the_losses_has_none(keras: Any) -> None:
+    ours = Named()
+    ours.build_for((None, 4))
+    inputs, kind = keras.Input((4,)), keras.layers
+    outputs = {"a": kind.Dense(2)(inputs), "b": kind.Dense(3, activation="softmax")(inputs)}
+    theirs = keras.Model(inputs, outputs)
+    theirs.set_weights(ours.get_weights())
+    ours.compile(SGD(0.2), {"a": "mse"}, loss_weights={"a": 0.5})
+    theirs.compile(keras.optimizers.SGD(0.2), {"a": "mse"}, loss_weights={"a": 0.5})
+    y = {"a": REAL, "b": ONE_HOT}
+    same(ours.fit(X, y, **ARGUMENTS).history, theirs.fit(X, y, **ARGUMENTS).history)
+    assert ours.evaluate(X, {"a": REAL}, verbose=0) == ours.evaluate(X, y, verbose=0)
+
+
+def test_names_of_results_before_the_first_batch() -> None:
+    model = Named()
+    model.compile("sgd", {"b": "categorical_crossentropy", "a": "mse"}, metrics={"b": ["acc"]})
+    before = model.metrics_names
+    model.evaluate(X, {"a": REAL, "b": ONE_HOT}, verbose=0)
+    assert before == model.metrics_names == ["loss", "a_loss", "b_loss", "b_acc"]
+
+
+def test_batches_have_the_size_that_they_have(keras: Any) -> None:
+    ours, theirs = both_classifiers(keras, "sparse_categorical_crossentropy")
+
+    def batches() -> Any:
+        return ((X[start : start + 4], LABELS[start : start + 4]) for start in range(0, 20, 4))
+
+    given = {"batch_size": 7, "steps_per_epoch": 5, "verbose": 0}
+    same(ours.fit(batches(), **given).history, theirs.fit(batches(), **given).history)
+    found = ours.evaluate(batches(), batch_size=3, verbose=0)
+    assert found == ours.evaluate(batches(), verbose=0)
+    history = ours.fit(X, LABELS, batch_size=5, verbose=0, validation_data=batches()).history
+    assert history["val_loss"] == [pytest.approx(ours.evaluate(batches(), verbose=0))]
+
+
+def test_history_and_progress_of_the_user(keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = both_classifiers(keras, "sparse_categorical_crossentropy")
+    kept = History(), keras.callbacks.History()
+    for _ in range(2):
+        for model, history in zip((ours, theirs), kept):
+            assert model.fit(X, LABELS, **ARGUMENTS, callbacks=[history]) is history is model.history
+    same(kept[0].history, kept[1].history)
+    assert kept[0].epoch == kept[1].epoch == [0, 1]
+    ours.fit(X, LABELS, **{**ARGUMENTS, "verbose": 2}, callbacks=[ProgbarLogger()])
+    assert capsys.readouterr().out.count("Epoch 1/2") == 1
+
+
+def test_averages_begin_anew() -> None:
+    model = classifier(metrics=["accuracy"])
+    model.reset_metrics()
+    model.evaluate(X, LABELS, verbose=0)
+    assert model.metrics[0].result() > 0
+    model.reset_metrics()
+    assert model.metrics[0].result() == 0
+    Sequential([L.Dense(1)]).reset_metrics()
+
+
+@pytest.mark.parametrize("given", [{"run_eagerly": True}, {"jit_compile": False}, {"steps_per_execution": 1}])
+def test_how_keras_computes_changes_nothing(given: dict[str, Any]) -> None:
+    model = classifier(**given)
+    found = model.evaluate(X, LABELS, verbose=0)
+    model.compile(SGD(0.1), "sparse_categorical_crossentropy")
+    assert model.evaluate(X, LABELS, verbose=0) == found
+
+
 def test_signatures(keras: Any) -> None:
     for name in ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"):
         ours, theirs = (
@@ -393,8 +511,12 @@ def test_signatures(keras: Any) -> None:
         )
         assert ours == [each for each in theirs if each[0] != "kwargs"]
     ours, theirs = (list(inspect.signature(model.compile).parameters) for model in (Model, keras.Model))
-    assert ours == theirs[: len(ours)]
-    assert theirs[len(ours) :] == ["run_eagerly", "steps_per_execution", "jit_compile", "auto_scale_loss"]
+    assert ours == theirs
+    ours, theirs = (
+        [each.default for each in inspect.signature(model.compile).parameters.values()]
+        for model in (Model, keras.Model)
+    )
+    assert ours == theirs
     assert Sequence is PyDataset
     ours, theirs = (inspect.signature(base.__init__).parameters for base in (PyDataset, keras.utils.PyDataset))
     assert [(each.name, each.default) for each in ours.values()] == [
@@ -600,6 +722,16 @@ def test_threads_make_the_batches_ahead_in_their_order(workers: int) -> None:
     quiet(line(), data, shuffle=False, callbacks=[Reads()])
 
 
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_no_more_batches_than_the_queue_holds_are_under_way(ahead: int) -> None:
+    data = Numbered(8, workers=8, max_queue_size=ahead)
+    feed = Items(data, lambda given: given)
+    begun = []
+    for taken, _ in enumerate(feed.go_through(shuffle=False)):
+        begun.append(len(data.calls) - taken)
+    assert max(begun) <= ahead
+
+
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
     class Broken(Numbered):
         def __getitem__(self, index: int) -> Any:
@@ -741,7 +873,6 @@ Y = REAL[:, :1]
     [
         ({"x": pairs(1), "y": Y}, "y: expected none beside a generator"),
         ({"x": pairs(1), "sample_weight": WEIGHTS}, "sample_weight: expected none beside a generator"),
-        ({"x": pairs(1), "batch_size": 3}, "batch_size: expected none beside a generator.* received 3"),
         ({"x": pairs(1), "class_weight": {0: 1}}, "class_weight: expected none beside a generator"),
         ({"x": pairs(1), "validation_split": 0.5}, "validation_split: expected arrays to split, received generator"),
         ({"x": pairs(0)}, "x: expected a generator with at least one batch"),
@@ -789,7 +920,10 @@ def test_what_fit_refuses_before_it_begins(arguments: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("compiled", "message"),
     [
-        ({"loss": {"a": "mse"}}, "loss: expected an entry, or None, for each output; there is none for 'b'"),
+        ({"loss": {"a": "mse", "b": "mse"}, "loss_weights": {"a": 2}}, "loss_weights: expected an entry.* for 'b'"),
+        ({"loss": "mse", "steps_per_execution": 4}, "steps_per_execution: expected 1, .* received 4"),
+        ({"loss": "mse", "auto_scale_loss": False}, "auto_scale_loss: expected True, .* received False"),
+        ({"loss": "mse", "jit_compile": "fast"}, "jit_compile: expected False or True or 'auto'"),
         ({"loss": {"a": "mse", "c": "mse"}}, "loss: there is no output 'c'; the outputs are a, b"),
         ({"loss": ["mse"]}, r"loss: expected 2 entries, one for each output \(a, b\), received 1"),
         ({"loss": "mse", "loss_weights": 2.0}, "loss_weights: expected 2 numbers, .*received 2.0"),
@@ -848,11 +982,12 @@ def test_a_bad_batch_is_refused_before_anything_is_computed_with_it() -> None:
     assert all((a == b).all() for a, b in zip(seen, model.get_weights()))
 
 
-def test_a_loss_of_one_number_takes_no_sample_weights() -> None:
+def test_a_loss_of_one_number_counts_for_each_weight() -> None:
     model = Sequential([L.Input((4,)), L.Dense(1)])
     model.compile("sgd", lambda y_true, y_pred: (y_pred * y_pred).mean())
-    with pytest.raises(ValueError, match=r"sample_weight: expected weights of shape \(\)"):
-        model.fit(X, Y, sample_weight=WEIGHTS, verbose=0)
+    plain = model.evaluate(X, Y, batch_size=len(X), verbose=0)
+    weighted = model.evaluate(X, Y, batch_size=len(X), sample_weight=WEIGHTS, verbose=0)
+    assert weighted == pytest.approx(plain * WEIGHTS.mean(), rel=1e-5)
 
 
 def test_losses_and_metrics_take_weights_by_themselves() -> None:

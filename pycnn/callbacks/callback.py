@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from pycnn.console import LiveLine, duration, has_live_terminal
 
 if TYPE_CHECKING:
     from pycnn.models.model import Model
 
-Logs = Mapping[str, float]
+#: Numbers by their names; of a metric of several numbers an array.
+Logs = Mapping[str, Any]
 
 #: When callbacks close what they have open.
 _ENDS = ("on_train_end", "on_test_end", "on_predict_end")
@@ -63,11 +66,19 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Called after an epoch and its validation."""
 
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of :meth:`on_train_batch_begin`, as in Keras."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of :meth:`on_train_batch_end`, as in Keras."""
+
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Called before a step of training, counted from 0."""
+        """Called before a step of training, counted from 0; calls :meth:`on_batch_begin`."""
+        self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Called after a step of training."""
+        """Called after a step of training; calls :meth:`on_batch_end`."""
+        self.on_batch_end(batch, logs)
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Called before an evaluation or validation."""
@@ -94,6 +105,9 @@ class Callback:
         """Called after a batch of it."""
 
 
+C = TypeVar("C", bound=Callback)
+
+
 class CallbackList:
     """Calls several callbacks as one; the lists of one run share their model and parameters."""
 
@@ -104,6 +118,10 @@ class CallbackList:
                 raise TypeError(f"callbacks: expected Callback objects, received {callback!r}")
             callback.set_params(params)
             callback.set_model(model)
+
+    def last(self, kind: type[C]) -> C | None:
+        """The last callback of a kind; None where there is none."""
+        return next((each for each in reversed(self.callbacks) if isinstance(each, kind)), None)
 
     def call(self, moment: str, *arguments: Any) -> None:
         """Call the method named ``moment`` of every callback; at the very end, of all even where one of them fails.
@@ -127,14 +145,18 @@ class History(Callback):
 
     Attributes:
         history: a list with one number per epoch for "loss", each metric and, with validation data, the same
-            with "val_" before.
-        epoch: the numbers of the epochs.
+            with "val_" before; of a metric of several numbers an array per epoch.
+        epoch: the numbers of the epochs of the last training.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Count epochs anew; the numbers of another training stay before those of this one, as in Keras."""
+        self.epoch = []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Take down the numbers of an epoch."""
@@ -256,5 +278,7 @@ class ProgbarLogger(Callback):
             self._line = None
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
+    if np.ndim(value):  # of a metric of several
+        return f"[{', '.join(map(_number, value))}]"
     return f"{value:.4e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"

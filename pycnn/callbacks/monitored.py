@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pycnn import metrics
 from pycnn.callbacks.callback import Callback, Logs
 from pycnn.callbacks.control import note_learning_rate
@@ -48,7 +50,11 @@ class Monitor(Callback):
         return value - self.min_delta > reference if up else value + self.min_delta < reference
 
     def watched(self, logs: Logs | None) -> float | None:
-        """The number; None, and a warning, where there is none of its name."""
+        """The number; None, and a warning, where there is none of its name.
+
+        Raises:
+            ValueError: there are several numbers of that name.
+        """
         found = (logs or {}).get(self.monitor)
         if found is None:
             warnings.warn(
@@ -56,6 +62,8 @@ class Monitor(Callback):
                 f"{', '.join(logs or {}) or 'none'}",
                 stacklevel=2,
             )
+        elif np.ndim(found):
+            raise ValueError(f"{type(self).__name__} watches one number; {self.monitor!r} has {np.size(found)}")
         return found
 
     def _is_up(self) -> bool:
@@ -64,14 +72,19 @@ class Monitor(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss" or name.endswith("_loss"):
             return False
-        own = [metric.direction for metric in getattr(self.model, "metrics", ()) if metric.name == name]
-        direction = own[0] if own else metrics.direction_of(name)
+        # A metric among the weighted ones is reported with "weighted_" before its name where another one has this.
+        directions = (self._direction_of(each) for each in (name, name.removeprefix("weighted_")))
+        direction = next(filter(None, directions), None)
         if direction is None:
             raise ValueError(
                 f"{type(self).__name__}: expected mode='min' or mode='max', for {self.monitor!r} does not say which is "
                 "better; received mode='auto'"
             )
         return direction == "up"
+
+    def _direction_of(self, name: str) -> str | None:
+        own = [metric.direction for metric in getattr(self.model, "metrics", ()) if metric.name == name]
+        return own[0] if own else metrics.direction_of(name)
 
 
 class EarlyStopping(Monitor):

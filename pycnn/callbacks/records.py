@@ -6,9 +6,10 @@ import csv
 import importlib.util
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pycnn.callbacks.callback import Callback, Logs
 
@@ -63,17 +64,22 @@ class CSVLogger(Callback):
         if self.keys is None:
             self.keys = _columns(values)
             lines.append(["epoch", *self.keys])
-        lines.append([epoch, *(values.get(key, "NA") for key in self.keys)])
+        lines.append([epoch, *(_cell(values.get(key, "NA")) for key in self.keys)])
         before = "" if _ends_a_line(self.filename) else "\n"
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
             file.write(before)
             csv.writer(file, delimiter=self.sep, lineterminator="\n").writerows(lines)
 
 
-def _columns(logs: Mapping[str, float]) -> list[str]:
+def _columns(logs: Logs) -> list[str]:
     """The names in order; with those of a validation that comes in later epochs only, as in Keras."""
     keys = sorted(logs)
     return keys if any(key.startswith("val_") for key in keys) else [*keys, *(f"val_{key}" for key in keys)]
+
+
+def _cell(value: Any) -> Any:
+    """What stands for a value; several numbers of a metric are one, as Keras writes them."""
+    return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
 
 
 def _ends_a_line(filename: str) -> bool:
@@ -90,6 +96,8 @@ def _ends_a_line(filename: str) -> bool:
 
 class TensorBoard(Callback):
     """Writes the logs for TensorBoard, which draws them: ``tensorboard --logdir logs``.
+
+    Of a metric of several numbers there is a curve for each: ``epoch_f1_score/0`` and so on.
 
     The names are Keras': ``epoch_loss``, ``epoch_learning_rate`` and so on, those of training in the folder
     ``train``, those of validation in ``validation``. Needs the package tensorboard.
@@ -192,7 +200,7 @@ class TensorBoard(Callback):
         self._training = False
         self._close()
 
-    def _write(self, folder: str, values: Mapping[str, float], step: int) -> None:
+    def _write(self, folder: str, values: Logs, step: int) -> None:
         if not values:
             return
         if folder not in self._writers:
@@ -200,7 +208,11 @@ class TensorBoard(Callback):
 
             self._writers[folder] = Writer(os.path.join(self.log_dir, folder))
         for name, value in values.items():
-            self._writers[folder].add_scalar(name, value, step)
+            if np.ndim(value):  # of a metric of several numbers: one curve for each
+                for place, each in enumerate(value):
+                    self._writers[folder].add_scalar(f"{name}/{place}", float(each), step)
+            else:
+                self._writers[folder].add_scalar(name, value, step)
         self._writers[folder].flush()
 
     def _close(self) -> None:

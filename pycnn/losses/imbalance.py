@@ -15,6 +15,7 @@ from pycnn.losses.loss import (
     binary_crossentropies,
     binary_targets,
     both,
+    distribution,
     fraction,
     one_hot_targets,
 )
@@ -81,7 +82,7 @@ def categorical_focal_crossentropy(
     predictions, targets = one_hot_targets(y_true, y_pred, label_smoothing, axis)
     if from_logits:
         predictions = F.softmax(predictions, dim=-1)
-    probabilities = (predictions / predictions.sum(axis=-1, keepdims=True)).clip(EPSILON, 1 - EPSILON)
+    probabilities = distribution(predictions)
     parts = beside(targets, predictions) * probabilities.log() * (1 - probabilities) ** gamma
     return -alpha * parts.sum(axis=-1)
 

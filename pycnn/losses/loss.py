@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pycnn import backend, changes
 from pycnn import functional as F
-from pycnn.configuration import Configurable
+from pycnn.configuration import Configurable, is_ours
 from pycnn.elementary import cast
 from pycnn.functional.activation import logits_of
 from pycnn.naming import nearest
@@ -70,10 +70,7 @@ def sparse_categorical_crossentropy(
     if ignored is not None:
         labels = np.where(ignored, 0, labels)
     _check_classes("y_true", labels, predictions.shape[-1])
-    labels = labels.astype(np.int64)
-    # Classes are the last axis here and the second one in F.cross_entropy: rows of classes serve both.
-    rows = _logits(predictions, from_logits).reshape(labels.size, predictions.shape[-1])
-    values = F.cross_entropy(rows, labels.reshape(-1), reduction="none").reshape(*labels.shape)
+    values = _crossentropies(labels.astype(np.int64), predictions, from_logits)
     return values if ignored is None else values * beside(~ignored, values).astype(values.dtype)
 
 
@@ -106,9 +103,7 @@ def categorical_crossentropy(
     [0.0513, 2.3026]
     """
     predictions, targets = one_hot_targets(y_true, y_pred, label_smoothing, axis)
-    values = predictions.shape[:-1]
-    rows = _logits(predictions, from_logits).reshape(math.prod(values), predictions.shape[-1])
-    return F.cross_entropy(rows, beside(targets.reshape(rows.shape), rows), reduction="none").reshape(*values)
+    return _crossentropies(targets, predictions, from_logits)
 
 
 def binary_crossentropy(
@@ -207,7 +202,8 @@ class Loss(Configurable):
             y_true: targets.
             y_pred: predictions.
             sample_weight: what each value is multiplied by before the reduction, shape (batch,) or with more axes of
-                the values. The mean still divides by the number of values, as in Keras.
+                the values; where there is one value for all samples, it counts for each of the weights. The mean still
+                divides by the number of values, as in Keras.
 
         Raises:
             ValueError: for weights of a shape that the values do not have.
@@ -215,10 +211,12 @@ class Loss(Configurable):
         >>> MeanSquaredError()([[0.0], [2.0]], [[1.0], [4.0]], sample_weight=[1.0, 0.5]).item()
         1.5
         """
+        if self._is_of_a_user():
+            y_true, y_pred = _as_tensors(y_true, y_pred)
         values = self.call(y_true, y_pred)
-        if sample_weight is None:
+        weights = self._weights(y_true, values, sample_weight)
+        if weights is None:
             return _reduce(values, self.reduction)
-        weights = _weights(sample_weight, values)
         values = values * beside(weights, values)
         if self.reduction != "mean_with_sample_weight":
             return _reduce(values, self.reduction)
@@ -226,8 +224,21 @@ class Loss(Configurable):
         return values.sum() / total if total else values.sum() * 0
 
     def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
-        """One value per sample."""
+        """One value per sample.
+
+        A ``call`` of your own gets both as tensors of the same floating dtype, whatever the labels are, as in Keras.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define call(y_true, y_pred)")
+
+    def _is_of_a_user(self) -> bool:
+        """Whether the values come from code outside this package, which has no checks of labels to make itself."""
+        return not is_ours(type(self).call)
+
+    def _weights(
+        self, y_true: ArrayLike | Tensor, values: Tensor, sample_weight: ArrayLike | Tensor | None
+    ) -> NDArray[Any] | None:
+        """What the values are multiplied by; None for nothing."""
+        return None if sample_weight is None else _spread(sample_weight, values)
 
     def _argument(self, name: str) -> Any:
         kept = super()._argument(name)
@@ -243,6 +254,9 @@ class Loss(Configurable):
 
 class LossFunctionWrapper(Loss):
     """A loss from a function of (y_true, y_pred) that returns one value per sample.
+
+    A function of your own gets tensors of the same floating dtype, whatever the labels are; where one of them has a
+    last axis of size 1 that the other one lacks, they get the same number of axes. Both is as in Keras.
 
     >>> worst = LossFunctionWrapper(lambda y_true, y_pred: (y_pred - y_true).abs().mean(axis=-1), name="mae")
     >>> from pycnn import Tensor
@@ -263,7 +277,12 @@ class LossFunctionWrapper(Loss):
 
     def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
         """The values of the function."""
+        if isinstance(y_true, Tensor) and isinstance(y_pred, Tensor) and not is_ours(self.fn):
+            y_true, y_pred = _of_same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self._arguments)
+
+    def _is_of_a_user(self) -> bool:
+        return super()._is_of_a_user() or not is_ours(self.fn)
 
 
 class SameShapeLoss(LossFunctionWrapper):
@@ -305,10 +324,20 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     def call(self, y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> Tensor:
         """The values of the function; where some are ignored, such that their mean is that of the others."""
         values = super().call(y_true, y_pred)
-        if self.ignore_class is None or not self.reduction.startswith("mean"):
+        if self.ignore_class is None or self.reduction != "mean":
             return values
         counted = int((as_targets(y_true) != self.ignore_class).sum())
         return values * (values.size / max(counted, 1))
+
+    def _weights(
+        self, y_true: ArrayLike | Tensor, values: Tensor, sample_weight: ArrayLike | Tensor | None
+    ) -> NDArray[Any] | None:
+        """Those of ignored labels are 0, so that they are no part of the sum of the weights."""
+        weights = super()._weights(y_true, values, sample_weight)
+        if self.ignore_class is None or self.reduction != "mean_with_sample_weight":
+            return weights
+        counted = (as_targets(y_true) != self.ignore_class).reshape(values.shape).astype(values.dtype)
+        return counted if weights is None else weights * counted
 
     def check_targets(self, y_true: NDArray[Any], output_shape: Shape) -> None:
         """Labels must be integers in 0 .. classes - 1, one for each prediction.
@@ -479,14 +508,25 @@ def moved_last(shape: Shape, axis: int) -> Any:
     return (*shape[:axis], *shape[axis + 1 :], shape[axis])
 
 
-def _logits(predictions: Tensor, from_logits: bool) -> Tensor:
-    """Numbers whose softmax is the predicted distribution."""
-    if from_logits:
-        return predictions
-    logits = logits_of(predictions, "softmax")
+def _crossentropies(truth: NDArray[Any], predictions: Tensor, from_logits: bool) -> Tensor:
+    """``-sum(truth * log(predictions))`` over the last axis, for the numbers of classes or their probabilities."""
+    shape = predictions.shape[:-1]
+    # Classes are the last axis here and the second one in the functional losses: rows of classes serve both.
+    rows = (math.prod(shape), predictions.shape[-1])
+    is_sparse = truth.ndim < predictions.ndim
+    logits = predictions if from_logits else logits_of(predictions, "softmax")
     if logits is not None:
-        return logits
-    return predictions.clip(EPSILON, 1 - EPSILON).log()
+        flat = truth.reshape(-1) if is_sparse else beside(truth.reshape(rows), predictions)
+        return F.cross_entropy(logits.reshape(*rows), flat, reduction="none").reshape(*shape)
+    logarithms = distribution(predictions).log()
+    if is_sparse:
+        return F.nll_loss(logarithms.reshape(*rows), truth.reshape(-1), reduction="none").reshape(*shape)
+    return -(beside(truth, predictions) * logarithms).sum(axis=-1)
+
+
+def distribution(predictions: Tensor) -> Tensor:
+    """Probabilities of the classes, on the last axis: predictions divided by their sum, and kept from 0 and 1."""
+    return (predictions / predictions.sum(axis=-1, keepdims=True)).clip(EPSILON, 1 - EPSILON)
 
 
 def _reduce(values: Tensor, reduction: str) -> Tensor:
@@ -540,10 +580,40 @@ def like(y_true: ArrayLike | Tensor, predictions: Tensor) -> NDArray[Any]:
     return cast(targets, predictions.dtype).reshape(predictions.shape)
 
 
-def _weights(sample_weight: ArrayLike | Tensor, values: Tensor) -> NDArray[Any]:
+def _as_tensors(y_true: ArrayLike | Tensor, y_pred: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
+    """Targets and predictions as tensors of one floating dtype in one place.
+
+    Raises:
+        TypeError, ValueError: as :func:`as_predictions` and :func:`as_targets`.
+    """
+    predictions = as_predictions(y_pred)
+    if isinstance(y_true, Tensor):
+        _check_numbers("y_true", y_true.dtype)
+        return y_true.astype(predictions.dtype), predictions
+    return beside(cast(as_targets(y_true), predictions.dtype), predictions), predictions
+
+
+def _of_same_rank(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+    """One axis of size 1 behind the others goes where the other one lacks it; one comes where that has the batch alone.
+
+    Source: Keras 3, keras.src.losses.loss.squeeze_or_expand_to_same_rank.
+    """
+    if y_true.ndim == y_pred.ndim + 1:
+        y_pred, y_true = _of_same_rank(y_pred, y_true)
+    elif y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
+        if y_true.ndim == 1:
+            y_true = y_true.reshape(-1, 1)
+        else:
+            y_pred = y_pred.reshape(*y_pred.shape[:-1])
+    return y_true, y_pred
+
+
+def _spread(sample_weight: ArrayLike | Tensor, values: Tensor) -> NDArray[Any]:
     """Weights with the dtype of the values, in a shape that spreads them over these."""
     held = sample_weight.detach().numpy() if isinstance(sample_weight, Tensor) else backend.on_host(sample_weight)
     _check_numbers("sample_weight", held.dtype)
+    if not values.ndim:  # one value for all samples
+        return cast(held, values.dtype)
     return cast(held, values.dtype).reshape(shape_of_weights(held.shape, values.shape))
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from pycnn import losses
-from pycnn.metrics.metric import Average, MeanMetricWrapper, Values, as_array, same_rank
+from pycnn.metrics.metric import Average, MeanMetricWrapper, Values, as_array, same_rank, spread_weights
 from pycnn.tensor import Tensor
 
 
@@ -155,7 +155,10 @@ class CategoricalCrossentropy(AverageLoss):
 
 
 class SparseCategoricalCrossentropy(AverageLoss):
-    """The average of :func:`pycnn.losses.sparse_categorical_crossentropy`, in which ignored labels count as 0."""
+    """The average of :func:`pycnn.losses.sparse_categorical_crossentropy`.
+
+    Ignored labels count as 0 there; beside sample weights they do not count, as in Keras.
+    """
 
     def __init__(
         self,
@@ -166,3 +169,12 @@ class SparseCategoricalCrossentropy(AverageLoss):
     ) -> None:
         arguments = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
         super().__init__(losses.sparse_categorical_crossentropy, name, **arguments)
+        self.ignore_class = ignore_class
+
+    def update_state(self, y_true: Values, y_pred: Values, sample_weight: Values | None = None) -> None:
+        """Take a batch into account, its samples with their weights."""
+        if self.ignore_class is not None and sample_weight is not None:
+            labels, predictions = as_array(y_true), as_array(y_pred)
+            counted = (labels != self.ignore_class).reshape(labels.shape[: predictions.ndim - 1])
+            sample_weight = spread_weights(sample_weight, counted.shape) * counted
+        super().update_state(y_true, y_pred, sample_weight)

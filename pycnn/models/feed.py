@@ -69,13 +69,13 @@ class Items:
         return map(self._accept, self._made_ahead(order, workers) if workers > 1 else made)
 
     def _made_ahead(self, order: Iterable[int], workers: int) -> Iterator[Any]:
-        """The items in their order, up to ``max_queue_size`` of them made by threads before they are asked for."""
+        """The items in their order, made by threads before they are asked for, ``max_queue_size`` at a time at most."""
         pool, ahead = ThreadPoolExecutor(workers), getattr(self._items, "max_queue_size", 10)
         queue: deque[Future[Any]] = deque()
         try:
             for index in order:
                 queue.append(pool.submit(self._items.__getitem__, index))
-                if len(queue) > ahead:
+                if len(queue) >= ahead:
                     yield queue.popleft().result()
             while queue:
                 yield queue.popleft().result()

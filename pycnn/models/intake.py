@@ -98,13 +98,13 @@ class Intake:
         """Everything that ``fit`` takes, as what hands out its batches.
 
         Raises:
-            TypeError, ValueError: as :meth:`arrays`; for targets, weights or a batch size beside a source of batches;
-                for a source without any.
+            TypeError, ValueError: as :meth:`arrays`; for targets or weights beside a source of batches; for a source
+                without any.
         """
         if not gives_batches(x):
             return self.feed_of(self.arrays(x, y, sample_weight, class_weight), batch_size, steps, shuffle)
         kind = type(x).__name__
-        for argument, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
+        for argument, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(
                     f"{self._name}{argument}: expected none beside a {kind}, whose batches are (x, y) or "

@@ -19,7 +19,7 @@ from pycnn.models.summary import print_summary
 from pycnn.optimizers import Optimizer
 from pycnn.shapes import Shape
 
-#: What Keras' compile takes beside ours, with the values that change nothing.
+#: Arguments of compile about how Keras computes, with the values that change nothing here.
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "run_eagerly": (False, True),
     "steps_per_execution": (1,),
@@ -179,6 +179,10 @@ class Model(Layer):
         loss_weights: float | Sequence[float] | Mapping[str, float] | None = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
     ) -> None:
         """Choose how the model is trained.
 
@@ -196,13 +200,22 @@ class Model(Layer):
             metrics: a list of names, functions or objects of :mod:`pycnn.metrics`; for each of several outputs one, or
                 a list. "accuracy" is binary, categorical or sparse categorical accuracy, whichever suits the shapes.
             weighted_metrics: the same, for metrics in which samples count with their weights.
+            run_eagerly, jit_compile: without effect: every operation is a compiled kernel, run when it is called.
+            steps_per_execution, auto_scale_loss: nothing but Keras' defaults is taken: callbacks are called at each
+                step, and losses are not scaled.
 
         Raises:
             ValueError: for an unknown name (the message names the nearest), and for entries that do not match the
                 outputs as far as these are known.
 
-        Source: Keras 3, keras.Model.compile, without what chooses between its compilers.
+        Source: Keras 3, keras.Model.compile.
         """
+        _check_without_effect(
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
         found = optimizers.get(optimizer)
         self._objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._names_of_outputs())
         self.optimizer = found
@@ -232,6 +245,11 @@ class Model(Layer):
     def metrics_names(self) -> list[str]:
         """The names of what :meth:`evaluate` returns."""
         return self.objective.names
+
+    def reset_metrics(self) -> None:
+        """Begin the averages of loss and metrics anew."""
+        if self._objective is not None:
+            self._objective.reset()
 
     def fit(
         self,
@@ -265,7 +283,8 @@ class Model(Layer):
                 :class:`pycnn.utils.PyDataset`; a generator or iterator, which goes on in each epoch where it was in
                 the one before; anything else to iterate over, anew in each epoch.
             y: labels, n of them; see the loss. For several outputs a list, or a dictionary by the names of the outputs.
-            batch_size: samples per step, None for 32; the last batch of an epoch may be smaller.
+            batch_size: samples per step, None for 32; the last batch of an epoch may be smaller. What gives batches
+                decides itself.
             epochs: the epoch to end before, counted from 0; without ``initial_epoch`` how many there are.
             verbose: 0 silent, 1 or "auto" a live bar (one line per epoch without a terminal), 2 one line per epoch.
             callbacks: objects of :mod:`pycnn.callbacks`.
@@ -409,7 +428,8 @@ class Model(Layer):
             return_dict: return a dictionary by name instead of a list.
 
         Returns:
-            [loss, metric, ...], or the loss alone when there are no metrics. With several outputs: their sum, the
+            [loss, metric, ...], or the loss alone when there are no metrics; a metric of several numbers, such as
+            ``F1Score()``, is an array. With several outputs: their sum, the
             losses in the order of the outputs, the metrics in the order of their names.
 
         Raises:
@@ -587,14 +607,22 @@ class Model(Layer):
         given = {name: deserialize_keras_object(value) for name, value in config.items()}
         known = inspect.signature(self.compile).parameters
         for name in set(given) - set(known):
-            if given.pop(name) not in _WITHOUT_EFFECT.get(name, ()):
+            if name not in _WITHOUT_EFFECT:
                 raise ValueError(f"{self}: compile has no argument {name!r} for {config[name]!r}")
+            _check_without_effect(**{name: given.pop(name)})
         self.compile(**given)
 
     def _forget_compiled_shapes(self) -> None:
         """The output may have another shape now, and "accuracy" may be another metric."""
         if self._objective is not None:
             self._objective.forget_shapes()
+
+
+def _check_without_effect(**given: Any) -> None:
+    for name, value in given.items():
+        if value not in _WITHOUT_EFFECT[name]:
+            expected = " or ".join(map(repr, _WITHOUT_EFFECT[name]))
+            raise ValueError(f"{name}: expected {expected}, the values that change nothing; received {value!r}")
 
 
 def _are_inputs_and_outputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from pycnn import losses, metrics
 from pycnn.losses import Loss
 from pycnn.metrics import Metric
@@ -35,7 +37,7 @@ class Objective:
 
     Args:
         loss: for all outputs, or a list or a dictionary by output name with one for each (None for an output without
-            a loss). Each is a name, a function or an object.
+            a loss, which a dictionary may leave out). Each is a name, a function or an object.
         loss_weights: for the losses, in the same form; None is 1 for each.
         requested: the metrics. For one output a list; for several a list with one entry per output, or a dictionary by
             output name, whose entries are metrics or lists of them.
@@ -75,8 +77,15 @@ class Objective:
         if self._outputs is not None:
             return list(self._reported)
         unnamed: list[str | None] = [None] * (len(self.loss) if isinstance(self.loss, list) else 1)
-        names = self._output_names or unnamed
+        names = self._output_names or self._names_given() or unnamed
         return list(_reported(self._mean, self._assigned(names)))
+
+    def _names_given(self) -> list[str]:
+        """The names that losses and metrics are given by, in the order of a model's that returns a dictionary."""
+        if not isinstance(self.loss, dict):
+            return []
+        by_output = (self.loss, self.metrics, self.weighted_metrics)
+        return sorted({name for given in by_output if isinstance(given, dict) for name in given})
 
     @property
     def settled_metrics(self) -> list[Metric]:
@@ -184,6 +193,8 @@ class Objective:
             raise ValueError(f"loss_weights: expected {_count(names, 'number')}, received {self.loss_weights!r}")
         of_outputs = _per_output("loss", self.loss, names)
         loss_weights = _per_output("loss_weights", self.loss_weights, names)
+        if isinstance(self.loss_weights, dict):
+            _check_weighed(names, of_outputs, self.loss_weights)
         plain = _metrics_per_output("metrics", self.metrics, names)
         weighted = _metrics_per_output("weighted_metrics", self.weighted_metrics, names)
         several = sum(loss is not None for loss in of_outputs) > 1
@@ -234,9 +245,9 @@ class Objective:
             if y is not None and (output.metrics or output.weighted):
                 output.update(y[place], predictions[place], None if weights is None else weights[place])
 
-    def result(self) -> dict[str, float]:
-        """The averages over all samples since the last reset."""
-        return {name: float(each.result()) for name, each in self._reported.items()}
+    def result(self) -> dict[str, Any]:
+        """The averages over all samples since the last reset; of a metric of several numbers an array."""
+        return {name: _as_logged(each.result()) for name, each in self._reported.items()}
 
 
 class _Mean:
@@ -393,20 +404,22 @@ def _crossentropy(name: str, labels: Shape, output: Shape) -> Loss:
 
 
 def _per_output(argument: str, given: Any, names: Sequence[str | None]) -> list[Any]:
-    """One entry for each output, of a list, of a dictionary by name, or one for all."""
+    """One entry for each output, of a list, of a dictionary by name, in which a missing one is None, or one for all."""
     if isinstance(given, dict):
-        found = by_name(given, names, argument)
-        missing = [name for name in names if name is not None and name not in given]
-        if missing:
-            raise ValueError(
-                f"{argument}: expected an entry, or None, for each output; there is none for {missing[0]!r}"
-            )
-        return found
+        return by_name(given, names, argument)
     if isinstance(given, list):
         if len(given) != len(names):
             raise ValueError(f"{argument}: expected {_count(names, 'entry', 'entries')}, received {len(given)}")
         return given
     return [given] * len(names)
+
+
+def _check_weighed(names: Sequence[str | None], of_outputs: list[Any], loss_weights: Mapping[str, Any]) -> None:
+    for name, loss in zip(names, of_outputs):
+        if loss is not None and name is not None and name not in loss_weights:
+            raise ValueError(
+                f"loss_weights: expected an entry, or None, for each output with a loss; there is none for {name!r}"
+            )
 
 
 def _metrics_per_output(argument: str, given: Any, names: Sequence[str | None]) -> list[list[Any]]:
@@ -488,6 +501,13 @@ def _reported(mean: _Mean, outputs: list[_Output]) -> dict[str, Any]:
             name = f"{prefix}{_name(metric)}"
             found[free(f"{prefix}weighted_{_name(metric)}" if taken[name] else name)] = metric
     return {**means, **(dict(sorted(found.items())) if several else found)}
+
+
+def _as_logged(value: Any) -> Any:
+    """A number of its own as a float, several as an array."""
+    if isinstance(value, Tensor):
+        value = value.detach().numpy()
+    return float(np.asarray(value).item()) if np.size(value) == 1 else np.array(value)
 
 
 def _name(loss_or_metric: Any) -> str:

@@ -49,7 +49,7 @@ def save_results(path: Path, model: Model, history: History) -> None:
         OSError: when the disk is full, or the file cannot be written for another reason.
     """
     arrays: dict[str, Any] = {name: widened(weight.detach().numpy()) for name, weight in model.named_weights().items()}
-    arrays["history"] = np.array(json.dumps(history.history))
+    arrays["history"] = np.array(json.dumps(history.history, default=np.ndarray.tolist))
     # In memory first: a full disk then meets one plain write, not an archive that is half built.
     archive = io.BytesIO()
     np.savez(archive, **arrays)

@@ -75,10 +75,10 @@ def fit(
         feed = intake.feed_of(trained, batch_size, steps, shuffle)
     if validation_data is not None:
         validation = _validation(model, validation_data, validation_batch_size, validation_steps)
-    history = History()
     params = {"epochs": epochs, "steps": feed.steps, "verbose": _verbosity(verbose)}
-    called = _callback_list(model, callbacks, params, history)
-    model.history = history
+    called = _callback_list(model, callbacks, params, keeps_history=True)
+    model.history = history = called.last(History)
+    assert history is not None
     model.stop_training = False
     logs: dict[str, float] = {}
     called.call("on_train_begin")
@@ -310,7 +310,7 @@ def _validation(model: Model, given: Any, batch_size: int | None, steps: int | N
             f"validation_data: expected (x, y, sample_weight), something that gives batches, or a pair (x, y), "
             f"received an object of type {type(given).__name__}{length}"
         )
-    return intake.feed(*given, batch_size=None if gives_batches(given[0]) else batch_size, steps=steps)
+    return intake.feed(*given, batch_size=batch_size, steps=steps)
 
 
 def _at_least_one(value: int | None, name: str) -> int | None:
@@ -335,13 +335,16 @@ def _verbosity(verbose: int | str) -> int | str:
 
 
 def _callback_list(
-    model: Model, callbacks: Iterable[Callback] | Callback, params: dict[str, Any], history: History | None = None
+    model: Model, callbacks: Iterable[Callback] | Callback, params: dict[str, Any], keeps_history: bool = False
 ) -> CallbackList:
+    """The callbacks, with a progress bar and, where it is kept, a history, unless the user gives these."""
     if isinstance(callbacks, Callback):
         callbacks = [callbacks]
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of Callback objects, received {callbacks!r}")
+    given = list(callbacks)
+    wanted: list[type[Callback]] = [History, ProgbarLogger] if keeps_history else [ProgbarLogger]
     # The history comes behind the callbacks of the call, as in Keras, so that it has what they add to the logs; and before
     # the bar, so that it has what is shown.
-    last = [] if history is None else [history]
-    return CallbackList([*callbacks, *last, ProgbarLogger()], model, params)
+    added = [kind() for kind in wanted if not any(isinstance(each, kind) for each in given)]
+    return CallbackList([*given, *added], model, params)

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from pycnn.optimizers.optimizer import Common, LearningRate, Optimizer, Step, number
+from pycnn.optimizers.optimizer import Common, LearningRate, Optimizer, number
 
 
 class _WithBetas(Optimizer):
@@ -62,9 +62,13 @@ class Adam(_WithBetas):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"amsgrad": self.amsgrad}
 
-    def _next_step(self, rate: float, t: int) -> Step:
+    @property
+    def _rule(self) -> str:
+        return "amsgrad" if self.amsgrad else "adam"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
         rate *= math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        return Step("amsgrad" if self.amsgrad else "adam", (rate, 1 - self.beta_1, 1 - self.beta_2, self.epsilon))
+        return rate, 1 - self.beta_1, 1 - self.beta_2, self.epsilon
 
 
 class AdamW(Adam):
@@ -130,8 +134,12 @@ class Adamax(_WithBetas):
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **common)
 
-    def _next_step(self, rate: float, t: int) -> Step:
-        return Step("adamax", (rate / (1 - self.beta_1**t), 1 - self.beta_1, self.beta_2, self.epsilon))
+    @property
+    def _rule(self) -> str:
+        return "adamax"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
+        return rate / (1 - self.beta_1**t), 1 - self.beta_1, self.beta_2, self.epsilon
 
 
 class Nadam(_WithBetas):
@@ -164,13 +172,17 @@ class Nadam(_WithBetas):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **common)
         self._product = 1.0  # of the momenta so far
 
-    def _next_step(self, rate: float, t: int) -> Step:
+    @property
+    def _rule(self) -> str:
+        return "nadam"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
         momentum, next_momentum = (self.beta_1 * (1 - 0.5 * 0.96**step) for step in (t, t + 1))
         self._product *= momentum
         rate_of_mean = rate * next_momentum / (1 - self._product * next_momentum)
         rate_of_g = rate * (1 - momentum) / (1 - self._product)
         means = (1 - self.beta_1, 1 - self.beta_2)
-        return Step("nadam", (rate_of_mean, rate_of_g, *means, 1 / (1 - self.beta_2**t), self.epsilon))
+        return rate_of_mean, rate_of_g, *means, 1 / (1 - self.beta_2**t), self.epsilon
 
     def _numbers(self) -> dict[str, np.ndarray]:
         return super()._numbers() | {"u_product": np.array(self._product)}
@@ -213,5 +225,9 @@ class Lion(Optimizer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2}
 
-    def _next_step(self, rate: float, t: int) -> Step:
-        return Step("lion", (rate, self.beta_1, 1 - self.beta_1, self.beta_2, 1 - self.beta_2))
+    @property
+    def _rule(self) -> str:
+        return "lion"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
+        return rate, self.beta_1, 1 - self.beta_1, self.beta_2, 1 - self.beta_2

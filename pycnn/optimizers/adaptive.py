@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from pycnn.optimizers.optimizer import Common, LearningRate, Optimizer, Step, number
+from pycnn.optimizers.optimizer import Common, LearningRate, Optimizer, number
 
 
 class RMSprop(Optimizer):
@@ -13,7 +13,7 @@ class RMSprop(Optimizer):
     Args:
         learning_rate: size of a step; a number, a schedule or a function without arguments.
         rho: decay of the mean.
-        momentum: how much of the last step is added, 0 to below 1.
+        momentum: how much of the last step is added, 0 to 1.
         epsilon: keeps the division finite.
         centered: divide by the root of the variance, which needs a running mean of the gradient, too.
         **common: as :class:`Optimizer` takes them, from ``weight_decay`` to ``name``.
@@ -40,7 +40,7 @@ class RMSprop(Optimizer):
     ):
         super().__init__(learning_rate, **common)
         self.rho = number("rho", rho, least=0, below=1)
-        self.momentum = number("momentum", momentum, least=0, below=1)
+        self.momentum = number("momentum", momentum, least=0, most=1)
         self.epsilon = number("epsilon", epsilon, least=0)
         self.centered = bool(centered)
 
@@ -48,10 +48,13 @@ class RMSprop(Optimizer):
         own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
         return super().get_config() | own
 
-    def _next_step(self, rate: float, t: int) -> Step:
-        name = "rmsprop" + "_centered" * self.centered + "_momentum" * bool(self.momentum)
+    @property
+    def _rule(self) -> str:
+        return "rmsprop" + "_centered" * self.centered + "_momentum" * bool(self.momentum)
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
         numbers = (rate, self.rho, 1 - self.rho, self.epsilon)
-        return Step(name, (*numbers, self.momentum) if self.momentum else numbers)
+        return (*numbers, self.momentum) if self.momentum else numbers
 
 
 class Adagrad(Optimizer):
@@ -92,8 +95,12 @@ class Adagrad(Optimizer):
     def _initial(self, name: str) -> float:
         return self.initial_accumulator_value if name == "accumulator" else super()._initial(name)
 
-    def _next_step(self, rate: float, t: int) -> Step:
-        return Step("adagrad", (rate, self.epsilon))
+    @property
+    def _rule(self) -> str:
+        return "adagrad"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
+        return rate, self.epsilon
 
 
 class Adadelta(Optimizer):
@@ -129,5 +136,9 @@ class Adadelta(Optimizer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rho": self.rho, "epsilon": self.epsilon}
 
-    def _next_step(self, rate: float, t: int) -> Step:
-        return Step("adadelta", (rate, self.rho, 1 - self.rho, self.epsilon))
+    @property
+    def _rule(self) -> str:
+        return "adadelta"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
+        return rate, self.rho, 1 - self.rho, self.epsilon

@@ -9,9 +9,10 @@ import numpy as np
 
 from pycnn import changes
 from pycnn.backend import plan_on
-from pycnn.configuration import Configurable
+from pycnn.configuration import Configurable, argument_names
 from pycnn.elementary import cast
 from pycnn.layers.auto_name import auto_name
+from pycnn.naming import nearest
 from pycnn.optimizers import schedules
 from pycnn.optimizers.schedules import LearningRateSchedule
 from pycnn.tensor import Tensor
@@ -37,18 +38,6 @@ class Common(TypedDict, total=False):
     loss_scale_factor: float | None
     gradient_accumulation_steps: int | None
     name: str | None
-
-
-class Step(NamedTuple):
-    """How one step changes parameters.
-
-    Attributes:
-        rule: one of :data:`pycnn_kernels.updates.RULES`.
-        numbers: that the rule takes.
-    """
-
-    rule: str
-    numbers: tuple[float, ...]
 
 
 class _Group(NamedTuple):
@@ -115,7 +104,7 @@ class Optimizer(Configurable):
         self.name = name or auto_name(type(self).__name__)
         self._ema_momentum = ema_momentum
         self._calls = 0
-        self._undecayed: set[int] = set()
+        self._undecayed: dict[int, Tensor] = {}
         self._state: dict[int, tuple[Tensor, dict[str, Any]]] = {}
 
     @property
@@ -173,12 +162,13 @@ class Optimizer(Configurable):
             return
         gradients = self._clipped([gradient for _, gradient in found])
         rate = self.learning_rate
-        step = self._next_step(rate, self.iterations + 1)
+        numbers = self._next_step(rate, self.iterations + 1)
         self._calls += 1
         for group in self._groups([parameter for parameter, _ in found], gradients):
             first = group.parameters[0]
             with first.backend.at_hand(first.data):
-                self._step(step, rate * (self.weight_decay or 0.0) if group.decays else 0.0, group)
+                decay = rate * (self.weight_decay or 0.0) if group.decays else 0.0
+                self._step((decay, *numbers), group)
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Tensor | None, Tensor]]) -> None:
         """:meth:`apply` with gradients that are given, in pairs of a gradient, or None, and its parameter.
@@ -196,7 +186,8 @@ class Optimizer(Configurable):
 
     def exclude_from_weight_decay(self, var_list: Iterable[Tensor]) -> None:
         """Leave these parameters, biases for example, without the decay of weights. Each call replaces the last one."""
-        self._undecayed = {id(parameter) for parameter in var_list}
+        # The parameters are kept beside their ids so that these cannot pass to other tensors.
+        self._undecayed = {id(parameter): parameter for parameter in var_list}
 
     # -- what is written to files --------------------------------------------------------------------------------
 
@@ -222,13 +213,21 @@ class Optimizer(Configurable):
         """The optimizer that :meth:`get_config` describes, without what it remembers of parameters.
 
         Raises:
-            TypeError: there is no such argument.
+            ValueError: there is no such argument; the message names the nearest.
         """
         arguments = dict(config)
         rate = arguments.get("learning_rate")
         if isinstance(rate, Mapping):
             arguments["learning_rate"] = schedules.deserialize(rate, custom_objects)
-        return cls(**arguments)
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            known = argument_names(cls)
+            for name in arguments:
+                if name not in known:
+                    hint = nearest(name, known)
+                    raise ValueError(f"{cls.__name__}: there is no argument {name!r}.{hint}") from error
+            raise
 
     def state(self, parameters: Sequence[Tensor]) -> dict[str, np.ndarray]:
         """All that the next steps depend on beside the parameters and :meth:`get_config`: copies, in NumPy's memory.
@@ -241,8 +240,9 @@ class Optimizer(Configurable):
         Returns:
             Arrays by name, always in the same order: "iterations", how often :meth:`apply` was called; "learning_rate",
             unless it is a schedule or a function; and for parameter number 3 such as "3/momentum" and "3/velocity",
-            with the parameter's shape, in float32 where the parameter is in a half. Of a parameter that no step has
-            changed so far there are none.
+            with the parameter's shape, in float32 where the parameter is in a half: all those of the rule that the next
+            step follows, or, of a parameter that no step has changed so far, none; and, while gradients are averaged
+            over calls, "3/gradient_accumulator".
 
         >>> from pycnn.optimizers import SGD
         >>> w = Tensor([1.0], requires_grad=True)
@@ -254,7 +254,9 @@ class Optimizer(Configurable):
         arrays = self._numbers()
         for place, parameter in enumerate(parameters):
             remembered = self._state.get(id(parameter), (parameter, {}))[1]
-            for name, array in remembered.items():
+            names = RULES[self._rule].state if remembered.keys() - {_SUM} else ()
+            for name in (*(remembered.keys() & {_SUM}), *names):
+                array = self._remembered(parameter, name)
                 arrays[f"{place}/{name}"] = np.array(parameter.backend.to_host(array))
         return arrays
 
@@ -262,22 +264,32 @@ class Optimizer(Configurable):
         """Remember what :meth:`state` gave, of these parameters and of no others.
 
         Raises:
-            ValueError: a name is missing or unknown, or an array has another shape or dtype than it must have; nothing
-                has changed then.
+            ValueError: a name is missing or unknown, an array has another shape or dtype than it must have, or a number
+                is out of its range; nothing has changed then.
         """
         state = dict(state)
         expected = self._numbers()
         numbers = {name: _fitting(name, state.pop(name, None), value) for name, value in expected.items()}
+        for name, array in numbers.items():
+            number(f"state: {name!r}", array.item(), least=0)
+        names, optional = RULES[self._rule].state, {_SUM} if self.gradient_accumulation_steps else set()
         remembered: dict[int, tuple[Tensor, dict[str, Any]]] = {}
         for name, array in state.items():
             place, _, kind = name.partition("/")
-            if not (place.isdecimal() and int(place) < len(parameters) and kind in _KINDS):
-                raise ValueError(f"state: unknown name {name!r} for {len(parameters)} parameters")
+            if not (place.isdecimal() and int(place) < len(parameters) and kind in {*names, *optional}):
+                raise ValueError(
+                    f"state: unknown name {name!r} for {len(parameters)} parameters of {type(self).__name__}"
+                )
             parameter = parameters[int(place)]
             like = np.empty(parameter.shape, _state_dtype(parameter))
             own = parameter.backend.empty(parameter.shape, like.dtype)
             own[...] = parameter.backend.asarray(_fitting(name, array, like))
             remembered.setdefault(id(parameter), (parameter, {}))[1][kind] = own
+        for index, parameter in enumerate(parameters):
+            found = remembered.get(id(parameter), (parameter, {}))[1].keys() - optional
+            missing = [name for name in names if found and name not in found]
+            if missing:
+                raise ValueError(f"state: '{index}/{missing[0]}' is missing beside '{index}/{min(found)}'")
         self._set_numbers(numbers)
         self._state = remembered
 
@@ -295,22 +307,27 @@ class Optimizer(Configurable):
 
     # -- a step ------------------------------------------------------------------------------------------------
 
-    def _next_step(self, rate: float, t: int) -> Step:
-        """How step number t changes parameters, counted from 1."""
+    @property
+    def _rule(self) -> str:
+        """The rule of the next step, one of :data:`pycnn_kernels.updates.RULES`."""
+        raise NotImplementedError(f"{type(self).__name__} must define _rule")
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
+        """The numbers by which the rule's step number t changes parameters, t counted from 1."""
         raise NotImplementedError(f"{type(self).__name__} must define _next_step(rate, t)")
 
     def _initial(self, name: str) -> float:
         """What an array of state begins with."""
         return 0.0
 
-    def _step(self, step: Step, decay: float, group: _Group) -> None:
+    def _step(self, numbers: tuple[float, ...], group: _Group) -> None:
         """Change parameters of one dtype in one launch."""
         parameters = group.parameters
         arrays = [p.data if p.backend.is_ready(p.data) else cast(p.data, p.dtype) for p in parameters]
         shapes = tuple([array.shape for array in arrays])
-        plan = plan_on(arrays[0], "updates", UpdatesProblem(DTYPE_NAMES[arrays[0].dtype], step.rule, shapes))
-        states = [self._remembered(p, name) for name in RULES[step.rule].state for p in parameters]
-        plan.run(*group.gradients, updated=(*arrays, *states), scalars=(decay, *step.numbers))
+        plan = plan_on(arrays[0], "updates", UpdatesProblem(DTYPE_NAMES[arrays[0].dtype], self._rule, shapes))
+        states = [self._remembered(p, name) for name in RULES[self._rule].state for p in parameters]
+        plan.run(*group.gradients, updated=(*arrays, *states), scalars=numbers)
         for parameter, array in zip(parameters, arrays):
             if array is not parameter.data:
                 parameter.data[...] = array
@@ -350,9 +367,12 @@ class Optimizer(Configurable):
             total += cast(gradient, total.dtype)
             if complete:
                 found[place] = parameter, cast(total / steps, gradient.dtype)
-                total.fill(0)
             else:
                 parameter.grad = None
+        if complete:  # also the sums of parameters that have no gradient in this call, as in Keras
+            for _, arrays in self._state.values():
+                if _SUM in arrays:
+                    arrays[_SUM].fill(0)
         return complete
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:
@@ -371,10 +391,6 @@ class Optimizer(Configurable):
                 # An infinite norm spoils all, as in Keras: infinity less itself is no number.
                 clipped = [_scaled(g, most, total + (total - total)) for g in wide]
         return [cast(new, g.dtype) if is_half(g.dtype) else new for g, new in zip(gradients, clipped)]
-
-
-#: All names that arrays of state have.
-_KINDS = {_SUM, *(name for rule in RULES.values() for name in rule.state)}
 
 
 def _with_gradients(parameters: list[Tensor]) -> list[tuple[Tensor, Any]]:
@@ -448,8 +464,8 @@ def _fitting(name: str, array: Any, like: np.ndarray) -> np.ndarray:
     return found
 
 
-def number(name: str, value: Any, least: float, below: float = float("inf")) -> float:
-    """A number of at least ``least`` and below ``below``.
+def number(name: str, value: Any, least: float, below: float = float("inf"), most: float = float("inf")) -> float:
+    """A number of at least ``least`` and below ``below``, or of at most ``most``.
 
     Raises:
         TypeError: no number.
@@ -457,7 +473,11 @@ def number(name: str, value: Any, least: float, below: float = float("inf")) -> 
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name} must be a number; received {value!r}")
-    if not least <= value < below:
-        limits = f"at least {least}" + (f" and below {below}" if below < float("inf") else "")
+    if not (least <= value < below and value <= most):
+        limits = f"at least {least}"
+        if below < float("inf"):
+            limits += f" and below {below}"
+        elif most < float("inf"):
+            limits += f" and at most {most}"
         raise ValueError(f"{name} must be {limits}; received {value!r}")
     return float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from pycnn.optimizers.optimizer import Common, LearningRate, Optimizer, Step, number
+from pycnn.optimizers.optimizer import Common, LearningRate, Optimizer, number
 
 
 class SGD(Optimizer):
@@ -12,7 +12,7 @@ class SGD(Optimizer):
 
     Args:
         learning_rate: size of a step; a number, a schedule or a function without arguments.
-        momentum: how much of the last step is added, 0 to below 1.
+        momentum: how much of the last step is added, 0 to 1.
         nesterov: look ahead by the momentum.
         **common: as :class:`Optimizer` takes them, from ``weight_decay`` to ``name``.
 
@@ -34,13 +34,17 @@ class SGD(Optimizer):
         **common: Unpack[Common],
     ):
         super().__init__(learning_rate, **common)
-        self.momentum = number("momentum", momentum, least=0, below=1)
+        self.momentum = number("momentum", momentum, least=0, most=1)
         self.nesterov = bool(nesterov)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
 
-    def _next_step(self, rate: float, t: int) -> Step:
+    @property
+    def _rule(self) -> str:
         if not self.momentum:
-            return Step("sgd", (rate,))
-        return Step("sgd_nesterov" if self.nesterov else "sgd_momentum", (rate, self.momentum))
+            return "sgd"
+        return "sgd_nesterov" if self.nesterov else "sgd_momentum"
+
+    def _next_step(self, rate: float, t: int) -> tuple[float, ...]:
+        return (rate, self.momentum) if self.momentum else (rate,)
