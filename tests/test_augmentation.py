@@ -91,8 +91,9 @@ def test_gradient_of_flips() -> None:
 def test_only_while_training(name: str) -> None:
     x = images(8, 6, 5, 2)
     layer = made(name)
-    np.testing.assert_array_equal(layer(x).numpy(), x)
+    np.testing.assert_array_equal(layer(x, training=False).numpy(), x)
     assert (layer(x, training=True).numpy() != x).any()
+    assert (layer(x).numpy() != x).any(), "called alone, it changes images, as in Keras"
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -238,7 +239,7 @@ def test_crops(data_format: Any) -> None:
         firsts.add((top, left))
     assert firsts == set(itertools.product(range(3), range(3)))
     same = L.Resizing(3, 4, crop_to_aspect_ratio=True, data_format=data_format)(y).numpy()
-    np.testing.assert_array_equal(layer(y).numpy(), same)
+    np.testing.assert_array_equal(layer(y, training=False).numpy(), same)
     larger = L.RandomCrop(7, 4, data_format=data_format)(y, training=True).numpy()
     same = L.Resizing(7, 4, crop_to_aspect_ratio=True, data_format=data_format)(y).numpy()
     np.testing.assert_array_equal(larger, same)
@@ -251,11 +252,11 @@ def test_crops(data_format: Any) -> None:
 @pytest.mark.parametrize("layer", [L.Resizing(3, 2), L.CenterCrop(3, 2), L.CenterCrop(7, 2), L.RandomCrop(3, 2)])
 def test_sizes_of_single_images_empty_batches_and_bytes(layer: Any) -> None:
     x = RNG.integers(0, 200, (2, 5, 6, 3)).astype(np.uint8)
-    found = layer(x)
+    found = layer(x, training=False)
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(layer(x[0]).numpy(), found.numpy()[0])
+    np.testing.assert_array_equal(layer(x[0], training=False).numpy(), found.numpy()[0])
     assert layer(x[:0]).shape == (0, *found.shape[1:])
-    half = type(layer)(layer.height, layer.width, dtype="float16")(x)
+    half = type(layer)(layer.height, layer.width, dtype="float16")(x, training=False)
     np.testing.assert_array_equal(half.numpy(), found.astype("float16").numpy())
 
 

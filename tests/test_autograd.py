@@ -521,9 +521,9 @@ def test_second_derivatives(name: str) -> None:
 
 
 def test_every_function_is_differentiated_here() -> None:
-    """A new public operation without a gradient check is noticed."""
+    """A new public operation without a gradient check is noticed. Those in place have the gradients of the others."""
     checked = " ".join(OPERATIONS)
-    functions = [name for name in F.__all__ if not isinstance(getattr(F, name), type)]
+    functions = [name.removesuffix("_") for name in F.__all__ if not isinstance(getattr(F, name), type)]
     assert [name for name in functions if name not in checked] == []
 
 

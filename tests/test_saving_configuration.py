@@ -176,7 +176,7 @@ def objects(of, module):
 
 ABSTRACT = {
     "Initializer", "_Random", "Regularizer", "Constraint", "Optimizer", "Loss", "LossFunctionWrapper", "Metric",
-    "MeanMetricWrapper",
+    "MeanMetricWrapper", "AverageLoss",
 }  # fmt: skip
 SMALL = [
     *[("initializers", kind) for kind in objects(initializers.Initializer, initializers)],

@@ -12,7 +12,7 @@ from pycnn.elementary import PutAt
 from pycnn.functional.arguments import boolean, data_of, integer, number, rounded, tensor_or_array, widened
 from pycnn.functional.distance import VectorNorm, refuse_extremes_of_nothing
 from pycnn.functional.loss import placed
-from pycnn.functional.loss_arguments import numbers, on_tensors, tensor
+from pycnn.functional.loss_arguments import as_tensor, numbers, on_tensors, tensor
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
 
@@ -85,7 +85,7 @@ def embedding(
            [0., 1.]])
     """
     by_frequency, _ = boolean("scale_grad_by_freq", scale_grad_by_freq), boolean("sparse", sparse)
-    table = numbers("weight", weight) if max_norm is None else tensor("weight", weight)
+    table = as_tensor(numbers("weight", weight)) if max_norm is None else tensor("weight", weight)
     if table.ndim != 2:
         raise ValueError(f"weight must have the axes (V, D); received the shape {table.shape}")
     V = table.shape[0]

@@ -341,6 +341,7 @@ def _callback_list(
         callbacks = [callbacks]
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of Callback objects, received {callbacks!r}")
-    # The history comes last, as in Keras, so that it has what other callbacks add to the logs.
+    # The history comes behind the callbacks of the call, as in Keras, so that it has what they add to the logs; and before
+    # the bar, so that it has what is shown.
     last = [] if history is None else [history]
-    return CallbackList([*callbacks, ProgbarLogger(), *last], model, params)
+    return CallbackList([*callbacks, *last, ProgbarLogger()], model, params)
