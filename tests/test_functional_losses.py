@@ -289,6 +289,13 @@ def test_gradients_at_nan(name: str, create_graph: bool) -> None:
     np.testing.assert_array_equal(x.grad.detach().numpy(), [expected])
 
 
+def test_margins_that_are_exactly_kept_have_no_slope() -> None:
+    for loss, target in ((F.multi_margin_loss, [0]), (F.multilabel_margin_loss, [[0, -1, -1]])):
+        x = Tensor(np.array([[1.0, 0.0, 2.0]]), requires_grad=True)
+        loss(x, np.array(target)).backward()
+        np.testing.assert_allclose(x.grad.numpy(), [[-1 / 3, 0, 1 / 3]])
+
+
 def test_the_huber_loss_has_no_curvature_where_its_parabola_ends() -> None:
     x = Tensor(np.array([-2.5, -2.0, 1.0, 2.0, 2.5]), requires_grad=True)
     F.huber_loss(x, np.zeros(5), "sum", 2.0).backward(create_graph=True)

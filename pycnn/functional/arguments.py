@@ -119,9 +119,10 @@ def magnitude(value: Any) -> int:
 
 def refuse_two_places(name: str, value: Any, like: Any, why: str = "") -> None:
     """Raise a TypeError where a value is on another backend than ``like``; ``why`` stands in front of what it must."""
+    value, like = data_of(value), data_of(like)
     if type(value) is np.ndarray and type(like) is np.ndarray:
         return
-    there, here = backends.of(data_of(like)), backends.of(data_of(value))
+    there, here = backends.of(like), backends.of(value)
     if here is not there:
         raise TypeError(
             f"{name} {why}must be on the backend of the input, {there.name!r}; received an array on {here.name!r}"
