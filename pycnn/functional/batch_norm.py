@@ -394,10 +394,10 @@ def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
 
 def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
     data, like = data_of(value), data_of(x)
-    if type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,):
-        # As in most calls, which shall not take long; an array as such would go to a GPU where that is the default.
-        if data is not value or backends.is_ready(value):
-            return value
+    fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
+    # As in most calls, which shall not take long; an array as such would go to a GPU where that is the default.
+    if fits and (data is not value or backends.is_ready(value)):
+        return value
     # As in PyTorch, float32 may stand beside an input in float16 or bfloat16.
     value = floating(name, value)
     if value.dtype != np.float32 or not is_half(x.dtype):
