@@ -105,6 +105,8 @@ def test_preprocess_input_refuses() -> None:
         preprocess_input(photographs(), "channels_first", "torch")
     with pytest.raises(ValueError, match=r"received \(3,\)"):
         preprocess_input(np.ones(3))
+    with pytest.raises(TypeError, match="x must hold real numbers; received complex128"):
+        preprocess_input(np.ones((2, 2, 3), complex), mode="tf")
 
 
 # -- names of classes -----------------------------------------------------------------------------------------------
@@ -143,6 +145,19 @@ def test_decode_predictions_without_names_gives_numbers() -> None:
     assert decode_predictions(scores, 1) == [[("999", "999", 1.0)], [("3", "3", 0.5)]]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64", "bool", "float16"])
+def test_decode_predictions_of_any_dtype(dtype: str) -> None:
+    scores = np.zeros((1, 1000), dtype)
+    limits = {"uint8": (200, 7), "int8": (1, 0), "uint64": (2**64 - 1, 2**63), "bool": (True, True), "float16": (2, 1)}
+    scores[0, 281], scores[0, 7] = limits[dtype]
+    if dtype == "int8":
+        scores[0, 3] = -128
+    ((first, second, third),) = decode_predictions(scores, 3)
+    expected = ["7", "281"] if dtype == "bool" else ["281", "0"] if dtype == "int8" else ["281", "7"]
+    assert [first[0], second[0]] == expected
+    assert third[2] == 0
+
+
 def test_decode_predictions_refuses(class_index: Path, tmp_path: Path) -> None:
     scores = np.zeros((1, 1000))
     with pytest.raises(ValueError, match=r"shape \(n, 1000\), received \(1000,\)"):
@@ -151,6 +166,8 @@ def test_decode_predictions_refuses(class_index: Path, tmp_path: Path) -> None:
         decode_predictions(scores[:, :10])
     with pytest.raises(ValueError, match="top: expected a positive integer, received 0"):
         decode_predictions(scores, top=0)
+    with pytest.raises(TypeError, match="preds must hold real numbers; received complex128"):
+        decode_predictions(scores.astype(complex))
     with pytest.raises(FileNotFoundError):
         decode_predictions(scores, class_index=tmp_path / "nothing")
     names = json.loads(class_index.read_text())

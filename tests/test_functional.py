@@ -297,6 +297,14 @@ def test_where_no_window_reaches_is_the_bias(settings: dict[str, Any], data_form
     assert (y[:, 0, 0] != b).all()
 
 
+def test_a_slope_of_0_has_no_sign() -> None:
+    """Calls are remembered by arguments, of which 0 and -0 are equal."""
+    x, w = np.array([[[[-2.0]]]]), np.ones((1, 1, 1, 1))
+    for slope in (-0.0, 0.0, -0.0):
+        y = F.conv2d(x, w, activation="leaky_relu", negative_slope=slope)
+        assert np.signbit(y).all()
+
+
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid"])
 @pytest.mark.parametrize("biased", [False, True])
 def test_activations_of_transposed_convolution(activation: str, biased: bool) -> None:

@@ -196,6 +196,9 @@ def test_normalize_writes_into_an_array() -> None:
         F.normalize(Tensor(x, requires_grad=True), out=out)
 
 
+#: -100, which "ignore_index" is, when it is taken for an int64.
+BEYOND_INT64 = np.array([0, 2**64 - 100, 1, 1], np.uint64)
+
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.mse_loss(X.astype(int), LABELS), TypeError, "one of input, target must hold floating-point numbers"),
     (lambda: F.mse_loss(X, T.astype(complex)), TypeError, "target must hold real numbers; received complex128"),
@@ -218,6 +221,15 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.multi_margin_loss(X, LABELS[:2]), ValueError, r"shape \(4,\), a class for each row; received \(2,\)"),
     (lambda: F.multilabel_margin_loss(X, LABELS), ValueError, r"target must have the shape of the input, \(4, 3\)"),
     (lambda: F.multilabel_margin_loss(X, T), TypeError, "target must hold class numbers, integers; received float64"),
+    (lambda: F.mse_loss(X, T, reduction=X), ValueError, "one of 'mean', 'sum', 'none'; received array"),
+    (lambda: F.mse_loss(X, T, reduction=np.array(["mean"])), ValueError, "reduction must be one of"),
+    (lambda: F.pixel_shuffle(X, 1, data_format=X), ValueError, "data_format must be 'channels_first' or"),
+    (lambda: F.cross_entropy(X, BEYOND_INT64), ValueError, "numbers; received 18446744073709551516"),
+    (lambda: F.nll_loss(X, BEYOND_INT64), ValueError, "numbers; received 18446744073709551516"),
+    (lambda: F.multi_margin_loss(X, BEYOND_INT64), ValueError, "class numbers; received 18446744073709551516"),
+    (lambda: F.multilabel_margin_loss(X[:, 0], BEYOND_INT64 + 99), ValueError, "received 18446744073709551615"),
+    (lambda: F.binary_cross_entropy(X * np.nan, X * 0), ValueError, "input must lie between 0 and 1; received nan"),
+    (lambda: F.binary_cross_entropy(X * 0, X * np.nan), ValueError, "target must lie between 0 and 1"),
     (lambda: F.cosine_similarity(X, T, 2), ValueError, "dim must be from -2 to 1 for an array of 2 axes; received 2"),
     (lambda: F.normalize(X, dim=(0, -2)), ValueError, r"dim must name each axis once; received \(0, -2\)"),
     (lambda: F.normalize(X[:, :0], np.inf), ValueError, "the norm with p = inf needs at least one element"),
@@ -255,6 +267,59 @@ def test_slopes_of_slopes_where_a_formula_has_a_seam(x: float) -> None:
     logit.grad = None
     second.backward()
     np.testing.assert_allclose(logit.grad.numpy(), [s * (1 - s) * (1 - 2 * s)], rtol=1e-12, atol=1e-16)
+
+
+#: Of a loss at NaN: what PyTorch has as its gradient by the input.
+AT_NAN: dict[str, tuple[Callable[[Any], Any], float]] = {
+    "l1": (lambda x: F.l1_loss(x, np.zeros(1)), 0.0),
+    "hinge_embedding": (lambda x: F.hinge_embedding_loss(x, np.array([-1])), 0.0),
+    "hinge_embedding, alike": (lambda x: F.hinge_embedding_loss(x, np.array([1])), 1.0),
+    "margin_ranking": (lambda x: F.margin_ranking_loss(x, np.zeros(1), np.ones(1)), 0.0),
+    "multi_margin": (lambda x: F.multi_margin_loss(x * np.array([[1.0, 0.0]]), np.array([1])), 0.0),
+    "smooth_l1": (lambda x: F.smooth_l1_loss(x, np.zeros(1)), np.nan),
+}
+
+
+@pytest.mark.parametrize("name", AT_NAN)
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_at_nan(name: str, create_graph: bool) -> None:
+    loss, expected = AT_NAN[name]
+    x = Tensor(np.array([np.nan]), requires_grad=True)
+    loss(x).backward(create_graph=create_graph)
+    np.testing.assert_array_equal(x.grad.detach().numpy(), [expected])
+
+
+def test_margins_that_are_exactly_kept_have_no_slope() -> None:
+    for loss, target in ((F.multi_margin_loss, [0]), (F.multilabel_margin_loss, [[0, -1, -1]])):
+        x = Tensor(np.array([[1.0, 0.0, 2.0]]), requires_grad=True)
+        loss(x, np.array(target)).backward()
+        np.testing.assert_allclose(x.grad.numpy(), [[-1 / 3, 0, 1 / 3]])
+
+
+def test_the_huber_loss_has_no_curvature_where_its_parabola_ends() -> None:
+    x = Tensor(np.array([-2.5, -2.0, 1.0, 2.0, 2.5]), requires_grad=True)
+    F.huber_loss(x, np.zeros(5), "sum", 2.0).backward(create_graph=True)
+    first, x.grad = x.grad, None
+    np.testing.assert_array_equal(first.detach().numpy(), [-2, -2, 1, 2, 2])
+    first.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [0, 0, 1, 0, 0])
+
+
+def test_certain_probabilities_have_finite_slopes_of_slopes() -> None:
+    x = Tensor(np.array([0.0, 1.0, 0.0, 1.0, 0.5]), requires_grad=True)
+    t = Tensor(np.array([0.0, 1.0, 1.0, 0.0, 0.5]), requires_grad=True)
+    F.binary_cross_entropy(x, t, reduction="sum").backward(create_graph=True)
+    by_target, x.grad, t.grad = t.grad, None, None
+    np.testing.assert_allclose(by_target.detach().numpy(), [100, -100, 100, -100, 0], atol=1e-15)
+    by_target.sum().backward()
+    # -1 / x - 1 / (1 - x), of which a logarithm that was raised to -100 leaves one half out.
+    np.testing.assert_allclose(x.grad.numpy(), [-1, -1, -1, -1, -4])
+
+
+def test_a_mean_of_classes_without_weight_is_none() -> None:
+    weight = np.array([0.0, 1.0, 1.0])
+    for smoothing in (0.0, 0.1):
+        assert np.isnan(F.cross_entropy(X, LABELS * 0, weight, label_smoothing=smoothing))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

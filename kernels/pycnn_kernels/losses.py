@@ -46,7 +46,7 @@ def _of_difference(value: Formula, slope: Formula, parameter: str = "") -> Loss:
 
 
 def _sign(d: Term) -> Term:
-    return where(d > 0, 1, where(d < 0, -1, 0 * d))
+    return where(d > 0, 1, where(d < 0, -1, 0))
 
 
 # --- Of the difference ----------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ absolute_error = _of_difference(abs, lambda g, d: g * _sign(d))
 #: A parabola as far as delta from 0, and its tangents beyond.
 huber = _of_difference(
     lambda d, delta: where(abs(d) <= delta, 0.5 * d * d, delta * (abs(d) - 0.5 * delta)),
-    lambda g, d, delta: where(d < -delta, -delta * g, where(d > delta, delta * g, d * g)),
+    lambda g, d, delta: where(d <= -delta, -delta * g, where(d >= delta, delta * g, d * g)),
     "delta",
 )
 
@@ -73,14 +73,18 @@ smooth_l1 = _of_difference(
 
 
 def _clamped_log(x: Term) -> Term:
-    """The logarithm, at least -100: a probability of 0 shall cost much, and not everything."""
-    return _at_least_minus_100(log(x))
+    """The logarithm, at least -100: a probability of 0 shall cost much, and not everything.
+
+    Of a 0, whose logarithm has no slope, none is taken.
+    """
+    return where(x <= 0, -100, _at_least_minus_100(log(where(x <= 0, 1, x))))
 
 
 def _clamped_log_of_rest(x: Term) -> Term:
     """The logarithm of 1 - x, likewise, without the rounding of the difference: its error e tells ``log(d + e)``."""
     rest = 1 - x
-    return _at_least_minus_100(where(rest > 0, log(rest) + ((1 - rest) - x) / rest, log(rest)))
+    some = where(rest <= 0, 1, rest)
+    return where(rest <= 0, -100, _at_least_minus_100(log(some) + ((1 - rest) - x) / some))
 
 
 def _at_least_minus_100(x: Term) -> Term:
@@ -188,7 +192,7 @@ def _positive(x: Term) -> Term:
 hinge_embedding = Loss(
     value=lambda x, t, margin: _unless(t, 1, _positive(margin - x)) + _unless(t, -1, x),
     gradients=(
-        lambda g, x, t, margin: _unless(t, 1, where(margin - x < 0, 0, -g)) + _unless(t, -1, g),
+        lambda g, x, t, margin: _unless(t, 1, where(margin - x >= 0, -g, 0)) + _unless(t, -1, g),
         None,
     ),
     parameter="margin",
@@ -198,8 +202,8 @@ hinge_embedding = Loss(
 margin_ranking = Loss(
     value=lambda x, t, margin: _positive(margin - t * x),
     gradients=(
-        lambda g, x, t, margin: where(margin - t * x < 0, 0, -g * t),
-        lambda g, x, t, margin: where(margin - t * x < 0, 0, -g * x),
+        lambda g, x, t, margin: where(margin - t * x >= 0, -g * t, 0),
+        lambda g, x, t, margin: where(margin - t * x >= 0, -g * x, 0),
     ),
     parameter="margin",
 )

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pycnn import backend as backends
-from pycnn.functional.arguments import rounded, tensor_or_array, widened
+from pycnn.functional.arguments import rounded, widened
+from pycnn.functional.loss_arguments import numbers
 from pycnn.interop.arrays import drop_in
 from pycnn.layers.arguments import choice, positive
 from pycnn.layers.arguments import data_format as order_of_axes
@@ -51,6 +52,7 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
         arrays, a tensor for a tensor, with its gradient.
 
     Raises:
+        TypeError: for images that are no real numbers.
         ValueError: for an unknown mode or data_format; in "caffe" and "torch" for images of another shape.
 
     Source: Keras 3, keras.applications.imagenet_utils.preprocess_input. The means in "caffe" are those of
@@ -64,7 +66,7 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
     """
     choice(mode, ("caffe", "tf", "torch"), "mode")
     format = order_of_axes(data_format)
-    given = tensor_or_array("x", x)
+    given = numbers("x", x)
     if not is_floating(given.dtype):
         given = given.astype(np.float32)
     images = widened(given)
@@ -98,7 +100,7 @@ def decode_predictions(
     """The classes that a network holds most likely.
 
     Args:
-        preds: scores of shape (n, 1000).
+        preds: scores of shape (n, 1000), real numbers of any dtype.
         top: how many classes for each image, the likeliest first; of equal scores the class of the lower number.
         class_index: path of Keras' file of class names, ``imagenet_class_index.json``: a dictionary of
             ``"0": ["n01440764", "tench"]`` to "999". None leaves the classes without names: their numbers stand for
@@ -108,6 +110,7 @@ def decode_predictions(
         For each image a list of (WordNet's number, name, score).
 
     Raises:
+        TypeError: for scores that are no real numbers.
         ValueError: for scores of another shape, ``top`` below 1, or a file that holds anything else.
         FileNotFoundError: where there is no such file. Keras downloads it; pycnn does not.
 
@@ -123,7 +126,9 @@ def decode_predictions(
     if scores.ndim != 2 or scores.shape[1] != _CLASSES:
         raise ValueError(f"preds: expected scores of shape (n, {_CLASSES}), received {scores.shape}")
     names = [(str(number),) * 2 for number in range(_CLASSES)] if class_index is None else _class_names(class_index)
-    likeliest = np.argsort(-scores, axis=1, kind="stable")[:, : positive(top, "top")]
+    # The complement of integers is in the opposite order, too, and does not overflow.
+    descending = -scores if is_floating(numbers("preds", scores).dtype) else ~scores
+    likeliest = np.argsort(descending, axis=1, kind="stable")[:, : positive(top, "top")]
     return [[(*names[k], float(row[k])) for k in order] for row, order in zip(scores, likeliest)]
 
 

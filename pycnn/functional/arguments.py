@@ -119,9 +119,10 @@ def magnitude(value: Any) -> int:
 
 def refuse_two_places(name: str, value: Any, like: Any, why: str = "") -> None:
     """Raise a TypeError where a value is on another backend than ``like``; ``why`` stands in front of what it must."""
+    value, like = data_of(value), data_of(like)
     if type(value) is np.ndarray and type(like) is np.ndarray:
         return
-    there, here = backends.of(data_of(like)), backends.of(data_of(value))
+    there, here = backends.of(like), backends.of(value)
     if here is not there:
         raise TypeError(
             f"{name} {why}must be on the backend of the input, {there.name!r}; received an array on {here.name!r}"
@@ -296,11 +297,16 @@ def sides_triple(sides: tuple[tuple[int, int], ...]) -> PaddingTriple:
     return d, h, w
 
 
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "ndim") and not isinstance(value, np.generic)
+
+
 def layout(data_format: str) -> Layout:
-    if data_format == "channels_first":
-        return "channels_first"
-    if data_format == "channels_last":
-        return "channels_last"
+    if isinstance(data_format, str):
+        if data_format == "channels_first":
+            return "channels_first"
+        if data_format == "channels_last":
+            return "channels_last"
     known = ("channels_first", "channels_last")
     raise ValueError(
         f"data_format must be 'channels_first' or 'channels_last'; received {data_format!r}."
@@ -309,7 +315,8 @@ def layout(data_format: str) -> Layout:
 
 
 def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
-    if value not in known:
+    # An array would be compared element by element.
+    if (type(value) is not str and _is_array(value)) or value not in known:
         choices = ", ".join(map(repr, known))
         names = [each for each in known if isinstance(each, str)]
         raise ValueError(f"{name} must be one of {choices}; received {value!r}.{nearest(value, names)}")

@@ -18,6 +18,7 @@ from pycnn.functional.arguments import (
     ArrayLike,
     apply,
     boolean,
+    data_of,
     floating,
     layout,
     number,
@@ -392,6 +393,11 @@ def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
 
 
 def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
+    data, like = data_of(value), data_of(x)
+    fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
+    # As in most calls, which shall not take long; an array as such would go to a GPU where that is the default.
+    if fits and (data is not value or backends.is_ready(value)):
+        return value
     # As in PyTorch, float32 may stand beside an input in float16 or bfloat16.
     value = floating(name, value)
     if value.dtype != np.float32 or not is_half(x.dtype):

@@ -151,7 +151,8 @@ def read_slope(negative_slope: Any, activation: str | None) -> float:
         raise TypeError(f"negative_slope must be a number of at least 0; received {negative_slope!r}")
     if not 0 <= negative_slope < math.inf:
         raise ValueError(f"negative_slope must be a number of at least 0; received {negative_slope!r}")
-    return float(negative_slope) if activation == "leaky_relu" else 0.01
+    # The sign of a 0, which an equal one of a former call would have lent, counts for nothing.
+    return abs(float(negative_slope)) if activation == "leaky_relu" else 0.01
 
 
 def _weight_sizes(

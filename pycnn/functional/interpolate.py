@@ -86,7 +86,8 @@ def interpolate(
 
     Raises:
         TypeError: another dtype than those; sizes that are no integers, factors that are no numbers; an
-            ``align_corners`` that is neither True nor False, nor None.
+            ``align_corners`` or ``recompute_scale_factor`` that is neither True nor False, nor None; an ``antialias``
+            that is neither True nor False.
         ValueError: both or neither of ``size`` and ``scale_factor``; as many of them as there are no axes; sizes below
             1 (in "area" below 0); an unknown mode, or one for another number of axes; an input without channels or
             pixels; align_corners, antialias or recompute_scale_factor where they do not apply.
@@ -139,6 +140,9 @@ def _resizing(
         align_corners = boolean("align_corners", align_corners)
         if mode not in _WEIGHTED:
             raise ValueError(f"align_corners is of the modes {', '.join(_WEIGHTED)} alone; received it in {mode!r}")
+    antialias = boolean("antialias", antialias)
+    if recompute_scale_factor is not None:
+        recompute_scale_factor = boolean("recompute_scale_factor", recompute_scale_factor)
     if antialias and mode not in ("bilinear", "bicubic"):
         raise ValueError(f"antialias is of the modes 'bilinear' and 'bicubic' alone; received it in {mode!r}")
     sizes = shape[1:-1] if last else shape[2:]
@@ -154,7 +158,7 @@ def _resizing(
     if mode in _WEIGHTED:
         kind, corners = _WEIGHTED[mode][1], bool(align_corners)
         resampled = tuple(
-            ResampledAxis(kind, n, o, 1 / factor if factor else 0.0, corners, bool(antialias))
+            ResampledAxis(kind, n, o, 1 / factor if factor else 0.0, corners, antialias)
             for n, o, factor in zip(sizes, out, factors)
         )
         return ResampleProblem("float64" if is_double else "float32", images, resampled, inner), resized

@@ -155,6 +155,17 @@ def placed(target: Any) -> Any:
     return target if there else backends.asarray(target, "target", "cpu")
 
 
+def as_int64(labels: Any) -> Any:
+    """Class numbers of any integer dtype as int64.
+
+    Raises:
+        ValueError: it does not hold one of them, which is the number of no class.
+    """
+    if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"target must hold class numbers; received {labels.max()}")
+    return labels.astype(np.int64)
+
+
 def _each_counting_once(losses: Any, reduction: str, dtype: np.dtype) -> Any:
     """The reduction of at least one loss, a tensor or an array."""
     if reduction == "none":
@@ -165,8 +176,9 @@ def _each_counting_once(losses: Any, reduction: str, dtype: np.dtype) -> Any:
 
 
 def _total(weights: Any, losses: Tensor) -> Tensor:
-    """The sum of weights, by which a mean is divided."""
-    return Tensor._of(weights.sum().astype(losses.dtype))
+    """The sum of weights, by which a mean is divided; NaN instead of 0, as the mean of nothing is."""
+    total = weights.sum().astype(losses.dtype)
+    return Tensor._of(backends.of(losses.data).xp.where(total == 0, total.dtype.type(math.nan), total))
 
 
 def _classes_axis(x: Any) -> int:
@@ -241,7 +253,7 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
     expected = _without(x.shape, classes_axis)
     if array.shape != expected and not (expected == () and array.shape == (1,)):
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
-    labels = array.astype(np.int64).reshape(expected)
+    labels = as_int64(array).reshape(expected)
     C = x.shape[classes_axis]
     # Without a sign a negative number is greater than any class.
     if labels.size and int(labels.view(np.uint64).max()) < C:
@@ -348,7 +360,7 @@ def binary_cross_entropy(
 
     Raises:
         TypeError: dtypes other than those above, a target of another dtype than the input.
-        ValueError: shapes that differ, elements outside 0 to 1, an unknown reduction.
+        ValueError: shapes that differ, elements outside 0 to 1, NaN among them, an unknown reduction.
 
     Source: ``torch.nn.functional.binary_cross_entropy``,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
@@ -377,14 +389,14 @@ _BITS_OF_ONE: dict[Any, tuple[Any, int]] = {
 
 
 def _refuse_no_probabilities(name: str, values: np.ndarray) -> None:
-    """Raise a ValueError for numbers below 0 or above 1; NaN flows through."""
+    """Raise a ValueError for numbers below 0 or above 1, and for NaN."""
     if not values.size:
         return
-    # The bits of a number from 0 to 1 are at most those of 1; those of negative numbers and of NaN are more.
+    # The bits of a number from 0 to 1 are at most those of 1; those of -0, of negative numbers and of NaN are more.
     bits, one = _BITS_OF_ONE[values.dtype]
     if int(values.view(bits).max()) <= one:
         return
-    if ((values < 0) | (values > 1)).any():
+    if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"{name} must lie between 0 and 1; received {values.min()} to {values.max()}")
 
 

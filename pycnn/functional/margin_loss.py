@@ -11,7 +11,7 @@ from pycnn.elementary import Subtract
 from pycnn.functional.arguments import apply, data_of, floating, number, widened
 from pycnn.functional.distance import distances_between, expanded
 from pycnn.functional.elementwise_loss import loss_between
-from pycnn.functional.loss import picked, placed
+from pycnn.functional.loss import as_int64, picked, placed
 from pycnn.functional.loss_arguments import (
     alike,
     as_tensor,
@@ -353,7 +353,7 @@ def multi_margin_loss(
     labels = labels.reshape(N)
     losses = margin - expanded(picked(rows, labels, 1).reshape(N, 1), (N, C)) + rows
     others = backends.of(rows.data).xp.arange(C) != labels.reshape(N, 1)
-    losses = chosen(others, losses.clip(0, None))
+    losses = chosen(others & (losses.data > 0), losses)  # PyTorch's: no slope at 0, and nothing of a NaN
     losses = losses if p == 1 else losses * losses
     if weight is not None:
         refuse_gradient("weight", weight)
@@ -377,7 +377,7 @@ def _class_numbers(target: Any, x: Tensor, least: int, C: int) -> np.ndarray:
     labels = data_of(placed(target))
     if labels.dtype.kind not in "iu":
         raise TypeError(f"target must hold class numbers, integers; received {labels.dtype}")
-    labels = labels.astype(np.int64)
+    labels = as_int64(labels)
     if ((labels < least) | (labels >= C)).any():
         raise ValueError(
             f"target must hold class numbers from {least} to {C - 1}; received {labels.min()} to {labels.max()}"
@@ -434,7 +434,7 @@ def multilabel_margin_loss(
     true = ((labels.reshape(N, C, 1) == xp.arange(C)) & listed.reshape(N, C, 1)).any(axis=1)
     scores = rows[xp.arange(N).reshape(N, 1), np.where(listed, labels, 0)] if N else rows
     margins = 1 - expanded(scores.reshape(N, C, 1), (N, C, C)) + rows.reshape(N, 1, C)
-    losses = chosen(listed.reshape(N, C, 1) & ~true.reshape(N, 1, C), margins.clip(0, None))
+    losses = chosen(listed.reshape(N, C, 1) & ~true.reshape(N, 1, C) & (margins.data > 0), margins)  # as above at 0
     return reduced((losses.sum((1, 2)) * (1 / C)).reshape(x.shape[:-1]), reduction, x.dtype)
 
 

@@ -117,7 +117,8 @@ class ZeroPadding2D(_Border):
     """Rows and columns of zeros around images.
 
     Args:
-        padding: how many on all sides; (vertically, horizontally); or ((top, bottom), (left, right)).
+        padding: how many on all sides; (vertically, horizontally); or ((top, bottom), (left, right)). A negative
+            number, by which Keras cuts rows off where its backend does, is refused: ``Cropping2D`` is for that.
         data_format: "channels_last" (the default) or "channels_first".
         **kwargs: as for :class:`Layer`.
 

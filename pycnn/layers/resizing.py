@@ -55,6 +55,9 @@ def resized(
 class Resizing(ImageLayer):
     """Images, or a single one without the batch axis, resized to a height and a width.
 
+    As all layers do, it makes floating-point numbers of integers, and leaves them as they come: Keras rounds the
+    result for images of integers, and gives it their dtype.
+
     Args:
         height, width: of the output, in pixels.
         interpolation: "nearest", "bilinear" or "bicubic"; see :func:`pycnn.functional.interpolate`.

@@ -45,6 +45,17 @@ def test_cross_entropy(device: Any, dtype: str, smoothing: float) -> None:
     oracle.assert_close(losses, np.where(labels == -100, 0, -(target * np.log(expected)).sum(axis=1)))
 
 
+@pytest.mark.parametrize(("dtype", "offset", "step"), [("float64", 1e15, 1.0), ("float32", 1e9, 64.0)])
+def test_what_logits_have_in_common_costs_no_digits(device: Any, dtype: str, offset: float, step: float) -> None:
+    near = np.array([[0, -3, 0, -1, -2], [0, 0, 0, 0, 0]]) * step
+    p, x = RowsProblem(dtype, 2, 5), (near + offset).astype(dtype)
+    expected = oracle.log_softmax(near)
+    oracle.assert_close(run_on_host(plan_for("log_softmax", p, backend="cuda"), x)[0], expected)
+    plan = plan_for("cross_entropy", p, backend="cuda")
+    losses, _ = run_on_host(plan, x, np.array([3, 1]), scalars=(-100, 0))
+    oracle.assert_close(losses, -expected[[0, 1], [3, 1]])
+
+
 def test_nan_and_infinity_flow_through(device: Any) -> None:
     x = np.zeros((3, 40), np.float32)
     x[0, 33], x[1, 2], x[2, 39] = np.nan, -np.inf, np.inf

@@ -44,6 +44,23 @@ def test_large_logits_do_not_overflow(offset: float, dtype: str) -> None:
     np.testing.assert_allclose(run("log_softmax", x), [[-1200, -500, 0]], rtol=1e-5)
 
 
+#: What the logits have in common, and the least that they differ by beside it.
+FAR_OFF = [("float64", 1e12, 1.0), ("float64", -1e15, 1.0), ("float32", 1e9, 64.0), ("float32", 1e15, 2.0**27)]
+
+
+@pytest.mark.parametrize(("dtype", "offset", "step"), FAR_OFF)
+def test_what_logits_have_in_common_costs_no_digits(dtype: str, offset: float, step: float) -> None:
+    near = np.array([[0, -3, 0, -1, -2], [-5, -1, -2, -1, -9], [0, 0, 0, 0, 0]]) * step
+    x = (near + offset).astype(dtype)
+    near = x.astype(np.float64) - offset  # rounded as x is
+    near -= near.max(axis=1, keepdims=True)
+    oracle.assert_close(run("log_softmax", x), oracle.log_softmax(near))
+    labels = np.array([3, 1, 4])
+    for smoothing in (0.0, 0.1):
+        losses, _ = run_cross_entropy(x, labels, smoothing=smoothing)
+        oracle.assert_close(losses, oracle.cross_entropy(near, labels, smoothing=smoothing))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_row_of_softmax_sums_to_1(dtype: str) -> None:
     total = run("softmax", numbers((64, 33), dtype)).sum(axis=1)

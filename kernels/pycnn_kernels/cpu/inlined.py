@@ -63,3 +63,6 @@ INLINED_OPTIONS: dict[str, Any] = {
 
 #: Decorate a function that compiled code calls, and Python never.
 inlined = njit(**INLINED_OPTIONS)
+
+#: The same for one whose arithmetic is done as it is written; of others it is reordered where their callers' is.
+literal = njit(fastmath=False, **INLINED_OPTIONS)

@@ -9,7 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from pycnn_kernels.cpu.formula import exponential
-from pycnn_kernels.cpu.inlined import inlined
+from pycnn_kernels.cpu.inlined import inlined, literal
 from pycnn_kernels.cpu.launch import Kernel, Task, kernel
 from pycnn_kernels.cpu.tile import shift
 from pycnn_kernels.problem import RowsProblem
@@ -59,6 +59,20 @@ def _exponentials(x, p, columns):
     return most
 
 
+# What the greatest number is not taken from first loses its digits to it: the sums around these may be regrouped, these
+# may not.
+
+
+@literal
+def _below(x, most):
+    return x - most
+
+
+@literal
+def _logarithm(x, most, log_total):
+    return (x - most) - log_total
+
+
 @kernel(x="array", p="array", rows="int", columns="int", chunk="int", logarithm="int")
 def softmax_kernel(a, item, worker):
     """``p[r, c] = exp(x[r, c] - m) / sum``, m the greatest of the row; or its logarithm. A piece: ``chunk`` rows."""
@@ -70,9 +84,9 @@ def softmax_kernel(a, item, worker):
         for c in range(a.columns):
             total += p[c]
         if a.logarithm:
-            shifted = most + math.log(total)
+            log_total = math.log(total)
             for c in range(a.columns):
-                p[c] = x[c] - shifted
+                p[c] = _logarithm(x[c], most, log_total)
         else:
             for c in range(a.columns):
                 p[c] /= total
@@ -95,7 +109,7 @@ def cross_entropy_kernel(a, item, worker):
         sum_of_x = 0.0
         for c in range(a.columns):  # apart from the writing loop, as above
             total += p[c]
-            sum_of_x += x[c] - most
+            sum_of_x += _below(x[c], most)
         for c in range(a.columns):
             p[c] /= total
         label = a.labels[row]
@@ -103,7 +117,7 @@ def cross_entropy_kernel(a, item, worker):
         if label == a.ignore:
             a.losses[row] = 0
         else:
-            loss = (1 - a.smoothing) * (log_total - (x[label] - most))
+            loss = (a.smoothing - 1) * _logarithm(x[label], most, log_total)
             if a.smoothing > 0:  # 0 * inf would turn a finite loss into NaN
                 loss += a.smoothing * (log_total - sum_of_x / a.columns)
             a.losses[row] = loss

@@ -58,9 +58,9 @@ def softmax_kernel(dtype: Any, threads: int, team: int, logarithm: bool) -> Any:
             mine += math.exp(x[c] - most)
         whole = total(mine)
         if logarithm:
-            shifted = most + math.log(whole)
+            log_total = math.log(whole)
             for c in range(first, columns, team):
-                p[c] = x[c] - shifted
+                p[c] = (x[c] - most) - log_total
         else:
             for c in range(first, columns, team):
                 p[c] = math.exp(x[c] - most) / whole
