@@ -86,7 +86,7 @@ class Layer(Configurable):
         parameters = inspect.signature(cls.call).parameters
         cls._call_takes_training = "training" in parameters
         default = parameters["training"].default if cls._call_takes_training else False
-        cls._training_by_default = None if default is None else default is True
+        cls._training_by_default = None if default is None else default is not inspect.Parameter.empty and bool(default)
         cls._takes_one_tensor = any(
             parameter.annotation in ("Tensor", Tensor) for parameter in list(parameters.values())[1:2]
         )
@@ -234,10 +234,13 @@ class Layer(Configurable):
     def _called(self, x: Any, training: bool | None) -> Any:
         """The output for inputs that were accepted."""
         before = _calls.training
-        _calls.training = training = before if training is None else bool(training)
+        training = before if training is None else bool(training)
+        if training is None and self._call_takes_training:
+            training = self._training_by_default
+        _calls.training = training  # for the layers within, the layer's own default too
         try:
             if self._call_takes_training:
-                y = self.call(x, training=self._training_by_default if training is None else training)  # type: ignore[call-arg]
+                y = self.call(x, training=training)  # type: ignore[call-arg]
             else:
                 y = self.call(x)
         finally:
@@ -647,6 +650,11 @@ class Layer(Configurable):
         if not isinstance(shape, list | tuple) or not shape:
             raise ValueError(f"{self}: expected an input_shape to build for, received {config!r}")
         self.build_for(shape_from_config(shape))
+
+
+def running_training() -> bool | None:
+    """What the layer at work in this thread was called with, or has as its default; None where nothing was said."""
+    return _calls.training
 
 
 def overwrite(weight: Tensor, values: NDArray[Any], by: str) -> None:
