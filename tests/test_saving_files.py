@@ -1,7 +1,7 @@
 """Models and weights in files: the same again, also by Keras, whole or not at all."""
 
-import io
 import errno
+import io
 import json
 import os
 import signal

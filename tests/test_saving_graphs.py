@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -267,7 +268,7 @@ def chain(length):
 
     names = ["x", *(f"relu{place}" for place in range(length))]
     entries = [entry("InputLayer", "x", None, batch_shape=[None, 3])]
-    entries += [entry("ReLU", name, below) for below, name in zip(names, names[1:])]
+    entries += [entry("ReLU", name, below) for below, name in pairwise(names)]
     config = {"name": "chain", "layers": entries[::-1], "input_layers": ["x", 0, 0]}
     return {"class_name": "Functional", "config": config | {"output_layers": [names[-1], 0, 0]}}
 

@@ -86,7 +86,10 @@ BAD_SAFETENSORS = {
     "an array twice": (header(b'{"a": 1, "a": 1}'), "two entries of one name"),
     "JSON that nests": (header(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "nest too deep"),
     "a huge shape": (header({"a": entry(shape=(2**40, 2**20), end=8)}, b"12345678"), "expected .* bytes for F32"),
-    "a huge shape of nothing": (header({"a": entry(shape=(0, 2**47, 2**47), end=0)}), "at most 281474976710656 elements"),
+    "a huge shape of nothing": (
+        header({"a": entry(shape=(0, 2**47, 2**47), end=0)}),
+        "at most 281474976710656 elements",
+    ),
     "a shape beyond 64 bits": (header({"a": entry(shape=(2**70,))}, b"12345678"), "expected a shape"),
     "a negative size": (header({"a": entry(shape=(-2, -1))}, b"12345678"), "expected a shape"),
     "a size that is no integer": (header({"a": entry(shape=(2.0,))}, b"12345678"), "expected a shape"),
