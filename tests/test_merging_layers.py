@@ -265,3 +265,9 @@ def test_concatenate_beside_keras(axis: int, shapes: list[Shape], expected: Shap
 @pytest.mark.parametrize(("axes", "shapes", "einsum"), DOTS[:-1])
 def test_dot_beside_keras(axes: Any, shapes: list[Shape], einsum: str, normalize: bool, keras: Any) -> None:
     beside_keras(keras, "Dot", {"axes": axes, "normalize": normalize}, shapes)
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (2, 1)])
+def test_dot_of_no_samples(axes: tuple[int, int]) -> None:
+    shapes = [(0, 5, 2), (0, 4, 5)] if axes == (1, 2) else [(0, 2, 5), (0, 5, 4)]
+    assert L.Dot(axes=axes)([np.ones(shape, np.float32) for shape in shapes]).shape == (0, 2, 4)

@@ -13,7 +13,7 @@ from pycnn import Tensor
 from pycnn import layers as L
 from pycnn.callbacks import Callback, History
 from pycnn.losses import sparse_categorical_crossentropy
-from pycnn.models import Sequential
+from pycnn.models import Model, Sequential
 from pycnn.optimizers import SGD, Adam
 from pycnn.utils import clear_session, set_random_seed
 
@@ -631,3 +631,17 @@ def test_a_model_without_layers() -> None:
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="at least one layer"):
         model.fit(np.zeros((1, 2)), np.zeros(1))
+
+
+def test_a_stack_refuses_a_layer_of_several_outputs() -> None:
+    x = L.Input((4,))
+    two = Model(x, [L.Dense(2)(x), L.Dense(3)(x)])
+    model = Sequential([L.Input((4,)), L.Dense(4)])
+    with pytest.raises(
+        ValueError, match=r"one output, received Functional .* with a list of 2; Model\(inputs, outputs\)"
+    ):
+        model.add(two)
+    assert model.output_shape == (None, 4)
+    model = Sequential([L.Dense(4), two])
+    with pytest.raises(ValueError, match="expected a layer with one output"):
+        model(np.zeros((1, 4), np.float32))

@@ -1,9 +1,11 @@
 """Models and weights in files: the same again, also by Keras, whole or not at all."""
 
+import errno
 import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -327,8 +329,48 @@ def test_what_fails_while_it_is_written_leaves_the_old_file_whole(tmp_path, monk
     assert os.listdir(tmp_path) == ["x.safetensors"]
     with pytest.raises(FileExistsError, match="overwrite=False"):
         model.save_weights(path, overwrite=False)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         model.save_weights(tmp_path / "no" / "x.safetensors")
+    assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no such permissions")
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "x.safetensors"
+    model = Sequential([layers.Input((3,)), layers.Dense(2)])
+    model.save_weights(path)
+    for mode in (0o600, 0o640):
+        path.chmod(mode)
+        model.save_weights(path)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("a" * 243 + ".safetensors")
+    Sequential([layers.Input((3,)), layers.Dense(2)]).save_weights(path)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@register_keras_serializable("tests")
+class Drawing(Layer):
+    """A layer with a generator of its own, of a kind that its class says."""
+
+    def __init__(self, kind, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.rng = kind, np.random.Generator(getattr(np.random, kind)(3))
+
+    def call(self, inputs):
+        return inputs * float(self.rng.normal())
+
+
+@pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
+def test_generators_of_layers_go_on_where_they_were(kind, tmp_path):
+    model = Sequential([layers.Input((3,)), Drawing(kind)])
+    outputs_of(model)
+    model.save(tmp_path / "model.pycnn")
+    again = load_model(tmp_path / "model.pycnn")
+    for _ in range(3):
+        assert (outputs_of(again) == outputs_of(model)).all()
 
 
 def test_a_link_stays_a_link(tmp_path):

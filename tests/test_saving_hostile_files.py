@@ -86,6 +86,10 @@ BAD_SAFETENSORS = {
     "an array twice": (header(b'{"a": 1, "a": 1}'), "two entries of one name"),
     "JSON that nests": (header(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "nest too deep"),
     "a huge shape": (header({"a": entry(shape=(2**40, 2**20), end=8)}, b"12345678"), "expected .* bytes for F32"),
+    "a huge shape of nothing": (
+        header({"a": entry(shape=(0, 2**47, 2**47), end=0)}),
+        "at most 281474976710656 elements",
+    ),
     "a shape beyond 64 bits": (header({"a": entry(shape=(2**70,))}, b"12345678"), "expected a shape"),
     "a negative size": (header({"a": entry(shape=(-2, -1))}, b"12345678"), "expected a shape"),
     "a size that is no integer": (header({"a": entry(shape=(2.0,))}, b"12345678"), "expected a shape"),
@@ -270,6 +274,33 @@ def h5py():
     return pytest.importorskip("h5py")
 
 
+def test_models_of_keras_with_something_else_for_an_array_are_refused(h5py, model, tmp_path):
+    model.save(tmp_path / "whole.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    weights = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars/0"] = np.dtype("f4")
+    path = tmp_path / "x.keras"
+    path.write_bytes(archived({**parts, "model.weights.h5": weights.getvalue()}))
+    refuses(load_model, path, match="expected an array, received a datatype")
+
+
+def test_names_without_anything_under_them_are_refused(h5py, model, tmp_path):
+    path = tmp_path / "x.weights.h5"
+    model.save_weights(path)
+    data, messages = path.read_bytes(), set()
+    for place in (place for place in range(len(data)) if data[place : place + 5] == b"vars\0"):
+        # A group is searched by the order of its names, and listed by that of their places.
+        path.write_bytes(data[:place] + b"\x01" + data[place + 1 :])
+        try:
+            model.load_weights(path)
+        except InvalidFileError as error:
+            messages.add(str(error))
+    assert any("which it does not have" in message for message in messages)
+
+
 def test_hostile_hdf5_files_are_refused(h5py, model, tmp_path):
     path = tmp_path / "x.weights.h5"
     place = "layers/dense/vars/0"
@@ -293,6 +324,7 @@ def test_hostile_hdf5_files_are_refused(h5py, model, tmp_path):
         "received a SoftLink": lambda group, name: group.__setitem__(name, h5py.SoftLink("/layers/conv2d/vars/0")),
         "received a ExternalLink": lambda group, name: group.__setitem__(name, h5py.ExternalLink("/etc/passwd", "/x")),
         "received a group": lambda group, name: group.create_group(name),
+        "received a datatype": lambda group, name: group.__setitem__(name, np.dtype("f4")),
         "expected float32 numbers, received object": lambda group, name: group.create_dataset(
             name, data=np.array(["text"] * 16, object).reshape(8, 2), dtype=h5py.string_dtype()
         ),

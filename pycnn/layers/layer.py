@@ -86,7 +86,7 @@ class Layer(Configurable):
         parameters = inspect.signature(cls.call).parameters
         cls._call_takes_training = "training" in parameters
         default = parameters["training"].default if cls._call_takes_training else False
-        cls._training_by_default = None if default is None else default is True
+        cls._training_by_default = None if default is None else default is not inspect.Parameter.empty and bool(default)
         cls._takes_one_tensor = any(
             parameter.annotation in ("Tensor", Tensor) for parameter in list(parameters.values())[1:2]
         )
@@ -180,9 +180,13 @@ class Layer(Configurable):
         if key not in self._found_shapes:
             place = self._place_of(())
             samples = mapped_shapes(lambda shape: self._zeros(shape, place), input_shape)
+            before = self._added_losses()
             with no_grad():
                 outputs = self._called(samples, training=False)
-            self._clear_losses()
+            for layer in self._added_losses():
+                del layer._losses[before.get(layer, 0) :]  # and not what the running step has added before
+                if not layer._losses:
+                    _with_losses.discard(layer)
             batch = next(iter(leaves(input_shape)), None)
             self._found_shapes[key] = mapped(lambda output: (batch, *output.shape[1:]), outputs)
         return self._found_shapes[key]
@@ -234,10 +238,13 @@ class Layer(Configurable):
     def _called(self, x: Any, training: bool | None) -> Any:
         """The output for inputs that were accepted."""
         before = _calls.training
-        _calls.training = training = before if training is None else bool(training)
+        training = before if training is None else bool(training)
+        if training is None and self._call_takes_training:
+            training = self._training_by_default
+        _calls.training = training  # for the layers within, the layer's own default too
         try:
             if self._call_takes_training:
-                y = self.call(x, training=self._training_by_default if training is None else training)  # type: ignore[call-arg]
+                y = self.call(x, training=training)  # type: ignore[call-arg]
             else:
                 y = self.call(x)
         finally:
@@ -402,9 +409,12 @@ class Layer(Configurable):
             name: unique within the layer, for example "kernel"; by default "variable", "variable_1", ...
 
         Raises:
-            ValueError: when the initializer gives another shape, or the layer has a weight of that name.
+            ValueError: when the initializer gives another shape, or the layer has a weight of that name; for a name
+                with "/", which stands between those of a layer and of a weight.
         """
         name = name or self._free_name("variable")
+        if "/" in name:
+            raise ValueError(f"{self}: expected the name of a weight without '/', received {name!r}")
         if name in self._trainable_weights or name in self._non_trainable_weights:
             raise ValueError(f"{self}: expected a weight with a name of its own, received a second {name!r}")
         fill = initializers.get("glorot_uniform" if initializer is None else initializer)
@@ -558,23 +568,38 @@ class Layer(Configurable):
         """What training adds to the loss: what the last call has added, and that of the weights' regularizers."""
         found: list[Tensor] = []
         if _with_losses:
-            self._collect_added(found)
-        self._collect_regularization(found)
+            self._collect_added(found, set())
+        self._collect_regularization(found, set())
         return found
 
-    def _collect_added(self, found: list[Tensor]) -> None:
+    # Both meet a layer that several others share once.
+
+    def _collect_added(self, found: list[Tensor], met: set[Layer]) -> None:
+        if self in met:
+            return
+        met.add(self)
         found.extend(self._losses)
         for layer in self._sublayers():
-            layer._collect_added(found)
+            layer._collect_added(found, met)
 
-    def _collect_regularization(self, found: list[Tensor]) -> None:
-        if not self._trainable:
+    def _collect_regularization(self, found: list[Tensor], met: set[Layer]) -> None:
+        if self in met or not self._trainable:
             return
+        met.add(self)
         for name, regularizer in self._regularizers.items():
             if name in self._trainable_weights:
                 found.append(regularizer(self._trainable_weights[name]))
         for layer in self._sublayers():
-            layer._collect_regularization(found)
+            layer._collect_regularization(found, met)
+
+    def _added_losses(self, found: dict[Layer, int] | None = None) -> dict[Layer, int]:
+        """How many losses this layer and each of those within have added in the running step."""
+        found = {} if found is None else found
+        if self not in found:
+            found[self] = len(self._losses)
+            for layer in self._sublayers():
+                layer._added_losses(found)
+        return found
 
     def _clear_losses(self) -> None:
         self._losses.clear()
@@ -644,9 +669,14 @@ class Layer(Configurable):
             ValueError: when there is none, or the layer cannot take it.
         """
         shape = config.get("input_shape")
-        if not isinstance(shape, list | tuple) or not shape:
+        if not isinstance(shape, list | tuple | dict) or not shape:
             raise ValueError(f"{self}: expected an input_shape to build for, received {config!r}")
         self.build_for(shape_from_config(shape))
+
+
+def running_training() -> bool | None:
+    """What the layer at work in this thread was called with, or has as its default; None where nothing was said."""
+    return _calls.training
 
 
 def overwrite(weight: Tensor, values: NDArray[Any], by: str) -> None:
@@ -683,11 +713,15 @@ def shape_from_config(shape: Any) -> Any:
 
     >>> shape_from_config([None, 4]), shape_from_config([[None, 4], [None, 3]])
     ((None, 4), [(None, 4), (None, 3)])
+    >>> shape_from_config({"a": [None, 4]})
+    {'a': (None, 4)}
 
     Raises:
         ValueError: for sizes that are no positive integers or None.
     """
-    if any(isinstance(part, list | tuple) for part in shape):
+    if isinstance(shape, dict):
+        return {name: shape_from_config(part) for name, part in shape.items()}
+    if any(is_structure(part) for part in shape):
         return [shape_from_config(part) for part in shape]
     return sample_shape(shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -335,8 +336,8 @@ class Dot(_Merge):
             # As in Keras on PyTorch, the least norm that is divided by.
             x, y = F.normalize(x, dim=a, eps=1e-12), F.normalize(y, dim=b, eps=1e-12)
         left, right = _without(x.shape, a), _without(y.shape, b)
-        rows = _moved(x, a, x.ndim - 1).reshape(len(x), -1, x.shape[a])  # (N, sizes of x, n)
-        columns = _moved(y, b, 1).reshape(len(y), y.shape[b], -1)  # (N, n, sizes of y)
+        rows = _moved(x, a, x.ndim - 1).reshape(len(x), math.prod(left), x.shape[a])  # (N, sizes of x, n)
+        columns = _moved(y, b, 1).reshape(len(y), y.shape[b], math.prod(right))  # (N, n, sizes of y)
         return (rows @ columns).reshape(len(x), *((*left, *right) or (1,)))
 
 

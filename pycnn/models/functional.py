@@ -237,7 +237,9 @@ class Functional(Model):
         if "layers" not in config:  # a class of the user's own, whose arguments these are
             return super().from_config(config)
         inputs, outputs = rebuilt_graph(config, custom_objects)
-        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
+        model = cls(inputs, outputs, name=config.get("name"))
+        model._trainable = bool(config.get("trainable", True))  # and not that of the layers, which say it themselves
+        return model
 
     def _symbols(self, shapes: Any) -> Any:
         dtypes = [tensor.dtype for tensor in self.outputs]

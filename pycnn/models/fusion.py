@@ -13,7 +13,8 @@ BatchNormalization, MaxPooling2D by the moving statistics            both
 ===================================================================  ========================================
 
 ReLU is ``Activation("relu")``, ``ReLU()`` or, of a convolution, its own activation; Add is ``x + y``, too. Layers with
-an activity regularizer, classes derived from these, and layers of different dtypes run in turn.
+an activity regularizer, classes derived from these, and layers of different dtypes run in turn, and so do convolution
+and Add, and convolution and normalisation by fixed numbers, in halves: each result is rounded.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def _of_convolution(
             pooling = above if conv.can_pool(above) else None
             return conv.normalised(inputs, norm, pooling, relu), count + (1 if pooling is None else 2)
         norm, above = None, norm
+    elif conv.dtype in STORAGE_DTYPES:
+        norm, above = None, norm  # what comes to it is rounded to halves, and is not in one pass
     count += norm is not None
     if conv.can_pool(above):
         return conv.max_pooled(inputs, above, norm, relu), count + 1
@@ -101,8 +104,8 @@ def _folded(
     inputs: Tensor,
 ) -> Pass:
     """With what is done to the result of a convolution without a ReLU while it is in the registers."""
-    if norm is not None and (is_grad_enabled() or conv.dtype in STORAGE_DTYPES):
-        return None  # the gradients of the norm are those of a function of its own; halves are rounded in between
+    if norm is not None and is_grad_enabled():
+        return None  # the gradients of the norm are those of a function of its own
     count, residual = 1 + (norm is not None), None
     if layers and _adds(layers[0], conv, others[0], inputs):
         residual, layers, count = others[0][0], layers[1:], count + 1
@@ -116,6 +119,7 @@ def _adds(layer: Layer, conv: Conv2D, others: Sequence[Tensor | None], inputs: T
     return (
         type(layer) in (Add, arithmetic.Add)
         and layer.dtype == conv.dtype
+        and conv.dtype not in STORAGE_DTYPES  # halves are rounded before the sum
         and layer.activity_regularizer is None
         and len(others) == 1
         and others[0] is not None

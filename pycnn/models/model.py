@@ -588,9 +588,10 @@ class Model(Layer):
         >>> json.loads(Sequential([Input((3,)), Dense(2)]).to_json())["class_name"]
         'Sequential'
         """
-        from pycnn.saving.serialization import serialize_keras_object
+        from pycnn.saving.serialization import serialize_keras_object, sharing_objects
 
-        return json.dumps(serialize_keras_object(self), **kwargs)
+        with sharing_objects():
+            return json.dumps(serialize_keras_object(self), **kwargs)
 
     def get_compile_config(self) -> dict[str, Any]:
         """What :meth:`compile` was given, the optimizer as an object; empty before."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from pycnn.layers.layer import Layer
+from pycnn.layers.layer import Layer, running_training
 from pycnn.models.fusion import begins_pass, in_one_pass
 from pycnn.structures import leaves, mapped
 from pycnn.tensor import Tensor
@@ -86,7 +86,12 @@ class Schedule:
         return tuple(found) if len(found) > 1 else ()
 
     def run(self, inputs: Sequence[Tensor], training: bool | None) -> list[Tensor]:
-        """The outputs for inputs, each in the order of the slots that the schedule was made with."""
+        """The outputs for inputs, each in the order of the slots that the schedule was made with.
+
+        ``training`` None is what the layer at work was called with, as in the call of a layer.
+        """
+        if training is None:
+            training = running_training()
         values: list[Any] = [None] * self._slots
         for slot, tensor in zip(self.inputs, inputs):
             values[slot] = tensor

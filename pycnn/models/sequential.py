@@ -12,6 +12,7 @@ from pycnn.models.model import Model
 from pycnn.models.schedule import Call, Schedule, Slot
 from pycnn.saving.serialization import deserialize_keras_object, serialize_keras_object
 from pycnn.shapes import Shape
+from pycnn.structures import leaves
 from pycnn.tensor import Tensor
 
 
@@ -114,7 +115,7 @@ class Sequential(Model):
         Raises:
             TypeError: when it is neither a layer nor what ``Input(...)`` gives.
             ValueError: when its name is taken, it is an input layer behind others, or it cannot take the output
-                of the layer before. The model is unchanged then.
+                of the layer before, or gives several outputs. The model is unchanged then.
         """
         if isinstance(layer, KerasTensor) and layer.node is not None and isinstance(layer.node.layer, InputLayer):
             layer = layer.node.layer
@@ -130,10 +131,21 @@ class Sequential(Model):
             declared = InputLayer(batch_shape=layer.declared_input_shape, dtype=layer.dtype)
         if declared is not None:
             below = self._symbolic_outputs[-1] if self._symbolic_outputs else declared.output
-            self._symbolic_outputs.append(layer(below))
+            self._symbolic_outputs.append(self._on_top(layer, below))
         self._input = declared
         self._layers.append(layer)
         self._changed()
+
+    def _on_top(self, layer: Layer, below: KerasTensor) -> KerasTensor:
+        """What a layer gives on top of another, symbolically."""
+        found = layer(below)
+        if not isinstance(found, KerasTensor):
+            count = len(leaves(found))
+            raise ValueError(
+                f"{self}: expected a layer with one output, received {layer} with a {type(found).__name__} of {count}; "
+                "Model(inputs, outputs) has several"
+            )
+        return found
 
     def pop(self) -> Layer:
         """Take the top layer off and return it.
@@ -153,7 +165,7 @@ class Sequential(Model):
         """Make the weights of all layers for inputs of ``input_shape``, whose first axis is the batch.
 
         Raises:
-            ValueError: when a layer cannot take its input, or the model has no layers.
+            ValueError: when a layer cannot take its input or gives several outputs, or the model has no layers.
         """
         if not self._layers:
             raise ValueError(f"{self}: expected at least one layer, received none; use add()")
@@ -163,7 +175,7 @@ class Sequential(Model):
         first = InputLayer(batch_shape=input_shape, dtype=self._layers[0].dtype)
         tensors: list[KerasTensor] = [first.output]
         for layer in self._layers:
-            tensors.append(layer(tensors[-1]))
+            tensors.append(self._on_top(layer, tensors[-1]))
         self._input, self._symbolic_outputs = first, tensors[1:]
         self._changed()
 

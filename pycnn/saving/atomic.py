@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ def replaced_file(path: str | os.PathLike[str], what: str = "the file") -> Itera
     """A new file that takes the place of ``path`` at the end; whatever happens before, an existing file stays whole.
 
     The bytes are on the disk before the name is moved to them: neither a killed process nor a power failure leaves half
-    a file under the name.
+    a file under the name. The permissions of an existing file are those of the new one.
 
     Raises:
         OSError: no file can be made in the folder, or the disk is full. The message names ``path`` and ``what``.
@@ -30,6 +31,8 @@ def replaced_file(path: str | os.PathLike[str], what: str = "the file") -> Itera
     target = Path(path).resolve()  # a link stays a link
     try:
         with new_file_beside(target) as file:
+            with contextlib.suppress(OSError):  # there is no such file yet, or it has no permissions that can be set
+                os.chmod(file.name, stat.S_IMODE(target.stat().st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -37,7 +40,10 @@ def replaced_file(path: str | os.PathLike[str], what: str = "the file") -> Itera
             os.replace(file.name, target)
             _sync_folder(target.parent)
     except OSError as error:
-        raise type(error)(f"{path}: cannot write {what}: {error.strerror or error}") from error
+        message = f"{path}: cannot write {what}: {error.strerror or error}"
+        if error.errno is None:
+            raise type(error)(message) from error
+        raise OSError(error.errno, message) from error  # which is of the class that belongs to the number
 
 
 @contextlib.contextmanager
@@ -45,7 +51,8 @@ def new_file_beside(path: Path) -> Iterator[BinaryIO]:
     """A new file in the folder of ``path``, removed at the end unless it has been renamed."""
     # open(), unlike the module tempfile, gives the file the permissions that the user's umask asks for. The name is
     # drawn: that of a process which was killed here stays behind, and the next one may have the same number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # It is short enough where the name of the file is as long as names may be.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     temporary.touch(exist_ok=False)
     try:
         with open(temporary, "r+b") as file:

@@ -148,6 +148,8 @@ def _names_of_weights(file: Any) -> Iterator[str]:
             if depth == 0 and name not in ("layers", "_layer_checkpoint_dependencies", "vars"):
                 continue
             each = child(group, name)
+            if each is None:
+                raise InvalidFileError(f"{file.filename}: {group.name}: it lists {name!r}, which it does not have")
             if is_group(each):
                 waiting.append((each, depth + 1))
             else:
@@ -182,8 +184,8 @@ def dtype_of(stored: Any, what: str) -> np.dtype:
     Raises:
         InvalidFileError: it is no array, lies in another file, or is far larger than its bytes.
     """
-    if is_group(stored):
-        raise InvalidFileError(f"{what}: {stored.name}: expected an array, received a group")
+    if not isinstance(stored, h5py().Dataset):
+        raise InvalidFileError(f"{what}: {stored.name}: expected an array, received a {type(stored).__name__.lower()}")
     if stored.shape is None or stored.is_virtual or stored.external:
         raise InvalidFileError(f"{what}: {stored.name}: expected an array whose numbers are in the file")
     size = math.prod(stored.shape) * stored.dtype.itemsize
@@ -212,5 +214,5 @@ def declared_bytes(file: Any, what: str) -> int:
     sizes = 0
     for name in _names_of_weights(file):
         stored = file[name]
-        sizes += math.prod(stored.shape or (0,)) * dtype_of(stored, what).itemsize
+        sizes += dtype_of(stored, what).itemsize * math.prod(stored.shape)
     return sizes

@@ -56,7 +56,7 @@ def declared_bytes(file: Any, what: str) -> int:
     """How many bytes all weights of the file have together."""
     root = file if _has_names(file, "layer_names") else child(file, "model_weights")
     arrays = [stored for name in _names(root, "layer_names", what) for stored in _stored(root, name, what)]
-    return sum(math.prod(stored.shape or (0,)) * dtype_of(stored, what).itemsize for stored in arrays)
+    return sum(dtype_of(stored, what).itemsize * math.prod(stored.shape) for stored in arrays)
 
 
 def _compare(layer: Layer, arrays: list[Any], name: str, what: str, result: Found) -> None:

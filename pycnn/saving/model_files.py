@@ -180,12 +180,13 @@ def _own_model(
     take(matched(arrays, model, what), what)
     random_states.put_back(model, training["layers"])
     if model.optimizer is not None and state:
-        model.optimizer.set_state(model.trainable_weights, state)
+        model.optimizer.set_state(model.weights, state)
     return model, generator
 
 
 def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
-    return {} if model.optimizer is None else model.optimizer.state(model.trainable_weights)
+    # Of all weights: what is frozen now may be trained again.
+    return {} if model.optimizer is None else model.optimizer.state(model.weights)
 
 
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:

@@ -6,29 +6,40 @@ from typing import Any
 
 import numpy as np
 
+from pycnn.layers.arguments import choice
 from pycnn.layers.layer import Layer
 from pycnn.saving.paths import layers_by_path
+from pycnn.saving.serialization import deserialize_keras_object, serialize_keras_object
+
+#: NumPy's, by the names that their states have.
+_BIT_GENERATORS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+}
 
 
 def described(generator: np.random.Generator) -> dict[str, Any]:
-    """The state of a generator of ``numpy.random.default_rng``."""
-    return dict(generator.bit_generator.state)
+    """The state of a generator; its arrays are dictionaries as :func:`serialize_keras_object` gives them."""
+    described: dict[str, Any] = serialize_keras_object(generator.bit_generator.state)
+    return described
 
 
 def made(state: Any) -> np.random.Generator:
     """A generator that goes on where the described one was.
 
     Raises:
-        ValueError, TypeError, KeyError, OverflowError: it is no such description.
+        ValueError, TypeError, KeyError, OverflowError: it is no such description, or that of a bit generator that is
+            not NumPy's.
 
     >>> first = np.random.default_rng(5)
     >>> second = made(described(first))
     >>> first.random() == second.random()
     True
     """
-    generator = np.random.default_rng(0)
-    generator.bit_generator.state = state
-    return generator
+    name = state["bit_generator"]
+    bit_generator = _BIT_GENERATORS[choice(name, tuple(_BIT_GENERATORS), "bit_generator")](0)
+    bit_generator.state = deserialize_keras_object(state)
+    return np.random.Generator(bit_generator)
 
 
 def of_layers(model: Layer) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,8 @@ _DTYPES = {
 _NAMES = {name: code for code, name in _DTYPES.items()}
 #: As in NumPy before 2.0; no weight has more.
 _MOST_AXES = 32
+#: Elements of an array, axes of size 0 aside: NumPy counts its bytes without them.
+_MOST_ELEMENTS = 2**48
 
 
 def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
@@ -130,6 +132,8 @@ def _entry(what: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
         raise InvalidFileError(
             f"{what}: expected {math.prod(shape) * dtype.itemsize} bytes for {code} {shape}, received {end - begin}"
         )
+    if math.prod(size for size in shape if size) > _MOST_ELEMENTS:
+        raise InvalidFileError(f"{what}: expected at most {_MOST_ELEMENTS} elements, received the shape {shape}")
     return dtype, tuple(shape), begin, end
 
 

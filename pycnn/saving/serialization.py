@@ -39,7 +39,7 @@ def serialize_keras_object(obj: Any) -> Any:
 
     Args:
         obj: a layer, model, loss, metric, optimizer, initializer, regularizer, constraint, or one of their functions;
-            an array; text, numbers, None; lists, tuples and dictionaries of such.
+            an array; text, numbers, slices, an ellipsis, None; lists, tuples and dictionaries of such.
 
     Raises:
         TypeError: for anything else, a lambda among it: nothing can be made again from its name.
@@ -59,6 +59,11 @@ def serialize_keras_object(obj: Any) -> Any:
         return {name: serialize_keras_object(value) for name, value in obj.items()}
     if isinstance(obj, np.ndarray):
         return {"class_name": "__numpy__", "config": {"value": obj.tolist(), "dtype": str(obj.dtype)}}
+    if isinstance(obj, slice):
+        ends = {name: serialize_keras_object(getattr(obj, name)) for name in ("start", "stop", "step")}
+        return {"class_name": "__slice__", "config": ends}
+    if obj is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, types.FunctionType):
         return _described_function(obj)
     return _described(obj)
@@ -108,10 +113,9 @@ def _described(obj: Any) -> dict[str, Any]:
 def _marked_if_shared(obj: Any, described: dict[str, Any]) -> dict[str, Any]:
     shared = _shared.get()
     if shared is not None:
-        _, first = shared.setdefault(id(obj), (obj, described))  # beside the object, whose id stays its own then
-        if first is not described:
-            number = first.setdefault("shared_object_id", list(shared).index(id(obj)) + 1)
-            described["shared_object_id"] = number
+        # Beside the object, whose id stays its own then. The number is there from the first meeting on: what describes
+        # the object is copied on its way into the description of a model.
+        _, described["shared_object_id"] = shared.setdefault(id(obj), (obj, len(shared) + 1))
     return described
 
 
@@ -230,6 +234,13 @@ def _array(config: Any) -> np.ndarray:
     return np.array(config["value"], dtype=numpy_dtype(choice(config["dtype"], (*_FLOATS, *_OTHERS), "dtype")))
 
 
+def _slice(config: Any) -> slice:
+    ends = [config[name] for name in ("start", "stop", "step")]
+    if not all(end is None or type(end) is int for end in ends):
+        raise ValueError(f"expected a slice with whole numbers or None, received {config!r}")
+    return slice(*ends)
+
+
 def _policy(config: Any) -> str:
     """The name of a dtype. Keras has policies; those with one dtype for everything are what layers have here."""
     name: str = choice(config["name"], _FLOATS, "dtype")
@@ -243,6 +254,8 @@ def _refused_lambda(config: Any) -> Any:
 _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "__numpy__": _array,
     "__tensor__": _array,
+    "__slice__": _slice,
+    "__ellipsis__": lambda _: Ellipsis,
     "__lambda__": _refused_lambda,
     "DTypePolicy": _policy,
     "Policy": _policy,
