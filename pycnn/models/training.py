@@ -344,7 +344,7 @@ def _callback_list(
         raise TypeError(f"callbacks: expected a list of Callback objects, received {callbacks!r}")
     given = list(callbacks)
     wanted: list[type[Callback]] = [History, ProgbarLogger] if keeps_history else [ProgbarLogger]
-    # The history comes behind the callbacks of the call, as in Keras, so that it has what they add to the logs; and before
-    # the bar, so that it has what is shown.
+    # The history comes behind the callbacks of the call, as in Keras, so that it has what they add to the logs; and
+    # before the bar, so that it has what is shown.
     added = [kind() for kind in wanted if not any(isinstance(each, kind) for each in given)]
     return CallbackList([*given, *added], model, params)
