@@ -30,7 +30,7 @@ NETWORKS = {
 @pytest.fixture(autouse=True)
 def _fresh(few_objects: None) -> Iterator[None]:
     clear_session()
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     set_random_seed(0)
     keras.utils.set_random_seed(0)
     yield

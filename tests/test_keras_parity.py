@@ -24,7 +24,7 @@ RNG = np.random.default_rng(3)
 def _fresh() -> None:
     clear_session()
     set_random_seed(0)
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
 
 
 def both(make: Any, shape: tuple[int, ...]) -> tuple[Sequential, Any]:
