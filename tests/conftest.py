@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before anything imports NumPy and PyTorch: their small problems take half the time where no second thread waits for work.
+# Before anything imports NumPy or PyTorch: small problems take half the time where no second thread waits for work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports Keras: it is compared on PyTorch, which computes float32 as such.
