@@ -76,7 +76,9 @@ def _is_plain(value: Any) -> bool:
 
 def tensor_or_array(name: str, value: Any) -> Any:
     """A tensor as it is; anything else as an array in native byte order, on the GPU if it is there already."""
-    return value if isinstance(value, Tensor) else backends.asarray(value, name)
+    if backends.is_ready(value) or isinstance(value, Tensor):
+        return value
+    return backends.asarray(value, name)
 
 
 def floating(name: str, value: Any, like: Any = None) -> Any:
@@ -87,8 +89,7 @@ def floating(name: str, value: Any, like: Any = None) -> Any:
             or it is on another backend.
         ValueError: nested lists with rows of different lengths.
     """
-    if not backends.is_ready(value):
-        value = tensor_or_array(name, value)
+    value = tensor_or_array(name, value)
     dtype = value.dtype
     if like is not None and dtype is like.dtype and type(value) is type(like) is np.ndarray:
         return value  # as in most calls
