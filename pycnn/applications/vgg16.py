@@ -58,11 +58,28 @@ def VGG16(
     >>> VGG16(include_top=False, pooling="avg").count_params()
     14714688
     """
-    classifier.check_weights(
-        weights, classifier.published_by_keras("vgg16/vgg16", include_top), include_top, classifier_activation
+    return vgg(
+        BLOCKS, include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, "vgg16"
     )
+
+
+def vgg(
+    blocks: tuple[tuple[int, int], ...],
+    include_top: bool,
+    weights: classifier.Weights,
+    input_tensor: Any,
+    input_shape: Shape | None,
+    pooling: str | None,
+    classes: int,
+    classifier_activation: classifier.Activation,
+    name: str,
+    file: str,
+) -> Model:
+    """The network of these blocks; ``file`` is Keras' name of its weights. The others: as of :func:`VGG16`."""
+    published = classifier.published_by_keras(f"{file}/{file}", include_top)
+    classifier.check_weights(weights, published, include_top, classifier_activation)
     images = classifier.image_input(input_tensor, input_shape, include_top, default_size=224, min_size=32)
-    features = convolutions(images, BLOCKS)
+    features = convolutions(images, blocks)
     outputs = (
         dense_top(features, classes, classifier_activation) if include_top else classifier.pooled(features, pooling)
     )

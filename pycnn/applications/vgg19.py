@@ -6,7 +6,7 @@ from typing import Any
 
 from pycnn.applications import _classifier as classifier
 from pycnn.applications.imagenet_utils import decode_predictions
-from pycnn.applications.vgg16 import convolutions, dense_top, preprocess_input
+from pycnn.applications.vgg16 import preprocess_input, vgg
 from pycnn.models import Model
 from pycnn.shapes import Shape
 
@@ -36,12 +36,6 @@ def VGG19(
     >>> VGG19(include_top=False).count_params()
     20024384
     """
-    classifier.check_weights(
-        weights, classifier.published_by_keras("vgg19/vgg19", include_top), include_top, classifier_activation
+    return vgg(
+        BLOCKS, include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, "vgg19"
     )
-    images = classifier.image_input(input_tensor, input_shape, include_top, default_size=224, min_size=32)
-    features = convolutions(images, BLOCKS)
-    outputs = (
-        dense_top(features, classes, classifier_activation) if include_top else classifier.pooled(features, pooling)
-    )
-    return classifier.finished(images, outputs, name, weights)
