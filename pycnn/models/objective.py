@@ -135,18 +135,13 @@ class Objective:
         if weights is None:
             return None
         names = self._names_of(shapes)
-        if isinstance(weights, dict):
-            return by_name(weights, names, name)
-        if isinstance(weights, list):
-            if len(weights) != len(names):
-                raise ValueError(f"{name}: expected {_count(names, 'array')}, received {len(weights)}")
-            return weights
-        if len(names) > 1 and weights.ndim > 1 and weights.shape[1:] != (1,):
+        shared = not isinstance(weights, dict | list)
+        if shared and len(names) > 1 and weights.ndim > 1 and weights.shape[1:] != (1,):
             raise ValueError(
                 f"{name}: expected one number per sample when several outputs share them, received shape "
                 f"{weights.shape}; give one array per output instead"
             )
-        return [weights] * len(names)
+        return _per_output(name, weights, names, "array", "arrays")
 
     def prepare(self, y: list[Array | None] | None, weights: list[Array | None] | None, shapes: Any) -> None:
         """Check all targets and weights against the model's output shapes, and settle what "accuracy" means.
@@ -403,13 +398,15 @@ def _crossentropy(name: str, labels: Shape, output: Shape) -> Loss:
     return found
 
 
-def _per_output(argument: str, given: Any, names: Sequence[str | None]) -> list[Any]:
+def _per_output(
+    argument: str, given: Any, names: Sequence[str | None], one: str = "entry", several: str = "entries"
+) -> list[Any]:
     """One entry for each output, of a list, of a dictionary by name, in which a missing one is None, or one for all."""
     if isinstance(given, dict):
         return by_name(given, names, argument)
     if isinstance(given, list):
         if len(given) != len(names):
-            raise ValueError(f"{argument}: expected {_count(names, 'entry', 'entries')}, received {len(given)}")
+            raise ValueError(f"{argument}: expected {_count(names, one, several)}, received {len(given)}")
         return given
     return [given] * len(names)
 
