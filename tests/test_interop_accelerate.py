@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from torch import nn  # noqa: E402
 
 from pycnn.interop.torch import accelerate, acceleration, restore  # noqa: E402
+
+
+Sides = dict[str, Callable[[], None]]
 
 
 @pytest.fixture
@@ -32,8 +36,10 @@ def torch_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _let_win(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
-    def best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
-        for side in sides.values():
+    def best_times(sides: Sides, turns: Sides | None = None) -> dict[str, float]:
+        for name, side in sides.items():
+            if turns is not None:
+                turns[name]()
             side()
         return {name: 1.0 if name == winner else 2.0 for name in sides}
 
@@ -196,24 +202,27 @@ def test_an_example_in_evaluation_mode_is_called_without_gradients() -> None:
     model = network().train()
     report = accelerate(model, example=images())
     assert all(row.gradient for row in report.rows)
-    assert report.torch_ms is None
+    assert report.torch_ms == 2000
+    assert all(weight.grad is None for weight in model.parameters())
     with torch.no_grad():
         model.eval()(images())
     assert accelerate(model).rows == report.rows  # twice is once
     assert {row.gradient for row in report.rows} == {True, False}
 
 
-def test_a_model_that_is_not_faster_as_a_whole_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_that_is_not_faster_as_a_whole_is_given_back(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
     winners = iter(["pycnn", "torch"])  # the layer, and then the model
 
-    def best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
+    def best_times(sides: Sides, turns: Sides | None = None) -> dict[str, float]:
         winner = next(winners)
         return {name: 1.0 if name == winner else 2.0 for name in sides}
 
     monkeypatch.setattr(acceleration, "_best_times", best_times)
-    layer = nn.Conv2d(1, 1, 1).eval()
+    layer = nn.Conv2d(1, 1, 1).train(training)
     report = accelerate(layer, example=torch.zeros(1, 1, 2, 2))
     assert report.rows[0].by_pycnn
+    assert report.rows[0].gradient == training
     assert "forward" not in layer.__dict__
 
 
@@ -223,8 +232,35 @@ def test_the_clock_decides() -> None:
     def side(seconds: float) -> Callable[[], None]:
         return lambda: acceleration.time.sleep(seconds)
 
-    times = acceleration._best_times({"pycnn": side(quick), "torch": side(slow)})
+    turns: list[str] = []
+    ready = {name: partial(turns.append, name) for name in ("pycnn", "torch")}
+    times = acceleration._best_times({"pycnn": side(quick), "torch": side(slow)}, ready)
     assert times["pycnn"] < times["torch"]
+    assert turns[:3] == ["pycnn", "torch", "pycnn"]
+
+
+class Outputs(nn.Module):
+    """Structures of tensors, some of which have no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.calls = 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        y = self.conv(x)
+        return {"maps": [y, (y * 2,)], "places": y.argmax(1), "name": "none"}
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+def test_training_is_timed_forward_and_backward_and_leaves_no_trace() -> None:
+    model, backward = Outputs(), []
+    model.conv.weight.register_hook(backward.append)
+    report = accelerate(model, example=torch.zeros(1, 1, 5, 5, requires_grad=True))
+    assert model.calls == len(backward) - 2 == 3  # the layer itself is measured by its own two sides
+    assert report.pycnn_ms == 1000
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 @pytest.mark.usefixtures("pycnn_wins")

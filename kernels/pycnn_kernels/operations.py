@@ -155,7 +155,9 @@ def _batch_norm_arrays(p: Any) -> dict[str, Spec]:
 
 def _running_norm_arrays(p: Any) -> dict[str, Spec]:
     arrays = _batch_norm_arrays(p)
-    return arrays | {name: arrays[name]._replace(optional=False) for name in ("running_mean", "running_var")}
+    arrays |= {name: arrays[name]._replace(optional=False) for name in ("running_mean", "running_var")}
+    scale = arrays["scale"]
+    return arrays | {"offset": scale._replace(name="offset"), "before": scale._replace(name="before", optional=True)}
 
 
 def _batch_norm_pool_arrays(p: Any) -> dict[str, Spec]:
@@ -218,6 +220,7 @@ _OPERATIONS: dict[str, tuple[Any, str, str, str]] = {
     "batch_norm": (_batch_norm_arrays, "x weight bias", "running_mean running_var", "y mean rstd"),
     "batch_norm_running": (_running_norm_arrays, "x running_mean running_var weight bias", "", "y"),
     "batch_norm_scale": (_running_norm_arrays, "running_var weight", "", "scale"),
+    "batch_norm_fold": (_running_norm_arrays, "running_mean running_var weight bias before", "", "scale offset"),
     "batch_norm_max_pool": (_batch_norm_pool_arrays, "x weight bias", "running_mean running_var", "y index mean rstd"),
     "batch_norm_gradient": (_batch_norm_arrays, "dy x y weight mean rstd", "", "dx dweight dbias db"),
     "batch_norm_max_pool_gradient": (_batch_norm_pool_arrays, "dy index x weight mean rstd", "", "dx dweight dbias db"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -205,16 +205,38 @@ class RunningNorm(NamedTuple):
         Raises:
             TypeError, ValueError: as :func:`batch_norm`.
         """
+        mean, variance, weight, bias, eps = self._read(channels, like, prefix)
+        problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
+        (scale,) = plan_on(variance, "batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
+        return mean, scale, bias
+
+    def folded(self, channels: int, like: Any, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """``scale`` and ``offset`` of ``z * scale + offset``, which normalises ``z + before``, z of a convolution.
+
+        Args:
+            channels, like: as for :meth:`arrays`.
+            before: the bias of the convolution, (channels,); None where it has none.
+
+        Raises:
+            TypeError, ValueError: as :func:`batch_norm`.
+
+        >>> norm = RunningNorm(np.array([1.0]), np.array([4.0]), eps=0.0)
+        >>> norm.folded(1, np.zeros(1), np.array([3.0]))
+        (array([0.5]), array([1.]))
+        """
+        mean, variance, weight, bias, eps = self._read(channels, like)
+        problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
+        plan = plan_on(variance, "batch_norm_fold", problem)
+        scale, offset = plan.run(mean, variance, weight, bias, before, scalars=(eps,))
+        return scale, offset
+
+    def _read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, ...]:
+        """Mean, variance, weight and bias as arrays that kernels take, and eps."""
         weight, bias, (mean, variance) = _read(like, channels, *self[:4], prefix)
         if mean is None or variance is None:
             raise ValueError(f"{prefix}running_mean and {prefix}running_var must be given; received None")
-        weight, bias, mean, variance = (
-            each.data if isinstance(each, Tensor) else each for each in (weight, bias, widened(mean), widened(variance))
-        )
-        problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
         eps = number(f"{prefix}eps", self.eps)
-        (scale,) = plan_on(variance, "batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
-        return mean, scale, bias
+        return widened(mean), widened(variance), data_of(weight), data_of(bias), eps
 
 
 class BatchStatisticsNorm(NamedTuple):
@@ -235,7 +257,7 @@ class BatchStatisticsNorm(NamedTuple):
     eps: float = 1e-5
     correction: int = 1
 
-    def read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, Any, Any, dict[str, Any]]:
+    def read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, Any, Any, Mapping[str, Any]]:
         """Weight and bias, the running statistics, and the numbers as :class:`BatchNorm` takes them.
 
         Args:
@@ -247,9 +269,15 @@ class BatchStatisticsNorm(NamedTuple):
             TypeError, ValueError: as :func:`batch_norm`.
         """
         weight, bias, running = _read(like, channels, *self[:4], prefix)
-        one_of(f"{prefix}correction", self.correction, (0, 1))
-        momentum, eps = number(f"{prefix}momentum", self.momentum), number(f"{prefix}eps", self.eps)
-        return weight, bias, running, {"correction": self.correction, "momentum": momentum, "eps": eps}
+        return weight, bias, running, _numbers(prefix, self.momentum, self.eps, self.correction)
+
+
+@remembered()
+def _numbers(prefix: str, momentum: Any, eps: Any, correction: Any) -> Mapping[str, Any]:
+    """The numbers of a :class:`BatchStatisticsNorm` as :class:`BatchNorm` takes them; the same for equal ones."""
+    one_of(f"{prefix}correction", correction, (0, 1))
+    momentum, eps = number(f"{prefix}momentum", momentum), number(f"{prefix}eps", eps)
+    return MappingProxyType({"correction": correction, "momentum": momentum, "eps": eps})
 
 
 @drop_in
@@ -308,34 +336,48 @@ def batch_norm(
     array([[0., 0.],
            [1., 2.]])
     """
-    where, training = layout(data_format), boolean("training", training)
-    one_of("activation", activation, (None, "relu"))
     x = floating("input", input)
+    settings = _settings(data_format, training, activation, momentum, eps, correction)
+    where = settings["layout"]
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C) or more; received the shape {tuple(x.shape)}")
     channels = x.shape[channel_axis(x.ndim, where)]
-    norm = BatchStatisticsNorm(running_mean, running_var, weight, bias, momentum, eps, correction)
-    scale, offset, running, numbers = norm.read(channels, x)
-    if numbers["eps"] < 0 or (training and numbers["eps"] == 0):
-        raise ValueError(f"eps must be at least 0, and above it in training; received {eps}")
-    settings = {"layout": where, "relu": activation == "relu"}
+    scale, offset, running = _read(x, channels, running_mean, running_var, weight, bias)
     if not training:
-        if running[0] is None:
+        mean, variance = running
+        if mean is None or variance is None:
             raise ValueError("running_mean and running_var must be given unless training is True; received None")
-        wide = tuple(widened(each) for each in running)
-        y = apply(RunningBatchNorm, widened(x), scale, offset, running=wide, eps=numbers["eps"], **settings)
+        y = apply(RunningBatchNorm, widened(x), scale, offset, running=(widened(mean), widened(variance)), **settings)
         return rounded(y, x.dtype)
-    settings |= numbers
-    with moved(running, tuple(x.shape), channels) as moving:
-        y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
+    moving = movable(running, x.shape, channels)
+    y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
+    note_moved(running, moving)
     return rounded(y, x.dtype)
 
 
-@contextlib.contextmanager
-def moved(
+@remembered()
+def _settings(
+    data_format: Any, training: Any, activation: Any, momentum: Any, eps: Any, correction: Any
+) -> Mapping[str, Any]:
+    """The settings of :class:`BatchNorm`, or without ``training`` of :class:`RunningBatchNorm`; the same for equal
+    arguments.
+
+    Raises:
+        TypeError, ValueError: as :func:`batch_norm`.
+    """
+    found = {"layout": layout(data_format), "relu": one_of("activation", activation, (None, "relu")) == "relu"}
+    training, numbers = boolean("training", training), _numbers("", momentum, eps, correction)
+    if numbers["eps"] < 0 or (training and numbers["eps"] == 0):
+        raise ValueError(f"eps must be at least 0, and above it in training; received {eps}")
+    return MappingProxyType({**found, **(numbers if training else {"eps": numbers["eps"]})})
+
+
+def movable(
     running: tuple[np.ndarray | None, np.ndarray | None], shape: tuple[int, ...], channels: int, prefix: str = ""
-) -> Iterator[tuple[np.ndarray | None, ...]]:
-    """Running statistics as kernels move them in place, for an input of this shape; copies are written back at the end.
+) -> tuple[np.ndarray | None, ...]:
+    """Running statistics as kernels move them in place, for an input of this shape: themselves, or copies.
+
+    What has moved is for :func:`note_moved`.
 
     Raises:
         ValueError: as :func:`batch_norm` in training.
@@ -349,9 +391,12 @@ def moved(
         if each is not None and not backends.of(each).is_writable(each):
             raise ValueError(f"{prefix}{name} is changed in place: it must be writable; received a read-only array")
     if values == 0:  # an empty batch says nothing about its channels
-        running = None, None
-    moving = tuple(None if each is None else _movable(each) for each in running)
-    yield moving
+        return None, None
+    return tuple([None if each is None else _movable(each) for each in running])
+
+
+def note_moved(running: tuple[np.ndarray | None, ...], moving: tuple[np.ndarray | None, ...]) -> None:
+    """Write what has moved back to where it is a copy, and note the changes."""
     for given, array in zip(running, moving):
         if given is not None and array is not None:
             if array is not given:
@@ -369,13 +414,10 @@ def _read(
     x: ArrayLike, channels: int, running_mean: Any, running_var: Any, weight: Any, bias: Any, prefix: str = ""
 ) -> tuple[Any, Any, tuple[np.ndarray | None, np.ndarray | None]]:
     """Weight and bias in the dtype in which the kernel computes, and the running statistics."""
-    scale, offset = (
-        _of_channels(prefix + name, each, channels, x) for name, each in (("weight", weight), ("bias", bias))
-    )
-    mean, variance = (
-        _running(prefix + name, each, channels, x)
-        for name, each in (("running_mean", running_mean), ("running_var", running_var))
-    )
+    scale = None if weight is None else widened(_one_each(prefix + "weight", weight, channels, x))
+    offset = None if bias is None else widened(_one_each(prefix + "bias", bias, channels, x))
+    mean = None if running_mean is None else _running(prefix + "running_mean", running_mean, channels, x)
+    variance = None if running_var is None else _running(prefix + "running_var", running_var, channels, x)
     if (mean is None) != (variance is None):
         alone = "running_mean" if variance is None else "running_var"
         raise ValueError(
@@ -383,13 +425,6 @@ def _read(
             f"received {prefix}{alone} alone"
         )
     return scale, offset, (mean, variance)
-
-
-def _of_channels(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
-    """A number for each channel in the dtype in which the kernel computes, or None."""
-    if value is None:
-        return None
-    return widened(_one_each(name, value, channels, x))
 
 
 def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
@@ -408,10 +443,8 @@ def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
     return value
 
 
-def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray | None:
+def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray:
     """The array of running statistics, or of a tensor that holds them."""
-    if value is None:
-        return None
     if isinstance(value, Tensor):
         if value.requires_grad:
             raise TypeError(f"{name} must not require a gradient: it is moved in place; received one that does")

@@ -9,7 +9,7 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, without_batch
-from pycnn.functional.batch_norm import BatchNorm, BatchStatisticsNorm, batch_norm, moved
+from pycnn.functional.batch_norm import BatchNorm, BatchStatisticsNorm, batch_norm, movable, note_moved
 from pycnn.functional.conv import (
     Convolution,
     ConvolutionInputGradient,
@@ -177,7 +177,8 @@ def conv2d_batch_norm(
         )  # fmt: skip
         y = y if pool is None else apply(MaxPool, y, problem=pool, indices=False)[0]
     else:
-        with moved(running, conv.y_shape, conv.K, "norm.") as moving:
-            settings = {"conv": conv, "pool": pool, "running": moving, **numbers, **choice}
-            y = apply(ConvolutionNorm, *arrays, scale, offset, **settings)
+        moving = movable(running, conv.y_shape, conv.K, "norm.")
+        settings = {"conv": conv, "pool": pool, "running": moving, **numbers, **choice}
+        y = apply(ConvolutionNorm, *arrays, scale, offset, **settings)
+        note_moved(running, moving)
     return without_batch(y, single)

@@ -10,16 +10,15 @@ import numpy as np
 from pycnn import backend as backends
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.elementary import Broadcast, dots, elementwise
-from pycnn.functional.arguments import apply, boolean, data_of, integer, number, widened
+from pycnn.functional.arguments import apply, boolean, data_of, floating, integer, number, widened
 from pycnn.functional.loss_arguments import (
     AtLeast,
     alike,
     broadcast_shape,
     chosen,
     in_dtype,
-    of_one_dtype,
+    of_one_kind,
     on_tensors,
-    tensor,
 )
 from pycnn.interop.arrays import drop_in
 from pycnn.tensor import Tensor
@@ -188,18 +187,20 @@ def pairwise_distance(
     array([5.])
     """
     p, eps, keepdim = number("p", p), number("eps", eps), boolean("keepdim", keepdim)
-    (a, b), dtype = of_one_dtype(integers_count=True, x1=x1, x2=x2)
+    found, dtype = alike(integers_count=True, x1=x1, x2=x2)
+    a, b = of_one_kind(found)
     broadcast_shape(x1=a, x2=b)
     distances = distances_between(a, b, p, eps)
     return in_dtype(distances if keepdim or not distances.ndim else distances.reshape(distances.shape[:-1]), dtype)
 
 
-def distances_between(a: Tensor, b: Tensor, p: float, eps: float) -> Tensor:
-    """Norms of ``a - b + eps`` over the last axis, which is kept."""
-    d = a - b + eps
+def distances_between(a: Any, b: Any, p: float, eps: float) -> Any:
+    """Norms of ``a - b + eps`` over the last axis, which is kept; of tensors, or of arrays."""
+    with np.errstate(all="ignore"):
+        d = a - b + eps
     axes = axis_of(-1, d.ndim)
     refuse_extremes_of_nothing(d.shape, p, axes)
-    return VectorNorm.apply(d, p=p, axes=axes)
+    return apply(VectorNorm, d, p=p, axes=axes)
 
 
 def refuse_extremes_of_nothing(shape: tuple[int, ...], p: float, axes: tuple[int, ...]) -> None:
@@ -256,14 +257,16 @@ def normalize(
 @on_tensors
 def _normalized(input: Any, p: float, dim: int | tuple[int, ...] | None, eps: float) -> Any:
     p, eps = number("p", p), number("eps", eps)
-    x = tensor("input", input)
+    x = floating("input", input)
     dims = tuple(range(x.ndim)) if dim is None else dim if isinstance(dim, tuple | list) else (dim,)
     axes = tuple(axis for each in dims for axis in axis_of(each, x.ndim)) or tuple(range(x.ndim))
     if len(set(axes)) < len(axes) or len(dims) > max(x.ndim, 1):  # of a single number all name the same
         raise ValueError(f"dim must name each axis once; received {dim!r}")
     refuse_extremes_of_nothing(x.shape, p, axes)
     wide = widened(x)
-    return in_dtype(wide / VectorNorm.apply(wide, p=p, axes=axes).clip(eps, None), x.dtype)
+    norm = apply(VectorNorm, wide, p=p, axes=axes)
+    with np.errstate(all="ignore"):
+        return in_dtype(wide / norm.clip(eps, None), x.dtype)
 
 
 def _written(out: Any, result: Any) -> Any:

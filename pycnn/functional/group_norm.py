@@ -7,7 +7,7 @@ from typing import Any
 
 from pycnn import backend as backends
 from pycnn.elementary import Broadcast
-from pycnn.functional.arguments import boolean, integer, layout, number, widened
+from pycnn.functional.arguments import apply, boolean, data_of, floating, integer, layout, number, widened
 from pycnn.functional.batch_norm import (
     BatchNorm,
     BatchStatisticsNorm,
@@ -15,14 +15,12 @@ from pycnn.functional.batch_norm import (
     batch_norm,
     channel_axis,
 )
-from pycnn.functional.loss_arguments import in_dtype, on_tensors, tensor
+from pycnn.functional.loss_arguments import in_dtype, of_one_kind
 from pycnn.functional.norm import LayerNorm, refuse_two_dtypes
 from pycnn.interop.arrays import drop_in
-from pycnn.tensor import Tensor
 
 
 @drop_in
-@on_tensors
 def instance_norm(
     input: Any,
     running_mean: Any = None,
@@ -72,7 +70,7 @@ def instance_norm(
     array([[[-1.,  1.],
             [ 1., -1.]]])
     """
-    where, x = layout(data_format), tensor("input", input)
+    where, x = layout(data_format), floating("input", input)
     if not boolean("use_input_stats", use_input_stats):
         return batch_norm(x, running_mean, running_var, weight, bias, eps=eps, data_format=data_format)
     if x.ndim < 2:
@@ -90,10 +88,10 @@ def instance_norm(
         if each is not None and not backends.of(each).is_writable(each):
             raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
     if x.size == 0:
-        return x
+        return of_one_kind([x, scale, offset])[0]
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]
-    y = BatchNorm.apply(
-        widened(first).reshape(1, N * C, pixels), _repeated(scale, N), _repeated(offset, N),
+    y = apply(
+        BatchNorm, widened(first).reshape(1, N * C, pixels), _repeated(scale, N), _repeated(offset, N),
         running=tuple(moving), layout="channels_first", relu=False, **numbers,
     ).reshape(first.shape)  # fmt: skip
     for each, moved in zip(running, moving):
@@ -102,24 +100,23 @@ def instance_norm(
     return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
 
 
-def _repeated(per_channel: Any, samples: int) -> Tensor | None:
+def _repeated(per_channel: Any, samples: int) -> Any:
     """Numbers for each channel as numbers for each channel of each sample, in the dtype in which is computed."""
     if per_channel is None:
         return None
-    one = widened(per_channel if isinstance(per_channel, Tensor) else Tensor._of(per_channel))
-    return Broadcast.apply(one.reshape(1, -1), shape=(samples, one.size)).reshape(samples * one.size)
+    one = widened(per_channel)
+    return apply(Broadcast, one.reshape(1, -1), shape=(samples, one.size)).reshape(samples * one.size)
 
 
-def _channels_first(x: Tensor) -> Tensor:
+def _channels_first(x: Any) -> Any:
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def _channels_last(x: Any) -> Any:
     return x.transpose(0, *range(2, x.ndim), 1)
 
 
 @drop_in
-@on_tensors
 def group_norm(
     input: Any,
     num_groups: int,
@@ -161,7 +158,7 @@ def group_norm(
     >>> group_norm(np.array([[1.0, 3.0, 20.0, 10.0]]), 2, eps=0.0)
     array([[-1.,  1.,  1., -1.]])
     """
-    where, x = layout(data_format), tensor("input", input)
+    where, x = layout(data_format), floating("input", input)
     groups, eps = integer("num_groups", num_groups), number("eps", eps)
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C, ...); received the shape {x.shape}")
@@ -175,18 +172,19 @@ def group_norm(
     if N * C // groups * pixels == 1:
         raise ValueError(f"a group needs more than one value, whose variance is taken; received the shape {x.shape}")
     if x.size == 0:
-        return x
+        return of_one_kind([x, scale, offset])[0]
     rows = widened(first).reshape(N * groups, C // groups * pixels)
-    y = LayerNorm.apply(rows, None, None, eps=eps).reshape(N, C, pixels)
+    y = apply(LayerNorm, rows, None, None, eps=eps).reshape(N, C, pixels)
     if scale is not None or offset is not None:
         y = _of_channels(y, scale, offset)
     y = y.reshape(first.shape)
     return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
 
 
-def _of_channels(y: Tensor, scale: Any, offset: Any) -> Tensor:
+def _of_channels(y: Any, scale: Any, offset: Any) -> Any:
     """``y * scale + offset`` for each channel of (N, C, pixels), in one pass."""
-    xp, C = y.backend.xp, y.shape[1]
-    scale, offset = (each if each is None or isinstance(each, Tensor) else Tensor._of(each) for each in (scale, offset))
+    xp, C = backends.of(data_of(y)).xp, y.shape[1]
     statistics = xp.zeros(C, y.dtype), xp.ones(C, y.dtype)
-    return RunningBatchNorm.apply(y, scale, offset, running=statistics, layout="channels_first", relu=False, eps=0.0)
+    return apply(
+        RunningBatchNorm, y, scale, offset, running=statistics, layout="channels_first", relu=False, eps=0.0
+    )

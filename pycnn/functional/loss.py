@@ -41,6 +41,8 @@ Grads = tuple[Tensor | None, ...]
 class CrossEntropy(Function):
     """One loss for each row of logits, and integer labels; see ``cross_entropy_kernel``."""
 
+    uses_numpy = False
+
     def forward(self, x: np.ndarray, *, labels: np.ndarray, ignore: int, smoothing: float) -> np.ndarray:
         self.labels, self.ignore, self.smoothing = labels, ignore, smoothing
         problem = RowsProblem(DTYPE_NAMES[x.dtype], *x.shape)
@@ -138,11 +140,11 @@ def cross_entropy(
             raise ValueError(f"ignore_index is for class numbers; received {ignore} beside probabilities")
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
     labels, all_count = _labels(x, t, classes_axis, ignore)
-    refuse_gradient("weight", weight)
     rows = _classes_last(widened(x), classes_axis)
     if all_count and weight is None:
         losses = apply(CrossEntropy, rows, labels=labels.reshape(-1), ignore=ignore, smoothing=label_smoothing)
-        return _each_counting_once(losses.reshape(labels.shape), reduction, x.dtype)
+        return reduced(losses.reshape(labels.shape), reduction, x.dtype)
+    refuse_gradient("weight", weight)
     losses, weights = _labelled(as_tensor(rows), labels.reshape(-1), weight, ignore, label_smoothing)
     if reduction == "mean":
         return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
@@ -164,15 +166,6 @@ def as_int64(labels: Any) -> Any:
     if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"target must hold class numbers; received {labels.max()}")
     return labels.astype(np.int64)
-
-
-def _each_counting_once(losses: Any, reduction: str, dtype: np.dtype) -> Any:
-    """The reduction of at least one loss, a tensor or an array."""
-    if reduction == "none":
-        return in_dtype(losses, dtype)
-    with np.errstate(all="ignore"):
-        total = losses.sum()
-    return in_dtype(total / losses.size if reduction == "mean" else total, dtype)
 
 
 def _total(weights: Any, losses: Tensor) -> Tensor:
@@ -312,7 +305,7 @@ def nll_loss(
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
     refuse_gradient("weight", weight)
     if all_count and weight is None:
-        return _each_counting_once(-picked(widened(x), labels, classes_axis), reduction, x.dtype)
+        return reduced(-picked(widened(x), labels, classes_axis), reduction, x.dtype)
     weights, counted = _row_weights(labels, weight, ignore), labels != ignore
     losses = -picked(widened(as_tensor(x)), np.where(counted, labels, 0), classes_axis)
     losses = chosen(counted, losses if weight is None else losses * weights)

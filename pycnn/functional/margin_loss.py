@@ -20,6 +20,7 @@ from pycnn.functional.loss_arguments import (
     in_dtype,
     numbers,
     of_one_dtype,
+    of_one_kind,
     on_tensors,
     read_reduction,
     reduced,
@@ -219,8 +220,8 @@ def triplet_margin_loss(
     margin, p, eps = number("margin", margin), number("p", p), number("eps", eps)
     if not margin > 0:
         raise ValueError(f"margin must be above 0; received {margin}")
-    vectors, dtype = of_one_dtype(integers_count=True, anchor=anchor, positive=positive, negative=negative)
-    a, same, other = vectors
+    vectors, dtype = alike(integers_count=True, anchor=anchor, positive=positive, negative=negative)
+    a, same, other = of_one_kind(vectors)
     if not a.ndim == same.ndim == other.ndim:
         raise ValueError(
             "anchor, positive and negative must have as many axes; received the shapes "
@@ -233,14 +234,16 @@ def triplet_margin_loss(
         broadcast_shape(positive=same, negative=other)
         far = _smaller(far, distances_between(same, other, p, eps))
     broadcast_shape(positive=near, negative=far)
-    losses = (margin + near - far).clip(0, None)
+    with np.errstate(all="ignore"):
+        losses = (margin + near - far).clip(0, None)
     return reduced(losses.reshape(losses.shape[:-1]) if losses.ndim else losses, reduction, dtype)
 
 
-def _smaller(a: Tensor, b: Tensor) -> Tensor:
+def _smaller(a: Any, b: Any) -> Any:
     """The smaller of two, whose gradient is shared where they are equal."""
     broadcast_shape(anchor=a, positive=b)
-    share = (a.data < b.data).astype(a.dtype) + 0.5 * (a.data == b.data).astype(a.dtype)
+    one, other = data_of(a), data_of(b)
+    share = (one < other).astype(a.dtype) + 0.5 * (one == other).astype(a.dtype)
     return a * share + b * (1 - share)
 
 

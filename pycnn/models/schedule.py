@@ -32,8 +32,8 @@ class Call:
         self.reads = tuple(each for each in leaves(arguments) if isinstance(each, Slot))
         #: The slots that nobody reads any more when this call is done.
         self.releases: tuple[Slot, ...] = ()
-        #: This call and those after it that may be one pass: each alone reads the result of the one before.
-        self.chain: tuple[int, ...] = ()
+        #: This call and those after it that may be one pass.
+        self.chain: Chain | None = None
 
     def run(self, values: list[Any], training: bool | None) -> Any:
         """The output, or a structure of outputs, for the values in the slots."""
@@ -43,6 +43,25 @@ class Call:
         else:
             inputs = mapped(lambda each: values[each] if isinstance(each, Slot) else each, arguments)
         return self.layer(inputs, training=training if self.training is None else self.training)
+
+
+class Chain:
+    """Calls of which each alone reads the result of the one before.
+
+    Attributes:
+        places: in the schedule.
+        layers: what is called.
+        reads: the slot that the first of them reads.
+        others: for each call the slots that it reads beside the result of the one before.
+    """
+
+    def __init__(self, places: Sequence[int], calls: Sequence[Call]) -> None:
+        self.places = tuple(places)
+        self.layers = [call.layer for call in calls]
+        (self.reads,) = calls[0].reads
+        self.others: list[tuple[Slot, ...]] = [()]
+        for before, call in pairwise(calls):
+            self.others.append(tuple(slot for slot in call.reads if slot not in before.writes))
 
 
 class Schedule:
@@ -74,8 +93,8 @@ class Schedule:
             if begins_pass(call.layer):
                 call.chain = self._chain(place, readers, reader_of)
 
-    def _chain(self, place: int, readers: Counter[Slot], reader_of: dict[Slot, int]) -> tuple[int, ...]:
-        """The calls from a place on of which each alone reads the result of the one before."""
+    def _chain(self, place: int, readers: Counter[Slot], reader_of: dict[Slot, int]) -> Chain | None:
+        """The calls from a place on that may be one pass; None for the first alone."""
         found: list[int] = []
         while self.calls[place].training is None:
             found.append(place)
@@ -83,7 +102,7 @@ class Schedule:
             if more or readers[slot] != 1 or slot in self.outputs:
                 break
             place = reader_of[slot]
-        return tuple(found) if len(found) > 1 else ()
+        return Chain(found, [self.calls[place] for place in found]) if len(found) > 1 else None
 
     def run(self, inputs: Sequence[Tensor], training: bool | None) -> list[Tensor]:
         """The outputs for inputs, each in the order of the slots that the schedule was made with.
@@ -104,20 +123,15 @@ class Schedule:
                 values[slot] = None
         return [values[slot] for slot in self.outputs]
 
-    def _run_chain(self, chain: tuple[int, ...], values: list[Any], training: bool | None, done: set[int]) -> bool:
+    def _run_chain(self, chain: Chain, values: list[Any], training: bool | None, done: set[int]) -> bool:
         """Run as many calls of a chain as can be one pass; whether there were any."""
-        calls = [self.calls[place] for place in chain]
-        # What each is called on beside the result of the one before, if that is there already.
-        others: list[list[Tensor | None]] = [[]]
-        for before, call in pairwise(calls):
-            others.append([values[slot] for slot in call.reads if slot not in before.writes])
-        (slot,) = calls[0].reads
-        found = in_one_pass([call.layer for call in calls], others, values[slot], training)
+        others = [[values[slot] for slot in slots] for slots in chain.others]  # None for what is not there yet
+        found = in_one_pass(chain.layers, others, values[chain.reads], training)
         if found is None:
             return False
         output, count = found
-        self._keep(calls[count - 1], output, values)
-        done.update(chain[1:count])
+        self._keep(self.calls[chain.places[count - 1]], output, values)
+        done.update(chain.places[1:count])
         return True
 
     @staticmethod

@@ -127,6 +127,20 @@ def test_the_scale_of_running_statistics(device: Any, channels: int, dtype: str)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 300])
+def test_running_statistics_folded_into_a_convolution(device: Any, channels: int, dtype: str) -> None:
+    mean, weight, bias, before = (numbers((channels,), dtype, seed) for seed in range(4))
+    variance = np.abs(numbers((channels,), dtype, 4)) + 0.5
+    rstd = 1 / np.sqrt(variance.astype(np.float64) + EPSILON)
+    scale, offset = run("batch_norm_fold", mean, variance, weight, bias, before, scalars=(EPSILON,))
+    oracle.assert_close(scale, weight * rstd)
+    oracle.assert_close(offset, (before.astype(np.float64) - mean) * weight * rstd + bias)
+    scale, offset = run("batch_norm_fold", mean, variance, scalars=(EPSILON,))
+    oracle.assert_close(scale, rstd)
+    oracle.assert_close(offset, -mean * rstd)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(33, 20, 1), (3, 5, 7)])
 def test_running_statistics_move(device: Any, shape: Shape, dtype: str) -> None:
     x = numbers(shape, dtype) + 3

@@ -111,6 +111,21 @@ def test_the_scale_of_running_statistics(channels: int, dtype: str) -> None:
     oracle.assert_close(plan.run(variance, scalars=(EPSILON,))[0], exact)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 64, 83])
+def test_running_statistics_folded_into_a_convolution(channels: int, dtype: str) -> None:
+    mean, weight, bias, before = (numbers((channels,), dtype, seed) for seed in range(4))
+    variance = np.abs(numbers((channels,), dtype, 4)) + 0.5
+    plan = plan_for("batch_norm_fold", ChannelsProblem(dtype, 1, channels))
+    rstd = 1 / np.sqrt(variance.astype(np.float64) + EPSILON)
+    scale, offset = plan.run(mean, variance, weight, bias, before, scalars=(EPSILON,))
+    oracle.assert_close(scale, weight * rstd)
+    oracle.assert_close(offset, (before.astype(np.float64) - mean) * weight * rstd + bias)
+    scale, offset = plan.run(mean, variance, scalars=(EPSILON,))
+    oracle.assert_close(scale, rstd)
+    oracle.assert_close(offset, -mean * rstd)
+
+
 def test_running_statistics_are_asked_for() -> None:
     x, mean = numbers((9, 5, 1), "float32"), np.zeros(5, np.float32)
     with pytest.raises(TypeError, match=r"running_var must be an array of shape \(5,\); received None"):

@@ -254,6 +254,19 @@ def running_scale_kernel(a, item, worker):
         a.scale[c] = (a.weight[c] if is_there(a.weight) else 1.0) / math.sqrt(a.running_var[c] + a.epsilon)
 
 
+@kernel(
+    running_mean="array", running_var="array", weight="array", bias="array", before="array", scale="array",
+    offset="array", C="int", epsilon="float",
+)  # fmt: skip
+def running_fold_kernel(a, item, worker):
+    """``scale`` as above, and ``offset = (before - running_mean) * scale + bias``, of each channel of a block."""
+    for c in range(item * CHANNELS, min((item + 1) * CHANNELS, a.C)):
+        scale = (a.weight[c] if is_there(a.weight) else 1.0) / math.sqrt(a.running_var[c] + a.epsilon)
+        deviation = (a.before[c] if is_there(a.before) else 0.0) - a.running_mean[c]
+        a.scale[c] = scale
+        a.offset[c] = deviation * scale + (a.bias[c] if is_there(a.bias) else 0.0)
+
+
 @kernel(x="array", mean="array", scale="array", bias="array", y="array", relu="int", **_PART_FIELDS)
 def normalise_kernel(a, item, worker):
     """``y = (x - mean) * scale + bias`` for each channel of a part; then ReLU."""
@@ -613,6 +626,28 @@ class RunningScale:
     def run(self, running_var: int, weight: int, scale: int, epsilon: float) -> None:
         """Addresses; 0 for a weight that is not there."""
         self._scale.run(running_var, weight, scale, epsilon)
+
+
+class RunningFold:
+    """Normalisation of ``z + before`` by running statistics as ``z * scale + offset``, for each channel.
+
+    z is the result of a convolution, and ``before`` its bias.
+    """
+
+    workspace_bytes = 0
+
+    def __init__(self, p: ChannelsProblem):
+        self._fold = Task(
+            running_fold_kernel, p.dtype, -(-p.channels // CHANNELS),
+            "running_mean running_var weight bias before scale offset epsilon", parallel=False, C=p.channels,
+        )  # fmt: skip
+
+    def run(
+        self, running_mean: int, running_var: int, weight: int, bias: int, before: int, scale: int, offset: int,
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        """Addresses; 0 for a weight, a bias and a bias before that are not there."""
+        self._fold.run(running_mean, running_var, weight, bias, before, scale, offset, epsilon)
 
 
 class RunningBatchNorm:

@@ -166,6 +166,9 @@ CUDA_ALGORITHMS: dict[str, list[Algorithm]] = {
     "batch_norm_scale": [
         Algorithm("one_pass", batch_norm.RunningScale, "a root and a division for each channel", channels.axes_fit)
     ],
+    "batch_norm_fold": [
+        Algorithm("one_pass", batch_norm.RunningFold, "a factor and a bias for each channel", channels.axes_fit)
+    ],
     "batch_norm_gradient": [
         Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts, then dx", channels.axes_fit)
     ],

@@ -189,6 +189,27 @@ def running_scale_kernel(dtype: Any, threads: int) -> Any:
     return body
 
 
+@kernel(
+    running_mean="source", running_var="source", weight="source", bias="source", before="source", scale="array",
+    offset="array", channels="int", epsilon="float",
+)  # fmt: skip
+def running_fold_kernel(dtype: Any, threads: int) -> Any:
+    """``scale`` as above, and ``offset = (before - running_mean) * scale + bias``, a thread for each channel."""
+    one, zero = dtype(1), dtype(0)
+
+    def body(a):
+        channel = cuda.blockIdx.x * threads + cuda.threadIdx.x
+        if channel < a.channels:
+            weight = a.weight[channel] if is_there(a.weight) else one
+            scale = weight / math.sqrt(a.running_var[channel] + a.epsilon)
+            before = a.before[channel] if is_there(a.before) else zero
+            bias = a.bias[channel] if is_there(a.bias) else zero
+            a.scale[channel] = scale
+            a.offset[channel] = (before - a.running_mean[channel]) * scale + bias
+
+    return body
+
+
 # --- Forward --------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +305,20 @@ class RunningScale:
     def __init__(self, p: ChannelsProblem):
         variant = running_scale_kernel.variant(p.dtype)
         given = "running_var weight scale epsilon"
+        self.run = Task(variant, blocks_for(p.channels, THREADS), given, channels=p.channels).run
+
+
+class RunningFold:
+    """Normalisation of ``z + before`` by running statistics as ``z * scale + offset``, for each channel.
+
+    z is the result of a convolution, and ``before`` its bias.
+    """
+
+    workspace_bytes = 0
+
+    def __init__(self, p: ChannelsProblem):
+        variant = running_fold_kernel.variant(p.dtype)
+        given = "running_mean running_var weight bias before scale offset epsilon"
         self.run = Task(variant, blocks_for(p.channels, THREADS), given, channels=p.channels).run
 
 

@@ -142,10 +142,10 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
     Args:
         model: any module of PyTorch; it is changed.
         example: an input, or a tuple of inputs, like those to come. With it the model is called now, in its mode (in
-            evaluation mode without gradients), so that its layers have measured; its buffers and PyTorch's random
-            numbers stay what they are. Layers at which PyTorch is faster are given back to it altogether: to ask at
-            each call costs some microseconds, which small layers notice. A model in evaluation mode is then called
-            several times more, and given back as a whole if it is not faster than PyTorch alone.
+            evaluation mode without gradients), so that its layers have measured; its buffers, its gradients and
+            PyTorch's random numbers stay what they are. Layers at which PyTorch is faster are given back to it altogether: to ask at
+            each call costs some microseconds, which small layers notice. The model is then called several times more,
+            in training forward and backward, and given back as a whole if it is not faster than PyTorch alone.
 
     Returns:
         A report, which says of each layer what was measured and who computes it.
@@ -187,27 +187,44 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
 def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards: dict[str, _Forward]) -> None:
     """Keep what brings something for such inputs."""
     kept = list(forwards.values())
-
-    def accelerated() -> None:
-        _attach(kept)
-        model(*inputs)
-
-    def plain() -> None:
-        restore(model)
-        model(*inputs)
-
     training = any(module.training for module in model.modules())
-    recording = torch.set_grad_enabled(training and torch.is_grad_enabled())
-    with recording, _copied_buffers([model]), torch.random.fork_rng(devices=[]):
-        accelerated()
+    with _copied_buffers([model]), torch.random.fork_rng(devices=[]):
+        run = _step if training and torch.is_grad_enabled() else _inference
+        _attach(kept)
+        run(model, inputs)
         kept = [forward for forward in kept if not forward.is_pytorchs()]
-        if not training and kept:
-            times = _best_times({"pycnn": accelerated, "torch": plain})
+        if kept:
+            times = _best_times(
+                {"pycnn": lambda: run(model, inputs), "torch": lambda: run(model, inputs)},
+                {"pycnn": lambda: _attach(kept), "torch": lambda: restore(model)},
+            )
             report.pycnn_ms, report.torch_ms = 1e3 * times["pycnn"], 1e3 * times["torch"]
-            if times["pycnn"] >= times["torch"]:
+            if times["pycnn"] >= _MARGIN * times["torch"]:
                 kept = []
     restore(model)
     _attach(kept)
+
+
+def _inference(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    with torch.no_grad():
+        model(*inputs)
+
+
+def _step(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Forward and backward, as a step of training takes them, without a change of any gradient."""
+    outputs = [each for each in _tensors_in(model(*inputs)) if each.requires_grad]
+    wanted = [each for each in (*_tensors_in(inputs), *model.parameters()) if each.requires_grad]
+    if outputs and wanted:
+        torch.autograd.grad(outputs, wanted, [torch.ones_like(each) for each in outputs], allow_unused=True)
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """A tensor, or those of lists, tuples and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(each)
 
 
 def _attach(forwards: Sequence[_Forward]) -> None:
@@ -495,13 +512,20 @@ def _copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
             part._buffers.update(buffers)
 
 
-def _best_times(sides: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """The least seconds of each side, taking turns: what else happens on the machine only ever adds to them."""
+def _best_times(
+    sides: dict[str, Callable[[], None]], turns: dict[str, Callable[[], None]] | None = None
+) -> dict[str, float]:
+    """The least seconds of each side, taking turns: what else happens on the machine only ever adds to them.
+
+    ``turns`` says what is to be done when the turn of a side begins.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     calls = dict.fromkeys(sides, 1)
     for turn in range(_ROUNDS + 1):
         for name, side in sides.items():
             time.sleep(_PAUSE_SECONDS)
+            if turns is not None:
+                turns[name]()
             side()  # wakes its threads
             for _ in range(calls[name]):
                 begin = time.perf_counter()

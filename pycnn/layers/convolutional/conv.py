@@ -256,9 +256,9 @@ class Conv2D(_Conv):
         inputs = self.accept(inputs)
         bias, scale = self.bias, None
         if norm is not None:
-            mean, scale, offset = norm.moving(self._output_of(inputs)).arrays(self.filters, inputs)
-            shift = -mean if bias is None else bias.data - mean
-            bias = Tensor(shift * scale if offset is None else shift * scale + offset)
+            moving = norm.moving(self._output_of(inputs))
+            scale, offset = moving.folded(self.filters, inputs, None if bias is None else bias.data)
+            bias = Tensor._of(offset)
         return F.conv2d(inputs, self.kernel, bias, scale=scale, residual=residual, **self._settings(inputs, relu))
 
 
