@@ -1,13 +1,16 @@
-"""What layers and models cost: a training step beside the same step written with functions.
+"""What layers and the training loop cost: a training step beside the same step written with functions.
 
-``python -m bench.machinery CIFAR-10``, or all documented networks. Both sides take turns; they train the same weights
+``python -m bench.machinery CIFAR-10``, or all documented networks. Three sides take turns: the step with functions of
+``pycnn.functional``, the same with the model called in their place, and ``train_on_batch``. They train the same weights
 with the same operations, autograd, optimizer, loss and metric, and their losses are the same to the bit. What is left
-between their times is the layer machinery: the model, its schedule, its layers, and what surrounds a batch.
+between the first two is the layer machinery: the model, its schedule and its layers; between the last two the loop: it
+reads and checks a batch and keeps the averages of loss and metrics.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,22 +28,35 @@ _FORMATS = {"data_format": "channels_last", "weight_format": "HWIO"}
 _WINDOWS = {"pool_size": 2, "pool_stride": 2}
 
 
-def by_layers(model: Any, x: np.ndarray, y: np.ndarray) -> Step:
+def by_loop(model: Any, x: np.ndarray, y: np.ndarray) -> Step:
     """A step of a compiled model; the loss."""
     return lambda: model.train_on_batch(x, y)[0]
 
 
+def by_layers(model: Any, network: Network, x: np.ndarray, y: np.ndarray) -> Step:
+    """The same step without the training loop."""
+    return _step(model, network, x, y, lambda value: model(value, training=True))
+
+
 def by_functions(model: Any, network: Network, x: np.ndarray, y: np.ndarray) -> Step:
-    """The same step without the model and its layers, of which only the weights are used."""
-    passes, weights = _passes(model.layers), model.trainable_weights
-    optimizer, loss_of = optimizers.Adam(), losses.get(network.loss)
+    """The same step without layers and model, of which only the weights are used."""
+    passes = _passes(model.layers)
+
+    def forward(value: Tensor) -> Tensor:
+        for run in passes:
+            value = run(value)
+        return value
+
+    return _step(model, network, x, y, forward)
+
+
+def _step(model: Any, network: Network, x: np.ndarray, y: np.ndarray, forward: Callable[[Tensor], Tensor]) -> Step:
+    weights, optimizer, loss_of = model.trainable_weights, optimizers.Adam(), losses.get(network.loss)
     metric = metrics.BinaryAccuracy() if network.classes == 1 else metrics.SparseCategoricalAccuracy()
     data = Tensor(x)
 
     def step() -> float:
-        value = data
-        for run in passes:
-            value = run(value)
+        value = forward(data)
         loss = loss_of(y, value)
         for weight in weights:
             weight.grad = None
@@ -104,31 +120,32 @@ def _product(dense: Dense) -> Callable[[Tensor], Tensor]:
     return lambda x: dense.activation(F.linear(x, dense.kernel, dense.bias, weight_format="IO"))
 
 
-def machinery(network: Network, seconds: float) -> tuple[float, float]:
-    """Median milliseconds of a step by layers, and of what that takes longer than by functions.
+def machinery(network: Network, seconds: float) -> tuple[float, float, float]:
+    """Median milliseconds of a step, and of what the layers and the loop add to it.
 
-    The second is the median over pairs of steps beside each other, so that what slows the machine down meets both.
+    These are medians over turns of all sides beside each other, so that what slows the machine down meets all.
 
     Raises:
         RuntimeError: the losses are not the same to the bit.
     """
     x, y = network.data()
-    models = [pycnn_model(network) for _ in range(2)]
-    models[1].set_weights(models[0].get_weights())
-    sides = by_layers(models[0], x, y), by_functions(models[1], network, x, y)
-    pairs: list[tuple[float, float]] = []
-    begin = time.perf_counter()
-    while len(pairs) < 50 or time.perf_counter() - begin < seconds:
-        times, found = [0.0, 0.0], [0.0, 0.0]
-        for side in (0, 1) if len(pairs) % 2 else (1, 0):
+    models = [pycnn_model(network) for _ in range(3)]
+    for model in models[1:]:
+        model.set_weights(models[0].get_weights())
+    sides = by_functions(models[0], network, x, y), by_layers(models[1], network, x, y), by_loop(models[2], x, y)
+    turns: list[list[float]] = []
+    order, begin = random.Random(0), time.perf_counter()
+    while len(turns) < 50 or time.perf_counter() - begin < seconds:
+        times, found = [0.0] * len(sides), set()
+        for side in order.sample(range(len(sides)), len(sides)):
             start = time.perf_counter()
-            found[side] = sides[side]()
+            found.add(sides[side]())
             times[side] = time.perf_counter() - start
-        if found[0] != found[1]:
-            raise RuntimeError(f"the loss by layers is {found[0]!r}, by functions {found[1]!r}")
-        pairs.append((times[0], times[1]))
-    layers, functions = np.array(pairs[3:]).T * 1e3
-    return float(np.median(layers)), float(np.median(layers - functions))
+        if len(found) > 1:
+            raise RuntimeError(f"the sides must have the same loss; received {found}")
+        turns.append(times)
+    functions, layers, loop = np.array(turns[3:]).T * 1e3
+    return float(np.median(loop)), float(np.median(layers - functions)), float(np.median(loop - layers))
 
 
 def main() -> None:
@@ -140,11 +157,12 @@ def main() -> None:
     for name in asked.network:
         if name not in trained:
             parser.error(f"the networks are {', '.join(trained)}; received {name!r}")
-    print("| network | step | layers and model | share |")
-    print("|---|---:|---:|---:|")
+    print("| network | step | layers | share | training loop | share |")
+    print("|---|---:|---:|---:|---:|---:|")
     for name in asked.network or trained:
-        whole, more = machinery(NETWORKS[name], asked.seconds)
-        print(f"| {name} | {whole:.2f} ms | {more:.2f} ms | {100 * more / whole:.1f} % |", flush=True)
+        whole, *parts = machinery(NETWORKS[name], asked.seconds)
+        cells = " | ".join(f"{part:.2f} ms | {100 * part / whole:.1f} %" for part in parts)
+        print(f"| {name} | {whole:.2f} ms | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from torch import nn  # noqa: E402
 
 from pycnn.interop.torch import accelerate, acceleration, restore  # noqa: E402
 
-
 Sides = dict[str, Callable[[], None]]
 
 

@@ -376,9 +376,7 @@ ALGORITHMS: dict[tuple[str, str], list[Algorithm]] = {
     ("cpu", "batch_norm_scale"): [
         Algorithm("one_pass", batch_norm.RunningScale, "a root and a division for each channel")
     ],
-    ("cpu", "batch_norm_fold"): [
-        Algorithm("one_pass", batch_norm.RunningFold, "a factor and a bias for each channel")
-    ],
+    ("cpu", "batch_norm_fold"): [Algorithm("one_pass", batch_norm.RunningFold, "a factor and a bias for each channel")],
     ("cpu", "batch_norm_gradient"): [
         Algorithm("two_passes", batch_norm.BatchNormGradient, "sums of parts in their order, then dx")
     ],

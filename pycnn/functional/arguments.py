@@ -6,6 +6,7 @@ import contextlib
 import operator
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from operator import is_
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -37,6 +38,9 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
 #: Types of which equal arguments are the same: those without parts, and a problem, which was read from such ones.
 _WHOLE = {int, str, bool, float, type(None), ConvProblem}
 
+#: Results that a reader of arguments keeps.
+_MOST_READ = 4096
+
 _Read = TypeVar("_Read", bound=Callable[..., Any])
 
 
@@ -48,16 +52,28 @@ def remembered(sure: int = 0) -> Callable[[_Read], _Read]:
     """
 
     def remembering(read: _Read) -> _Read:
-        known = lru_cache(maxsize=4096, typed=True)(read)
+        known = lru_cache(maxsize=_MOST_READ, typed=True)(read)
+        #: What the same objects gave, as layers pass them: nobody needs to look at these again.
+        same: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = {}
 
         @wraps(read)
         def reader(*arguments: Any, **named: Any) -> Any:
-            others = arguments[sure:] + tuple(named.values()) if named else arguments[sure:]
-            if not _WHOLE.issuperset(map(type, others)):  # most are, and this is quicker than a loop
-                for each in others:
-                    if type(each) not in _WHOLE and not _is_plain(each):
-                        return read(*arguments, **named)
-            return known(*arguments, **named)
+            try:
+                before = same.get(arguments)
+            except TypeError:  # of a list
+                before = None
+            others = arguments[sure:]
+            if before is not None and not named and all(map(is_, before[0], others)):
+                return before[1]
+            for each in (*others, *named.values()):
+                if type(each) not in _WHOLE and not _is_plain(each):
+                    return read(*arguments, **named)
+            found = known(*arguments, **named)
+            if not named:
+                if len(same) >= _MOST_READ:
+                    same.clear()
+                same[arguments] = others, found
+            return found
 
         return cast(_Read, reader)
 

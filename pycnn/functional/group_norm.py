@@ -185,6 +185,4 @@ def _of_channels(y: Any, scale: Any, offset: Any) -> Any:
     """``y * scale + offset`` for each channel of (N, C, pixels), in one pass."""
     xp, C = backends.of(data_of(y)).xp, y.shape[1]
     statistics = xp.zeros(C, y.dtype), xp.ones(C, y.dtype)
-    return apply(
-        RunningBatchNorm, y, scale, offset, running=statistics, layout="channels_first", relu=False, eps=0.0
-    )
+    return apply(RunningBatchNorm, y, scale, offset, running=statistics, layout="channels_first", relu=False, eps=0.0)

@@ -7,13 +7,15 @@ import math
 import operator
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from pycnn.naming import nearest
 from pycnn.shapes import Shape
 from pycnn_kernels.problem import effective_kernel, output_size, same_padding
+
+_Size = TypeVar("_Size", int, int | None)
 
 DataFormat = Literal["channels_last", "channels_first"]
 
@@ -165,6 +167,11 @@ def of_channels(input_shape: Shape, spatial: Shape, channels: int | None, layout
 def spatial_axes(rank: int, layout: DataFormat) -> range:
     """Where the spatial axes are in an array of ``rank`` spatial axes, a batch axis and a channel axis."""
     return range(1, rank + 1) if layout == "channels_last" else range(2, rank + 2)
+
+
+def spatial_sizes(input_shape: tuple[_Size, ...], layout: DataFormat) -> tuple[_Size, ...]:
+    """The spatial sizes of the shape of a batch."""
+    return input_shape[1:-1] if layout == "channels_last" else input_shape[2:]
 
 
 def channel_axis(rank: int, layout: DataFormat) -> int:

@@ -146,12 +146,8 @@ class BatchNormalization(Layer):
         )
 
     def rectified(self, inputs: Tensor, training: bool) -> Tensor:
-        """The ReLU of the output, in one pass.
-
-        Raises:
-            ValueError: as calling the layer.
-        """
-        return self._normalised(self.accept(inputs), training, "relu")
+        """The ReLU of the output for inputs that the layer has accepted, in one pass."""
+        return self._normalised(inputs, training, "relu")
 
     def can_pool(self, following: Layer | None, training: bool = False) -> TypeGuard[MaxPooling2D]:
         """Whether :meth:`max_pooled` does what this layer and the following one do in turn."""
@@ -166,10 +162,13 @@ class BatchNormalization(Layer):
     def max_pooled(self, inputs: Tensor, pooling: MaxPooling2D) -> Tensor:
         """The output of ``pooling`` on that of this layer by the moving statistics, in one pass.
 
+        Args:
+            inputs: which the layer has accepted.
+            pooling: see :meth:`can_pool`.
+
         Raises:
-            ValueError: as calling the two.
+            ValueError: as calling the pooling.
         """
-        inputs = self.accept(inputs)
         return F.batch_norm_max_pool2d(
             inputs,
             *self.moving(inputs.shape),

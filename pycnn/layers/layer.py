@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import threading
 import weakref
@@ -23,7 +24,7 @@ from pycnn.naming import from_description, nearest
 from pycnn.shapes import Shape, any_batch, mapped_shapes
 from pycnn.structures import is_structure, leaves, mapped
 from pycnn.tensor import Tensor
-from pycnn_kernels.problem import STORAGE_DTYPES, numpy_dtype
+from pycnn_kernels.problem import DTYPE_NAMES, STORAGE_DTYPES, numpy_dtype
 
 
 class _Calls(threading.local):
@@ -35,8 +36,20 @@ class _Calls(threading.local):
 
 _calls = _Calls()
 
-#: The layers that hold what :meth:`Layer.add_loss` was given: without any there is nothing to look for.
-_with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()
+#: The layers that hold what :meth:`Layer.add_loss` was given: without any there is nothing to look for. A set of its
+#: own kind, as each call of a layer asks whether there are any: of a WeakSet that takes ten times as long.
+_with_losses: set[weakref.ref[Layer]] = set()
+
+
+class _Configured:
+    """Another number after each attribute that was set on a layer, whichever."""
+
+    moments = itertools.count(1)
+    moment = 0
+
+    @classmethod
+    def anew(cls) -> None:
+        cls.moment = next(cls.moments)
 
 
 class Layer(Configurable):
@@ -78,6 +91,8 @@ class Layer(Configurable):
     _call_takes_training = False
     _training_by_default: bool | None = False
     _takes_one_tensor = False
+    #: Whether a subclass has its layers elsewhere than among its attributes.
+    _knows_its_layers = False
     _NOT_CONFIGURED: tuple[str, ...] = ("autocast", "input_shape", "input_dim")
     _ALWAYS_CONFIGURED = ("name", "trainable", "dtype")
 
@@ -140,6 +155,8 @@ class Layer(Configurable):
             if name not in places:
                 places.append(name)
         object.__setattr__(self, name, value)
+        if name[0] != "_":
+            _Configured.anew()
 
     def places_of_sublayers(self) -> list[str]:
         """The names of the attributes in which there may be sublayers: the list itself.
@@ -186,7 +203,7 @@ class Layer(Configurable):
             for layer in self._added_losses():
                 del layer._losses[before.get(layer, 0) :]  # and not what the running step has added before
                 if not layer._losses:
-                    _with_losses.discard(layer)
+                    _with_losses.discard(weakref.ref(layer))
             batch = next(iter(leaves(input_shape)), None)
             self._found_shapes[key] = mapped(lambda output: (batch, *output.shape[1:]), outputs)
         return self._found_shapes[key]
@@ -280,8 +297,10 @@ class Layer(Configurable):
             TypeError, ValueError: as calling the layer.
         """
         if not is_structure(inputs):
-            x = self._accepted_tensor(inputs)
-            self.accept_shape(x.shape)
+            x = inputs if type(inputs) is Tensor else self._accepted_tensor(inputs)
+            if DTYPE_NAMES.get(x.data.dtype) != self.dtype:
+                x = self._accepted_tensor(x)
+            self.accept_shape(x.data.shape)
             return x
         if self._takes_one_tensor:
             self._refuse_several(inputs)
@@ -474,6 +493,7 @@ class Layer(Configurable):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
+        _Configured.anew()
         for weight in self._trainable_weights.values():
             weight.requires_grad = self._trainable
         for layer in self._sublayers():
@@ -502,10 +522,7 @@ class Layer(Configurable):
     @property
     def trainable_weights(self) -> list[Tensor]:
         """The weights that training changes; none when :attr:`trainable` is False."""
-        if not self._trainable:
-            return []
-        own = list(self._trainable_weights.values())
-        return _each_once(own, [layer.trainable_weights for layer in self._sublayers()])
+        return Parts(self).trained_weights
 
     @property
     def non_trainable_weights(self) -> list[Tensor]:
@@ -561,36 +578,12 @@ class Layer(Configurable):
         if not isinstance(loss, Tensor) or loss.size != 1:
             raise ValueError(f"{self}: add_loss expected a tensor of one element, received {loss!r}")
         self._losses.append(loss)
-        _with_losses.add(self)
+        _with_losses.add(weakref.ref(self, _with_losses.discard))
 
     @property
     def losses(self) -> list[Tensor]:
         """What training adds to the loss: what the last call has added, and that of the weights' regularizers."""
-        found: list[Tensor] = []
-        if _with_losses:
-            self._collect_added(found, set())
-        self._collect_regularization(found, set())
-        return found
-
-    # Both meet a layer that several others share once.
-
-    def _collect_added(self, found: list[Tensor], met: set[Layer]) -> None:
-        if self in met:
-            return
-        met.add(self)
-        found.extend(self._losses)
-        for layer in self._sublayers():
-            layer._collect_added(found, met)
-
-    def _collect_regularization(self, found: list[Tensor], met: set[Layer]) -> None:
-        if self in met or not self._trainable:
-            return
-        met.add(self)
-        for name, regularizer in self._regularizers.items():
-            if name in self._trainable_weights:
-                found.append(regularizer(self._trainable_weights[name]))
-        for layer in self._sublayers():
-            layer._collect_regularization(found, met)
+        return Parts(self).losses
 
     def _added_losses(self, found: dict[Layer, int] | None = None) -> dict[Layer, int]:
         """How many losses this layer and each of those within have added in the running step."""
@@ -603,22 +596,13 @@ class Layer(Configurable):
 
     def _clear_losses(self) -> None:
         self._losses.clear()
-        _with_losses.discard(self)
+        _with_losses.discard(weakref.ref(self))
         for layer in self._sublayers():
             layer._clear_losses()
 
     def apply_constraints(self) -> None:
         """Change each weight that is trained and has a constraint to what that says; training does so after a step."""
-        if not self._trainable:
-            return
-        for name, constraint in self._constraints.items():
-            weight = self._trainable_weights.get(name)
-            if weight is not None:
-                with no_grad():
-                    weight.data[...] = constraint(weight.detach()).data
-                changes.note(weight.data, "a constraint")
-        for layer in self._sublayers():
-            layer.apply_constraints()
+        Parts(self).apply_constraints()
 
     def count_params(self) -> int:
         """How many numbers the weights hold.
@@ -672,6 +656,79 @@ class Layer(Configurable):
         if not isinstance(shape, list | tuple | dict) or not shape:
             raise ValueError(f"{self}: expected an input_shape to build for, received {config!r}")
         self.build_for(shape_from_config(shape))
+
+
+def configuration() -> int:
+    """The same number as before, if no attribute of a layer was set since: what was found out of them still holds.
+
+    Names that begin with "_" do not count.
+    """
+    return _Configured.moment
+
+
+class Parts:
+    """What is in a layer, found in one walk: each step of training asks for all of it.
+
+    Args:
+        layer: a layer or a model.
+
+    Attributes:
+        layers: the layer itself and those within, each once.
+        trained: those of them whose weights training changes, in the order of :attr:`Layer.trainable_weights`.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.layers: dict[Layer, bool] = {}
+        self._walk(layer, True)
+        self.trained = [layer for layer, trained in self.layers.items() if trained]
+
+    def _walk(self, layer: Layer, trained: bool) -> None:
+        trained = trained and layer._trainable
+        known = self.layers.get(layer)
+        if known or known is trained:  # met before, and not just in a place where it is not trained
+            return
+        self.layers.pop(layer, None)
+        self.layers[layer] = trained
+        if layer._places or layer._knows_its_layers:  # few do
+            for each in layer._sublayers():
+                self._walk(each, trained)
+
+    @property
+    def trained_weights(self) -> list[Tensor]:
+        """The weights that training changes, each once: layers may share them."""
+        return list(
+            {id(weight): weight for layer in self.trained for weight in layer._trainable_weights.values()}.values()
+        )
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """See :attr:`Layer.losses`."""
+        found: list[Tensor] = []
+        if _with_losses:
+            found.extend(loss for layer in self.layers for loss in layer._losses)
+        for layer in self.trained:
+            if layer._regularizers:
+                for name, regularizer in layer._regularizers.items():
+                    if name in layer._trainable_weights:
+                        found.append(regularizer(layer._trainable_weights[name]))
+        return found
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients of all weights that may have one."""
+        for layer in self.layers:
+            for weight in layer._trainable_weights.values():
+                weight.grad = None
+
+    def apply_constraints(self) -> None:
+        """See :meth:`Layer.apply_constraints`."""
+        for layer in self.trained:
+            if layer._constraints:
+                for name, constraint in layer._constraints.items():
+                    weight = layer._trainable_weights.get(name)
+                    if weight is not None:
+                        with no_grad():
+                            weight.data[...] = constraint(weight.detach()).data
+                        changes.note(weight.data, "a constraint")
 
 
 def running_training() -> bool | None:

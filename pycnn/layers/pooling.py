@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from pycnn import functional as F
@@ -84,10 +84,9 @@ class _Pooling(Layer):
         )
         return (*input_shape[: axes.start], *spatial, *input_shape[axes.stop :])
 
-    def padding_of(self, input_shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    def padding_of(self, input_shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         """The padding, (before, after) for each axis, of inputs of this shape."""
-        axes = arguments.spatial_axes(self._RANK, self.data_format)
-        spatial = tuple(input_shape[axis] for axis in axes)
+        spatial = arguments.spatial_sizes(input_shape, self.data_format)
         return arguments.window_padding(spatial, self.pool_size, self.strides, self.padding, (1,) * self._RANK)
 
     def _windows(self, inputs: Tensor) -> dict[str, Any]:

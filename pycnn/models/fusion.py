@@ -19,7 +19,8 @@ and Add, and convolution and normalisation by fixed numbers, in halves: each res
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from pycnn import activations
 from pycnn.autograd import is_grad_enabled
@@ -32,8 +33,23 @@ from pycnn.layers.merging import Add
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import STORAGE_DTYPES
 
-#: An output, and of how many layers it is; None where the first of them is to run alone.
-Pass = tuple[Tensor, int] | None
+#: So many layers are one pass at most.
+LONGEST_PASS = 4
+
+#: What layers are called on beside the result of the layer before, for each of them; None for what is not there yet.
+Others = Sequence[Sequence[Tensor | None]]
+
+
+class Pass(NamedTuple):
+    """How some layers in turn are computed.
+
+    Attributes:
+        length: of how many layers.
+        run: gives the output of the last for the inputs of the first, which it has accepted, and the ``others``.
+    """
+
+    length: int
+    run: Callable[[Tensor, Others], Tensor]
 
 
 def begins_pass(layer: Layer) -> bool:
@@ -41,41 +57,39 @@ def begins_pass(layer: Layer) -> bool:
     return isinstance(layer, Conv2D | BatchNormalization)
 
 
-def in_one_pass(
-    layers: Sequence[Layer], others: Sequence[Sequence[Tensor | None]], inputs: Tensor, training: bool | None
-) -> Pass:
-    """What the first layers of a chain give in turn, computed in one pass.
+def pass_of(layers: Sequence[Layer], others: Others, inputs: Tensor, training: bool | None) -> Pass | None:
+    """How to compute the first layers of a chain.
+
+    It holds for all inputs of the same shape and dtype, and others of the same shapes and dtypes, while ``training``
+    and whether gradients are recorded stay what they are, and until an attribute of a layer is set.
 
     Args:
         layers: a layer of which :func:`begins_pass` is true, and those behind it, each of which is the only one that
             reads the result of the one before.
-        others: for each of them what it is called on beside that result; None for what is not there yet.
-        inputs: of the first layer.
+        others: what they are called on beside that result.
+        inputs: of the first layer, which it has accepted.
         training: whether the model is trained.
 
     Returns:
-        The output, and how many of the layers it is the output of; None where the first layer is to run alone.
+        None where the first layer is to be called.
     """
-    first = layers[0]
+    first, above = (*layers, None)[:2]
     if isinstance(first, Conv2D):
         return _of_convolution(first, layers, others, inputs, training) if first.is_plain else None
     assert isinstance(first, BatchNormalization)  # begins_pass says so
-    above = layers[1]
-    if first.can_rectify(above):
-        return first.rectified(inputs, bool(training)), 2
-    if first.can_pool(above, bool(training)):
-        return first.max_pooled(inputs, above), 2
+    norm = first
+    if norm.can_rectify(above):
+        return Pass(2, lambda inputs, _: norm.rectified(inputs, bool(training)))
+    if norm.can_pool(above, bool(training)):
+        pooling = above
+        return Pass(2, lambda inputs, _: norm.max_pooled(inputs, pooling))
     return None
 
 
 def _of_convolution(
-    conv: Conv2D,
-    layers: Sequence[Layer],
-    others: Sequence[Sequence[Tensor | None]],
-    inputs: Tensor,
-    training: bool | None,
+    conv: Conv2D, layers: Sequence[Layer], others: Others, inputs: Tensor, training: bool | None
 ) -> Pass:
-    relu = conv.can_rectify(layers[1])
+    relu = conv.can_rectify((*layers, None)[1])
     count = 2 if relu else 1
     norm, above = (*layers[count:], None, None)[:2]
     if not conv.can_normalise(norm):
@@ -84,34 +98,38 @@ def _of_convolution(
         # A ReLU behind the norm is worth more in its pass than the norm is in that of the convolution.
         if not norm.can_rectify(above):
             pooling = above if conv.can_pool(above) else None
-            return conv.normalised(inputs, norm, pooling, relu), count + (1 if pooling is None else 2)
+            more = 1 if pooling is None else 2
+            return _of_inputs(count + more, conv.normalised(inputs, norm, pooling, relu))
         norm, above = None, norm
     elif conv.dtype in STORAGE_DTYPES:
         norm, above = None, norm  # what comes to it is rounded to halves, and is not in one pass
-    count += norm is not None
     if conv.can_pool(above):
-        return conv.max_pooled(inputs, above, norm, relu), count + 1
+        return _of_inputs(count + (norm is not None) + 1, conv.max_pooled(inputs, above, norm, relu))
     if relu or conv.activation is not activations.linear:
-        return (conv.rectified(inputs), 2) if relu else None
-    return _folded(conv, norm, layers[count:], others[count:], inputs)
+        return _of_inputs(count, conv.alone(inputs, relu))
+    return _folded(conv, norm, layers, others, inputs)
+
+
+def _of_inputs(count: int, compute: Callable[[Tensor], Tensor]) -> Pass:
+    return Pass(count, lambda inputs, _: compute(inputs))
 
 
 def _folded(
-    conv: Conv2D,
-    norm: BatchNormalization | None,
-    layers: Sequence[Layer],
-    others: Sequence[Sequence[Tensor | None]],
-    inputs: Tensor,
+    conv: Conv2D, norm: BatchNormalization | None, layers: Sequence[Layer], others: Others, inputs: Tensor
 ) -> Pass:
     """With what is done to the result of a convolution without a ReLU while it is in the registers."""
-    if norm is not None and is_grad_enabled():
-        return None  # the gradients of the norm are those of a function of its own
-    count, residual = 1 + (norm is not None), None
-    if layers and _adds(layers[0], conv, others[0], inputs):
-        residual, layers, count = others[0][0], layers[1:], count + 1
-    relu = bool(layers) and is_relu(layers[0]) and layers[0].dtype == conv.dtype
-    count += relu
-    return None if count == 1 else (conv.folded(inputs, norm, residual, relu), count)
+    if norm is not None and is_grad_enabled():  # the gradients of the norm are those of a function of its own
+        return _of_inputs(1, conv.alone(inputs))
+    count = 1 + (norm is not None)
+    addition = None
+    if len(layers) > count and _adds(layers[count], conv, others[count], inputs):
+        addition, count = count, count + 1
+    relu = len(layers) > count and is_relu(layers[count]) and layers[count].dtype == conv.dtype
+    compute = conv.folded(inputs, norm, relu)
+    if addition is None:
+        return Pass(count + relu, lambda inputs, _: compute(inputs, None))
+    place = addition
+    return Pass(count + relu, lambda inputs, others: compute(inputs, others[place][0]))
 
 
 def _adds(layer: Layer, conv: Conv2D, others: Sequence[Tensor | None], inputs: Tensor) -> bool:

@@ -39,7 +39,6 @@ class Intake:
 
     def __init__(self, model: Model, objective: Objective | None = None, name: str = "") -> None:
         self._model, self._objective, self._name = model, objective, name
-        self._input_shapes: Any = None
         self._output_shapes: Any = None
 
     def arrays(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Samples:
@@ -159,10 +158,7 @@ class Intake:
 
     def _fit(self, x: Any) -> None:
         """Build the model for these inputs, or check that they have its input shapes."""
-        shapes = mapped(lambda array: (None, *array.shape[1:]), x)
-        if self._input_shapes is None or shapes != self._input_shapes:
-            self._output_shapes = self._model.build_for(shapes)
-            self._input_shapes = shapes
+        self._output_shapes = self._model.accept_shape(mapped(lambda array: array.shape, x))
 
 
 def check_class_weight(class_weight: Any, sample_weight: Any) -> None:

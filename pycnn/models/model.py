@@ -57,6 +57,8 @@ class Model(Layer):
         stop_training: a callback sets it to end training after the running step, with which its epoch ends.
     """
 
+    _knows_its_layers = True
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A functional model where this very class is given inputs and outputs."""
         if cls is Model and _are_inputs_and_outputs(args, kwargs):

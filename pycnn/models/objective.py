@@ -502,6 +502,8 @@ def _reported(mean: _Mean, outputs: list[_Output]) -> dict[str, Any]:
 
 def _as_logged(value: Any) -> Any:
     """A number of its own as a float, several as an array."""
+    if type(value) is float:
+        return value
     if isinstance(value, Tensor):
         value = value.detach().numpy()
     return float(np.asarray(value).item()) if np.size(value) == 1 else np.array(value)

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from pycnn.layers.layer import Layer, running_training
-from pycnn.models.fusion import begins_pass, in_one_pass
+from pycnn.autograd import is_grad_enabled
+from pycnn.layers.layer import Layer, configuration, running_training
+from pycnn.models.fusion import LONGEST_PASS, Others, Pass, begins_pass, pass_of
 from pycnn.structures import leaves, mapped
 from pycnn.tensor import Tensor
+
+#: Shapes for which a chain of calls remembers how it is computed.
+_MOST_KNOWN = 64
 
 
 class Slot(int):
@@ -62,6 +66,37 @@ class Chain:
         self.others: list[tuple[Slot, ...]] = [()]
         for before, call in pairwise(calls):
             self.others.append(tuple(slot for slot in call.reads if slot not in before.writes))
+        self._beside = tuple(slot for slots in self.others for slot in slots)
+        self._none: Others = [()] * len(self.others)
+        #: The configuration of all layers for which passes are known, and these; with whether the inputs are cast.
+        self._known: tuple[int, dict[Any, tuple[Pass | None, bool]]] = -1, {}
+
+    def run(self, values: list[Any], training: bool | None) -> tuple[Tensor, int] | None:
+        """Compute as many calls as can be one pass: the output, and how many; None where there are none.
+
+        How they are computed is found once for each shape, and again when an attribute of any layer was set.
+        """
+        inputs = values[self.reads]
+        key = _form(inputs), training, is_grad_enabled(), *[_form(values[slot]) for slot in self._beside]
+        others: Others = [[values[slot] for slot in slots] for slots in self.others] if self._beside else self._none
+        moment, known = self._known
+        if moment != configuration() or len(known) > _MOST_KNOWN:
+            known = {}
+        found = known.get(key)
+        if found is None:
+            accepted = self.layers[0].accept(inputs)  # which may build it
+            found = known[key] = pass_of(self.layers, others, accepted, training), accepted is not inputs
+            self._known = configuration(), known
+        one_pass, is_cast = found
+        if one_pass is None:
+            return None
+        if is_cast:
+            inputs = self.layers[0].accept(inputs)
+        return one_pass.run(inputs, others), one_pass.length
+
+
+def _form(value: Tensor | None) -> tuple[Any, ...] | None:
+    return None if value is None else (value.data.shape, value.data.dtype)
 
 
 class Schedule:
@@ -96,13 +131,13 @@ class Schedule:
     def _chain(self, place: int, readers: Counter[Slot], reader_of: dict[Slot, int]) -> Chain | None:
         """The calls from a place on that may be one pass; None for the first alone."""
         found: list[int] = []
-        while self.calls[place].training is None:
+        while len(found) < LONGEST_PASS and self.calls[place].training is None:
             found.append(place)
             (slot, *more) = self.calls[place].writes
             if more or readers[slot] != 1 or slot in self.outputs:
                 break
             place = reader_of[slot]
-        return Chain(found, [self.calls[place] for place in found]) if len(found) > 1 else None
+        return Chain(found, [self.calls[place] for place in found]) if found else None
 
     def run(self, inputs: Sequence[Tensor], training: bool | None) -> list[Tensor]:
         """The outputs for inputs, each in the order of the slots that the schedule was made with.
@@ -125,8 +160,7 @@ class Schedule:
 
     def _run_chain(self, chain: Chain, values: list[Any], training: bool | None, done: set[int]) -> bool:
         """Run as many calls of a chain as can be one pass; whether there were any."""
-        others = [[values[slot] for slot in slots] for slots in chain.others]  # None for what is not there yet
-        found = in_one_pass(chain.layers, others, values[chain.reads], training)
+        found = chain.run(values, training)
         if found is None:
             return False
         output, count = found
@@ -136,6 +170,9 @@ class Schedule:
 
     @staticmethod
     def _keep(call: Call, outputs: Any, values: list[Any]) -> None:
+        if type(outputs) is Tensor and len(call.writes) == 1:  # as nearly always
+            values[call.writes[0]] = outputs
+            return
         found = leaves(outputs)
         if len(found) != len(call.writes):
             raise ValueError(

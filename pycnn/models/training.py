@@ -11,6 +11,7 @@ import numpy as np
 
 from pycnn.autograd import no_grad
 from pycnn.callbacks import Callback, CallbackList, History, ProgbarLogger
+from pycnn.layers.layer import Parts
 from pycnn.models.data import count, split
 from pycnn.models.feed import Feed
 from pycnn.models.intake import Intake, check_class_weight, gives_batches
@@ -201,15 +202,14 @@ def _train_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
     assert optimizer is not None  # compile() sets it together with the objective
     predictions = objective.predictions(model(x, training=True))
     found = objective.of_batch(y, predictions, sample_weights)
-    loss = _total(model, found)
-    weights = model.trainable_weights
+    parts = Parts(model)
+    loss, weights = _total(model, found, parts), parts.trained_weights
     if weights:
-        # An interrupted step may have left gradients, and layers that are not trained get some that nobody takes.
-        for weight in model.weights:
-            weight.grad = None
+        # An interrupted step may have left some, and layers that are not trained get some that nobody takes.
+        parts.drop_gradients()
         loss.backward()
         optimizer.apply(weights)
-        model.apply_constraints()
+        parts.apply_constraints()
     objective.update(_size(x), loss, found, y, predictions, sample_weights)
 
 
@@ -218,7 +218,7 @@ def _test_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
     with no_grad():
         predictions = objective.predictions(model(x, training=False))
         found = objective.of_batch(y, predictions, sample_weights)
-        objective.update(_size(x), _total(model, found), found, y, predictions, sample_weights)
+        objective.update(_size(x), _total(model, found, Parts(model)), found, y, predictions, sample_weights)
 
 
 def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
@@ -226,10 +226,10 @@ def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
         return mapped(Tensor.numpy, model(x, training=False))
 
 
-def _total(model: Model, found: list[Tensor | None]) -> Tensor:
+def _total(model: Model, found: list[Tensor | None], parts: Parts) -> Tensor:
     """The loss of a batch, with what the layers add to it."""
     loss = model.objective.total(found)
-    for added in model.losses:
+    for added in parts.losses:
         loss = added if loss is None else loss + added
     if loss is None:
         raise ValueError(

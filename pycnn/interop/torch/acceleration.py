@@ -143,9 +143,10 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
         model: any module of PyTorch; it is changed.
         example: an input, or a tuple of inputs, like those to come. With it the model is called now, in its mode (in
             evaluation mode without gradients), so that its layers have measured; its buffers, its gradients and
-            PyTorch's random numbers stay what they are. Layers at which PyTorch is faster are given back to it altogether: to ask at
-            each call costs some microseconds, which small layers notice. The model is then called several times more,
-            in training forward and backward, and given back as a whole if it is not faster than PyTorch alone.
+            PyTorch's random numbers stay what they are. Layers at which PyTorch is faster are given back to it
+            altogether: to ask at each call costs some microseconds, which small layers notice. The model is then called
+            several times more, in training forward and backward, and given back as a whole if it is not faster than
+            PyTorch alone.
 
     Returns:
         A report, which says of each layer what was measured and who computes it.

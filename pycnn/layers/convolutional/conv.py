@@ -16,6 +16,9 @@ from pycnn.layers.pooling import MaxPooling2D
 from pycnn.shapes import Shape
 from pycnn.tensor import Tensor
 
+#: Computes an output for inputs.
+Computation = Callable[[Tensor], Tensor]
+
 
 class _Conv(WindowLayer):
     """Convolution in any number of dimensions."""
@@ -182,31 +185,28 @@ class Conv2D(_Conv):
             and following.activity_regularizer is None
         )
 
-    def rectified(self, inputs: Tensor) -> Tensor:
-        """The ReLU of the output, in one pass.
+    # What computes this layer together with others, for inputs of the shape of those that are given, which the layer
+    # has accepted: everything is read once, and what is left is called with the inputs of each batch.
 
-        Raises:
-            ValueError: as calling the layer.
-        """
-        inputs = self.accept(inputs)
-        return F.conv2d(inputs, self.kernel, self.bias, **self._settings(inputs, relu=True))
+    def alone(self, inputs: Tensor, relu: bool = False) -> Computation:
+        """What computes the output, or with ``relu`` the ReLU of it."""
+        settings = self._settings(inputs, relu)
+        return lambda inputs: F.conv2d(inputs, self.kernel, self.bias, **settings)
 
     def normalised(
         self, inputs: Tensor, norm: BatchNormalization, pooling: MaxPooling2D | None, relu: bool = False
-    ) -> Tensor:
-        """The output of ``norm`` on that of this layer while training, and of ``pooling`` on that, if there is one.
+    ) -> Computation:
+        """What computes the output of ``norm`` on that of this layer while training, and of ``pooling`` on that.
 
         With ``relu``, one between this layer and the norm.
 
         Raises:
-            ValueError: as calling the layers.
+            ValueError: the other layers cannot take what this one gives.
         """
-        inputs = self.accept(inputs)
         shape = self._output_of(inputs)
         windows = {} if pooling is None else pooling.windows_of(shape)
-        return F.conv2d_batch_norm(
-            inputs, self.kernel, self.bias, norm=norm.of_batch(shape), **windows, **self._settings(inputs, relu)
-        )
+        settings = {"norm": norm.of_batch(shape), **windows, **self._settings(inputs, relu)}
+        return lambda inputs: F.conv2d_batch_norm(inputs, self.kernel, self.bias, **settings)
 
     def _output_of(self, inputs: Tensor) -> tuple[int, ...]:
         """The shape of the output for inputs that were accepted: all of it is known, as theirs."""
@@ -214,24 +214,19 @@ class Conv2D(_Conv):
 
     def max_pooled(
         self, inputs: Tensor, pooling: MaxPooling2D, norm: BatchNormalization | None = None, relu: bool = False
-    ) -> Tensor:
-        """The output of ``pooling`` on that of this layer, in one pass where that is expected to be faster.
+    ) -> Computation:
+        """What computes the output of ``pooling`` on that of this layer, in one pass where that may be faster.
 
         With a norm by its moving statistics between the two, and with ``relu`` one behind this layer.
 
         Raises:
-            ValueError: as calling the layers.
+            ValueError: the other layers cannot take what this one gives.
         """
-        inputs = self.accept(inputs)
         shape = self._output_of(inputs)
-        return F.conv2d_max_pool2d(
-            inputs,
-            self.kernel,
-            self.bias,
-            norm=None if norm is None else norm.moving(shape),
-            **pooling.windows_of(shape),
-            **self._settings(inputs, relu),
-        )
+        settings = {**pooling.windows_of(shape), **self._settings(inputs, relu)}
+        if norm is not None:
+            settings["norm"] = norm.moving(shape)
+        return lambda inputs: F.conv2d_max_pool2d(inputs, self.kernel, self.bias, **settings)
 
     def can_add(self, residual: Tensor, inputs: Tensor) -> bool:
         """Whether :meth:`folded` can add a tensor to what it gives for inputs."""
@@ -239,27 +234,27 @@ class Conv2D(_Conv):
         return residual.dtype == self.dtype and residual.shape == (shape[0], *self.accept_shape(shape)[1:])
 
     def folded(
-        self,
-        inputs: Tensor,
-        norm: BatchNormalization | None = None,
-        residual: Tensor | None = None,
-        relu: bool = False,
-    ) -> Tensor:
-        """The output, normalised by the moving statistics of ``norm``, and ``residual`` added, and ``relu`` of that.
+        self, inputs: Tensor, norm: BatchNormalization | None = None, relu: bool = False
+    ) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """What computes the output, normalised by the moving statistics of ``norm``, and adds a residual, if there is
+        one, and takes the ReLU of that.
 
         A normalisation by fixed numbers is a factor and a bias for each channel: they take the place of this layer's
         bias, and the result of the convolution is written once. The gradients are those of convolution and residual.
 
         Raises:
-            ValueError: as calling the layers.
+            ValueError: the norm cannot take what this layer gives.
         """
-        inputs = self.accept(inputs)
-        bias, scale = self.bias, None
-        if norm is not None:
-            moving = norm.moving(self._output_of(inputs))
-            scale, offset = moving.folded(self.filters, inputs, None if bias is None else bias.data)
-            bias = Tensor._of(offset)
-        return F.conv2d(inputs, self.kernel, bias, scale=scale, residual=residual, **self._settings(inputs, relu))
+        settings = self._settings(inputs, relu)
+        if norm is None:
+            return lambda inputs, residual: F.conv2d(inputs, self.kernel, self.bias, residual=residual, **settings)
+        moving = norm.moving(self._output_of(inputs))
+
+        def compute(inputs: Tensor, residual: Tensor | None) -> Tensor:
+            scale, offset = moving.folded(self.filters, inputs, None if self.bias is None else self.bias.data)
+            return F.conv2d(inputs, self.kernel, Tensor._of(offset), scale=scale, residual=residual, **settings)
+
+        return compute
 
 
 class Conv3D(_Conv):

@@ -101,8 +101,7 @@ class WindowLayer(Layer):
 
     def _geometry(self, inputs: Tensor) -> dict[str, Any]:
         """The arguments of the convolution of ``inputs``."""
-        axes = arguments.spatial_axes(self._RANK, self.data_format)
-        spatial = tuple(inputs.shape[axis] for axis in axes)
+        spatial = arguments.spatial_sizes(inputs.shape, self.data_format)
         return {
             "stride": self.strides,
             "padding": arguments.window_padding(
