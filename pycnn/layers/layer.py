@@ -143,8 +143,9 @@ class Layer(Configurable):
         self._losses: list[Tensor] = []
         #: The calls on symbolic tensors, in their order; those in a model are ``model.graph.nodes_of(layer)``.
         self._nodes: list[Node] = []
-        #: The last input shape, and its output shape: one value, for threads may call at the same time.
-        self._accepted: tuple[Any, Any] = None, ()
+        #: The last input shape, its output shape, and the configuration of all layers for which that was found: one
+        #: value, for threads may call at the same time.
+        self._accepted: tuple[Any, Any, int] = None, (), -1
         self._found_shapes: dict[str, Any] = {}
         self._places.clear()  # what was set above are no sublayers
 
@@ -157,6 +158,10 @@ class Layer(Configurable):
         object.__setattr__(self, name, value)
         if name[0] != "_":
             _Configured.anew()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _Configured.anew()
 
     def places_of_sublayers(self) -> list[str]:
         """The names of the attributes in which there may be sublayers: the list itself.
@@ -342,10 +347,10 @@ class Layer(Configurable):
         Raises:
             ValueError: when the layer cannot take inputs of this shape.
         """
-        accepted, output = self._accepted
-        if shape != accepted:
+        accepted, output, moment = self._accepted
+        if shape != accepted or moment != _Configured.moment:
             output = self.build_for(any_batch(shape))
-            self._accepted = shape, output
+            self._accepted = shape, output, _Configured.moment
         return output
 
     def build_for(self, input_shape: Any) -> Any:

@@ -20,6 +20,7 @@ and Add, and convolution and normalisation by fixed numbers, in halves: each res
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from pycnn import activations
@@ -73,6 +74,9 @@ def pass_of(layers: Sequence[Layer], others: Others, inputs: Tensor, training: b
     Returns:
         None where the first layer is to be called.
     """
+    layers = list(takewhile(_is_its_class, layers))
+    if not layers:
+        return None
     first, above = (*layers, None)[:2]
     if isinstance(first, Conv2D):
         return _of_convolution(first, layers, others, inputs, training) if first.is_plain else None
@@ -84,6 +88,11 @@ def pass_of(layers: Sequence[Layer], others: Others, inputs: Tensor, training: b
         pooling = above
         return Pass(2, lambda inputs, _: norm.max_pooled(inputs, pooling))
     return None
+
+
+def _is_its_class(layer: Layer) -> bool:
+    """Whether nobody has put a ``call`` of his own on the layer, to look at what goes through it."""
+    return "call" not in vars(layer)
 
 
 def _of_convolution(
