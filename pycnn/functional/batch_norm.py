@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -210,25 +210,31 @@ class RunningNorm(NamedTuple):
         (scale,) = plan_on(variance, "batch_norm_scale", problem).run(variance, weight, scalars=(eps,))
         return mean, scale, bias
 
-    def folded(self, channels: int, like: Any, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """``scale`` and ``offset`` of ``z * scale + offset``, which normalises ``z + before``, z of a convolution.
+    def folding(self, channels: int, like: Any) -> Callable[[np.ndarray | None], tuple[np.ndarray, np.ndarray]]:
+        """What gives ``scale`` and ``offset`` of ``z * scale + offset``, which normalises ``z + before``.
+
+        z is the result of a convolution, and ``before`` its bias, (channels,), or None. The arguments are read now, and
+        their elements with each call.
 
         Args:
             channels, like: as for :meth:`arrays`.
-            before: the bias of the convolution, (channels,); None where it has none.
 
         Raises:
             TypeError, ValueError: as :func:`batch_norm`.
 
         >>> norm = RunningNorm(np.array([1.0]), np.array([4.0]), eps=0.0)
-        >>> norm.folded(1, np.zeros(1), np.array([3.0]))
+        >>> norm.folding(1, np.zeros(1))(np.array([3.0]))
         (array([0.5]), array([1.]))
         """
-        mean, variance, weight, bias, eps = self._read(channels, like)
+        mean, *_, eps = self._read(channels, like)
         problem = ChannelsProblem(DTYPE_NAMES[mean.dtype], 1, channels)
-        plan = plan_on(variance, "batch_norm_fold", problem)
-        scale, offset = plan.run(mean, variance, weight, bias, before, scalars=(eps,))
-        return scale, offset
+
+        def compute(before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+            given = [each if each is None else widened(data_of(each)) for each in self[:4]]
+            scale, offset = plan_on(given[1], "batch_norm_fold", problem).run(*given, before, scalars=(eps,))
+            return scale, offset
+
+        return compute
 
     def _read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, ...]:
         """Mean, variance, weight and bias as arrays that kernels take, and eps."""

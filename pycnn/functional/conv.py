@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -247,6 +248,37 @@ def _convolve(rank: int, input: Any, weight: Any, bias: Any, *arguments: Any, al
         )
     problem, arrays, single = read_convolution(rank, input, weight, bias, *arguments)
     return without_batch(apply(Convolution, *arrays, problem=problem, algorithm=algorithm, **choice), single)
+
+
+def ready_conv2d(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    data_format: str = "channels_first",
+    weight_format: str = "OIHW",
+    activation: str | None = None,
+) -> Callable[..., Tensor]:
+    """:func:`conv2d` of a batch, ready to be called again and again: with (input, weight, bias), or with scale and
+    residual behind them, if one of the two is given here.
+
+    The arguments are read and checked now. Whatever comes with a call must be tensors of the same shapes and dtypes;
+    what is not is refused by the plan that runs.
+
+    Raises:
+        TypeError, ValueError: as :func:`conv2d`.
+    """
+    problem, _, _ = read_convolution(
+        2, input, weight, bias, stride, padding, dilation, groups, data_format, weight_format, activation, "zeros",
+        scale, residual, 0.01,
+    )  # fmt: skip
+    return partial(Convolution.apply, problem=problem, algorithm="auto", workspace_limit=None)
 
 
 @drop_in

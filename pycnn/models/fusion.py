@@ -134,10 +134,11 @@ def _folded(
     if len(layers) > count and _adds(layers[count], conv, others[count], inputs):
         addition, count = count, count + 1
     relu = len(layers) > count and is_relu(layers[count]) and layers[count].dtype == conv.dtype
-    compute = conv.folded(inputs, norm, relu)
     if addition is None:
+        compute = conv.folded(inputs, norm, None, relu)
         return Pass(count + relu, lambda inputs, _: compute(inputs, None))
     place = addition
+    compute = conv.folded(inputs, norm, others[place][0], relu)
     return Pass(count + relu, lambda inputs, others: compute(inputs, others[place][0]))
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard, cast
 
 from pycnn import activations
 from pycnn import functional as F
+from pycnn.functional.conv import ready_conv2d
 from pycnn.layers import arguments
 from pycnn.layers.activation import is_relu
 from pycnn.layers.batch_normalization import BatchNormalization
@@ -190,8 +191,8 @@ class Conv2D(_Conv):
 
     def alone(self, inputs: Tensor, relu: bool = False) -> Computation:
         """What computes the output, or with ``relu`` the ReLU of it."""
-        settings = self._settings(inputs, relu)
-        return lambda inputs: F.conv2d(inputs, self.kernel, self.bias, **settings)
+        conv2d = ready_conv2d(inputs, self.kernel, self.bias, **self._settings(inputs, relu))
+        return lambda inputs: conv2d(inputs, self.kernel, self.bias)
 
     def normalised(
         self, inputs: Tensor, norm: BatchNormalization, pooling: MaxPooling2D | None, relu: bool = False
@@ -234,25 +235,34 @@ class Conv2D(_Conv):
         return residual.dtype == self.dtype and residual.shape == (shape[0], *self.accept_shape(shape)[1:])
 
     def folded(
-        self, inputs: Tensor, norm: BatchNormalization | None = None, relu: bool = False
+        self, inputs: Tensor, norm: BatchNormalization | None, residual: Tensor | None, relu: bool
     ) -> Callable[[Tensor, Tensor | None], Tensor]:
-        """What computes the output, normalised by the moving statistics of ``norm``, and adds a residual, if there is
-        one, and takes the ReLU of that.
+        """What computes the output, normalises it by the moving statistics of ``norm``, adds a residual, and rectifies.
 
-        A normalisation by fixed numbers is a factor and a bias for each channel: they take the place of this layer's
-        bias, and the result of the convolution is written once. The gradients are those of convolution and residual.
+        A norm, the residual (one of this shape) and the ReLU only where they are given. A normalisation by fixed
+        numbers is a factor and a bias for each channel: they take the place of this layer's bias, and the result of the
+        convolution is written once. The gradients are those of convolution and residual.
 
         Raises:
             ValueError: the norm cannot take what this layer gives.
         """
         settings = self._settings(inputs, relu)
         if norm is None:
-            return lambda inputs, residual: F.conv2d(inputs, self.kernel, self.bias, residual=residual, **settings)
-        moving = norm.moving(self._output_of(inputs))
+            conv2d = ready_conv2d(inputs, self.kernel, self.bias, None, residual, **settings)
+            if residual is None:
+                return lambda inputs, _: conv2d(inputs, self.kernel, self.bias)
+            return lambda inputs, residual: conv2d(inputs, self.kernel, self.bias, None, residual)
+        folding = norm.moving(self._output_of(inputs)).folding(self.filters, inputs)
+
+        def numbers() -> list[Tensor]:
+            return [Tensor._of(each) for each in folding(None if self.bias is None else self.bias.data)]
+
+        scale, offset = numbers()
+        normalising = ready_conv2d(inputs, self.kernel, offset, scale, residual, **settings)
 
         def compute(inputs: Tensor, residual: Tensor | None) -> Tensor:
-            scale, offset = moving.folded(self.filters, inputs, None if self.bias is None else self.bias.data)
-            return F.conv2d(inputs, self.kernel, Tensor._of(offset), scale=scale, residual=residual, **settings)
+            scale, offset = numbers()
+            return normalising(inputs, self.kernel, offset, scale, residual)
 
         return compute
 
