@@ -665,6 +665,21 @@ def test_attributes_that_are_set_change_what_is_one_pass() -> None:
     check()
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_a_model_that_was_called_computes_with_its_own_weights(copied: Callable[[Any], Any]) -> None:
+    images = Input((6, 6, 3))
+    y = L.BatchNormalization()(L.Conv2D(4, 3)(images))
+    model = Model(images, L.MaxPooling2D()(L.Conv2D(2, 1, activation="relu")(L.ReLU()(y))))
+    model.set_weights(random_weights(model))
+    x = samples(model)
+    expected = results(model, x, False, False)[0]
+    other = copied(model)
+    np.testing.assert_array_equal(results(other, x, False, False)[0], expected)
+    other.set_weights([np.zeros_like(weight) for weight in other.get_weights()])
+    assert not results(other, x, False, False)[0].any()
+    np.testing.assert_array_equal(results(model, x, False, False)[0], expected)
+
+
 def test_a_call_that_is_put_on_a_layer_is_called() -> None:
     images = Input((6, 6, 3))
     layers = [L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU(), L.MaxPooling2D()]

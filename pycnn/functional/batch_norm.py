@@ -158,7 +158,7 @@ def _channels_problem(x: np.ndarray, layout: Layout) -> ChannelsProblem:
     return _problem_of_shape(DTYPE_NAMES[x.dtype], x.shape, layout)
 
 
-@remembered()
+@remembered(sure=3)
 def _problem_of_shape(dtype: str, shape: tuple[int, ...], layout: Layout) -> ChannelsProblem:
     sizes = tuple(shape[axis] for axis in _other_axes(len(shape), layout))
     return channels_problem(dtype, layout, sizes[0], shape[channel_axis(len(shape), layout)], sizes[1:])

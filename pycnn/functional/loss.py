@@ -163,7 +163,12 @@ def as_int64(labels: Any) -> Any:
     Raises:
         ValueError: it does not hold one of them, which is the number of no class.
     """
-    if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
+    if (
+        labels.dtype.kind == "u"
+        and labels.dtype == np.uint64
+        and labels.size
+        and int(labels.max()) > np.iinfo(np.int64).max
+    ):
         raise ValueError(f"target must hold class numbers; received {labels.max()}")
     return labels.astype(np.int64)
 
@@ -246,7 +251,9 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
     expected = _without(x.shape, classes_axis)
     if array.shape != expected and not (expected == () and array.shape == (1,)):
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
-    labels = as_int64(array).reshape(expected)
+    labels = as_int64(array)
+    if labels.shape != expected:
+        labels = labels.reshape(expected)
     C = x.shape[classes_axis]
     # Without a sign a negative number is greater than any class.
     if labels.size and int(labels.view(np.uint64).max()) < C:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
 import threading
 import weakref
@@ -42,14 +41,13 @@ _with_losses: set[weakref.ref[Layer]] = set()
 
 
 class _Configured:
-    """Another number after each attribute that was set on a layer, whichever."""
+    """Another object after each attribute that was set on a layer, whichever."""
 
-    moments = itertools.count(1)
-    moment = 0
+    moment = object()
 
     @classmethod
     def anew(cls) -> None:
-        cls.moment = next(cls.moments)
+        cls.moment = object()
 
 
 class Layer(Configurable):
@@ -145,7 +143,7 @@ class Layer(Configurable):
         self._nodes: list[Node] = []
         #: The last input shape, its output shape, and the configuration of all layers for which that was found: one
         #: value, for threads may call at the same time.
-        self._accepted: tuple[Any, Any, int] = None, (), -1
+        self._accepted: tuple[Any, Any, object] = None, (), None
         self._found_shapes: dict[str, Any] = {}
         self._places.clear()  # what was set above are no sublayers
 
@@ -348,9 +346,10 @@ class Layer(Configurable):
             ValueError: when the layer cannot take inputs of this shape.
         """
         accepted, output, moment = self._accepted
-        if shape != accepted or moment != _Configured.moment:
+        if shape != accepted or moment is not _Configured.moment:
+            moment = _Configured.moment
             output = self.build_for(any_batch(shape))
-            self._accepted = shape, output, _Configured.moment
+            self._accepted = shape, output, moment
         return output
 
     def build_for(self, input_shape: Any) -> Any:
@@ -663,8 +662,8 @@ class Layer(Configurable):
         self.build_for(shape_from_config(shape))
 
 
-def configuration() -> int:
-    """The same number as before, if no attribute of a layer was set since: what was found out of them still holds.
+def configuration() -> object:
+    """The same object as before, if no attribute of a layer was set since: what was found out of them still holds.
 
     Names that begin with "_" do not count.
     """

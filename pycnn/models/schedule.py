@@ -69,7 +69,11 @@ class Chain:
         self._beside = tuple(slot for slots in self.others for slot in slots)
         self._none: Others = [()] * len(self.others)
         #: The configuration of all layers for which passes are known, and these; with whether the inputs are cast.
-        self._known: tuple[int, dict[Any, tuple[Pass | None, bool]]] = -1, {}
+        self._known: tuple[object, dict[Any, tuple[Pass | None, bool]]] = None, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, whose layers are others than those that the known passes compute."""
+        return {**self.__dict__, "_known": (None, {})}
 
     def run(self, values: list[Any], training: bool | None) -> tuple[Tensor, int] | None:
         """Compute as many calls as can be one pass: the output, and how many; None where there are none.
@@ -79,14 +83,14 @@ class Chain:
         inputs = values[self.reads]
         key = _form(inputs), training, is_grad_enabled(), *[_form(values[slot]) for slot in self._beside]
         others: Others = [[values[slot] for slot in slots] for slots in self.others] if self._beside else self._none
-        moment, known = self._known
-        if moment != configuration() or len(known) > _MOST_KNOWN:
+        now, (moment, known) = configuration(), self._known
+        if moment is not now or len(known) > _MOST_KNOWN:
             known = {}
         found = known.get(key)
         if found is None:
-            accepted = self.layers[0].accept(inputs)  # which may build it
+            accepted = self.layers[0].accept(inputs)
             found = known[key] = pass_of(self.layers, others, accepted, training), accepted is not inputs
-            self._known = configuration(), known
+            self._known = now, known
         one_pass, is_cast = found
         if one_pass is None:
             return None

@@ -246,5 +246,5 @@ class Sequential(Model):
         self.built = bool(self._symbolic_outputs)
         calls = [Call(layer, Slot(place), [Slot(place + 1)]) for place, layer in enumerate(self._layers)]
         self._schedule = Schedule(calls, [Slot(0)], [Slot(len(calls))])
-        self._accepted = None, (), -1
+        self._accepted = None, (), None
         self._forget_compiled_shapes()
