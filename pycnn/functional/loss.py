@@ -163,12 +163,7 @@ def as_int64(labels: Any) -> Any:
     Raises:
         ValueError: it does not hold one of them, which is the number of no class.
     """
-    if (
-        labels.dtype.kind == "u"
-        and labels.dtype == np.uint64
-        and labels.size
-        and int(labels.max()) > np.iinfo(np.int64).max
-    ):
+    if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"target must hold class numbers; received {labels.max()}")
     return labels.astype(np.int64)
 
