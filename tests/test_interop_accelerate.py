@@ -238,6 +238,43 @@ def test_the_clock_decides() -> None:
     assert turns[:3] == ["pycnn", "torch", "pycnn"]
 
 
+class WalksBack(nn.Module):
+    """A model whose forward takes the gradients of its own loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: Any) -> Any:
+        loss = self.conv(x).square().mean()
+        loss.backward()
+        return loss
+
+
+class Checkpointed(WalksBack):
+    """A model that computes its layer anew for the gradient, in a way that allows no other gradients than all."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(self.conv, x, use_reentrant=True)
+
+
+class OfNothing(WalksBack):
+    """A model that returns nothing that has a gradient."""
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(x).argmax(1)
+
+
+@pytest.mark.usefixtures("pycnn_wins")
+@pytest.mark.parametrize("kind", [WalksBack, Checkpointed, OfNothing])
+def test_a_model_that_cannot_be_asked_for_gradients_keeps_what_its_layers_have_measured(kind: Any) -> None:
+    model = kind().train()
+    report = accelerate(model, example=torch.zeros(1, 1, 5, 5, requires_grad=True))
+    assert report.torch_ms is None
+    assert [row.by_pycnn for row in report.rows] == [True]
+    assert "forward" in model.conv.__dict__
+
+
 class Outputs(nn.Module):
     """Structures of tensors, some of which have no gradient."""
 
@@ -257,7 +294,8 @@ def test_training_is_timed_forward_and_backward_and_leaves_no_trace() -> None:
     model, backward = Outputs(), []
     model.conv.weight.register_hook(backward.append)
     report = accelerate(model, example=torch.zeros(1, 1, 5, 5, requires_grad=True))
-    assert model.calls == len(backward) - 3 == 3  # the layer by itself is tried once and measured on two sides
+    # The layer by itself is tried once and measured on two sides, when the model is called forward alone.
+    assert model.calls == len(backward) + 1 - 3 == 4
     assert report.pycnn_ms == 1000
     assert all(weight.grad is None for weight in model.parameters())
 

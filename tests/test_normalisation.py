@@ -113,3 +113,19 @@ def test_errors(change: dict[str, Any], error: type[Exception], message: str) ->
     with pytest.raises(error, match=message):
         F.batch_norm(**(arguments | change))
     np.testing.assert_array_equal(mean, statistics()[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "normalise", [lambda x, w, b: F.group_norm(x, 2, w, b), lambda x, w, b: F.instance_norm(x, None, None, w, b)]
+)
+def test_an_empty_batch_gives_a_new_array_and_gradients_of_zero(normalise: Any, dtype: str) -> None:
+    x, weight, bias = np.zeros((0, 4, 3), dtype), np.ones(4, dtype), np.ones(4, dtype)
+    y = normalise(x, weight, bias)
+    assert y is not x
+    assert (y.shape, y.dtype) == (x.shape, x.dtype)
+    tensors = [Tensor(each, requires_grad=True) for each in (x, weight, bias)]
+    normalise(*tensors).sum().backward()
+    for tensor in tensors:
+        assert tensor.grad is not None
+        np.testing.assert_array_equal(tensor.grad.data, np.zeros(tensor.shape))

@@ -8,7 +8,7 @@ import itertools
 import json
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -1012,3 +1012,104 @@ def test_processes_and_negative_numbers_of_threads_are_refused() -> None:
         len(list(PyDataset()))
     with pytest.raises(NotImplementedError, match="must define __getitem__"):
         PyDataset()[0]
+
+
+class Body(L.Layer):
+    """Layers that say themselves what is trained, or what training adds to the loss or does after a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = L.Dense(3, kernel_regularizer="l2"), L.Dense(1)
+        self.constrained = 0
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return self.second(self.first(inputs))
+
+
+class Frozen(Body):
+    @property
+    def trainable_weights(self) -> list[Tensor]:
+        return self.second.trainable_weights
+
+
+class Added(Body):
+    @property
+    def losses(self) -> list[Tensor]:
+        return [*super().losses, Tensor(100.0)]
+
+
+class Constrained(Body):
+    def apply_constraints(self) -> None:
+        super().apply_constraints()
+        self.constrained += 1
+
+
+class ModelOfBody(Model):
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.body = body
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs)
+
+
+class FrozenModel(ModelOfBody):
+    @property
+    def trainable_weights(self) -> list[Tensor]:
+        return self.body.second.trainable_weights
+
+
+class AddedModel(ModelOfBody):
+    @property
+    def losses(self) -> list[Tensor]:
+        return [*super().losses, Tensor(100.0)]
+
+
+class ConstrainedModel(ModelOfBody):
+    def apply_constraints(self) -> None:
+        super().apply_constraints()
+        self.body.constrained += 1
+
+
+@pytest.mark.parametrize(
+    ("model", "frozen", "added", "constrained"),
+    [
+        (lambda: ModelOfBody(Body()), False, 0, 0), (lambda: ModelOfBody(Frozen()), True, 0, 0),
+        (lambda: ModelOfBody(Added()), False, 100, 0), (lambda: ModelOfBody(Constrained()), False, 0, 1),
+        (lambda: FrozenModel(Body()), True, 0, 0), (lambda: AddedModel(Body()), False, 100, 0),
+        (lambda: ConstrainedModel(Constrained()), False, 0, 2), (lambda: AddedModel(Added()), False, 200, 0),
+    ],
+)  # fmt: skip
+def test_what_layers_say_of_their_training_themselves_holds(
+    model: Callable[[], ModelOfBody], frozen: bool, added: float, constrained: int
+) -> None:
+    found = model()
+    x, y = np.ones((4, 2), np.float32), np.zeros((4, 1), np.float32)
+    found.compile(optimizer="sgd", loss="mse")
+    plain = float(np.mean(found.predict(x, verbose=0) ** 2))
+    regular = 0.01 * float(np.square(found.body.first.kernel.data).sum())
+    before = [weight.data.copy() for weight in (found.body.first.kernel, found.body.second.kernel)]
+    loss = found.train_on_batch(x, y)
+    assert loss == pytest.approx(plain + regular + added, rel=1e-5)
+    after = [found.body.first.kernel.data, found.body.second.kernel.data]
+    assert [np.array_equal(a, b) for a, b in zip(before, after)] == [frozen, False]
+    assert found.body.constrained == constrained
+    assert found.evaluate(x, y, verbose=0) > added
+
+
+def test_gradients_of_weights_that_are_not_trained_do_not_add_up() -> None:
+    class Scaled(L.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.scale = self.add_weight((1,), "ones", trainable=False)
+            self.scale.requires_grad = True
+
+        def call(self, inputs: Tensor) -> Tensor:
+            return inputs * self.scale
+
+    model = Sequential([L.Input((2,)), L.Dense(1, kernel_initializer="ones"), scaled := Scaled()])
+    model.compile(optimizer=SGD(0.0), loss="mse")
+    x, y = np.ones((4, 2), np.float32), np.zeros((4, 1), np.float32)
+    for _ in range(2):
+        model.train_on_batch(x, y)
+        assert scaled.scale.grad is not None
+        assert scaled.scale.grad.item() == 8.0  # of (2 scale)^2 at 1

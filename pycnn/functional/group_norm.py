@@ -88,7 +88,7 @@ def instance_norm(
         if each is not None and not backends.of(each).is_writable(each):
             raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
     if x.size == 0:
-        return of_one_kind([x, scale, offset])[0]
+        return _of_nothing(x, scale, offset)
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]
     y = apply(
         BatchNorm, widened(first).reshape(1, N * C, pixels), _repeated(scale, N), _repeated(offset, N),
@@ -98,6 +98,15 @@ def instance_norm(
         if each is not None and moved is not None:
             each[...] = moved.reshape(N, C).mean(0).astype(each.dtype)
     return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
+
+
+def _of_nothing(x: Any, scale: Any, offset: Any) -> Any:
+    """The result for an input without elements, on which the gradients of weight and bias, zeros, depend."""
+    y, *others = of_one_kind([widened(each) for each in (x, scale, offset) if each is not None])
+    y = y * 1
+    for each in others:
+        y = y + each.sum()
+    return in_dtype(y, x.dtype)
 
 
 def _repeated(per_channel: Any, samples: int) -> Any:
@@ -172,7 +181,7 @@ def group_norm(
     if N * C // groups * pixels == 1:
         raise ValueError(f"a group needs more than one value, whose variance is taken; received the shape {x.shape}")
     if x.size == 0:
-        return of_one_kind([x, scale, offset])[0]
+        return _of_nothing(x, scale, offset)
     rows = widened(first).reshape(N * groups, C // groups * pixels)
     y = apply(LayerNorm, rows, None, None, eps=eps).reshape(N, C, pixels)
     if scale is not None or offset is not None:

@@ -91,6 +91,8 @@ class Layer(Configurable):
     _takes_one_tensor = False
     #: Whether a subclass has its layers elsewhere than among its attributes.
     _knows_its_layers = False
+    #: Whether it says itself what is trained, or what training adds to the loss or does after a step.
+    _has_rules_of_its_own = False
     _NOT_CONFIGURED: tuple[str, ...] = ("autocast", "input_shape", "input_dim")
     _ALWAYS_CONFIGURED = ("name", "trainable", "dtype")
 
@@ -100,6 +102,7 @@ class Layer(Configurable):
         cls._call_takes_training = "training" in parameters
         default = parameters["training"].default if cls._call_takes_training else False
         cls._training_by_default = None if default is None else default is not inspect.Parameter.empty and bool(default)
+        cls._has_rules_of_its_own = any(getattr(cls, name) is not getattr(Layer, name) for name in _RULES)
         cls._takes_one_tensor = any(
             parameter.annotation in ("Tensor", Tensor) for parameter in list(parameters.values())[1:2]
         )
@@ -154,12 +157,13 @@ class Layer(Configurable):
             if name not in places:
                 places.append(name)
         object.__setattr__(self, name, value)
-        if name[0] != "_":
+        if not name.startswith("_"):
             _Configured.anew()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        _Configured.anew()
+        if not name.startswith("_"):
+            _Configured.anew()
 
     def places_of_sublayers(self) -> list[str]:
         """The names of the attributes in which there may be sublayers: the list itself.
@@ -300,9 +304,8 @@ class Layer(Configurable):
             TypeError, ValueError: as calling the layer.
         """
         if not is_structure(inputs):
-            x = inputs if type(inputs) is Tensor else self._accepted_tensor(inputs)
-            if DTYPE_NAMES.get(x.data.dtype) != self.dtype:
-                x = self._accepted_tensor(x)
+            ready = type(inputs) is Tensor and DTYPE_NAMES.get(inputs.data.dtype) == self.dtype  # as in most calls
+            x = inputs if ready else self._accepted_tensor(inputs)
             self.accept_shape(x.data.shape)
             return x
         if self._takes_one_tensor:
@@ -526,7 +529,7 @@ class Layer(Configurable):
     @property
     def trainable_weights(self) -> list[Tensor]:
         """The weights that training changes; none when :attr:`trainable` is False."""
-        return Parts(self).trained_weights
+        return Parts(self).trainable_weights
 
     @property
     def non_trainable_weights(self) -> list[Tensor]:
@@ -670,8 +673,14 @@ def configuration() -> object:
     return _Configured.moment
 
 
+#: What a subclass may define anew, and :class:`Parts` asks it for then.
+_RULES = ("trainable_weights", "losses", "apply_constraints")
+
+
 class Parts:
     """What is in a layer, found in one walk: each step of training asks for all of it.
+
+    A layer within that defines some of it itself is asked, and stands for those within it.
 
     Args:
         layer: a layer or a model.
@@ -683,6 +692,7 @@ class Parts:
 
     def __init__(self, layer: Layer) -> None:
         self.layers: dict[Layer, bool] = {}
+        self._root = layer
         self._walk(layer, True)
         self.trained = [layer for layer, trained in self.layers.items() if trained]
 
@@ -694,39 +704,51 @@ class Parts:
         self.layers.pop(layer, None)
         self.layers[layer] = trained
         if layer._places or layer._knows_its_layers:  # few do
+            trained = trained and not self._is_asked(layer)
             for each in layer._sublayers():
                 self._walk(each, trained)
 
+    def _is_asked(self, layer: Layer) -> bool:
+        return layer._has_rules_of_its_own and layer is not self._root
+
     @property
-    def trained_weights(self) -> list[Tensor]:
-        """The weights that training changes, each once: layers may share them."""
-        return list(
-            {id(weight): weight for layer in self.trained for weight in layer._trainable_weights.values()}.values()
-        )
+    def trainable_weights(self) -> list[Tensor]:
+        """See :attr:`Layer.trainable_weights`."""
+        found: dict[int, Tensor] = {}  # each once: layers may share them
+        for layer in self.trained:
+            own = layer.trainable_weights if self._is_asked(layer) else layer._trainable_weights.values()
+            found.update((id(weight), weight) for weight in own)
+        return list(found.values())
 
     @property
     def losses(self) -> list[Tensor]:
         """See :attr:`Layer.losses`."""
-        found: list[Tensor] = []
+        found: dict[int, Tensor] = {}
         if _with_losses:
-            found.extend(loss for layer in self.layers for loss in layer._losses)
+            found.update((id(loss), loss) for layer in self.layers for loss in layer._losses)
         for layer in self.trained:
-            if layer._regularizers:
+            if self._is_asked(layer):
+                found.update((id(loss), loss) for loss in layer.losses)
+            elif layer._regularizers:
                 for name, regularizer in layer._regularizers.items():
                     if name in layer._trainable_weights:
-                        found.append(regularizer(layer._trainable_weights[name]))
-        return found
+                        loss = regularizer(layer._trainable_weights[name])
+                        found[id(loss)] = loss
+        return list(found.values())
 
     def drop_gradients(self) -> None:
-        """Forget the gradients of all weights that may have one."""
+        """Forget the gradients of all weights."""
         for layer in self.layers:
-            for weight in layer._trainable_weights.values():
-                weight.grad = None
+            for weights in (layer._trainable_weights, layer._non_trainable_weights):
+                for weight in weights.values():
+                    weight.grad = None
 
     def apply_constraints(self) -> None:
         """See :meth:`Layer.apply_constraints`."""
         for layer in self.trained:
-            if layer._constraints:
+            if self._is_asked(layer):
+                layer.apply_constraints()
+            elif layer._constraints:
                 for name, constraint in layer._constraints.items():
                     weight = layer._trainable_weights.get(name)
                     if weight is not None:

@@ -146,7 +146,8 @@ class Functional(Model):
             ValueError: another number of inputs, or a name that is missing; shapes that do not agree with the declared.
         """
         accepted = [self._cast(value, symbol) for value, symbol in zip(self._in_order(inputs), self.inputs)]
-        self.accept_shape([tensor.shape for tensor in accepted])
+        shapes = [tensor.shape for tensor in accepted]
+        self.accept_shape(shapes[0] if len(shapes) == 1 else shapes)
         return accepted
 
     def _cast(self, value: Any, symbol: KerasTensor) -> Tensor:

@@ -3,7 +3,7 @@
 ===================================================================  ========================================
 layers in turn                                                       one pass of
 ===================================================================  ========================================
-Conv2D, ReLU                                                         the convolution, in training, too
+Conv2D, [ReLU]                                                       the convolution, in training, too
 Conv2D, [ReLU,] [BatchNormalization,] MaxPooling2D                   convolution and pooling
 Conv2D, [ReLU,] BatchNormalization, [MaxPooling2D], in training      all; statistics on the way
 Conv2D, BatchNormalization, [Add,] [ReLU] without gradients          the convolution, with other numbers
@@ -74,7 +74,7 @@ def pass_of(layers: Sequence[Layer], others: Others, inputs: Tensor, training: b
     Returns:
         None where the first layer is to be called.
     """
-    layers = list(takewhile(_is_its_class, layers))
+    layers = list(takewhile(_has_call_of_its_class, layers))
     if not layers:
         return None
     first, above = (*layers, None)[:2]
@@ -90,8 +90,8 @@ def pass_of(layers: Sequence[Layer], others: Others, inputs: Tensor, training: b
     return None
 
 
-def _is_its_class(layer: Layer) -> bool:
-    """Whether nobody has put a ``call`` of his own on the layer, to look at what goes through it."""
+def _has_call_of_its_class(layer: Layer) -> bool:
+    """Whether nobody has set ``layer.call`` to a function of his own, to look at what goes through the layer."""
     return "call" not in vars(layer)
 
 

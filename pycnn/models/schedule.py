@@ -84,10 +84,12 @@ class Chain:
         key = _form(inputs), training, is_grad_enabled(), *[_form(values[slot]) for slot in self._beside]
         others: Others = [[values[slot] for slot in slots] for slots in self.others] if self._beside else self._none
         now, (moment, known) = configuration(), self._known
-        if moment is not now or len(known) > _MOST_KNOWN:
+        if moment is not now:
             known = {}
         found = known.get(key)
         if found is None:
+            if len(known) >= _MOST_KNOWN:
+                known = {}
             accepted = self.layers[0].accept(inputs)
             found = known[key] = pass_of(self.layers, others, accepted, training), accepted is not inputs
             self._known = now, known
@@ -133,7 +135,7 @@ class Schedule:
                 call.chain = self._chain(place, readers, reader_of)
 
     def _chain(self, place: int, readers: Counter[Slot], reader_of: dict[Slot, int]) -> Chain | None:
-        """The calls from a place on that may be one pass; None for the first alone."""
+        """The calls from a place on that may be one pass; None where the first says by itself whether it trains."""
         found: list[int] = []
         while len(found) < LONGEST_PASS and self.calls[place].training is None:
             found.append(place)

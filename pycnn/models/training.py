@@ -203,13 +203,14 @@ def _train_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
     predictions = objective.predictions(model(x, training=True))
     found = objective.of_batch(y, predictions, sample_weights)
     parts = Parts(model)
-    loss, weights = _total(model, found, parts), parts.trained_weights
+    rules = model if model._has_rules_of_its_own else parts
+    loss, weights = _total(model, found, rules), rules.trainable_weights
     if weights:
         # An interrupted step may have left some, and layers that are not trained get some that nobody takes.
         parts.drop_gradients()
         loss.backward()
         optimizer.apply(weights)
-        parts.apply_constraints()
+        rules.apply_constraints()
     objective.update(_size(x), loss, found, y, predictions, sample_weights)
 
 
@@ -218,7 +219,7 @@ def _test_step(model: Model, x: Any, y: Any, sample_weights: Any) -> None:
     with no_grad():
         predictions = objective.predictions(model(x, training=False))
         found = objective.of_batch(y, predictions, sample_weights)
-        objective.update(_size(x), _total(model, found, Parts(model)), found, y, predictions, sample_weights)
+        objective.update(_size(x), _total(model, found, model), found, y, predictions, sample_weights)
 
 
 def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
@@ -226,10 +227,10 @@ def _predict_step(model: Model, x: Any, y: Any, sample_weights: Any) -> Any:
         return mapped(Tensor.numpy, model(x, training=False))
 
 
-def _total(model: Model, found: list[Tensor | None], parts: Parts) -> Tensor:
+def _total(model: Model, found: list[Tensor | None], rules: Model | Parts) -> Tensor:
     """The loss of a batch, with what the layers add to it."""
     loss = model.objective.total(found)
-    for added in parts.losses:
+    for added in rules.losses:
         loss = added if loss is None else loss + added
     if loss is None:
         raise ValueError(

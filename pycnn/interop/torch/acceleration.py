@@ -15,7 +15,7 @@ import copy
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -145,8 +145,9 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
             evaluation mode without gradients), so that its layers have measured; its buffers, its gradients and
             PyTorch's random numbers stay what they are. Layers at which PyTorch is faster are given back to it
             altogether: to ask at each call costs some microseconds, which small layers notice. The model is then called
-            several times more, in training forward and backward, and given back as a whole if it is not faster than
-            PyTorch alone.
+            several times more, and given back as a whole unless it is clearly faster than PyTorch alone. In training
+            that is forward and backward, with the hooks of both, where the gradients of what the model returns can be
+            asked for.
 
     Returns:
         A report, which says of each layer what was measured and who computes it.
@@ -188,13 +189,14 @@ def accelerate(model: nn.Module, *, example: Any = None) -> Report:
 def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards: dict[str, _Forward]) -> None:
     """Keep what brings something for such inputs."""
     kept = list(forwards.values())
-    training = any(module.training for module in model.modules())
-    with _copied_buffers([model]), torch.random.fork_rng(devices=[]):
-        run = _step if training and torch.is_grad_enabled() else _inference
+    learns = torch.is_grad_enabled() and any(module.training for module in model.modules())
+    with torch.set_grad_enabled(learns), _copied_buffers([model]), torch.random.fork_rng(devices=[]):
         _attach(kept)
-        run(model, inputs)
+        model(*inputs)
         kept = [forward for forward in kept if not forward.is_pytorchs()]
-        if kept:
+        restore(model)
+        run = _step if learns else _call
+        if kept and (not learns or _has_step(model, inputs)):
             times = _best_times(
                 {"pycnn": lambda: run(model, inputs), "torch": lambda: run(model, inputs)},
                 {"pycnn": lambda: _attach(kept), "torch": lambda: restore(model)},
@@ -206,17 +208,28 @@ def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards:
     _attach(kept)
 
 
-def _inference(model: nn.Module, inputs: tuple[Any, ...]) -> None:
-    with torch.no_grad():
-        model(*inputs)
+def _call(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    model(*inputs)
+    return True
 
 
-def _step(model: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Forward and backward, as a step of training takes them, without a change of any gradient."""
+def _step(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Forward and backward, as a step of training takes them; whether there was anything to walk back from.
+
+    No gradient is changed; hooks of gradients are called.
+    """
     outputs = [each for each in _tensors_in(model(*inputs)) if each.requires_grad]
     wanted = [each for each in (*_tensors_in(inputs), *model.parameters()) if each.requires_grad]
-    if outputs and wanted:
-        torch.autograd.grad(outputs, wanted, [torch.ones_like(each) for each in outputs], allow_unused=True)
+    torch.autograd.grad(outputs, wanted, [torch.ones_like(each) for each in outputs], allow_unused=True)
+    return bool(outputs and wanted)
+
+
+def _has_step(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether :func:`_step` can take it: some models walk back themselves, or refuse to be asked for gradients so."""
+    try:
+        return _step(model, inputs)
+    except Exception:
+        return False
 
 
 def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -514,7 +527,7 @@ def _copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _best_times(
-    sides: dict[str, Callable[[], None]], turns: dict[str, Callable[[], None]] | None = None
+    sides: Mapping[str, Callable[[], object]], turns: dict[str, Callable[[], None]] | None = None
 ) -> dict[str, float]:
     """The least seconds of each side, taking turns: what else happens on the machine only ever adds to them.
 
