@@ -309,11 +309,13 @@ def batch_norms() -> Iterator[Case]:
     shapes = [(35, 17, 1), (20, 70, 1), (8, 64, 1), (9, 3, 1), (300, 1, 1), (3, 5, 30), (2, 33, 15), (1, 2, 5000)]
     for dtype, shape in itertools.product(DTYPES, shapes):
         p = ChannelsProblem(dtype, *shape)
-        channels = ("weight", "bias", "mean", "rstd", "running_mean", "running_var")
+        channels = ("weight", "bias", "mean", "rstd", "running_mean", "running_var", "before")
         arrays = {name: numbers(shape, dtype, seed) for seed, name in enumerate(("x", "dy", "y"))}
         arrays |= {name: np.abs(numbers(shape[1:2], dtype, seed)) for seed, name in enumerate(channels)}
         yield Case(plan_for("batch_norm", p), arrays, scalars=(1, 1, 0.1, 1e-5))
         yield Case(plan_for("batch_norm_running", p), arrays, scalars=(0, 1e-5))
+        yield Case(plan_for("batch_norm_scale", p), arrays, scalars=(1e-5,))
+        yield Case(plan_for("batch_norm_fold", p), arrays, scalars=(1e-5,))
         yield Case(plan_for("batch_norm_gradient", p), arrays, scalars=(1, 1))
         without = {name: arrays[name] for name in ("x", "dy", "mean", "rstd")}
         yield Case(plan_for("batch_norm_gradient", p), without, scalars=(0, 0))
