@@ -26,8 +26,8 @@ test-gpu: $(VENV)/installed-cuda
 			$(BIN)/python -m pytest tests/cuda -k "not compiled" || exit 1; \
 	done
 
-# Without a GPU: every variant of every kernel that the tests launch on the simulated one, some 1,100, as machine code for
-# three architectures, without spilled registers and calls. It takes half an hour; `make test` compiles a choice of them.
+# Without a GPU: every variant of every kernel that the tests launch on the simulated one, some 1,300, as machine code for
+# three architectures, without spilled registers and calls. It takes an hour; `make test` compiles a choice of them.
 test-cubins: $(VENV)/installed-cuda
 	PYCNN_TEST_BOTH_ORDERS=1 PYCNN_TEST_COMPILE=sm_80,sm_89,sm_90a $(BIN)/python -m pytest --numprocesses logical --dist worksteal tests/cuda
 

@@ -59,7 +59,8 @@ def loss_sum_kernel(dtype: Any, threads: int, name: str) -> Any:
     def body(a):
         values, targets = cuda.local.array(VECTOR, dtype), cuda.local.array(VECTOR, dtype)
         mine = zero
-        for first in range((types.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * VECTOR, a.size, a.stride):
+        first = (types.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * VECTOR
+        while first < a.size:  # a range would count its steps first, by a division of 64 bits
             if first + VECTOR <= a.size:
                 load(values, 0, a.x, first)
                 load(targets, 0, a.t, first)
@@ -68,6 +69,7 @@ def loss_sum_kernel(dtype: Any, threads: int, name: str) -> Any:
             else:
                 for i in range(first, a.size):
                     mine += evaluated(a.x[i], a.t[i], a.parameter)
+            first += a.stride
         mine = total(mine)
         if cuda.threadIdx.x == 0:
             a.parts[cuda.blockIdx.x] = mine * a.factor
