@@ -21,7 +21,7 @@ from pycnn.functional.loss_arguments import (
     broadcast_shape,
     chosen,
     in_dtype,
-    of_one_dtype,
+    of_one_kind,
     on_tensors,
     read_reduction,
     reduced,
@@ -213,17 +213,21 @@ def _row_weights(labels: np.ndarray, weight: Tensor | None, ignore: int) -> np.n
 
 def _probabilities(
     x: Any, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
-) -> Tensor:
+) -> Any:
     if tuple(t.shape) != x.shape:
         raise ValueError(
             f"target must hold class numbers, or probabilities of the input's shape {x.shape}; "
             f"received {t.dtype} of the shape {tuple(t.shape)}"
         )
-    (x, t), dtype = of_one_dtype(input=x, target=t)
+    found, dtype = alike(input=x, target=t)
+    x, t = of_one_kind(found)
     t, rows = _classes_last(t, classes_axis), _classes_last(x, classes_axis)
-    if smoothing:
-        t = t * (1 - smoothing) + smoothing / rows.shape[1]
-    losses = SoftCrossEntropy.apply(rows, t if weight is None else t * weight)
+    with np.errstate(all="ignore"):
+        if smoothing:
+            t = t * (1 - smoothing) + smoothing / rows.shape[1]
+        if weight is not None:
+            t = t * weight
+    losses = apply(SoftCrossEntropy, rows, t)
     return reduced(losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
 
 
