@@ -15,7 +15,7 @@ import pytest
 import pycnn
 from pycnn import Input, KerasTensor, Model, Sequential, Tensor, activations, no_grad
 from pycnn import layers as L
-from pycnn.models import Functional
+from pycnn.models import Functional, schedule
 from pycnn.models.schedule import Call, Chain, Schedule, Slot
 from pycnn.utils import clear_session, set_random_seed
 from tests.reference import assert_close
@@ -697,6 +697,34 @@ def test_a_copy_of_a_model_that_was_called_computes_with_its_own_weights(copied:
     other.set_weights([np.zeros_like(weight) for weight in other.get_weights()])
     assert not results(other, x, False, False)[0].any()
     np.testing.assert_array_equal(results(model, x, False, False)[0], expected)
+
+
+def test_passes_are_found_once_also_beside_a_layer_that_keeps_what_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seeing(L.Layer):
+        def call(self, inputs: Tensor) -> Tensor:
+            self.seen = inputs
+            return inputs
+
+    images = Input((6, 6, 3))
+    model = Model(images, Seeing()(L.ReLU()(L.Conv2D(4, 3)(images))))
+    x = samples(model)
+    found: list[Any] = []
+    find = schedule.pass_of
+
+    def pass_of(*arguments: Any) -> Any:
+        found.append(arguments)
+        return find(*arguments)
+
+    monkeypatch.setattr(schedule, "pass_of", pass_of)
+    for _ in range(5):
+        with no_grad():
+            model(x)
+    assert len(found) <= 2  # once more where a layer was built by the first call
+    model.layers[1].activation = activations.relu
+    with no_grad():
+        model(x)
+        model(x)
+    assert len(found) <= 3
 
 
 def test_a_call_that_is_put_on_a_layer_is_called() -> None:

@@ -211,9 +211,7 @@ def _row_weights(labels: np.ndarray, weight: Tensor | None, ignore: int) -> np.n
     return counted if weight is None else weight.data[np.where(counted, labels, 0)] * counted
 
 
-def _probabilities(
-    x: Any, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float
-) -> Any:
+def _probabilities(x: Any, t: Any, weight: Tensor | None, classes_axis: int, reduction: str, smoothing: float) -> Any:
     if tuple(t.shape) != x.shape:
         raise ValueError(
             f"target must hold class numbers, or probabilities of the input's shape {x.shape}; "

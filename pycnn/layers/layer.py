@@ -41,7 +41,7 @@ _with_losses: set[weakref.ref[Layer]] = set()
 
 
 class _Configured:
-    """Another object after each attribute that was set on a layer, whichever."""
+    """Another object after each attribute that was set on a layer of this package, whichever."""
 
     moment = object()
 
@@ -91,6 +91,9 @@ class Layer(Configurable):
     _takes_one_tensor = False
     #: Whether a subclass has its layers elsewhere than among its attributes.
     _knows_its_layers = False
+    #: Whether attributes say how the layer computes. Those of users' layers may be set in each call, and nobody but the
+    #: layer reads them.
+    _is_configured = True
     #: Whether it says itself what is trained, or what training adds to the loss or does after a step.
     _has_rules_of_its_own = False
     _NOT_CONFIGURED: tuple[str, ...] = ("autocast", "input_shape", "input_dim")
@@ -102,6 +105,7 @@ class Layer(Configurable):
         cls._call_takes_training = "training" in parameters
         default = parameters["training"].default if cls._call_takes_training else False
         cls._training_by_default = None if default is None else default is not inspect.Parameter.empty and bool(default)
+        cls._is_configured = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
         cls._has_rules_of_its_own = any(getattr(cls, name) is not getattr(Layer, name) for name in _RULES)
         cls._takes_one_tensor = any(
             parameter.annotation in ("Tensor", Tensor) for parameter in list(parameters.values())[1:2]
@@ -157,12 +161,12 @@ class Layer(Configurable):
             if name not in places:
                 places.append(name)
         object.__setattr__(self, name, value)
-        if not name.startswith("_"):
+        if self._is_configured and not name.startswith("_"):
             _Configured.anew()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        if not name.startswith("_"):
+        if self._is_configured and not name.startswith("_"):
             _Configured.anew()
 
     def places_of_sublayers(self) -> list[str]:
@@ -668,7 +672,7 @@ class Layer(Configurable):
 def configuration() -> object:
     """The same object as before, if no attribute of a layer was set since: what was found out of them still holds.
 
-    Names that begin with "_" do not count.
+    Names that begin with "_" do not count, nor do layers of users, which are called as they are.
     """
     return _Configured.moment
 
