@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.networks import NETWORKS, Network, pycnn_model
+from bench.networks import NETWORKS, Network, pycnn_model, read_trained
 from pycnn import functional as F
 from pycnn import losses, metrics, optimizers
 from pycnn.layers import BatchNormalization, Conv2D, Dense
@@ -149,17 +149,12 @@ def machinery(network: Network, seconds: float) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    trained = [name for name in NETWORKS if "one image" not in name]
     parser = argparse.ArgumentParser(prog="python -m bench.machinery", description=__doc__)
-    parser.add_argument("network", nargs="*", help=f"{', '.join(trained)}; all of them by default")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each network")
-    asked = parser.parse_args()
-    for name in asked.network:
-        if name not in trained:
-            parser.error(f"the networks are {', '.join(trained)}; received {name!r}")
+    asked = read_trained(parser)
     print("| network | step | layers | share | training loop | share |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name in asked.network or trained:
+    for name in asked.network:
         whole, *parts = machinery(NETWORKS[name], asked.seconds)
         cells = " | ".join(f"{part:.2f} ms | {100 * part / whole:.1f} %" for part in parts)
         print(f"| {name} | {whole:.2f} ms | {cells} |", flush=True)

@@ -7,6 +7,7 @@ input is answered by the seconds that twenty steps took, "inference 20" likewise
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import os
@@ -87,6 +88,18 @@ NETWORKS = {
     ),
     "VGG16, one image": Network(1, 224, _vgg16()),
 }  # fmt: skip
+
+
+def read_trained(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command's arguments, with ``network``: the names of the networks to train that were asked for, or of all."""
+    trained = [name for name in NETWORKS if "one image" not in name]
+    parser.add_argument("network", nargs="*", help=f"{', '.join(trained)}; all of them by default")
+    asked = parser.parse_args()
+    for name in asked.network:
+        if name not in trained:
+            parser.error(f"the networks are {', '.join(trained)}; received {name!r}")
+    asked.network = asked.network or trained
+    return asked
 
 
 def _keras_layers(network: Network, kind: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.networks import NETWORKS, pycnn_engine
+from bench.networks import NETWORKS, pycnn_engine, read_trained
 from pycnn_kernels.plan import Plan
 
 #: Operations that are convolutions, with what is done to their results in the cache, or products of matrices.
@@ -51,13 +51,7 @@ def profile(network: str, steps: int = 30) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
-    trained = [name for name in NETWORKS if "one image" not in name]
-    parser.add_argument("network", nargs="*", help=f"{', '.join(trained)}; all of them by default")
-    wanted = parser.parse_args().network
-    for name in wanted:
-        if name not in trained:
-            parser.error(f"the networks are {', '.join(trained)}; received {name!r}")
-    for network in wanted or trained:
+    for network in read_trained(parser).network:
         times = profile(network)
         print(f"\n{network}: {times['step']:.2f} ms a step")
         for name, milliseconds in sorted(times.items(), key=lambda item: -item[1]):

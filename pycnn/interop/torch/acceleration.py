@@ -197,10 +197,9 @@ def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards:
         model(*inputs)
         kept = [forward for forward in kept if not forward.is_pytorchs()]
         restore(model)
-        run = _step if learns else _call
         if kept and (not learns or _has_step(model, inputs)):
             times = _best_times(
-                {"pycnn": lambda: run(model, inputs), "torch": lambda: run(model, inputs)},
+                dict.fromkeys(("pycnn", "torch"), lambda: _step(model, inputs) if learns else model(*inputs)),
                 {"pycnn": lambda: _attach(kept), "torch": lambda: restore(model)},
             )
             report.pycnn_ms, report.torch_ms = 1e3 * times["pycnn"], 1e3 * times["torch"]
@@ -208,11 +207,6 @@ def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards:
                 kept = []
     restore(model)
     _attach(kept)
-
-
-def _call(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
-    model(*inputs)
-    return True
 
 
 def _step(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
