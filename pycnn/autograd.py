@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from pycnn.tensor import Tensor
 
 
+@np.errstate(all="ignore")  # in half the time of a with statement
+def _without_news(forward: Callable[..., Any], arrays: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+    return forward(*arrays, **settings)
+
+
 class _Mode(threading.local):
     recording = True
 
@@ -230,8 +235,7 @@ class Function:
                 return self.forward(*arrays, **settings)
         if not self.uses_numpy:
             return self.forward(*arrays, **settings)
-        with np.errstate(all="ignore"):
-            return self.forward(*arrays, **settings)
+        return _without_news(self.forward, arrays, settings)
 
     def _record(self, inputs: tuple[Any, ...], views: bool) -> None:
         """Become a node of the graph; ``views`` says that there are views among its inputs.

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 Grads = tuple["Tensor | None", ...]
 
 FLOAT32 = np.dtype(np.float32)
+#: The dtypes in which is computed.
+COMPUTED = (FLOAT32, np.dtype(np.float64))
 _NUMPYS = (np.ndarray, np.generic)
+#: Fewer elements than these are in arrays of NumPy's own, whatever their dtype.
+_SMALL = POOL_FROM // 8
 
 
 def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -60,6 +64,11 @@ def elementwise(ufunc: np.ufunc, *operands: Any, dtype: Any = None) -> Any:
     >>> elementwise(np.add, np.ones(3), np.ones(1)), elementwise(np.less, np.ones(1), np.zeros(1), dtype=bool)
     (array([2., 2., 2.]), array([False]))
     """
+    for operand in operands:
+        if operand.size >= _SMALL:
+            break
+    else:
+        return ufunc(*operands)
     largest = max(operands, key=_size)
     if not isinstance(largest, _NUMPYS):
         return ufunc(*operands)

@@ -73,6 +73,8 @@ class Block:
         self._given = len(names)
         self.slots = [fields.slot(name) for name in names if not fields.is_float(name)]
         self._float_slots = [fields.slot(name) for name in names if fields.is_float(name)]
+        floats = len(self._float_slots)
+        self._floats, self._bits = struct.Struct(f"{floats}d"), struct.Struct(f"{floats}q")
 
     def filled(self, values: tuple[Any, ...]) -> array[int]:
         """A copy with the given fields' values, integers first and then floats.
@@ -86,6 +88,7 @@ class Block:
         for slot, value in zip(self.slots, values):
             block[slot] = value
         if self._float_slots:
-            for slot, value in zip(self._float_slots, values[len(self.slots) :]):
-                block[slot] = float_bits(value)
+            bits = self._bits.unpack(self._floats.pack(*values[len(self.slots) :]))
+            for slot, value in zip(self._float_slots, bits):
+                block[slot] = value
         return block

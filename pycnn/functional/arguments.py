@@ -180,6 +180,8 @@ def _real(value: Any) -> float | None:
 
     A tensor that requires a gradient, which would be lost, is none.
     """
+    if type(value) is float:  # most are
+        return value
     if isinstance(value, int | float | np.integer | np.floating):
         return None if isinstance(value, bool) else float(value)
     data = data_of(value)
@@ -222,6 +224,8 @@ def integer(name: str, value: Any) -> int:
     Raises:
         TypeError: something else.
     """
+    if type(value) is int:  # most are
+        return value
     if not isinstance(value, bool | np.bool_):
         with contextlib.suppress(TypeError):
             return operator.index(value)

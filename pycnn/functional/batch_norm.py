@@ -13,7 +13,7 @@ from pycnn import backend as backends
 from pycnn import changes
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
-from pycnn.elementary import Select, cast
+from pycnn.elementary import COMPUTED, Select, cast
 from pycnn.functional.arguments import (
     ArrayLike,
     apply,
@@ -393,12 +393,8 @@ def movable(
         raise ValueError(
             f"training needs more than one value per channel, whose variance it takes; received the shape {shape}"
         )
-    for name, each in zip(("running_mean", "running_var"), running):
-        if each is not None and not backends.of(each).is_writable(each):
-            raise ValueError(f"{prefix}{name} is changed in place: it must be writable; received a read-only array")
-    if values == 0:  # an empty batch says nothing about its channels
-        return None, None
-    return tuple([None if each is None else _movable(each) for each in running])
+    moving = [_movable(name, each, prefix) for name, each in zip(("running_mean", "running_var"), running)]
+    return tuple(moving) if values else (None, None)  # an empty batch says nothing about its channels
 
 
 def note_moved(running: tuple[np.ndarray | None, ...], moving: tuple[np.ndarray | None, ...]) -> None:
@@ -410,8 +406,14 @@ def note_moved(running: tuple[np.ndarray | None, ...], moving: tuple[np.ndarray 
             changes.note(given, "the training of a batch normalisation")
 
 
-def _movable(running: np.ndarray) -> np.ndarray:
+def _movable(name: str, running: np.ndarray | None, prefix: str) -> np.ndarray | None:
     """The array itself, or a copy that kernels can change."""
+    if running is None:
+        return None
+    if type(running) is np.ndarray and running.dtype in COMPUTED and running.flags.carray:
+        return running  # as most are
+    if not backends.of(running).is_writable(running):
+        raise ValueError(f"{prefix}{name} is changed in place: it must be writable; received a read-only array")
     wide = widened(running)
     return wide if backends.of(wide).is_ready(wide) else cast(wide, wide.dtype)
 
@@ -434,10 +436,7 @@ def _read(
 
 
 def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
-    data, like = data_of(value), data_of(x)
-    fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
-    # As in most calls, which shall not take long; an array as such would go to a GPU where that is the default.
-    if fits and (data is not value or backends.is_ready(value)):
+    if _fits(value, channels, x):
         return value
     # As in PyTorch, float32 may stand beside an input in float16 or bfloat16.
     value = floating(name, value)
@@ -449,8 +448,17 @@ def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
     return value
 
 
+def _fits(value: Any, channels: int, x: ArrayLike) -> bool:
+    """Whether it is one number for each channel as it is, which it is in most calls, and these shall not take long."""
+    data, like = data_of(value), data_of(x)
+    fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
+    return fits and (data is not value or backends.is_ready(value))  # which goes to a GPU where that is the default
+
+
 def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray:
     """The array of running statistics, or of a tensor that holds them."""
+    if type(value) is np.ndarray and _fits(value, channels, x):
+        return value
     if isinstance(value, Tensor):
         if value.requires_grad:
             raise TypeError(f"{name} must not require a gradient: it is moved in place; received one that does")

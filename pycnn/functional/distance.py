@@ -42,7 +42,8 @@ class VectorNorm(Function):
         p = self.p
         over: dict[str, Any] = {"axis": self.axes, "keepdims": True}
         if p == 2 and len(self.axes) == 1:
-            return np.sqrt(np.expand_dims(dots(x, x, self.axes[0]), self.axes[0]))
+            axis = self.axes[0]
+            return np.sqrt(dots(x, x, axis)).reshape(*x.shape[:axis], 1, *x.shape[axis + 1 :])
         if p == 2:
             return np.sqrt(np.sum(elementwise(np.multiply, x, x), **over))
         if p == 0:
@@ -81,8 +82,9 @@ class CosineSimilarity(Function):
 
     def forward(self, a: np.ndarray, b: np.ndarray, *, axis: int, eps: float) -> np.ndarray:
         self.axis, self.eps = axis, eps
-        lengths = [np.maximum(np.sqrt(dots(each, each, axis)), each.dtype.type(eps)) for each in (a, b)]
-        return dots(a, b, axis) / lengths[0] / lengths[1]
+        least = a.dtype.type(eps)
+        a_length, b_length = (np.maximum(np.sqrt(dots(each, each, axis)), least) for each in (a, b))
+        return dots(a, b, axis) / a_length / b_length
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         a, b = self.inputs
@@ -196,11 +198,15 @@ def pairwise_distance(
 
 def distances_between(a: Any, b: Any, p: float, eps: float) -> Any:
     """Norms of ``a - b + eps`` over the last axis, which is kept; of tensors, or of arrays."""
-    with np.errstate(all="ignore"):
-        d = a - b + eps
-    axes = axis_of(-1, d.ndim)
+    d = _moved(a, b, eps)
+    axes = (d.ndim - 1,) if d.ndim else ()
     refuse_extremes_of_nothing(d.shape, p, axes)
     return apply(VectorNorm, d, p=p, axes=axes)
+
+
+@np.errstate(all="ignore")
+def _moved(a: Any, b: Any, eps: float) -> Any:
+    return a - b + eps
 
 
 def refuse_extremes_of_nothing(shape: tuple[int, ...], p: float, axes: tuple[int, ...]) -> None:

@@ -36,8 +36,9 @@ def instance_norm(
 ) -> Any:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` for each channel of each sample, over its pixels.
 
-    A batch normalisation of one image with N * C channels, weight and bias repeated for each sample: the kernel does
-    all of it in its two passes. Channels last costs a transposition there and one back.
+    A layer normalisation of N * C rows, which reads each once. With weight, bias or running statistics a batch
+    normalisation of one image with N * C channels, these repeated for each sample: its kernel does all of it in its two
+    passes. Channels last costs a transposition there and one back.
 
     Args:
         input: (N, C, ...), or (N, ..., C) for "channels_last"; float32 or float64, or float16 or bfloat16, which are
@@ -89,6 +90,9 @@ def instance_norm(
             raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
     if x.size == 0:
         return _of_nothing(x, scale, offset)
+    if scale is None and offset is None and running[0] is None:
+        y = _of_rows(first, N * C, numbers["eps"]).reshape(first.shape)
+        return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]
     y = apply(
         BatchNorm, widened(first).reshape(1, N * C, pixels), _repeated(scale, N), _repeated(offset, N),
@@ -182,12 +186,16 @@ def group_norm(
         raise ValueError(f"a group needs more than one value, whose variance is taken; received the shape {x.shape}")
     if x.size == 0:
         return _of_nothing(x, scale, offset)
-    rows = widened(first).reshape(N * groups, C // groups * pixels)
-    y = apply(LayerNorm, rows, None, None, eps=eps).reshape(N, C, pixels)
+    y = _of_rows(first, N * groups, eps)
     if scale is not None or offset is not None:
-        y = _of_channels(y, scale, offset)
+        y = _of_channels(y.reshape(N, C, pixels), scale, offset)
     y = y.reshape(first.shape)
     return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
+
+
+def _of_rows(x: Any, rows: int, eps: float) -> Any:
+    """``(x - mean) / sqrt(variance + eps)`` of so many rows that x is, in the dtype in which is computed."""
+    return apply(LayerNorm, widened(x).reshape(rows, x.size // rows), None, None, eps=eps)
 
 
 def _of_channels(y: Any, scale: Any, offset: Any) -> Any:

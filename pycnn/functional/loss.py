@@ -153,7 +153,7 @@ def cross_entropy(
 
 def placed(target: Any) -> Any:
     """Class numbers where they are, for they are looked at there."""
-    there = isinstance(target, Tensor) or backends.is_on_gpu(target)
+    there = backends.is_ready(target) or isinstance(target, Tensor) or backends.is_on_gpu(target)
     return target if there else backends.asarray(target, "target", "cpu")
 
 
@@ -253,12 +253,14 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
         labels = labels.reshape(expected)
     C = x.shape[classes_axis]
     # Without a sign a negative number is greater than any class.
-    if labels.size and int(labels.view(np.uint64).max()) < C:
-        return backends.of(data_of(x)).asarray(labels), not 0 <= ignore < C
-    wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
-    if wrong.size:
-        raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
-    return backends.of(data_of(x)).asarray(labels), False
+    all_count = bool(labels.size) and int(labels.view(np.uint64).max()) < C
+    if not all_count:
+        wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
+        if wrong.size:
+            raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
+    if type(x) is not np.ndarray:
+        labels = backends.of(data_of(x)).asarray(labels)
+    return labels, all_count and not 0 <= ignore < C
 
 
 @drop_in

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from pycnn.autograd import Function
-from pycnn.elementary import FLOAT32, Select, elementwise
-from pycnn.functional.arguments import data_of, floating, one_of, refuse_two_places, rounded, tensor_or_array
+from pycnn.elementary import COMPUTED, FLOAT32, Select, elementwise
+from pycnn.functional.arguments import floating, one_of, refuse_two_places, rounded, tensor_or_array
 from pycnn.tensor import Tensor
 from pycnn_kernels.problem import is_floating, is_half
 
@@ -30,10 +30,12 @@ def on_tensors(operation: _Operation) -> _Operation:
     @wraps(operation)
     def with_arrays(*arguments: Any, **settings: Any) -> Any:
         result = operation(*arguments, **settings)
-        for value in (*arguments, *settings.values()):
-            if isinstance(value, Tensor):
-                return result
-        return data_of(result)[()]
+        if isinstance(result, Tensor):
+            for value in (*arguments, *settings.values()):
+                if isinstance(value, Tensor):
+                    return result
+            result = result.data
+        return result[()]
 
     return cast(_Operation, with_arrays)
 
@@ -90,8 +92,12 @@ def alike(
     """
     found = [tensor_or_array(name, value) for name, value in values.items()]
     x = found[0]
-    if x.dtype in _COMPUTED and all(type(each) is np.ndarray and each.dtype == x.dtype for each in found):
-        return found, x.dtype  # most are, and small calls count in microseconds
+    if x.dtype in COMPUTED:  # most are, and small calls count in microseconds
+        for each in found:
+            if type(each) is not np.ndarray or each.dtype is not x.dtype:
+                break
+        else:
+            return found, x.dtype
     for name, value in zip(values, found):
         numbers(name, value, like=x)
     floats = {each.dtype for each in found if (each.ndim or single_numbers_count) and is_floating(each.dtype)}
@@ -102,9 +108,6 @@ def alike(
         raise TypeError(f"one of {', '.join(values)} must hold floating-point numbers; received {x.dtype}")
     dtype = floats.pop() if len(floats) == 1 else np.dtype(np.float64 if np.dtype(np.float64) in floats else np.float32)
     return [in_dtype(each, computed_in(dtype)) for each in found], dtype
-
-
-_COMPUTED = (FLOAT32, np.dtype(np.float64))
 
 
 def computed_in(dtype: np.dtype) -> np.dtype:
@@ -123,13 +126,13 @@ def broadcast_shape(**values: Any) -> tuple[int, ...]:
     Raises:
         ValueError: they do not.
     """
-    first, *others = [value.shape for value in values.values()]
-    if all(shape == first for shape in others):  # most are
-        return first
+    shapes = [value.shape for value in values.values()]
+    if shapes.count(shapes[0]) == len(shapes):  # most are
+        return shapes[0]
     try:
-        return np.broadcast_shapes(*(value.shape for value in values.values()))
+        return np.broadcast_shapes(*shapes)
     except ValueError:
-        received = ", ".join(str(value.shape) for value in values.values())
+        received = ", ".join(map(str, shapes))
         raise ValueError(f"{', '.join(values)} must have shapes that broadcast; received {received}") from None
 
 
@@ -177,13 +180,16 @@ def reduced(losses: Any, reduction: str, dtype: np.dtype) -> Any:
 
     Of a tensor, or of an array in a dtype in which is computed.
     """
-    if reduction == "none":
-        return in_dtype(losses, dtype)
-    with np.errstate(all="ignore"):
-        total = losses.sum()
-        if reduction == "mean":
-            total = total / losses.size if losses.size else total * math.nan
-    return in_dtype(total, dtype)
+    return in_dtype(losses if reduction == "none" else _total(losses, reduction == "mean"), dtype)
+
+
+@np.errstate(all="ignore")  # in half the time of a with statement
+def _total(losses: Any, mean: bool) -> Any:
+    # NumPy's function itself takes half the time of the array's method.
+    total = np.add.reduce(losses, axis=None) if type(losses) is np.ndarray else losses.sum()
+    if not mean:
+        return total
+    return total / losses.size if losses.size else total * math.nan
 
 
 def chosen(mask: Any, x: Tensor) -> Tensor:

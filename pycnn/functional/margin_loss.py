@@ -234,9 +234,14 @@ def triplet_margin_loss(
         broadcast_shape(positive=same, negative=other)
         far = _smaller(far, distances_between(same, other, p, eps))
     broadcast_shape(positive=near, negative=far)
-    with np.errstate(all="ignore"):
-        losses = (margin + near - far).clip(0, None)
+    losses = _hinge(margin, near, far)
     return reduced(losses.reshape(losses.shape[:-1]) if losses.ndim else losses, reduction, dtype)
+
+
+@np.errstate(all="ignore")
+def _hinge(margin: float, near: Any, far: Any) -> Any:
+    losses = margin + near - far
+    return np.maximum(losses, losses.dtype.type(0)) if type(losses) is np.ndarray else losses.clip(0, None)
 
 
 def _smaller(a: Any, b: Any) -> Any:

@@ -19,7 +19,8 @@ def run_on_planes(
 ) -> np.ndarray:
     """An operation on planes, x (N, C, ...) or (N, ..., C), whose result has such a shape, too."""
     N, C = shape[0], shape[-1] if layout == "channels_last" else shape[1]
-    read, positions, written = (math.prod(sizes) // max(N * C, 1) for sizes in (x.shape, index.shape, shape))
+    planes = max(N * C, 1)
+    read, positions, written = x.size // planes, index.size // planes, math.prod(shape) // planes
     problem = PlanesProblem(DTYPE_NAMES[x.dtype], layout, N, C, read, written)
     (y,) = plan_on(x, operation, problem).run(x.reshape(problem.shape(read)), index.reshape(problem.shape(positions)))
     return y.reshape(shape)

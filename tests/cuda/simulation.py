@@ -613,6 +613,7 @@ PTX: dict[str, Callable[..., Any]] = {
     "shift": lambda pointer, offset: pointer.moved(offset),
     "is_there": lambda pointer: pointer.address != 0,
     "elements_at": _elements_at,
+    "thread_again": lambda: _Cuda.now.number,
     "load2": _load(2),
     "load4": _load(4),
     "store2": _store(2),

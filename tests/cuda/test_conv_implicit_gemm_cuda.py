@@ -227,6 +227,7 @@ def test_compiled(architecture: str) -> None:
     assert count(loop[first_load:first_store], r"\bFFMA\b") > 128
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     ("variant", "most"),
     [
@@ -237,8 +238,8 @@ def test_compiled(architecture: str) -> None:
     ],
     ids=str,
 )
-def test_variants_compiled(variant: Variant, most: int) -> None:
-    text = sass(variant)
+def test_variants_compiled(variant: Variant, most: int, architecture: str) -> None:
+    text = sass(variant, architecture)
     loop = _main_loop(text)
     strips = variant._constants["tile"].row_strips * variant._constants["tile"].column_strips
     assert count("\n".join(loop), r"\b[FD]FMA\b") == 16 * strips * SLICE

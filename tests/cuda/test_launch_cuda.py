@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numba import cuda
+from numba.cuda import types as numba_types
 
 from pycnn_kernels.cuda import compile as compiling
 from pycnn_kernels.cuda import device as device_module
-from pycnn_kernels.cuda.compile import cubin, cubin_cache_dir, device_function
+from pycnn_kernels.cuda.compile import cubin, cubin_cache_dir, cubins, device_function
 from pycnn_kernels.cuda.device import CudaError, Device
 from pycnn_kernels.cuda.launch import Kernel, Task, kernel
 from pycnn_kernels.cuda.ptx import is_there, load4, store4
@@ -78,20 +79,44 @@ def test_code() -> None:
     assert count(text, r"FMUL|FFMA") >= 8  # the branch of the power was taken by the compiler
 
 
+def test_functions_are_made_once() -> None:
+    """Whose code and constants are equal: True is another constant than 1 is, and 0.0 another than -0.0."""
+
+    def plus(constant: Any) -> Any:
+        @device_function
+        def added(x: Any) -> Any:
+            return x + constant
+
+        return added
+
+    assert plus(1) is plus(1)
+    constants = [1, True, 1.0, np.float32(1), 0.0, -0.0, (1,), (True,), numba_types.float32, _square, [1], "1"]
+    assert len({id(each) for each in [plus(constant) for constant in constants]}) == len(constants)
+    assert plus([1]) is not plus([1])  # which has no hash
+
+
 def test_cubins_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(compiling, "cubin_cache_dir", lambda: tmp_path)
-    compiled = []
-    monkeypatch.setattr(compiling, "compiled", lambda *each: compiled.append(each) or compiling.Cubin("name", b"code"))
+    compiled: list[tuple[Any, ...]] = []
+
+    def one_more(variant: Any, architectures: Any) -> list[compiling.Cubin]:
+        compiled.extend((variant, each) for each in architectures)
+        return [compiling.Cubin("name", b"code") for _ in architectures]
+
+    monkeypatch.setattr(compiling, "compiled", one_more)
     assert cubin(_variant(), "sm_90a") == cubin(_variant(), "sm_90a") == ("name", b"code")
     assert len(compiled) == 1
     cubin(_variant(), "sm_80")
-    cubin(_variant(3), "sm_90a")
-    assert len(compiled) == 3
+    cubins(_variant(3), ["sm_90a", "sm_80"])
+    cubins(_variant(2), ["sm_90a", "sm_80"])
+    assert len(compiled) == 4
+    cubins(_variant(2), ["sm_80", "sm_89"])
+    assert compiled[4:] == [(_variant(2), "sm_89")]
     for file in tmp_path.glob("*.cubin"):
         file.write_bytes(file.read_bytes()[:-1])
     with pytest.warns(RuntimeWarning, match="is damaged; it is compiled again"):
         assert cubin(_variant(), "sm_90a").code == b"code"
-    assert len(compiled) == 4
+    assert len(compiled) == 6
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cubin(_variant(), "sm_90a")
@@ -100,7 +125,7 @@ def test_cubins_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None
 def test_a_cache_that_cannot_be_written_costs_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(compiling, "cubin_cache_dir", lambda: tmp_path / "file" / "folder")
-    monkeypatch.setattr(compiling, "compiled", lambda *each: compiling.Cubin("name", b"code"))
+    monkeypatch.setattr(compiling, "compiled", lambda *each: [compiling.Cubin("name", b"code")])
     with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept in .*Set PYCNN_CACHE_DIR"):
         assert cubin(_variant(), "sm_90a").code == b"code"
 

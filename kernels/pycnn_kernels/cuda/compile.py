@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,8 @@ from pycnn_kernels.cuda.block import BlockType
 _COMPILERS = ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")
 
 
-#: The architecture that parts of kernels are lowered for: what becomes of them is decided with the kernel.
+#: The architecture that Numba lowers kernels for, which has all that they use: what becomes of it on the one that they
+#: are for is decided behind Numba.
 _OLDEST = (8, 0)
 
 
@@ -45,9 +46,25 @@ class _DeviceFunction(CUDADispatcher):
         return self.overloads[args]
 
 
+#: The functions that kernels call, by what tells them apart.
+_device_functions: dict[Any, _DeviceFunction] = {}
+
+
 def device_function(function: Callable[..., Any]) -> Any:
-    """A function that kernels call; it becomes a part of them."""
-    return _DeviceFunction(function, targetoptions={"device": True})
+    """A function that kernels call; it becomes a part of them.
+
+    Factories define their functions anew for each variant. Where code and constants are those of an earlier one it is
+    that one, and what it was lowered to is used again: most of the time that a variant takes is Numba's for its
+    functions, of which other variants of the kernel have nearly all.
+    """
+    code, cells = function.__code__, function.__closure__ or ()
+    names = tuple(function.__globals__.get(name) for name in code.co_names)
+    constants = (*(cell.cell_contents for cell in cells), *names, *(function.__defaults__ or ()))
+    key = code, *((repr(each), each) for each in constants)  # True is 1 and -0.0 is 0.0, but for what they are called.
+    try:
+        return _device_functions.setdefault(key, _DeviceFunction(function, targetoptions={"device": True}))
+    except TypeError:  # A constant has no hash.
+        return _DeviceFunction(function, targetoptions={"device": True})
 
 
 class Cubin(NamedTuple):
@@ -58,31 +75,45 @@ class Cubin(NamedTuple):
 
 
 @global_compiler_lock
-def compiled(variant: Any, architecture: str) -> Cubin:
-    """The machine code of a :class:`~pycnn_kernels.cuda.launch.Variant` for an architecture such as "sm_90a"."""
+def compiled(variant: Any, architectures: Sequence[str]) -> list[Cubin]:
+    """The machine code of a :class:`~pycnn_kernels.cuda.launch.Variant` for architectures such as "sm_90a".
+
+    They differ only in what NVIDIA's compilers make of Numba's result, so that more of them take little longer.
+    """
     block = BlockType(variant.kernel.name, getattr(types, variant.dtype), variant.kernel.fields.kinds)
-    capability = _capability(architecture)
-    result = compile_cuda(variant.body(), types.void, (block,), cc=capability, nvvm_options={"opt": 3})
+    result = compile_cuda(variant.body(), types.void, (block,), cc=_OLDEST, nvvm_options={"opt": 3})
     library, name = result.library, result.fndesc.llvm_func_name
     library._entry_name = name
     function = library.get_function(name)
     kernel_fixup(function, False)
     nvvm.set_launch_bounds(function, (variant.threads, variant.resident) if variant.resident else variant.threads)
-    return Cubin(name, bytes(library.get_cubin(cc=capability).code))
+    return [Cubin(name, bytes(library.get_cubin(cc=_capability(each)).code)) for each in architectures]
 
 
 def cubin(variant: Any, architecture: str) -> Cubin:
-    """The same, from the cache on disk if it is there."""
+    """The machine code of a variant, from the cache on disk if it is there."""
+    return cubins(variant, [architecture])[0]
+
+
+def cubins(variant: Any, architectures: Sequence[str]) -> list[Cubin]:
+    """The same for several architectures."""
     folder = cubin_cache_dir()
-    path = folder / f"{hashlib.sha256(repr((variant.key, architecture)).encode()).hexdigest()[:24]}.cubin"
-    found = _read(path)
-    if found is None:
-        with one_process_at_a_time(f"{variant.key} {architecture}", folder):
-            found = _read(path)
-            if found is None:
-                found = compiled(variant, architecture)
-                _write(path, found)
-    return found
+    names = {each: hashlib.sha256(repr((variant.key, each)).encode()).hexdigest()[:24] for each in architectures}
+    paths = {each: folder / f"{name}.cubin" for each, name in names.items()}
+    found = _kept(paths)
+    if len(found) < len(paths):
+        with one_process_at_a_time(repr(variant.key), folder):
+            found |= _kept({each: path for each, path in paths.items() if each not in found})
+            missing = [each for each in paths if each not in found]
+            for each, code in zip(missing, compiled(variant, missing) if missing else []):
+                found[each] = code
+                _write(paths[each], code)
+    return [found[each] for each in architectures]
+
+
+def _kept(paths: dict[str, Path]) -> dict[str, Cubin]:
+    """What these files hold, of those that there are."""
+    return {each: code for each, path in paths.items() if (code := _read(path))}
 
 
 @functools.cache

@@ -48,6 +48,7 @@ from pycnn_kernels.cuda.tile import (
     SLICE,
     STRIP,
     Tile,
+    index,
     reader_of_depths,
     reader_of_quads,
     reader_of_rows,
@@ -103,13 +104,22 @@ def _its_tile(a, rows, columns):
 
 
 def _product_body(tile: Tile, product: Any, write: Any) -> Any:
-    """The body of both products: a block's tile of sums, and its results."""
+    """The body of both products: a block's tile of sums, and its results.
+
+    The product takes all registers that there are. So what only the results need, and is the same for the whole block,
+    waits in shared memory.
+    """
     tile_rows, tile_columns = tile.rows, tile.columns
 
     def body(a):
         row, column, group, part, begin, end = _its_tile(a, tile_rows, tile_columns)
+        later = cuda.shared.array(4, int32)
+        if cuda.threadIdx.x == 0:
+            later[index(0)], later[index(1)], later[index(2)], later[index(3)] = row, column, group, part
+        # There is a barrier in the product.
         sums = product(a, row, column, int32(group * a.group_x), int32(group * a.group_w), begin, end)
-        write(a, shift(a.y, part * a.part_size), sums, row, column, group)
+        y = shift(a.y, later[index(3)] * a.part_size)
+        write(a, y, sums, later[index(0)], later[index(1)], later[index(2)])
 
     return body
 
@@ -179,7 +189,7 @@ def _writer(dtype: Any, tile: Tile, writing: str, placing: str, finished: Any) -
     half_rows, half_columns = tile.rows // 2, tile.columns // 2
     dense, in_table = placing == "dense", placing == "table"
     by_columns, by_rows = writing == "columns", writing == "rows"
-    place_of_thread = thread_place(tile)
+    place_of_thread = thread_place(tile, again=True)
 
     @device_function
     def place(a, row):

@@ -104,6 +104,16 @@ def elements_at(typingctx: Any, block: Any, address: Any) -> Any:
     return pointer(block, address), codegen
 
 
+@intrinsic
+def thread_again(typingctx: Any) -> Any:
+    """``cuda.threadIdx.x`` read anew, so that nothing that was computed from it before is kept for what follows."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.asm(ir.FunctionType(_INT32, []), "mov.u32 $0, %tid.x;", "=r", [], True)
+
+    return types.uint32(), codegen
+
+
 def _vector(context: Any, dtype: Any, count: int, space: int) -> tuple[Any, int]:
     """A pointer to so many elements, and their alignment: 16 bytes, the most that a thread moves at once."""
     kind = ir.VectorType(context.get_value_type(dtype), count)

@@ -23,7 +23,7 @@ from numba import cuda
 from numba.cuda import types
 
 from pycnn_kernels.cuda.compile import device_function
-from pycnn_kernels.cuda.ptx import load4, load4_shared, quotient, remainder, store4_shared
+from pycnn_kernels.cuda.ptx import load4, load4_shared, quotient, remainder, store4_shared, thread_again
 
 #: Depth of a slice.
 SLICE = 8
@@ -297,7 +297,7 @@ def _depth_step(tile: Tile, row_pitch: int, column_pitch: int) -> Any:
 
         @device_function
         def both(slices, sums, row, column):
-            return steps(slices, steps(slices, sums, row, column), row + down, column + along)
+            return steps(slices, steps(slices, sums, row, column), index(row + down), index(column + along))
 
         return both
 
@@ -307,8 +307,10 @@ def _depth_step(tile: Tile, row_pitch: int, column_pitch: int) -> Any:
     return steps
 
 
-def thread_place(tile: Tile) -> Any:
+def thread_place(tile: Tile, again: bool = False) -> Any:
     """A device function: the row and the column of the tile where the thread's first strip begins.
+
+    ``again``: computed anew behind a product, which needs the registers of what was known in front of it.
 
     The 32 lanes of a warp are 8 x 4, and pairs of lanes have the same row. Shared memory serves half a warp's loads of
     16 bytes at once if such pairs, or lanes that are two apart, read the same place; otherwise a quarter's.
@@ -317,7 +319,8 @@ def thread_place(tile: Tile) -> Any:
 
     @device_function
     def place():
-        warp, lane = quotient(cuda.threadIdx.x, 32), remainder(cuda.threadIdx.x, 32)
+        thread = thread_again() if again else cuda.threadIdx.x
+        warp, lane = quotient(thread, 32), remainder(thread, 32)
         row = quotient(warp, warps_across) * 8 + remainder(quotient(lane, 2), 8)
         column = remainder(warp, warps_across) * 4 + quotient(lane, 16) * 2 + remainder(lane, 2)
         return uint32(row * STRIP), uint32(column * STRIP)
@@ -376,7 +379,7 @@ def tile_product(dtype: Any, tile: Tile, left: Reader, right: Reader, left_depth
             x_values = fetch_left(a, a.x, x_kept, look_left(a, x_at), remaining > 0)
             w_values = fetch_right(a, a.w, w_kept, look_right(a, w_at), remaining > 0)
             x_at, w_at = move_left(a, x_at), move_right(a, w_at)
-            sums = steps(slices, sums, there + my_row, there + my_column)
+            sums = steps(slices, sums, index(there + my_row), index(there + my_column))
             there = uint32(size - there)
             store_left(slices, there + x_target, x_values)
             store_right(slices, there + w_target, w_values)
