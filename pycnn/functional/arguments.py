@@ -175,14 +175,18 @@ def in_place(target: Any, result: Any) -> Any:
     return assign_in_place(target, result)
 
 
+#: Of a tuple isinstance looks at the types, a union of types would be made for each call.
+_NUMBERS = (int, float, np.integer, np.floating)
+
+
 def _real(value: Any) -> float | None:
     """A real number of Python's or NumPy's, or of an array or a tensor without axes; None for booleans and all else.
 
     A tensor that requires a gradient, which would be lost, is none.
     """
-    if type(value) is float:  # most are
-        return value
-    if isinstance(value, int | float | np.integer | np.floating):
+    if type(value) in (float, int):  # most are
+        return float(value)
+    if isinstance(value, _NUMBERS):
         return None if isinstance(value, bool) else float(value)
     data = data_of(value)
     dtype = getattr(data, "dtype", None)
@@ -254,7 +258,9 @@ def boolean(name: str, value: Any) -> bool:
     Raises:
         TypeError: something else, 0 and 1 among them.
     """
-    if not isinstance(value, bool | np.bool_):
+    if value is True or value is False:  # most are
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name} must be True or False; received {value!r}")
     return bool(value)
 

@@ -42,8 +42,8 @@ class VectorNorm(Function):
         p = self.p
         over: dict[str, Any] = {"axis": self.axes, "keepdims": True}
         if p == 2 and len(self.axes) == 1:
-            axis = self.axes[0]
-            return np.sqrt(dots(x, x, axis)).reshape(*x.shape[:axis], 1, *x.shape[axis + 1 :])
+            lengths, axis = np.sqrt(dots(x, x, self.axes[0])), self.axes[0]
+            return lengths[..., None] if axis == x.ndim - 1 else np.expand_dims(lengths, axis)
         if p == 2:
             return np.sqrt(np.sum(elementwise(np.multiply, x, x), **over))
         if p == 0:

@@ -151,6 +151,9 @@ def cross_entropy(
     return reduced(losses.reshape(labels.shape), reduction, x.dtype)
 
 
+_INT64 = np.dtype(np.int64)
+
+
 def placed(target: Any) -> Any:
     """Class numbers where they are, for they are looked at there."""
     there = backends.is_ready(target) or isinstance(target, Tensor) or backends.is_on_gpu(target)
@@ -220,11 +223,12 @@ def _probabilities(x: Any, t: Any, weight: Tensor | None, classes_axis: int, red
     found, dtype = alike(input=x, target=t)
     x, t = of_one_kind(found)
     t, rows = _classes_last(t, classes_axis), _classes_last(x, classes_axis)
-    with np.errstate(all="ignore"):
-        if smoothing:
-            t = t * (1 - smoothing) + smoothing / rows.shape[1]
-        if weight is not None:
-            t = t * weight
+    if smoothing or weight is not None:
+        with np.errstate(all="ignore"):
+            if smoothing:
+                t = t * (1 - smoothing) + smoothing / rows.shape[1]
+            if weight is not None:
+                t = t * weight
     losses = apply(SoftCrossEntropy, rows, t)
     return reduced(losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
 
@@ -248,7 +252,8 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
     expected = _without(x.shape, classes_axis)
     if array.shape != expected and not (expected == () and array.shape == (1,)):
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
-    labels = as_int64(array)
+    # Beside an array nothing is kept for a gradient, so that they may be the caller's own.
+    labels = array if type(x) is np.ndarray and array.dtype is _INT64 else as_int64(array)
     if labels.shape != expected:
         labels = labels.reshape(expected)
     C = x.shape[classes_axis]
@@ -311,7 +316,7 @@ def nll_loss(
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
     refuse_gradient("weight", weight)
     if all_count and weight is None:
-        return reduced(-picked(widened(x), labels, classes_axis), reduction, x.dtype)
+        return -reduced(picked(widened(x), labels, classes_axis), reduction, x.dtype)
     weights, counted = _row_weights(labels, weight, ignore), labels != ignore
     losses = -picked(widened(as_tensor(x)), np.where(counted, labels, 0), classes_axis)
     losses = chosen(counted, losses if weight is None else losses * weights)

@@ -222,13 +222,14 @@ def triplet_margin_loss(
         raise ValueError(f"margin must be above 0; received {margin}")
     vectors, dtype = alike(integers_count=True, anchor=anchor, positive=positive, negative=negative)
     a, same, other = of_one_kind(vectors)
-    if not a.ndim == same.ndim == other.ndim:
-        raise ValueError(
-            "anchor, positive and negative must have as many axes; received the shapes "
-            f"{a.shape}, {same.shape}, {other.shape}"
-        )
-    broadcast_shape(anchor=a, positive=same)
-    broadcast_shape(anchor=a, negative=other)
+    if not a.shape == same.shape == other.shape:  # as they are in most calls
+        if not a.ndim == same.ndim == other.ndim:
+            raise ValueError(
+                "anchor, positive and negative must have as many axes; received the shapes "
+                f"{a.shape}, {same.shape}, {other.shape}"
+            )
+        broadcast_shape(anchor=a, positive=same)
+        broadcast_shape(anchor=a, negative=other)
     near, far = distances_between(a, same, p, eps), distances_between(a, other, p, eps)
     if swap:
         broadcast_shape(positive=same, negative=other)
