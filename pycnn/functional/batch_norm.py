@@ -449,10 +449,13 @@ def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
 
 
 def _fits(value: Any, channels: int, x: ArrayLike) -> bool:
-    """Whether it is one number for each channel as it is, which it is in most calls, and these shall not take long."""
+    """Whether it is one number for each channel as it is: in most calls, which shall not take long, it is.
+
+    Where a GPU is the default an array of NumPy's is not, for it goes there.
+    """
     data, like = data_of(value), data_of(x)
     fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
-    return fits and (data is not value or backends.is_ready(value))  # which goes to a GPU where that is the default
+    return fits and (data is not value or backends.is_ready(value))
 
 
 def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray:

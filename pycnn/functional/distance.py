@@ -198,14 +198,14 @@ def pairwise_distance(
 
 def distances_between(a: Any, b: Any, p: float, eps: float) -> Any:
     """Norms of ``a - b + eps`` over the last axis, which is kept; of tensors, or of arrays."""
-    d = _moved(a, b, eps)
+    d = _differences(a, b, eps)
     axes = (d.ndim - 1,) if d.ndim else ()
     refuse_extremes_of_nothing(d.shape, p, axes)
     return apply(VectorNorm, d, p=p, axes=axes)
 
 
 @np.errstate(all="ignore")
-def _moved(a: Any, b: Any, eps: float) -> Any:
+def _differences(a: Any, b: Any, eps: float) -> Any:
     return a - b + eps
 
 

@@ -19,6 +19,9 @@ from pycnn.functional.loss_arguments import in_dtype, of_one_kind
 from pycnn.functional.norm import LayerNorm, refuse_two_dtypes
 from pycnn.interop.arrays import drop_in
 
+#: Elements that the caches of a core hold, and the registers of a block on a GPU.
+_SHORT_ROW = 8192
+
 
 @drop_in
 def instance_norm(
@@ -36,9 +39,9 @@ def instance_norm(
 ) -> Any:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` for each channel of each sample, over its pixels.
 
-    A layer normalisation of N * C rows, which reads each once. With weight, bias or running statistics a batch
-    normalisation of one image with N * C channels, these repeated for each sample: its kernel does all of it in its two
-    passes. Channels last costs a transposition there and one back.
+    A batch normalisation of one image with N * C channels, weight and bias repeated for each sample: the kernel does
+    all of it in its two passes. Without weight, bias and running statistics, small channels are the rows of a layer
+    normalisation, which reads each once. Channels last costs a transposition there and one back.
 
     Args:
         input: (N, C, ...), or (N, ..., C) for "channels_last"; float32 or float64, or float16 or bfloat16, which are
@@ -90,7 +93,7 @@ def instance_norm(
             raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
     if x.size == 0:
         return _of_nothing(x, scale, offset)
-    if scale is None and offset is None and running[0] is None:
+    if pixels <= _SHORT_ROW and scale is None and offset is None and running[0] is None:
         y = _of_rows(first, N * C, numbers["eps"]).reshape(first.shape)
         return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]

@@ -151,9 +151,6 @@ def cross_entropy(
     return reduced(losses.reshape(labels.shape), reduction, x.dtype)
 
 
-_INT64 = np.dtype(np.int64)
-
-
 def placed(target: Any) -> Any:
     """Class numbers where they are, for they are looked at there."""
     there = backends.is_ready(target) or isinstance(target, Tensor) or backends.is_on_gpu(target)
@@ -252,8 +249,7 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
     expected = _without(x.shape, classes_axis)
     if array.shape != expected and not (expected == () and array.shape == (1,)):
         raise ValueError(f"target must have the shape {expected}, a class for each row; received {array.shape}")
-    # Beside an array nothing is kept for a gradient, so that they may be the caller's own.
-    labels = array if type(x) is np.ndarray and array.dtype is _INT64 else as_int64(array)
+    labels = as_int64(array)  # a copy: what is checked here is what kernels read
     if labels.shape != expected:
         labels = labels.reshape(expected)
     C = x.shape[classes_axis]
@@ -263,7 +259,7 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
         wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
         if wrong.size:
             raise ValueError(f"target must hold class numbers from 0 to {C - 1}; received {wrong[0]}")
-    if type(x) is not np.ndarray:
+    if not type(x) is type(labels) is np.ndarray:
         labels = backends.of(data_of(x)).asarray(labels)
     return labels, all_count and not 0 <= ignore < C
 
@@ -316,7 +312,7 @@ def nll_loss(
         raise ValueError(f"input needs at least one class; received the shape {x.shape}")
     refuse_gradient("weight", weight)
     if all_count and weight is None:
-        return -reduced(picked(widened(x), labels, classes_axis), reduction, x.dtype)
+        return reduced(-picked(widened(x), labels, classes_axis), reduction, x.dtype)
     weights, counted = _row_weights(labels, weight, ignore), labels != ignore
     losses = -picked(widened(as_tensor(x)), np.where(counted, labels, 0), classes_axis)
     losses = chosen(counted, losses if weight is None else losses * weights)

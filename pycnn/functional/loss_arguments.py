@@ -180,11 +180,11 @@ def reduced(losses: Any, reduction: str, dtype: np.dtype) -> Any:
 
     Of a tensor, or of an array in a dtype in which is computed.
     """
-    return in_dtype(losses if reduction == "none" else _total(losses, reduction == "mean"), dtype)
+    return in_dtype(losses if reduction == "none" else _summed(losses, reduction == "mean"), dtype)
 
 
 @np.errstate(all="ignore")  # in half the time of a with statement
-def _total(losses: Any, mean: bool) -> Any:
+def _summed(losses: Any, mean: bool) -> Any:
     # NumPy's function itself takes half the time of the array's method.
     total = np.add.reduce(losses, axis=None) if type(losses) is np.ndarray else losses.sum()
     if not mean:

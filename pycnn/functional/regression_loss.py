@@ -292,7 +292,7 @@ def gaussian_nll_loss(
     """
     reduction = read_reduction(reduction)
     eps = number("eps", eps)
-    if isinstance(var, (bool, int, np.integer)):
+    if isinstance(var, (bool, int, np.integer)):  # of a tuple: a union would be made for each call
         raise TypeError(f"var must be an array or a float; received {var!r}")
     if isinstance(var, float):
         if var < 0:

@@ -61,40 +61,54 @@ def count(text: str, pattern: str) -> int:
 # of numbers near the ends of a dtype's range, and exchanges between threads of a warp that have parted.
 
 _OF_NVIDIA = re.compile(
-    r"__cuda_sm\w+?_(?:div_rn|rcp_rn|dblrcp_rn|sqrt_rn|dsqrt_rn|rsqrt|drsqrt|warpsync|shflsync|matchsync)|__internal_"
+    r"__cuda_sm\w+?_(?:div_rn|rcp_rn|dblrcp_rn|sqrt_rn|dsqrt_rn|rsqrt|drsqrt|warpsync|shflsync|matchsync)"
 )
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?P<condition>@!?U?P\w+ )?\s*(?P<name>[A-Z][\w.]*)(?P<operands>.*?);")
-_MEMORY = re.compile(r"(?:LD|ST|ATOM|RED)(?:G|S|L|$)?\b")
+#: What is seen from outside of a thread: memory but for constants, and barriers.
+_EFFECT = re.compile(r"(?:LD|ST|ATOM|RED)(?!C|UX)|BAR|EXIT")
+#: Ends of a kernel's own functions, and jumps to what is not known.
+_UNKNOWN = re.compile(r"RET|JM|BRX")
 
 
 class _Instruction(NamedTuple):
     text: str
     name: str
     is_conditional: bool
-    target: str | None
+    target: str
 
     @property
     def is_call(self) -> bool:
-        return self.name.startswith("CALL") and not (self.target or "").startswith(".L")
+        """One to a label of the kernel is a jump: the end of threads is written so."""
+        return self.name.startswith("CALL") and not self.target.startswith(".L")
 
 
 def faults_of_calls(text: str, entry: str) -> list[str]:
-    """The calls of a kernel's machine code that are no function of NVIDIA's, and what only calls lead to.
+    """What is wrong with the calls of a kernel's machine code: those of other functions than NVIDIA's, or on its way.
 
-    Every access to memory and every end of the kernel can be reached without a call; only arithmetic cannot.
+    From the beginning to each access to memory, each barrier and each end, and from these to an end, there is a way
+    without a call. (A call in each pass of a loop that does nothing but compute is not found.)
     """
     instructions, labels = _parsed(text, entry)
-    calls = [each for each in instructions if each.is_call]
-    faults = [each.text for each in calls if not _OF_NVIDIA.search(each.target or "")]
-    without = _reached(instructions, labels, through_calls=False)
-    with_them = _reached(instructions, labels, through_calls=True)
-    unknown = [
-        each.text for n, each in enumerate(instructions) if n not in with_them and each.name not in ("NOP", "BRA")
-    ]
-    assert not unknown, f"no way was found to {unknown}"
-    behind_calls = [instructions[number] for number in sorted(with_them - without)]
-    behind_calls = [each for each in behind_calls if _MEMORY.match(each.name) or each.name == "EXIT"]
-    return faults + [f"behind a call: {each.text}" for each in behind_calls]
+    ways = [_next(number, instructions, labels) for number in range(len(instructions))]
+    without_calls = [[] if each.is_call else then for each, then in zip(instructions, ways)]
+    back: list[list[int]] = [[] for _ in instructions]
+    for number, then in enumerate(without_calls):
+        for other in then:
+            back[other].append(number)
+    ends = [number for number, each in enumerate(instructions) if each.name.startswith("EXIT")]
+    anyhow, ahead, behind = _reached([0], ways), _reached([0], without_calls), _reached(ends, back)
+    faults = []
+    for number, each in enumerate(instructions):
+        if number not in anyhow:
+            if each.name not in ("NOP", "BRA"):
+                faults.append(f"no way was found to {each.text}")
+        elif _UNKNOWN.match(each.name) or (each.is_call and not _OF_NVIDIA.match(each.target)):
+            faults.append(f"not known: {each.text}")
+        elif _EFFECT.match(each.name) and number not in ahead:
+            faults.append(f"only behind a call: {each.text}")
+        elif _EFFECT.match(each.name) and number not in behind:
+            faults.append(f"always before a call: {each.text}")
+    return faults
 
 
 def _parsed(text: str, entry: str) -> tuple[list[_Instruction], dict[str, int]]:
@@ -108,31 +122,32 @@ def _parsed(text: str, entry: str) -> tuple[list[_Instruction], dict[str, int]]:
         elif found := _INSTRUCTION.search(line):
             name, operands = found["name"], found["operands"]
             target = re.search(r"`\(([^)]+)\)", operands)
-            # Of threads that have parted, or of a predicate that is an operand.
-            conditional = bool(found["condition"]) or bool(
-                re.search(r"\.DIV|\.CONV|\bU?P\d", name + operands.split("`")[0])
-            )
-            instructions.append(_Instruction(line.strip(), name, conditional, target[1] if target else None))
+            # Of a predicate in front or among the operands, or of threads that have parted.
+            is_conditional = found["condition"] or re.search(r"\.DIV|\.CONV|\bU?P\d", name + operands.split("`")[0])
+            instructions.append(_Instruction(line.strip(), name, bool(is_conditional), target[1] if target else ""))
     return instructions, labels
 
 
-def _reached(instructions: list[_Instruction], labels: dict[str, int], through_calls: bool) -> set[int]:
-    """The numbers of the instructions that the kernel can come to, with or without its calls."""
+def _next(number: int, instructions: list[_Instruction], labels: dict[str, int]) -> list[int]:
+    """The numbers of the instructions that may follow one."""
+    each = instructions[number]
+    jumps = each.name.startswith(("BRA", "CALL")) and not each.is_call
+    found = [labels[each.target]] if jumps else []
+    ends = jumps or each.name.startswith("EXIT") or _UNKNOWN.match(each.name)
+    if (each.is_conditional or not ends) and number + 1 < len(instructions):
+        found.append(number + 1)
+    return found
+
+
+def _reached(starts: list[int], ways: list[list[int]]) -> set[int]:
+    """All numbers that ways from these lead to."""
     reached: set[int] = set()
-    ahead = [0]
+    ahead = list(starts)
     while ahead:
         number = ahead.pop()
-        if number in reached or number >= len(instructions):
-            continue
-        reached.add(number)
-        each = instructions[number]
-        assert not each.name.startswith(("BRX", "JMX")), f"a jump that this does not know: {each.text}"
-        jumps = each.name.startswith(("BRA", "CALL")) and not each.is_call
-        if jumps:
-            ahead.append(labels[str(each.target)])
-        ends = jumps or each.name.startswith(("EXIT", "RET")) or (each.is_call and not through_calls)
-        if each.is_conditional or not ends:
-            ahead.append(number + 1)
+        if number not in reached:
+            reached.add(number)
+            ahead += ways[number]
     return reached
 
 
@@ -143,17 +158,17 @@ def faults_of_launched(architectures: Sequence[str], claims: Path) -> list[str]:
     cannot be compiled raises.
     """
     kernels = [each for each in gc.get_objects() if type(each) is Kernel and each.name.startswith("pycnn_kernels.")]
-    faults, count = [], 0
+    faults, compiled = [], 0
     for variant in (variant for each in kernels for variant in each._variants.values()):
         try:
             (claims / hashlib.sha256(repr(variant.key).encode()).hexdigest()).touch(exist_ok=False)
         except FileExistsError:
             continue
-        count += 1
+        compiled += 1
         for architecture, found in zip(architectures, cubins(variant, architectures)):
             text = _disassembled(found)
             calls = faults_of_calls(text, found.entry)
             if spills(text) or calls:
                 faults.append(f"{variant!r} for {architecture}: {spills(text)} accesses to local memory, calls {calls}")
-    print(f"{count} variants of {len(kernels)} kernels compiled for {', '.join(architectures)}")
+    print(f"{compiled} variants of {len(kernels)} kernels compiled for {', '.join(architectures)}")
     return faults

@@ -57,14 +57,15 @@ def device_function(function: Callable[..., Any]) -> Any:
     that one, and what it was lowered to is used again: most of the time that a variant takes is Numba's for its
     functions, of which other variants of the kernel have nearly all.
     """
+    made = _DeviceFunction(function, targetoptions={"device": True})
     code, cells = function.__code__, function.__closure__ or ()
-    names = tuple(function.__globals__.get(name) for name in code.co_names)
-    constants = (*(cell.cell_contents for cell in cells), *names, *(function.__defaults__ or ()))
-    key = code, *((repr(each), each) for each in constants)  # True is 1 and -0.0 is 0.0, but for what they are called.
+    names = (function.__globals__.get(name) for name in code.co_names)
+    constants = *(cell.cell_contents for cell in cells), *names, *(function.__defaults__ or ())
+    key = code, *((repr(each), each) for each in constants)  # True is 1 and -0.0 is 0.0, but for what they are called
     try:
-        return _device_functions.setdefault(key, _DeviceFunction(function, targetoptions={"device": True}))
-    except TypeError:  # A constant has no hash.
-        return _DeviceFunction(function, targetoptions={"device": True})
+        return _device_functions.setdefault(key, made)
+    except TypeError:  # a constant has no hash
+        return made
 
 
 class Cubin(NamedTuple):
