@@ -28,7 +28,7 @@ test-gpu: $(VENV)/installed-cuda
 
 # Without a GPU: every variant of every kernel that the tests launch on the simulated one, some 1,300, as machine code for
 # three architectures, without spilled registers and calls on its way. It takes half an hour or more; `make test`
-# compiles a choice of them.
+# compiles at least one of each kernel.
 test-cubins: $(VENV)/installed-cuda
 	PYCNN_TEST_BOTH_ORDERS=1 PYCNN_TEST_COMPILE=sm_80,sm_89,sm_90a $(BIN)/python -m pytest --numprocesses logical --dist worksteal tests/cuda
 

@@ -183,7 +183,10 @@ def main() -> None:
         pin_to_one_core()
     set_threads(options.threads)
     form = torch.channels_last if options.channels_last else torch.contiguous_format
-    table = Table(Options(options.threads, options.seconds, options.markdown), *["model", "PyTorch ms", "ms", "ratio"])
+    table = Table(
+        Options(options.threads, options.seconds, options.markdown),
+        *["model", "PyTorch ms", "ms", "ratio", "layers by pycnn"],
+    )
     modes = {"inference": inference_side} if options.inference else {"inference": inference_side, "step": training_side}
     for name in options.models or MODELS:
         for mode, side in modes.items():
@@ -196,8 +199,10 @@ def main() -> None:
             report = accelerate(accelerated, example=x)
             times = medians(sides, options.seconds, threads=options.threads)
             ratio = times["plain"] / times["accelerated"]
+            # None where the model was given back: then both sides are PyTorch's, and the ratio is what times scatter.
+            kept = sum("forward" in module.__dict__ for module in accelerated.modules())
             table.row(f"{name}, {mode}, {'x'.join(map(str, x.shape))}", *(f"{1e3 * t:.2f}" for t in times.values()),
-                      f"{ratio:.2f}")  # fmt: skip
+                      f"{ratio:.2f}", str(kept))  # fmt: skip
             if options.layers:
                 print(report)
 

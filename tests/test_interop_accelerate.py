@@ -35,14 +35,14 @@ def torch_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _let_win(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
-    def best_times(sides: Sides, turns: Sides | None = None) -> dict[str, float]:
+    def timed(sides: Sides, turns: Sides | None = None, **how: Any) -> dict[str, float]:
         for name, side in sides.items():
             if turns is not None:
                 turns[name]()
             side()
         return {name: 1.0 if name == winner else 2.0 for name in sides}
 
-    monkeypatch.setattr(acceleration, "_best_times", best_times)
+    monkeypatch.setattr(acceleration, "_timed", timed)
 
 
 class Block(nn.Module):
@@ -213,11 +213,11 @@ def test_an_example_in_evaluation_mode_is_called_without_gradients() -> None:
 def test_a_model_that_is_not_faster_as_a_whole_is_given_back(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
     winners = iter(["pycnn", "torch"])  # the layer, and then the model
 
-    def best_times(sides: Sides, turns: Sides | None = None) -> dict[str, float]:
+    def timed(sides: Sides, turns: Sides | None = None, **how: Any) -> dict[str, float]:
         winner = next(winners)
         return {name: 1.0 if name == winner else 2.0 for name in sides}
 
-    monkeypatch.setattr(acceleration, "_best_times", best_times)
+    monkeypatch.setattr(acceleration, "_timed", timed)
     layer = nn.Conv2d(1, 1, 1).train(training)
     report = accelerate(layer, example=torch.zeros(1, 1, 2, 2))
     assert report.rows[0].by_pycnn
@@ -233,7 +233,7 @@ def test_the_clock_decides() -> None:
 
     turns: list[str] = []
     ready = {name: partial(turns.append, name) for name in ("pycnn", "torch")}
-    times = acceleration._best_times({"pycnn": side(quick), "torch": side(slow)}, ready)
+    times = acceleration._timed({"pycnn": side(quick), "torch": side(slow)}, ready)
     assert times["pycnn"] < times["torch"]
     assert turns[:3] == ["pycnn", "torch", "pycnn"]
 

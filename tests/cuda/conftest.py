@@ -21,21 +21,24 @@ _MISSING = [package for module, package in _NEEDED.items() if importlib.util.fin
 collect_ignore_glob = ["test_*_cuda.py"] if _MISSING else []
 
 
-#: Architectures for which all that the tests have launched is compiled in the end, with commas between them.
+#: Architectures for which all variants that the tests have launched are compiled in the end, with commas between them.
 COMPILED_FOR = [name for name in os.environ.get("PYCNN_TEST_COMPILE", "").split(",") if name]
 
 
 @pytest.fixture(scope="session", autouse=not _MISSING)
 def _all_launched_can_be_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """With PYCNN_TEST_COMPILE: every variant of every kernel that the simulated GPU has run is machine code, too."""
-    yield
-    if COMPILED_FOR:
-        from tests.cuda.sass import faults_of_launched
+    """What the simulated GPU has run is machine code, too: of each kernel one variant for sm_90a.
 
+    With PYCNN_TEST_COMPILE every variant for the architectures that it names.
+    """
+    yield
+    from tests.cuda.sass import disassembler, faults_of_launched
+
+    if COMPILED_FOR or (disassembler() and not ON_A_GPU):
         ours = tmp_path_factory.getbasetemp()
         claims = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "compiled"
         claims.mkdir(exist_ok=True)
-        faults = faults_of_launched(COMPILED_FOR, claims)
+        faults = faults_of_launched(COMPILED_FOR or ["sm_90a"], claims, one_each=not COMPILED_FOR)
         assert not faults, "\n".join(faults)
 
 

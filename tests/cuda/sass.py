@@ -28,21 +28,25 @@ def sass(variant: Variant, architecture: str = "sm_90a") -> str:
 
 
 def _disassembled(found: Cubin) -> str:
+    program = disassembler()
+    if program is None:
+        pytest.skip("nvdisasm is not installed: the package nvidia-cuda-nvdisasm has it")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(found.code)
         file.flush()
-        done = subprocess.run([_disassembler(), "-c", file.name], capture_output=True, text=True, check=True)
+        done = subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True)
     return done.stdout
 
 
 @functools.cache
-def _disassembler() -> str:
+def disassembler() -> str | None:
+    """Where NVIDIA's disassembler is, None where it is not installed."""
     found = importlib.util.find_spec("nvidia")
     for folder in found.submodule_search_locations or () if found else ():
         for place in ("cu13/bin/nvdisasm", "cuda_nvdisasm/bin/nvdisasm"):
             if (Path(folder) / place).exists():
                 return str(Path(folder) / place)
-    pytest.skip("nvdisasm is not installed: the package nvidia-cuda-nvdisasm has it")
+    return None
 
 
 def spills(text: str) -> int:
@@ -151,17 +155,18 @@ def _reached(starts: list[int], ways: list[list[int]]) -> set[int]:
     return reached
 
 
-def faults_of_launched(architectures: Sequence[str], claims: Path) -> list[str]:
+def faults_of_launched(architectures: Sequence[str], claims: Path, one_each: bool) -> list[str]:
     """What is wrong with the machine code of the variants that this process has made: spilled registers, and calls.
 
-    Processes of a run have the folder ``claims`` in common: the first that comes to a variant compiles it. One that
-    cannot be compiled raises.
+    Of all of them, or of one of each kernel. Processes of a run have the folder ``claims`` in common: the first that
+    comes to one compiles it. What cannot be compiled raises.
     """
     kernels = [each for each in gc.get_objects() if type(each) is Kernel and each.name.startswith("pycnn_kernels.")]
     faults, compiled = [], 0
     for variant in (variant for each in kernels for variant in each._variants.values()):
+        claim = variant.kernel.name if one_each else repr(variant.key)
         try:
-            (claims / hashlib.sha256(repr(variant.key).encode()).hexdigest()).touch(exist_ok=False)
+            (claims / hashlib.sha256(claim.encode()).hexdigest()).touch(exist_ok=False)
         except FileExistsError:
             continue
         compiled += 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import statistics
 import time
 import weakref
 from collections import OrderedDict
@@ -30,8 +31,6 @@ from pycnn.console import table_lines
 
 #: pycnn must take less than this part of PyTorch's time: measurements scatter, and a change of engines costs something.
 _MARGIN = 0.95
-#: The same of a whole model, which is measured as it will be used.
-_MODEL_MARGIN = 0.98
 #: And so much less in any case: between other work a call takes longer than in the loop of a measurement, by what
 #: Python has to fetch anew.
 _LEAST_SECONDS = 30e-6
@@ -198,12 +197,13 @@ def _settle(model: nn.Module, inputs: tuple[Any, ...], report: Report, forwards:
         kept = [forward for forward in kept if not forward.is_pytorchs()]
         restore(model)
         if kept and (not learns or _has_step(model, inputs)):
-            times = _best_times(
+            times = _timed(
                 dict.fromkeys(("pycnn", "torch"), lambda: _step(model, inputs) if learns else model(*inputs)),
                 {"pycnn": lambda: _attach(kept), "torch": lambda: restore(model)},
+                of=statistics.median,
             )
             report.pycnn_ms, report.torch_ms = 1e3 * times["pycnn"], 1e3 * times["torch"]
-            if times["pycnn"] >= _MODEL_MARGIN * times["torch"]:
+            if times["pycnn"] >= _MARGIN * times["torch"]:
                 kept = []
     restore(model)
     _attach(kept)
@@ -477,7 +477,7 @@ class _Choice:
                 sides["pycnn"]()
             except _REFUSALS as refusal:
                 return _Finding(shape, gradient, None, None, False, f"pycnn refuses: {refusal}")
-            times = _best_times(sides)
+            times = _timed(sides)
         ratio = times["pycnn"] / times["torch"]
         faster = times["pycnn"] < _MARGIN * times["torch"] - _LEAST_SECONDS
         reason = f"{1 / ratio:.2f} times as fast" if faster else f"pycnn takes {ratio:.2f} times as long"
@@ -522,12 +522,18 @@ def _copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
             part._buffers.update(buffers)
 
 
-def _best_times(
-    sides: Mapping[str, Callable[[], object]], turns: dict[str, Callable[[], None]] | None = None
+def _timed(
+    sides: Mapping[str, Callable[[], object]],
+    turns: dict[str, Callable[[], None]] | None = None,
+    of: Callable[[Sequence[float]], float] = min,
 ) -> dict[str, float]:
-    """The least seconds of each side, taking turns: what else happens on the machine only ever adds to them.
+    """The seconds of each side, taking turns.
 
-    ``turns`` says what is to be done when the turn of a side begins.
+    Args:
+        sides: what to time.
+        turns: what is to be done when the turn of a side begins.
+        of: what is taken of a side's times. The least of a layer's, for what else happens on the machine only ever adds
+            to them; of a whole model, where the threads of both engines meet, one that was lucky says nothing.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     calls = dict.fromkeys(sides, 1)
@@ -544,10 +550,10 @@ def _best_times(
             if turn == 0:  # that was to get ready
                 calls[name] = max(1, min(20, int(_TURN_SECONDS / times[name].pop())))
         if turn >= 2:
-            low, high = sorted(map(min, times.values()))
+            low, high = sorted(map(of, times.values()))
             if low < _CLEAR * high:
                 break
-    return {name: min(found) for name, found in times.items()}
+    return {name: of(found) for name, found in times.items()}
 
 
 def _is_for_pycnn(x: torch.Tensor) -> bool:
