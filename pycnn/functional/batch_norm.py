@@ -406,14 +406,19 @@ def note_moved(running: tuple[np.ndarray | None, ...], moving: tuple[np.ndarray 
             changes.note(given, "the training of a batch normalisation")
 
 
+def refuse_read_only(name: str, running: np.ndarray | None) -> None:
+    """Raise a ValueError for running statistics that cannot be moved in place."""
+    if running is not None and not backends.of(running).is_writable(running):
+        raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
+
+
 def _movable(name: str, running: np.ndarray | None, prefix: str) -> np.ndarray | None:
     """The array itself, or a copy that kernels can change."""
     if running is None:
         return None
     if type(running) is np.ndarray and running.dtype in COMPUTED and running.flags.carray:
         return running  # as most are
-    if not backends.of(running).is_writable(running):
-        raise ValueError(f"{prefix}{name} is changed in place: it must be writable; received a read-only array")
+    refuse_read_only(prefix + name, running)
     wide = widened(running)
     return wide if backends.of(wide).is_ready(wide) else cast(wide, wide.dtype)
 

@@ -14,6 +14,7 @@ from pycnn.functional.batch_norm import (
     RunningBatchNorm,
     batch_norm,
     channel_axis,
+    refuse_read_only,
 )
 from pycnn.functional.loss_arguments import in_dtype, of_one_kind
 from pycnn.functional.norm import LayerNorm, refuse_two_dtypes
@@ -89,22 +90,20 @@ def instance_norm(
             f"the statistics of the input need more than one pixel, which has no variance; received the shape {x.shape}"
         )
     for name, each in zip(("running_mean", "running_var"), running):
-        if each is not None and not backends.of(each).is_writable(each):
-            raise ValueError(f"{name} is changed in place: it must be writable; received a read-only array")
+        refuse_read_only(name, each)
     if x.size == 0:
         return _of_nothing(x, scale, offset)
     if pixels <= _SHORT_ROW and scale is None and offset is None and running[0] is None:
-        y = _of_rows(first, N * C, numbers["eps"]).reshape(first.shape)
-        return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
+        return _as_given(x, _of_rows(first, N * C, numbers["eps"]), first.shape, where)
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]
     y = apply(
         BatchNorm, widened(first).reshape(1, N * C, pixels), _repeated(scale, N), _repeated(offset, N),
         running=tuple(moving), layout="channels_first", relu=False, **numbers,
-    ).reshape(first.shape)  # fmt: skip
+    )  # fmt: skip
     for each, moved in zip(running, moving):
         if each is not None and moved is not None:
             each[...] = moved.reshape(N, C).mean(0).astype(each.dtype)
-    return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
+    return _as_given(x, y, first.shape, where)
 
 
 def _of_nothing(x: Any, scale: Any, offset: Any) -> Any:
@@ -128,8 +127,10 @@ def _channels_first(x: Any) -> Any:
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
-def _channels_last(x: Any) -> Any:
-    return x.transpose(0, *range(2, x.ndim), 1)
+def _as_given(x: Any, y: Any, channels_first: tuple[int, ...], where: str) -> Any:
+    """What was computed of an input, of this shape in channels first, in the input's layout and dtype."""
+    y = y.reshape(channels_first)
+    return in_dtype(y.transpose(0, *range(2, y.ndim), 1) if where == "channels_last" else y, x.dtype)
 
 
 @drop_in
@@ -192,8 +193,7 @@ def group_norm(
     y = _of_rows(first, N * groups, eps)
     if scale is not None or offset is not None:
         y = _of_channels(y.reshape(N, C, pixels), scale, offset)
-    y = y.reshape(first.shape)
-    return in_dtype(_channels_last(y) if where == "channels_last" else y, x.dtype)
+    return _as_given(x, y, first.shape, where)
 
 
 def _of_rows(x: Any, rows: int, eps: float) -> Any:
