@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Callable, Iterator
 from typing import Any
 
 #: A float, and the integer of the same bits.
@@ -72,23 +73,29 @@ class Block:
         names = given.split()
         self._given = len(names)
         self.slots = [fields.slot(name) for name in names if not fields.is_float(name)]
-        self._float_slots = [fields.slot(name) for name in names if fields.is_float(name)]
-        floats = len(self._float_slots)
-        self._floats, self._bits = struct.Struct(f"{floats}d"), struct.Struct(f"{floats}q")
+        self._stretches = list(_stretches(fields, names))
 
     def filled(self, values: tuple[Any, ...]) -> array[int]:
-        """A copy with the given fields' values, integers first and then floats.
+        """A copy with the given fields' values, in their order.
 
         Raises:
             ValueError: there are more values than fields, or fewer.
         """
-        if len(values) != self._given:  # zip would take longer to ask than to give
+        if len(values) != self._given:
             raise ValueError(f"{self._given} fields are given for each run; received {len(values)} values")
         block = self.values[:]
-        for slot, value in zip(self.slots, values):
-            block[slot] = value
-        if self._float_slots:
-            bits = self._bits.unpack(self._floats.pack(*values[len(self.slots) :]))
-            for slot, value in zip(self._float_slots, bits):
-                block[slot] = value
+        for pack_into, at, first, last in self._stretches:
+            pack_into(block, at, *values[first:last])
         return block
+
+
+def _stretches(fields: Fields, names: list[str]) -> Iterator[tuple[Callable[..., None], int, int, int]]:
+    """Given fields that lie behind one another in the block, in the order in which they are given, so that one call
+    fills them in: what packs them, the byte where it begins, and which of the given values."""
+    slots = [fields.slot(name) for name in names]
+    first = 0
+    for last in range(1, len(names) + 1):
+        if last == len(names) or slots[last] != slots[last - 1] + 1:
+            formats = ["d" if fields.is_float(name) else "q" for name in names[first:last]]
+            yield struct.Struct("".join(formats)).pack_into, 8 * slots[first], first, last
+            first = last

@@ -100,18 +100,12 @@ class Plan:
         if len(given) != len(specs):
             kind = "arrays that change" if in_place else "inputs"
             raise ValueError(f"{self.operation} has {len(specs)} {kind}; received {len(given)}")
-        arrays, addresses = self._arrays, []
-        for spec, array in zip(specs, given):
-            _, shape, dtype, optional = spec
-            if array is None and optional:
-                addresses.append(0)
-                continue
-            at = arrays.usable_address(array, shape, dtype)
-            if not at:  # most arrays are what they should be, and that was one question
-                ready = _ready(arrays, spec, array, in_place)
-                copies.append(ready)
-                at = 0 if ready is None else arrays.address(ready)
-            addresses.append(at)
+        arrays = self._arrays
+        addresses: list[int] = arrays.usable_addresses(specs, given)
+        while -1 in addresses:  # most arrays are what they should be
+            place = addresses.index(-1)
+            copies.append(_ready(arrays, specs[place], given[place], in_place))
+            addresses[place] = arrays.address(copies[-1])
         return addresses
 
     def _admit(self, skip: tuple[str, ...]) -> None:
@@ -137,9 +131,7 @@ def arrays_of(backend: str) -> Any:
 def _ready(arrays: Any, spec: Spec, array: Any, in_place: bool = False) -> Any:
     """The array as a kernel may read it, or change it in place; or an error that says what was expected."""
     if array is None:
-        if not spec.optional:
-            raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
-        return None
+        raise TypeError(f"{spec.name} must be an array of shape {spec.shape}; received None")
     if not arrays.is_array(array):
         raise TypeError(f"{spec.name} must be a {arrays.KIND}; received {arrays.described(array)}")
     if array.dtype != spec.dtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -158,7 +159,7 @@ def _channels_problem(x: np.ndarray, layout: Layout) -> ChannelsProblem:
     return _problem_of_shape(DTYPE_NAMES[x.dtype], x.shape, layout)
 
 
-@remembered(sure=3)
+@lru_cache(maxsize=4096)
 def _problem_of_shape(dtype: str, shape: tuple[int, ...], layout: Layout) -> ChannelsProblem:
     sizes = tuple(shape[axis] for axis in _other_axes(len(shape), layout))
     return channels_problem(dtype, layout, sizes[0], shape[channel_axis(len(shape), layout)], sizes[1:])
@@ -393,8 +394,9 @@ def movable(
         raise ValueError(
             f"training needs more than one value per channel, whose variance it takes; received the shape {shape}"
         )
-    moving = [_movable(name, each, prefix) for name, each in zip(("running_mean", "running_var"), running)]
-    return tuple(moving) if values else (None, None)  # an empty batch says nothing about its channels
+    mean, variance = running
+    moving = _movable("running_mean", mean, prefix), _movable("running_var", variance, prefix)
+    return moving if values else (None, None)  # an empty batch says nothing about its channels
 
 
 def note_moved(running: tuple[np.ndarray | None, ...], moving: tuple[np.ndarray | None, ...]) -> None:
@@ -416,7 +418,7 @@ def _movable(name: str, running: np.ndarray | None, prefix: str) -> np.ndarray |
     """The array itself, or a copy that kernels can change."""
     if running is None:
         return None
-    if type(running) is np.ndarray and running.dtype in COMPUTED and running.flags.carray:
+    if type(running) is np.ndarray and running.flags.carray and running.dtype in COMPUTED:
         return running  # as most are
     refuse_read_only(prefix + name, running)
     wide = widened(running)
@@ -458,9 +460,10 @@ def _fits(value: Any, channels: int, x: ArrayLike) -> bool:
 
     Where a GPU is the default an array of NumPy's is not, for it goes there.
     """
-    data, like = data_of(value), data_of(x)
-    fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
-    return fits and (data is not value or backends.is_ready(value))
+    data = value.data if isinstance(value, Tensor) else value
+    if type(data) is not np.ndarray or data.dtype is not x.dtype or data.shape != (channels,):
+        return False
+    return type(data_of(x)) is np.ndarray and (data is not value or backends.is_ready(value))
 
 
 def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray:

@@ -35,25 +35,8 @@ class VectorNorm(Function):
 
     def forward(self, x: np.ndarray, *, p: float, axes: tuple[int, ...]) -> np.ndarray:
         self.p, self.axes = p, axes
-        self.norm = self._norm(x)
+        self.norm = _norm(x, p, axes)
         return self.norm
-
-    def _norm(self, x: np.ndarray) -> np.ndarray:
-        p = self.p
-        over: dict[str, Any] = {"axis": self.axes, "keepdims": True}
-        if p == 2 and len(self.axes) == 1:
-            lengths, axis = np.sqrt(dots(x, x, self.axes[0])), self.axes[0]
-            return lengths[..., None] if axis == x.ndim - 1 else np.expand_dims(lengths, axis)
-        if p == 2:
-            return np.sqrt(np.sum(elementwise(np.multiply, x, x), **over))
-        if p == 0:
-            return np.sum(x != 0, **over).astype(x.dtype)
-        size = elementwise(np.abs, x)
-        if p == 1:
-            return np.sum(size, **over)
-        if math.isinf(p):
-            return np.max(size, **over) if p > 0 else np.min(size, **over)
-        return np.sum(size**p, **over) ** (1 / p)
 
     def backward(self, dy: Tensor) -> Grads:  # type: ignore[override]
         (x,), p = self.inputs, self.p
@@ -75,6 +58,24 @@ class VectorNorm(Function):
         if p < 1:
             return (chosen(x.data != 0, steepness) * sign * (dy * norm ** (1 - p)),)
         return (steepness * sign * chosen(~none, dy / divisor ** (p - 1)),)
+
+
+def _norm(x: np.ndarray, p: float, axes: tuple[int, ...]) -> np.ndarray:
+    """What :class:`VectorNorm` computes."""
+    over: dict[str, Any] = {"axis": axes, "keepdims": True}
+    if p == 2 and len(axes) == 1:
+        lengths, axis = np.sqrt(dots(x, x, axes[0])), axes[0]
+        return lengths[..., None] if axis == x.ndim - 1 else np.expand_dims(lengths, axis)
+    if p == 2:
+        return np.sqrt(np.sum(elementwise(np.multiply, x, x), **over))
+    if p == 0:
+        return np.sum(x != 0, **over).astype(x.dtype)
+    size = elementwise(np.abs, x)
+    if p == 1:
+        return np.sum(size, **over)
+    if math.isinf(p):
+        return np.max(size, **over) if p > 0 else np.min(size, **over)
+    return np.sum(size**p, **over) ** (1 / p)
 
 
 class CosineSimilarity(Function):
@@ -160,6 +161,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, back
 
 @drop_in
 @on_tensors
+@np.errstate(all="ignore")
 def pairwise_distance(
     x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False, *, backend: str | None = None
 ) -> Any:
@@ -198,15 +200,10 @@ def pairwise_distance(
 
 def distances_between(a: Any, b: Any, p: float, eps: float) -> Any:
     """Norms of ``a - b + eps`` over the last axis, which is kept; of tensors, or of arrays."""
-    d = _differences(a, b, eps)
+    d = a - b + eps
     axes = (d.ndim - 1,) if d.ndim else ()
     refuse_extremes_of_nothing(d.shape, p, axes)
-    return apply(VectorNorm, d, p=p, axes=axes)
-
-
-@np.errstate(all="ignore")
-def _differences(a: Any, b: Any, eps: float) -> Any:
-    return a - b + eps
+    return _norm(d, p, axes) if type(d) is np.ndarray else apply(VectorNorm, d, p=p, axes=axes)
 
 
 def refuse_extremes_of_nothing(shape: tuple[int, ...], p: float, axes: tuple[int, ...]) -> None:

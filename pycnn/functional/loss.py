@@ -85,6 +85,7 @@ class SoftCrossEntropy(Function):
 
 @drop_in
 @on_tensors
+@np.errstate(all="ignore")
 def cross_entropy(
     input: Any,
     target: Any,
@@ -140,15 +141,15 @@ def cross_entropy(
             raise ValueError(f"ignore_index is for class numbers; received {ignore} beside probabilities")
         return _probabilities(x, t, weight, classes_axis, reduction, label_smoothing)
     labels, all_count = _labels(x, t, classes_axis, ignore)
-    rows = _classes_last(widened(x), classes_axis)
+    rows, flat = _classes_last(widened(x), classes_axis), labels if labels.ndim == 1 else labels.reshape(-1)
     if all_count and weight is None:
-        losses = apply(CrossEntropy, rows, labels=labels.reshape(-1), ignore=ignore, smoothing=label_smoothing)
-        return reduced(losses.reshape(labels.shape), reduction, x.dtype)
-    refuse_gradient("weight", weight)
-    losses, weights = _labelled(as_tensor(rows), labels.reshape(-1), weight, ignore, label_smoothing)
-    if reduction == "mean":
-        return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
-    return reduced(losses.reshape(labels.shape), reduction, x.dtype)
+        losses = apply(CrossEntropy, rows, labels=flat, ignore=ignore, smoothing=label_smoothing)
+    else:
+        refuse_gradient("weight", weight)
+        losses, weights = _labelled(as_tensor(rows), flat, weight, ignore, label_smoothing)
+        if reduction == "mean":
+            return in_dtype(losses.sum() / _total(weights, losses), x.dtype)
+    return reduced(losses if flat is labels else losses.reshape(labels.shape), reduction, x.dtype)
 
 
 def placed(target: Any) -> Any:
@@ -163,9 +164,13 @@ def as_int64(labels: Any) -> Any:
     Raises:
         ValueError: it does not hold one of them, which is the number of no class.
     """
-    if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
+    if labels.dtype.kind == "u" and labels.size and int(labels.max()) > _GREATEST:
         raise ValueError(f"target must hold class numbers; received {labels.max()}")
-    return labels.astype(np.int64)
+    return labels.astype(_INT64)
+
+
+#: The dtype itself, for NumPy would look it up for its type; and the greatest number that it holds.
+_INT64, _GREATEST = np.dtype(np.int64), np.iinfo(np.int64).max
 
 
 def _total(weights: Any, losses: Tensor) -> Tensor:
@@ -220,18 +225,18 @@ def _probabilities(x: Any, t: Any, weight: Tensor | None, classes_axis: int, red
     found, dtype = alike(input=x, target=t)
     x, t = of_one_kind(found)
     t, rows = _classes_last(t, classes_axis), _classes_last(x, classes_axis)
-    if smoothing or weight is not None:
-        with np.errstate(all="ignore"):
-            if smoothing:
-                t = t * (1 - smoothing) + smoothing / rows.shape[1]
-            if weight is not None:
-                t = t * weight
+    if smoothing:
+        t = t * (1 - smoothing) + smoothing / rows.shape[1]
+    if weight is not None:
+        t = t * weight
     losses = apply(SoftCrossEntropy, rows, t)
-    return reduced(losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
+    return reduced(losses if rows is x else losses.reshape(_without(x.shape, classes_axis)), reduction, dtype)
 
 
 def _classes_last(x: Any, classes_axis: int) -> Any:
     """(rows, classes) from logits in PyTorch's order of axes."""
+    if x.ndim == 2:
+        return x
     if x.ndim > 2:
         x = x.transpose((0, *range(2, x.ndim), 1))
     return x.reshape(x.size // x.shape[-1], x.shape[-1])
@@ -253,8 +258,7 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
     if labels.shape != expected:
         labels = labels.reshape(expected)
     C = x.shape[classes_axis]
-    # Without a sign a negative number is greater than any class.
-    all_count = bool(labels.size) and int(labels.view(np.uint64).max()) < C
+    all_count = _all_below(labels, C)
     if not all_count:
         wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= C))]
         if wrong.size:
@@ -264,8 +268,22 @@ def _labels(x: Any, t: Any, classes_axis: int, ignore: int) -> tuple[np.ndarray,
     return labels, all_count and not 0 <= ignore < C
 
 
+#: So many numbers are looked at by Python in less time than a function of NumPy takes to begin.
+_FEW = 32
+
+
+def _all_below(labels: np.ndarray, C: int) -> bool:
+    """Whether there are labels, all of them from 0 to C - 1."""
+    if not 0 < labels.size <= _FEW:
+        # Without a sign a negative number is greater than any class.
+        return bool(labels.size) and int(labels.view(np.uint64).max()) < C
+    found = labels.reshape(-1).tolist()
+    return min(found) >= 0 and max(found) < C
+
+
 @drop_in
 @on_tensors
+@np.errstate(all="ignore")
 def nll_loss(
     input: Any,
     target: Any,

@@ -173,6 +173,7 @@ def soft_margin_loss(
 
 @drop_in
 @on_tensors
+@np.errstate(all="ignore")
 def triplet_margin_loss(
     anchor: Any,
     positive: Any,
@@ -234,15 +235,11 @@ def triplet_margin_loss(
     if swap:
         broadcast_shape(positive=same, negative=other)
         far = _smaller(far, distances_between(same, other, p, eps))
-    broadcast_shape(positive=near, negative=far)
-    losses = _hinge(margin, near, far)
-    return reduced(losses.reshape(losses.shape[:-1]) if losses.ndim else losses, reduction, dtype)
-
-
-@np.errstate(all="ignore")
-def _hinge(margin: float, near: Any, far: Any) -> Any:
+    if near.shape != far.shape:
+        broadcast_shape(positive=near, negative=far)
     losses = margin + near - far
-    return np.maximum(losses, losses.dtype.type(0)) if type(losses) is np.ndarray else losses.clip(0, None)
+    losses = np.maximum(losses, losses.dtype.type(0)) if type(losses) is np.ndarray else losses.clip(0, None)
+    return reduced(losses.reshape(losses.shape[:-1]) if losses.ndim else losses, reduction, dtype)
 
 
 def _smaller(a: Any, b: Any) -> Any:

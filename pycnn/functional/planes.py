@@ -22,8 +22,13 @@ def run_on_planes(
     planes = max(N * C, 1)
     read, positions, written = x.size // planes, index.size // planes, math.prod(shape) // planes
     problem = PlanesProblem(DTYPE_NAMES[x.dtype], layout, N, C, read, written)
-    (y,) = plan_on(x, operation, problem).run(x.reshape(problem.shape(read)), index.reshape(problem.shape(positions)))
-    return y.reshape(shape)
+    (y,) = plan_on(x, operation, problem).run(_shaped(x, problem.shape(read)), _shaped(index, problem.shape(positions)))
+    return _shaped(y, shape)
+
+
+def _shaped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array in a shape; itself where it has it, for a view takes longer to make than to ask."""
+    return array if array.shape == shape else array.reshape(shape)
 
 
 class Put(Function):

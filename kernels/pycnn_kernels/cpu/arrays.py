@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from pycnn_kernels.memory import POOL_FROM, Shape, address, aligned_empty
 
 __all__ = [
     "KIND", "address", "copied", "described", "from_host", "is_array", "is_usable", "is_writable", "machine", "maker",
-    "synchronize", "usable_address",
+    "synchronize", "usable_addresses",
 ]  # fmt: skip
 
 #: What messages call such an array.
@@ -50,20 +50,21 @@ def described(candidate: Any) -> str:
     return type(candidate).__name__
 
 
-def usable_address(candidate: Any, shape: Shape, dtype: np.dtype) -> int:
-    """The address of an array of this shape and dtype whose elements kernels can read and change where they are.
+def usable_addresses(specs: Sequence[Any], given: Sequence[Any]) -> list[int]:
+    """The addresses of arrays that are what their specs say and whose elements kernels can read and change in place.
 
-    0 for all else, and for some that are such arrays: without elements, or with a dtype that is equal and not the same
-    (NumPy's own are).
+    0 for an optional one that is None. -1 for all else, and for some that are such arrays: with a dtype that is equal
+    and not the same (NumPy's own are).
     """
-    if (
-        type(candidate) is np.ndarray
-        and candidate.shape == shape
-        and candidate.dtype is dtype
-        and candidate.flags.carray
-    ):
-        return address(candidate)
-    return 0
+    addresses = []  # filled by one loop: small calls count in microseconds
+    for (_, shape, dtype, optional), array in zip(specs, given):
+        if array is None and optional:
+            addresses.append(0)
+        elif type(array) is np.ndarray and array.shape == shape and array.dtype is dtype and array.flags.carray:
+            addresses.append(address(array))
+        else:
+            addresses.append(-1)
+    return addresses
 
 
 def is_usable(array: np.ndarray) -> bool:

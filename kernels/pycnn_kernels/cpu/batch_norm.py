@@ -218,6 +218,11 @@ def merge_moments_kernel(a, item, worker):
     ``running_mean`` and ``running_var``, if there are any, move towards mean and variance by ``momentum`` of the way.
     The sum of squares is divided by the count less ``correction`` for that variance: 1 makes it unbiased.
     """
+    _merge_moments(a, item)
+
+
+@inlined
+def _merge_moments(a, item):
     first, count = item * CHANNELS, max(a.pixels * a.inner, 1)
     channels, means, squares = min(CHANNELS, a.C - first), local_sums(CHANNELS), local_sums(CHANNELS)
     for p in range(a.parts):
@@ -303,6 +308,21 @@ def _normalise(step, a, part, pixel, count, c, shape, edge):
         tile_prefetch(shape, a.x, p * a.C + c + ELEMENTS_AHEAD, a.C)
         y = normalised(tile_load(mean, a.x, p * a.C + c, a.C, edge), mean, scale, bias)
         tile_store(tile_relu(y) if a.relu else y, a.y, p * a.C + c, a.C, edge)
+
+
+@kernel(
+    x="array", means="array", rests="array", squares="array", weight="array", bias="array", running_mean="array",
+    running_var="array", mean="array", rstd="array", scale="array", y="array", relu="int", correction="int",
+    momentum="float", epsilon="float", pieces="int", **_PART_FIELDS,
+)  # fmt: skip
+def small_batch_norm_kernel(a, item, worker):
+    """The three kernels above behind one another, for arrays that take less time than a launch."""
+    for piece in range(a.pieces):
+        _over_elements(a, piece, named("moments"))
+    for block in range(-(-a.C // CHANNELS)):
+        _merge_moments(a, block)
+    for piece in range(a.pieces):
+        _over_elements(a, piece, named("normalise"))
 
 
 @kernel(x="array", dy="array", y="array", mean="array", sums="array", products="array", **_PART_FIELDS)
@@ -577,16 +597,18 @@ class BatchNormStatistics:
             "means rests squares weight running_mean running_var mean rstd scale correction momentum epsilon",
         )  # fmt: skip
 
+    def parts_of(self, base: int) -> tuple[int, int, int]:
+        """Where means, rests and squares of the parts lie in the workspace."""
+        return base, base + self._part_bytes, base + 2 * self._part_bytes
+
     def run(
-        self, means: int, x: int, weight: int, running_mean: int, running_var: int, mean: int, rstd: int, scale: int,
+        self, base: int, x: int, weight: int, running_mean: int, running_var: int, mean: int, rstd: int, scale: int,
         correction: int, momentum: float, epsilon: float,
     ) -> None:  # fmt: skip
         """Addresses, of the workspace first; 0 for a weight and running statistics that are not there."""
-        rests, squares = means + self._part_bytes, means + 2 * self._part_bytes
-        self._moments.run(x, means, rests, squares)
-        self._merge.run(
-            means, rests, squares, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon
-        )
+        parts = self.parts_of(base)
+        self._moments.run(x, *parts)
+        self._merge.run(*parts, weight, running_mean, running_var, mean, rstd, scale, correction, momentum, epsilon)
 
 
 class BatchNorm:
@@ -599,6 +621,11 @@ class BatchNorm:
         self._repeated_at = self._scale_at + aligned_bytes(p.channels, p.dtype)
         self.workspace_bytes = self._repeated_at + self._repeated.workspace_bytes
         self._normalise = parts.task(normalise_kernel, p.dtype, "x mean scale bias y relu")
+        self._small = None if parts.parallel or parts.fold > 1 else Task(
+            small_batch_norm_kernel, p.dtype, 1,
+            "x means rests squares weight bias running_mean running_var mean rstd scale y relu correction momentum "
+            "epsilon", parallel=False, pieces=parts.items, **parts.fields,
+        )  # fmt: skip
 
     def run(
         self, x: int, weight: int, bias: int, running_mean: int, running_var: int, y: int, mean: int, rstd: int,
@@ -608,6 +635,12 @@ class BatchNorm:
         base = workspace(self.workspace_bytes)
         scale = base + self._scale_at
         running = running_mean, running_var
+        if self._small is not None:
+            parts = self._statistics.parts_of(base)
+            self._small.run(
+                x, *parts, weight, bias, *running, mean, rstd, scale, y, relu, correction, momentum, epsilon
+            )
+            return
         self._statistics.run(base, x, weight, *running, mean, rstd, scale, correction, momentum, epsilon)
         self._normalise.run(x, *self._repeated.run(base + self._repeated_at, mean, scale, bias), y, relu)
 

@@ -220,8 +220,10 @@ def launch(kernel_entry: int, block: np.ndarray, items: int, *, parallel: bool =
 def _launch(kernel_entry: int, block: int, items: int, parallel: bool) -> None:
     """:func:`launch` with the address of the block."""
     threads = min(_threads, items) if parallel else 1
-    if threads > 0:
+    if threads > 1:
         _workers.run(kernel_entry, block, items, threads)
+    else:
+        _workers.run_alone(kernel_entry, block, items)
 
 
 class Task:

@@ -18,6 +18,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -208,20 +209,33 @@ def _wake(shared, worker):
     return True
 
 
+#: What owns the machine code.
+_loops: list[Any] = []
+
+
 def _compile(body: Any, arguments: int) -> Any:
     loop = njit(nogil=True)(body)
     loop._cache = kernel_cache(body, SIMD.name)
-    loop.compile((types.int64,) * arguments)
-    return loop
+    signature = (types.int64,) * arguments
+    loop.compile(signature)
+    _loops.append(loop)
+    return loop.overloads[signature].entry_point  # which is called without a look at the types of its arguments
 
 
 class Workers:
-    """The pool of one process. Its threads start with the first launch that can use them."""
+    """The pool of one process. Its threads start with the first launch that can use them.
 
+    Attributes:
+        most: threads at most.
+        run_alone: runs a kernel over its pieces on this thread; takes its entry, its block, and their number.
+    """
+
+    run_alone: Callable[[int, int, int], None]
     _started: int  # how many threads there are
 
     def __init__(self, most: int):
         self.most = most
+        self.run_alone = self._first_run
         self._setup = threading.Lock()
         self._ready = False
         self._forget_threads()
@@ -229,12 +243,9 @@ class Workers:
             os.register_at_fork(after_in_child=self._after_fork)
 
     def run(self, entry: int, block: int, items: int, threads: int) -> None:
-        """Run a kernel over its pieces on at most ``threads`` threads, this one included."""
+        """Run a kernel over its pieces on at most ``threads`` threads, two or more, this one included."""
         if not self._ready:
             self._prepare()
-        if threads == 1:
-            self._run_alone(entry, block, items)
-            return
         if self._started < threads - 1:
             self._start(threads - 1)
         if self._memory[ASLEEP] > 0:
@@ -243,11 +254,15 @@ class Workers:
                     bell.release()
         self._run_together(self._shared, entry, block, items, threads)
 
+    def _first_run(self, entry: int, block: int, items: int) -> None:
+        self._prepare()
+        self.run_alone(entry, block, items)
+
     def _prepare(self) -> None:
         with self._setup:
             if self._ready:
                 return
-            self._run_alone = _compile(_run_alone, 3)
+            self.run_alone = _compile(_run_alone, 3)
             self._run_together = _compile(_run_together, 5)
             self._look_out = _compile(_look_out, 3)
             self._wake = _compile(_wake, 2)

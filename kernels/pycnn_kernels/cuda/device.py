@@ -9,7 +9,7 @@ import ctypes
 import functools
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,16 +92,18 @@ class Device:
         """Whether it is an array in this GPU's memory."""
         return isinstance(candidate, self.xp.ndarray) and candidate.data.device_id == self.number
 
-    def usable_address(self, candidate: Any, shape: Shape, dtype: np.dtype) -> int:
-        """The address of an array of this shape and dtype that kernels can use where it is; 0 for all else."""
-        if (
-            self.is_array(candidate)
-            and candidate.shape == shape
-            and candidate.dtype == dtype
-            and self.is_usable(candidate)
-        ):
-            return self.address(candidate)
-        return 0
+    def usable_addresses(self, specs: Sequence[Any], given: Sequence[Any]) -> list[int]:
+        """The addresses of arrays that are what their specs say and that kernels can use in place.
+
+        0 for an optional one that is None, -1 for all else.
+        """
+        return [self._usable_address(spec, array) for spec, array in zip(specs, given)]
+
+    def _usable_address(self, spec: Any, array: Any) -> int:
+        if array is None and spec.optional:
+            return 0
+        as_said = self.is_array(array) and array.shape == spec.shape and array.dtype == spec.dtype
+        return self.address(array) if as_said and self.is_usable(array) else -1
 
     def described(self, candidate: Any) -> str:
         """What messages call something that is none."""
