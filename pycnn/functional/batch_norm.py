@@ -456,14 +456,13 @@ def _one_each(name: str, value: Any, channels: int, x: ArrayLike) -> Any:
 
 
 def _fits(value: Any, channels: int, x: ArrayLike) -> bool:
-    """Whether it is one number for each channel as it is: in most calls, which shall not take long, it is.
-
-    Where a GPU is the default an array of NumPy's is not, for it goes there.
-    """
-    data = value.data if isinstance(value, Tensor) else value
-    if type(data) is not np.ndarray or data.dtype is not x.dtype or data.shape != (channels,):
-        return False
-    return type(data_of(x)) is np.ndarray and (data is not value or backends.is_ready(value))
+    """Whether it is one number for each channel as it is: in most calls, which shall not take long, it is."""
+    if type(x) is np.ndarray:  # and so is made ready, where the default backend is
+        return type(value) is np.ndarray and value.dtype is x.dtype and value.shape == (channels,)
+    data, like = data_of(value), data_of(x)
+    fits = type(data) is type(like) is np.ndarray and data.dtype is like.dtype and data.shape == (channels,)
+    # Where a GPU is the default an array of NumPy's goes there.
+    return fits and (data is not value or backends.is_ready(value))
 
 
 def _running(name: str, value: Any, channels: int, x: ArrayLike) -> np.ndarray:

@@ -15,7 +15,7 @@ PIECE = 1 << 14
 _PARALLEL = 1 << 14
 
 
-@literal_kernel(x="array", y="array", size="int", p0="float", p1="float", p2="float", formula="type")
+@literal_kernel(x="array", y="array", p0="float", p1="float", p2="float", size="int", formula="type")
 def activation_kernel(a, item, worker):
     """``y[i] = f(x[i])`` for i < size, with the parameters p0 to p2."""
     x, y = a.x, a.y

@@ -252,7 +252,7 @@ def _elements_of(a, part):
     return a.inner if a.inner > 1 else min(a.chunk, a.pixels // a.fold - part // a.fold * a.chunk)
 
 
-@kernel(running_var="array", weight="array", scale="array", C="int", epsilon="float")
+@kernel(running_var="array", weight="array", scale="array", epsilon="float", C="int")
 def running_scale_kernel(a, item, worker):
     """``scale = weight / sqrt(running_var + epsilon)`` of each channel of a block."""
     for c in range(item * CHANNELS, min((item + 1) * CHANNELS, a.C)):

@@ -20,7 +20,7 @@ BLOCK = 1024
 
 @kernel(
     x="array", weight="array", bias="array", y="array", statistics="array",
-    weighted="int", biased="int", centred="int", rows="int", columns="int", chunk="int", eps="float",
+    weighted="int", biased="int", eps="float", centred="int", rows="int", columns="int", chunk="int",
 )  # fmt: skip
 def layer_norm_kernel(a, item, worker):
     """``y[r, c] = normal(x[r, c]) * weight[c] + bias[c]``, with or without each of the two. A piece: ``chunk`` rows.

@@ -29,8 +29,8 @@ def _sum_of(values, count):
 
 
 @literal_kernel(
-    x="array", t="array", y="array", parts="array", losses="array", size="int", summed="int", factor="float",
-    parameter="float", formula="type",
+    x="array", t="array", parts="array", losses="array", factor="float", parameter="float", y="array", size="int",
+    summed="int", formula="type",
 )  # fmt: skip
 def loss_kernel(a, item, worker):
     """``y[i]``, the loss between x[i] and t[i], for i < size; or ``parts[item]``, the sum of a piece times the factor.
@@ -51,7 +51,7 @@ def loss_kernel(a, item, worker):
         a.parts[item] = scalar(a.x, total * a.factor)
 
 
-@kernel(parts="array", total="array", count="int", factor="float")
+@kernel(parts="array", total="array", factor="float", count="int")
 def total_kernel(a, item, worker):
     """``total[0]``, the sum of ``count`` parts times the factor, in float64."""
     total = 0.0

@@ -48,7 +48,7 @@ def copy_elements(typing_context: Any, dst: Any, src: Any, count: Any) -> Any:
 
 
 @kernel(
-    "uint8", "uint16", "uint32", "uint64", x="array", y="array", fill="array", total="int", height="int", **_TABLES
+    "uint8", "uint16", "uint32", "uint64", x="array", fill="array", y="array", total="int", height="int", **_TABLES
 )  # fmt: skip
 def rearrange_kernel(a, item, worker):
     """``y[r, j] = x[base[r] + columns[choice[r], j]]`` for ``inner`` elements each; fill[0] where one is nowhere.

@@ -25,8 +25,8 @@ TILE = 16384
 
 
 @kernel(
-    x="array", y="array", size="int", C="int", inner="int", together="int", width="int", steps="int",
-    segments="int", chunk="int", share="float", beta="float", k="float",
+    x="array", y="array", size="int", share="float", beta="float", k="float", C="int", inner="int", together="int",
+    width="int", steps="int", segments="int", chunk="int",
 )  # fmt: skip
 def response_norm_kernel(a, item, worker):
     """``y = x * d^-beta``, ``d = k + share * sum of x^2`` over ``size`` channels, from size // 2 before x's own.

@@ -93,8 +93,8 @@ def softmax_kernel(a, item, worker):
 
 
 @kernel(
-    x="array", labels="table", losses="array", p="array", rows="int", columns="int", chunk="int", ignore="int",
-    smoothing="float",
+    x="array", labels="table", losses="array", p="array", ignore="int", smoothing="float", rows="int", columns="int",
+    chunk="int",
 )  # fmt: skip
 def cross_entropy_kernel(a, item, worker):
     """``losses[r] = -sum over c of t[c] * log softmax(x[r])[c]`` and the softmax p, for labels; ``chunk`` rows a piece.
