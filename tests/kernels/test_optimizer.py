@@ -119,14 +119,15 @@ def test_only_parameters_that_share_memory_keep_to_one_thread(
     rule: Rule, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    workers = launch._workers.run
+    alone = launch._workers.run_alone
 
-    def noted(entry: int, block: int, items: int, threads: int) -> None:
+    def noted(entry: int, block: int, items: int, threads: int = 1) -> None:
         asked.append(threads)
-        workers(entry, block, items, 1)
+        alone(entry, block, items)
 
     monkeypatch.setattr(launch, "_threads", 2)
     monkeypatch.setattr(launch._workers, "run", noted)
+    monkeypatch.setattr(launch._workers, "run_alone", noted)
     memory = numbers((3 * PIECE,), "float32")
     beside, shared = [memory[:PIECE], memory[PIECE:]], [memory[: PIECE + 1], memory[PIECE:]]
     for w in (beside, shared):

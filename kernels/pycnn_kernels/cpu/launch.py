@@ -265,7 +265,7 @@ class Task:
         return self._kernel.fields.slot(field)
 
     def run(self, *values: Any) -> None:
-        """Run with the given fields' values, integers first and then floats."""
+        """Run with the given fields' values."""
         block = self._block.filled(values)
         _launch(self._entry or self.entry(), block.buffer_info()[0], self.items, self.parallel)
 

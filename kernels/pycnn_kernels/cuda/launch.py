@@ -114,7 +114,7 @@ class Task:
     Args:
         variant: what to launch.
         blocks: how many, along one axis or two; a launch of none is left out.
-        given: the names of the fields that :meth:`run` takes, in its order, integers (addresses) before floats.
+        given: the names of the fields that :meth:`run` takes, in its order.
         fields: the others. An array is a table: it is sent to the GPU, and lives there as long as the task.
 
     Attributes:

@@ -252,4 +252,4 @@ class ResponseNormGradient:
         at, settings = current_device().address(terms), (share, beta, k)
         self._windows.task(response_norm_terms_kernel, "dy x terms", size, beta).run(dy, x, at, size, *settings)
         gradient = self._windows.task(response_norm_gradient_kernel, "dy x terms dx slope", size, beta)
-        gradient.run(dy, x, at, dx, size, 2 * share * beta, *settings)
+        gradient.run(dy, x, at, dx, 2 * share * beta, size, *settings)
