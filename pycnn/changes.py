@@ -35,8 +35,11 @@ def note(array: Any, what: str) -> None:
     ('a test', None)
     """
     global moment
-    owner = _owner(array)
-    key = _key(owner)
+    owner: Any = array
+    key: Hashable = id(array)
+    if type(array) is not np.ndarray or array.base is not None:  # as few are, and a call may note two arrays
+        owner = _owner(array)
+        key = _key(owner)
     with _lock:
         moment += 1
         known = _last.get(key)

@@ -60,11 +60,13 @@ class VectorNorm(Function):
         return (steepness * sign * chosen(~none, dy / divisor ** (p - 1)),)
 
 
-def _norm(x: np.ndarray, p: float, axes: tuple[int, ...]) -> np.ndarray:
+def _norm(x: np.ndarray, p: float, axes: tuple[int, ...], keepdims: bool = True) -> np.ndarray:
     """What :class:`VectorNorm` computes."""
-    over: dict[str, Any] = {"axis": axes, "keepdims": True}
+    over: dict[str, Any] = {"axis": axes, "keepdims": keepdims}
     if p == 2 and len(axes) == 1:
         lengths, axis = np.sqrt(dots(x, x, axes[0])), axes[0]
+        if not keepdims:
+            return lengths
         return lengths[..., None] if axis == x.ndim - 1 else np.expand_dims(lengths, axis)
     if p == 2:
         return np.sqrt(np.sum(elementwise(np.multiply, x, x), **over))
@@ -194,16 +196,18 @@ def pairwise_distance(
     found, dtype = alike(integers_count=True, x1=x1, x2=x2)
     a, b = of_one_kind(found)
     broadcast_shape(x1=a, x2=b)
-    distances = distances_between(a, b, p, eps)
-    return in_dtype(distances if keepdim or not distances.ndim else distances.reshape(distances.shape[:-1]), dtype)
+    return in_dtype(distances_between(a, b, p, eps, keepdim), dtype)
 
 
-def distances_between(a: Any, b: Any, p: float, eps: float) -> Any:
-    """Norms of ``a - b + eps`` over the last axis, which is kept; of tensors, or of arrays."""
+def distances_between(a: Any, b: Any, p: float, eps: float, keepdim: bool = False) -> Any:
+    """Norms of ``a - b + eps`` over the last axis; of tensors, or of arrays."""
     d = a - b + eps
     axes = (d.ndim - 1,) if d.ndim else ()
     refuse_extremes_of_nothing(d.shape, p, axes)
-    return _norm(d, p, axes) if type(d) is np.ndarray else apply(VectorNorm, d, p=p, axes=axes)
+    if type(d) is np.ndarray:
+        return _norm(d, p, axes, keepdim)
+    norms = apply(VectorNorm, d, p=p, axes=axes)
+    return norms if keepdim or not norms.ndim else norms.reshape(norms.shape[:-1])
 
 
 def refuse_extremes_of_nothing(shape: tuple[int, ...], p: float, axes: tuple[int, ...]) -> None:

@@ -239,7 +239,7 @@ def triplet_margin_loss(
         broadcast_shape(positive=near, negative=far)
     losses = margin + near - far
     losses = np.maximum(losses, losses.dtype.type(0)) if type(losses) is np.ndarray else losses.clip(0, None)
-    return reduced(losses.reshape(losses.shape[:-1]) if losses.ndim else losses, reduction, dtype)
+    return reduced(losses, reduction, dtype)
 
 
 def _smaller(a: Any, b: Any) -> Any:
