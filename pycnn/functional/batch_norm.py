@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +72,14 @@ class _Normalisation(Function):
         raise NotImplementedError
 
 
+class NormNumbers(NamedTuple):
+    """What kernels of :class:`BatchNorm` take beside arrays; as :func:`batch_norm` takes them."""
+
+    correction: int
+    momentum: float
+    eps: float
+
+
 class BatchNorm(_Normalisation):
     """By the statistics of x; ``forward`` moves the running ones, if there are any."""
 
@@ -87,14 +94,12 @@ class BatchNorm(_Normalisation):
         running: tuple[np.ndarray | None, np.ndarray | None],
         layout: Layout,
         relu: bool,
-        correction: int,
-        momentum: float,
-        eps: float,
+        numbers: NormNumbers,
     ) -> np.ndarray:
-        self.layout, self.eps = layout, eps
+        self.layout, self.eps = layout, numbers.eps
         self.problem = _channels_problem(x, layout)
         y, self.mean, self.rstd = plan_on(x, "batch_norm", self.problem).run(
-            x.reshape(self.problem.shape), weight, bias, updated=running, scalars=(relu, correction, momentum, eps)
+            x.reshape(self.problem.shape), weight, bias, updated=running, scalars=(relu, *numbers)
         )
         y = y.reshape(x.shape)
         self.y = y if relu else None
@@ -264,7 +269,7 @@ class BatchStatisticsNorm(NamedTuple):
     eps: float = 1e-5
     correction: int = 1
 
-    def read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, Any, Any, Mapping[str, Any]]:
+    def read(self, channels: int, like: Any, prefix: str = "") -> tuple[Any, Any, Any, NormNumbers]:
         """Weight and bias, the running statistics, and the numbers as :class:`BatchNorm` takes them.
 
         Args:
@@ -280,11 +285,10 @@ class BatchStatisticsNorm(NamedTuple):
 
 
 @remembered()
-def _numbers(prefix: str, momentum: Any, eps: Any, correction: Any) -> Mapping[str, Any]:
-    """The numbers of a :class:`BatchStatisticsNorm` as :class:`BatchNorm` takes them; the same for equal ones."""
+def _numbers(prefix: str, momentum: Any, eps: Any, correction: Any) -> NormNumbers:
+    """The numbers of a :class:`BatchStatisticsNorm`; the same for equal ones."""
     one_of(f"{prefix}correction", correction, (0, 1))
-    momentum, eps = number(f"{prefix}momentum", momentum), number(f"{prefix}eps", eps)
-    return MappingProxyType({"correction": correction, "momentum": momentum, "eps": eps})
+    return NormNumbers(correction, number(f"{prefix}momentum", momentum), number(f"{prefix}eps", eps))
 
 
 @drop_in
@@ -344,8 +348,7 @@ def batch_norm(
            [1., 2.]])
     """
     x = floating("input", input)
-    settings = _settings(data_format, training, activation, momentum, eps, correction)
-    where = settings["layout"]
+    where, relu, numbers = _settings(data_format, training, activation, momentum, eps, correction)
     if x.ndim < 2:
         raise ValueError(f"input must have the axes (N, C) or more; received the shape {tuple(x.shape)}")
     channels = x.shape[channel_axis(x.ndim, where)]
@@ -354,10 +357,11 @@ def batch_norm(
         mean, variance = running
         if mean is None or variance is None:
             raise ValueError("running_mean and running_var must be given unless training is True; received None")
-        y = apply(RunningBatchNorm, widened(x), scale, offset, running=(widened(mean), widened(variance)), **settings)
+        widths = widened(mean), widened(variance)
+        y = apply(RunningBatchNorm, widened(x), scale, offset, running=widths, layout=where, relu=relu, eps=numbers.eps)
         return rounded(y, x.dtype)
     moving = movable(running, x.shape, channels)
-    y = apply(BatchNorm, widened(x), scale, offset, running=moving, **settings)
+    y = apply(BatchNorm, widened(x), scale, offset, running=moving, layout=where, relu=relu, numbers=numbers)
     note_moved(running, moving)
     return rounded(y, x.dtype)
 
@@ -365,18 +369,17 @@ def batch_norm(
 @remembered()
 def _settings(
     data_format: Any, training: Any, activation: Any, momentum: Any, eps: Any, correction: Any
-) -> Mapping[str, Any]:
-    """The settings of :class:`BatchNorm`, or without ``training`` of :class:`RunningBatchNorm`; the same for equal
-    arguments.
+) -> tuple[Layout, bool, NormNumbers]:
+    """The layout, whether there is a ReLU, and the numbers.
 
     Raises:
         TypeError, ValueError: as :func:`batch_norm`.
     """
-    found = {"layout": layout(data_format), "relu": one_of("activation", activation, (None, "relu")) == "relu"}
+    where, relu = layout(data_format), one_of("activation", activation, (None, "relu")) == "relu"
     training, numbers = boolean("training", training), _numbers("", momentum, eps, correction)
-    if numbers["eps"] < 0 or (training and numbers["eps"] == 0):
+    if numbers.eps < 0 or (training and numbers.eps == 0):
         raise ValueError(f"eps must be at least 0, and above it in training; received {eps}")
-    return MappingProxyType({**found, **(numbers if training else {"eps": numbers["eps"]})})
+    return where, relu, numbers
 
 
 def movable(

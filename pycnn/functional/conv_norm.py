@@ -9,7 +9,7 @@ import numpy as np
 from pycnn.autograd import Function, is_grad_enabled
 from pycnn.backend import plan_on
 from pycnn.functional.arguments import apply, without_batch
-from pycnn.functional.batch_norm import BatchNorm, BatchStatisticsNorm, batch_norm, movable, note_moved
+from pycnn.functional.batch_norm import BatchNorm, BatchStatisticsNorm, NormNumbers, batch_norm, movable, note_moved
 from pycnn.functional.conv import (
     Convolution,
     ConvolutionInputGradient,
@@ -44,16 +44,13 @@ class ConvolutionNorm(Function):
         conv: ConvProblem,
         pool: PoolProblem | None,
         running: tuple[np.ndarray | None, ...],
-        correction: int,
-        momentum: float,
-        eps: float,
+        numbers: NormNumbers,
         **choice: Any,
     ) -> np.ndarray:
-        self.conv, self.pool, self.choice = conv, pool, choice
-        self.settings = {"correction": correction, "momentum": momentum, "eps": eps}
+        self.conv, self.pool, self.numbers, self.choice = conv, pool, numbers, choice
         self.pixels = channels_problem(conv.dtype, conv.layout, conv.N, conv.K, conv.output)
         (maps,) = plan_on(x, "conv_forward", conv, **choice).run(x, w, b)
-        self.maps, numbers = maps, (correction, momentum, eps)
+        self.maps = maps
         if pool is None:
             y, self.mean, self.rstd = plan_on(maps, "batch_norm", self.pixels).run(
                 maps.reshape(self.pixels.shape), weight, bias, updated=running, scalars=(False, *numbers)
@@ -98,7 +95,7 @@ class ConvolutionNorm(Function):
         if self.pool is not None:
             dy = FoundGradient.apply(dy, problem=self.pool, index=self.index)
         norm = BatchNorm.apply(
-            maps, weight, bias, running=(None, None), layout=self.conv.layout, relu=False, **self.settings
+            maps, weight, bias, running=(None, None), layout=self.conv.layout, relu=False, numbers=self.numbers
         )
         dz, dweight, dbias = (None, None, None) if norm._node is None else norm._node.backward(dy)
         return *((None,) * 3 if maps._node is None or dz is None else maps._node.backward(dz)[:3]), dweight, dbias
@@ -178,7 +175,7 @@ def conv2d_batch_norm(
         y = y if pool is None else apply(MaxPool, y, problem=pool, indices=False)[0]
     else:
         moving = movable(running, conv.y_shape, conv.K, "norm.")
-        settings = {"conv": conv, "pool": pool, "running": moving, **numbers, **choice}
+        settings = {"conv": conv, "pool": pool, "running": moving, "numbers": numbers, **choice}
         y = apply(ConvolutionNorm, *arrays, scale, offset, **settings)
         note_moved(running, moving)
     return without_batch(y, single)

@@ -94,11 +94,11 @@ def instance_norm(
     if x.size == 0:
         return _of_nothing(x, scale, offset)
     if pixels <= _SHORT_ROW and scale is None and offset is None and running[0] is None:
-        return _as_given(x, _of_rows(first, N * C, numbers["eps"]), first.shape, where)
+        return _as_given(x, _of_rows(first, N * C, numbers.eps), first.shape, where)
     moving = [None if each is None else backends.of(each).xp.tile(widened(each), N) for each in running]
     y = apply(
         BatchNorm, widened(first).reshape(1, N * C, pixels), _repeated(scale, N), _repeated(offset, N),
-        running=tuple(moving), layout="channels_first", relu=False, **numbers,
+        running=tuple(moving), layout="channels_first", relu=False, numbers=numbers,
     )  # fmt: skip
     for each, moved in zip(running, moving):
         if each is not None and moved is not None:

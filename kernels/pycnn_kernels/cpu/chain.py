@@ -58,8 +58,8 @@ def _address_of(typing_context, pointer):
 
 
 @kernel(
-    "float32", blocks="table", templates="table", given="table", slots="table", entries="table", pieces="table",
-    starts="table", owned="table", stages="int", given_count="int", owned_count="int", part_size="int", own="int",
+    "float32", blocks="table", given="table", own="int", templates="table", slots="table", entries="table",
+    pieces="table", starts="table", owned="table", stages="int", given_count="int", owned_count="int", part_size="int",
     own_size="int",
 )  # fmt: skip
 def chain_kernel(a, item, worker):
