@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 @np.errstate(all="ignore")  # in half the time of a with statement
-def _without_news(forward: Callable[..., Any], arrays: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+def without_news(forward: Callable[..., Any], arrays: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+    """``forward`` of arrays of NumPy's, by floating-point's own rules: see :meth:`Function.compute`."""
     return forward(*arrays, **settings)
 
 
@@ -235,7 +236,7 @@ class Function:
                 return self.forward(*arrays, **settings)
         if not self.uses_numpy:
             return self.forward(*arrays, **settings)
-        return _without_news(self.forward, arrays, settings)
+        return without_news(self.forward, arrays, settings)
 
     def _record(self, inputs: tuple[Any, ...], views: bool) -> None:
         """Become a node of the graph; ``views`` says that there are views among its inputs.

@@ -13,7 +13,7 @@ import numpy as np
 
 from pycnn import backend as backends
 from pycnn import elementary
-from pycnn.autograd import Function
+from pycnn.autograd import Function, without_news
 from pycnn.elementary import FLOAT32
 from pycnn.in_place import assign_in_place
 from pycnn.naming import nearest
@@ -30,9 +30,10 @@ def apply(function: type[Function], *inputs: Any, **settings: Any) -> Any:
         if isinstance(value, Tensor):
             tensors = [each if each is None or isinstance(each, Tensor) else Tensor._of(each) for each in inputs]
             return function.apply(*tensors, **settings)
-    if type(inputs[0]) is np.ndarray and not function.uses_numpy:
-        return function().forward(*inputs, **settings)  # what ``compute`` comes to
-    return function().compute(*inputs, **settings)
+    if type(inputs[0]) is not np.ndarray:
+        return function().compute(*inputs, **settings)
+    forward = function().forward  # what ``compute`` comes to
+    return without_news(forward, inputs, settings) if function.uses_numpy else forward(*inputs, **settings)
 
 
 #: Types of which equal arguments are the same: those without parts, and a problem, which was read from such ones.

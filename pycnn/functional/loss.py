@@ -344,10 +344,8 @@ def picked(x: Any, labels: np.ndarray, axis: int) -> Any:
     before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     if labels.size == 0:
         return x.sum(axis)  # of no elements, and as differentiable
-    found = apply(
-        Pick, x.reshape(before, x.shape[axis], after), index=labels.reshape(before, 1, after), layout="channels_last"
-    )
-    return found.reshape(labels.shape)
+    planes, index = x.reshape(before, x.shape[axis], after), labels.reshape(before, 1, after)
+    return apply(Pick, planes, index=index, layout="channels_last").reshape(labels.shape)
 
 
 @drop_in

@@ -189,15 +189,13 @@ def reduced(losses: Any, reduction: str, dtype: np.dtype) -> Any:
 
     Of a tensor, or of an array in a dtype in which is computed.
     """
-    return in_dtype(losses if reduction == "none" else _summed(losses, reduction == "mean"), dtype)
-
-
-def _summed(losses: Any, mean: bool) -> Any:
+    if reduction == "none":
+        return in_dtype(losses, dtype)
     # NumPy's function itself takes half the time of the array's method.
-    total = np.add.reduce(losses, axis=None) if type(losses) is np.ndarray else losses.sum()
-    if not mean:
-        return total
-    return total / losses.size if losses.size else total * math.nan
+    found = np.add.reduce(losses, axis=None) if type(losses) is np.ndarray else losses.sum()
+    if reduction == "mean":
+        found = found / losses.size if losses.size else found * math.nan
+    return in_dtype(found, dtype)
 
 
 def chosen(mask: Any, x: Tensor) -> Tensor:
