@@ -36,7 +36,12 @@ _TURN_SECONDS = 0.01
 
 
 def medians(sides: dict[str, Side], seconds: float = 1.0, least: int = 7, threads: int = 1) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, so that drift of the machine meets all of them.
+    """Median seconds of each side; see :func:`in_turns`."""
+    return {name: float(np.median(values)) for name, values in in_turns(sides, seconds, least, threads).items()}
+
+
+def in_turns(sides: dict[str, Side], seconds: float = 1.0, least: int = 7, threads: int = 1) -> dict[str, list[float]]:
+    """The seconds of each call of each side; the sides take turns, so that drift of the machine meets all of them.
 
     On one thread a turn is one call. On several it is a pause, a call that wakes the side's own threads, and then
     calls that count.
@@ -55,7 +60,7 @@ def medians(sides: dict[str, Side], seconds: float = 1.0, least: int = 7, thread
                 side()
             times[name] += [seconds_of(side) for _ in range(calls[name])]
         rounds += 1
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return times
 
 
 def seconds_of(side: Side) -> float:

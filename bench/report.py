@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -213,18 +214,26 @@ def images_table(options: Options) -> None:
         print(f"\nleast ratio to SciPy {min(ratios):.1f}")
 
 
+#: What a small call shall take less than.
+_CALL_SECONDS = 15e-6
+
+
 @table
 def calls_table(options: Options) -> None:
     """Small calls on NumPy's arrays: microseconds on one pinned core, and PyTorch's on its tensors."""
     use_threads(options._replace(threads=1))
     from bench.calls import CALLS, call_sides
-    from bench.measure import medians
+    from bench.measure import in_turns
 
-    repeated = 100
-    columns = Table(options, "call", "microseconds", "PyTorch", first=36)
+    repeated, slow = 100, []
+    columns = Table(options, "call", "microseconds: median, least", "PyTorch", first=36)
     for name in progress(list(CALLS), "calls"):
-        timed = medians(call_sides(name, repeated), options.seconds)
-        columns.row(name, *(f"{seconds / repeated * 1e6:.1f}" for seconds in timed.values()))
+        timed = in_turns(call_sides(name, repeated), options.seconds)
+        found = {side: (statistics.median(each), min(each)) for side, each in timed.items()}
+        columns.row(name, *(", ".join(f"{each / repeated * 1e6:.1f}" for each in pair) for pair in found.values()))
+        if found["pycnn"][0] / repeated >= _CALL_SECONDS:
+            slow.append(name)
+    print(f"\nmedians of {_CALL_SECONDS * 1e6:.0f} microseconds or more: {', '.join(slow) or 'none'}")
 
 
 def compare_to_copies(
