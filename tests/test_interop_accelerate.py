@@ -29,6 +29,12 @@ def pycnn_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     _let_win(monkeypatch, "pycnn")
 
 
+@pytest.fixture(autouse=True)
+def _quick_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whole models: what they find does not matter here."""
+    monkeypatch.setattr(acceleration, "_MODEL_SECONDS", 0.0)
+
+
 @pytest.fixture
 def torch_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     _let_win(monkeypatch, "torch")
@@ -236,6 +242,12 @@ def test_the_clock_decides() -> None:
     times = acceleration._timed({"pycnn": side(quick), "torch": side(slow)}, ready)
     assert times["pycnn"] < times["torch"]
     assert turns[:3] == ["pycnn", "torch", "pycnn"]
+
+
+def test_a_comparison_lasts_as_long_as_it_shall() -> None:
+    begin = acceleration.time.perf_counter()
+    acceleration._timed({"pycnn": lambda: None, "torch": lambda: acceleration.time.sleep(0.001)}, seconds=0.3)
+    assert 0.3 <= acceleration.time.perf_counter() - begin < 3
 
 
 class WalksBack(nn.Module):

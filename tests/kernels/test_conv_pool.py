@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycnn_kernels.choice import choose
+from pycnn_kernels.cpu import conv_pool
 from pycnn_kernels.cpu.conv_pool import divide
 from pycnn_kernels.plan import plan_for
 from pycnn_kernels.problem import ConvPoolProblem
@@ -104,6 +105,28 @@ def test_epilogues(epilogue: dict[str, Any], form: dict[str, str]) -> None:
 def test_image_sizes(H: int, form: dict[str, str]) -> None:
     for W, N in ((3, 1), (8, 5)):
         check_all_bands(conv_pool_problem(conv_problem(N=N, size=(H, W), padding=1, **form), kernel=2))
+
+
+@pytest.mark.parametrize(
+    ("convolution", "pooling", "computed"),
+    [
+        ({"size": (15, 14), "kernel": 3}, {"kernel": 2}, (12, 12)),
+        ({"size": (15, 14), "kernel": 3, "padding": 1}, {"kernel": 3}, (15, 12)),
+        ({"size": (15, 14), "kernel": 3}, {"kernel": 2, "padding": 1}, (13, 11)),
+        ({"size": (15, 14), "kernel": 3}, {"kernel": 2, "ceil_mode": True}, (13, 12)),
+        ({"size": (17, 20), "kernel": 3, "stride": 2, "padding": 1, "dilation": 2}, {"kernel": (2, 3)}, (8, 6)),
+        ({"size": (15, 14), "kernel": 3, "residual": True}, {"kernel": 2}, (13, 12)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_no_window_covers_is_not_computed(
+    convolution: dict[str, Any], pooling: dict[str, Any], computed: tuple[int, int], form: dict[str, str]
+) -> None:
+    p = conv_pool_problem(conv_problem(**convolution, **form), **pooling)
+    conv, pool = conv_pool._pooled_part(p)
+    assert conv.output[1:] == pool.size[1:] == computed
+    assert pool.output == p.pool.output
+    check_all_bands(p)
 
 
 def test_no_images(form: dict[str, str]) -> None:
