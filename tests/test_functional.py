@@ -926,6 +926,7 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
     (F.local_response_norm, (X, 0), ValueError, "size must be at least 1; received 0"),
     (F.local_response_norm, (X, -3), ValueError, "size must be at least 1; received -3"),
     (F.local_response_norm, (X, 2.0), TypeError, "size must be an integer; received 2.0"),
+    (F.local_response_norm, (X, 2**63), ValueError, "size must be an integer of 64 bits; received 9223372036854775808"),
     (F.local_response_norm, (X, 2, "1"), TypeError, "alpha must be a number; received '1'"),
     (F.local_response_norm, (X, 2, 1, True), TypeError, "beta must be a number; received True"),
     (F.local_response_norm, (X, 2, 1, 1, None), TypeError, "k must be a number; received None"),

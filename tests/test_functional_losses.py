@@ -209,6 +209,8 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.gaussian_nll_loss(X, T, T), ValueError, "var must not be below 0; received -"),
     (lambda: F.gaussian_nll_loss(X, T, T[:2] ** 2), ValueError, "var must have the shape of the input"),
     (lambda: F.cross_entropy(X, T * T, ignore_index=1), ValueError, "ignore_index is for class numbers; received 1"),
+    (lambda: F.cross_entropy(X, LABELS, ignore_index=2**63), ValueError, "ignore_index must be an integer of 64 bits"),
+    (lambda: F.nll_loss(X, LABELS, ignore_index=-(2**70)), ValueError, "ignore_index must be an integer of 64 bits"),
     (lambda: F.nll_loss(X, LABELS, Tensor(X[0], True)), TypeError, "weight must not require a gradient"),
     (lambda: F.nll_loss(X, LABELS + 1), ValueError, "target must hold class numbers from 0 to 2; received 3"),
     (lambda: F.binary_cross_entropy_with_logits(X, T[0]), ValueError, "target must have the shape of the input"),

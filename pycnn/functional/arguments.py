@@ -224,17 +224,24 @@ def number(name: str, value: Any) -> float:
 
 
 def integer(name: str, value: Any) -> int:
-    """An integer of Python's or NumPy's; booleans are none.
+    """An integer of Python's or NumPy's that 64 bits hold; booleans are none.
 
     Raises:
         TypeError: something else.
+        ValueError: it is larger.
     """
-    if type(value) is int:  # most are
-        return value
-    if not isinstance(value, bool | np.bool_):
+    found = value if type(value) is int else None  # most are
+    if found is None and not isinstance(value, bool | np.bool_):
         with contextlib.suppress(TypeError):
-            return operator.index(value)
-    raise TypeError(f"{name} must be an integer; received {value!r}")
+            found = operator.index(value)
+    if found is None:
+        raise TypeError(f"{name} must be an integer; received {value!r}")
+    if not _LEAST_INTEGER <= found < -_LEAST_INTEGER:
+        raise ValueError(f"{name} must be an integer of 64 bits; received {found}")
+    return found
+
+
+_LEAST_INTEGER = -(2**63)
 
 
 def integer_held(name: str, value: Any, dtype: np.dtype) -> int:

@@ -111,10 +111,10 @@ def test_image_sizes(H: int, form: dict[str, str]) -> None:
     ("convolution", "pooling", "computed"),
     [
         ({"size": (15, 14), "kernel": 3}, {"kernel": 2}, (12, 12)),
-        ({"size": (15, 14), "kernel": 3, "padding": 1}, {"kernel": 3}, (15, 12)),
-        ({"size": (15, 14), "kernel": 3}, {"kernel": 2, "padding": 1}, (13, 11)),
+        ({"size": (15, 14), "kernel": 3, "padding": 1}, {"kernel": 3, "stride": 3}, (15, 12)),
+        ({"size": (15, 14), "kernel": 3}, {"kernel": 2, "padding": 1}, (13, 12)),
         ({"size": (15, 14), "kernel": 3}, {"kernel": 2, "ceil_mode": True}, (13, 12)),
-        ({"size": (17, 20), "kernel": 3, "stride": 2, "padding": 1, "dilation": 2}, {"kernel": (2, 3)}, (8, 6)),
+        ({"size": (17, 20), "kernel": 3, "stride": 2, "padding": 1, "dilation": 2}, {"kernel": 2, "stride": 3}, (8, 8)),
         ({"size": (15, 14), "kernel": 3, "residual": True}, {"kernel": 2}, (13, 12)),
     ],
     ids=str,
