@@ -307,8 +307,9 @@ def gaussian_nll_loss(
         if (values < 0).any():
             raise ValueError(f"var must not be below 0; received {values[values < 0].min()}")
         v = apply(AtLeast, v, least=eps)
-    v = _beside(x.shape, v)
-    broadcast_shape(input=x, target=t, var=v)
+    if not x.shape == t.shape == v.shape:  # a few
+        v = _beside(x.shape, v)
+        broadcast_shape(input=x, target=t, var=v)
     losses = loss_between("gaussian", _errors(x, t), v, reduction, dtype if not full else x.dtype)
     if not full:
         return losses
