@@ -357,8 +357,8 @@ def batch_norm(
         mean, variance = running
         if mean is None or variance is None:
             raise ValueError("running_mean and running_var must be given unless training is True; received None")
-        widths = widened(mean), widened(variance)
-        y = apply(RunningBatchNorm, widened(x), scale, offset, running=widths, layout=where, relu=relu, eps=numbers.eps)
+        wide = widened(mean), widened(variance)
+        y = apply(RunningBatchNorm, widened(x), scale, offset, running=wide, layout=where, relu=relu, eps=numbers.eps)
         return rounded(y, x.dtype)
     moving = movable(running, x.shape, channels)
     y = apply(BatchNorm, widened(x), scale, offset, running=moving, layout=where, relu=relu, numbers=numbers)

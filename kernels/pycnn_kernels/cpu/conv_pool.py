@@ -163,7 +163,7 @@ class _ConvolutionMaxPool:
         conv, pool = p
         self._channels_first, self._filters_first = conv.layout == "channels_first", conv.weight_layout == "OIHW"
         scratch = Scratch(conv.dtype)
-        self._inner = type(self).make_inner(_pooled_part(in_channels_last(p)), scratch) if conv.N else None
+        self._inner = type(self).make_inner(_pooled_part(p), scratch) if conv.N else None
         self._x = ChannelsLast(conv.layout, conv.N, conv.C, math.prod(conv.size), scratch)
         self._residual = None
         if conv.residual:
@@ -225,14 +225,14 @@ def in_channels_last(p: ConvPoolProblem) -> ConvPoolProblem:
 
 
 def _pooled_part(p: ConvPoolProblem) -> ConvPoolProblem:
-    """The problem without the rows and columns of the convolution that lie behind the pooling's last windows.
+    """The problem in channels last, without what lies behind the pooling's last windows in the convolution's result.
 
     The convolution's padding there becomes less, or negative. In the second layer of the CIFAR-10 network, 13x13 pixels
     and windows of 2x2, this leaves 9 of 16 tiles of Winograd's.
     """
-    conv, pool = p
+    conv, pool = last = in_channels_last(p)
     if conv.residual:  # which is as large as all of the result
-        return p
+        return last
     (top, behind), (left, beside) = conv.padding[1:]
     (_, below), (_, right) = pool.padding[1:]
     unused_rows, unused_columns = _unused(pool, 1), _unused(pool, 2)
@@ -413,7 +413,7 @@ def _bands_cost(p: ConvPoolProblem, cost: Callable[[ConvProblem], float]) -> flo
 
 def one_pass_cost(p: ConvPoolProblem) -> float:
     """The expected time of all but the pooling itself; see ``cost.py`` for the unit."""
-    last = _pooled_part(in_channels_last(p))
+    last = _pooled_part(p)
     return _bands_cost(last, _fastest(last).cost)
 
 
@@ -421,5 +421,5 @@ def two_passes_cost(p: ConvPoolProblem) -> float:
     """The same: the convolution, and its result's way from one core to the other."""
     from pycnn_kernels.choice import expected_cost
 
-    conv = _pooled_part(in_channels_last(p)).conv
+    conv = _pooled_part(p).conv
     return expected_cost("conv_forward", conv) + _TRAFFIC * math.prod(conv.y_shape) * item_bytes(p.dtype)
